@@ -1,0 +1,88 @@
+"""Two-time correlation data of one wave vector at several azimuthal angles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.errors import InputError
+
+__all__ = ["TwoTimeData"]
+
+
+@dataclass(frozen=True, eq=False)
+class TwoTimeData:
+    """Matrices c2(t1, t2) of K angles on one grid of n equidistant frames.
+
+    A two-time matrix is symmetric and its diagonal carries the shot-noise spike, so only the
+    entries ``c2[k, i, j]`` with ``i < j`` are data; whatever else is stored is ignored. An
+    entry that is not finite is a missing point.
+
+    Attributes
+    ----------
+    c2 : (K, n, n) float32 or float64
+    phi : (K,) float64
+        Azimuthal angle of each matrix, degrees.
+    q : (K,) float64
+        Wave vector of each matrix, Å⁻¹.
+    dt : float
+        Time between two frames, seconds. Time starts at 0 with the first frame kept.
+    source : str
+        Where the data came from, for messages and reports.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, an angle, q or dt is not usable, or a matrix holds no finite point.
+    """
+
+    c2: NDArray[np.floating]
+    phi: NDArray[np.float64]
+    q: NDArray[np.float64]
+    dt: float
+    source: str
+
+    def __post_init__(self) -> None:
+        c2 = np.asarray(self.c2)
+        phi = np.atleast_1d(np.asarray(self.phi, dtype=np.float64))
+        q = np.atleast_1d(np.asarray(self.q, dtype=np.float64))
+        object.__setattr__(self, "c2", c2)
+        object.__setattr__(self, "phi", phi)
+        object.__setattr__(self, "q", q)
+        if c2.dtype not in (np.float32, np.float64):
+            raise InputError(f"{self.source}: C2 must be float32 or float64, not {c2.dtype}")
+        if c2.ndim != 3 or c2.shape[1] != c2.shape[2]:
+            raise InputError(f"{self.source}: C2 must have shape (angles, n, n), not {c2.shape}")
+        if c2.shape[1] < 3:
+            raise InputError(f"{self.source}: at least 3 frames are needed, got {c2.shape[1]}")
+        if phi.shape != (len(c2),) or q.shape != (len(c2),):
+            raise InputError(
+                f"{self.source}: {len(c2)} matrices need as many angles and wave vectors, "
+                f"got {phi.shape} and {q.shape}"
+            )
+        if not np.all(np.isfinite(phi)):
+            raise InputError(f"{self.source}: an angle is not finite: {phi.tolist()}")
+        if not (np.all(np.isfinite(q)) and np.all(q > 0)):
+            raise InputError(f"{self.source}: wave vectors must be positive: {q.tolist()}")
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise InputError(f"{self.source}: the frame time must be positive, got {self.dt} s")
+        for k, matrix in enumerate(c2):
+            if not np.any(np.isfinite(matrix[np.triu_indices(len(matrix), 1)])):
+                raise InputError(
+                    f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value at t1 < t2"
+                )
+
+    @property
+    def n_angles(self) -> int:
+        return len(self.c2)
+
+    @property
+    def n_frames(self) -> int:
+        return self.c2.shape[1]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Time of each frame, seconds, from 0."""
+        return np.arange(self.n_frames) * self.dt

@@ -1,0 +1,104 @@
+"""The two-time fit as an objective of sums: physics in, moment matrices through, cost out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.model import Model, curves
+from homodyne_fit.moments import AngleFactors, chunk_moments
+from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
+from homodyne_fit.tiles import TileChunk
+from nlsq_stratified import NormalEquations
+
+__all__ = ["TwoTimeObjective"]
+
+# Tiles that a GPU works on at a time: 0.4 MB each.
+GPU_BATCH = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class TwoTimeObjective:
+    """Sum of squares of c2 − offset − contrast·f as a function of the physics alone.
+
+    Attributes
+    ----------
+    model : Model
+    dt : float
+        Frame time, seconds.
+    n_frames : int
+    q, phi : (K,) array
+        Å⁻¹ and degrees.
+    gap : float
+        Width of the sheared gap h, Å; not used without flow.
+    scaling : ScalingMap
+        How contrast and offset may differ between the angles.
+    reference : (K,) array
+        Value near the mean of c2, subtracted before squares are summed.
+    fixed : (p,) array
+        Values of the parameters that are not searched; NaN for those that are.
+    sinc_power, phase_per_gap : int, float
+        f decays by sinc(phase_per_gap · q h cos(φ0 − φ) ΔΓ) to this power.
+    """
+
+    model: Model
+    dt: float
+    n_frames: int
+    q: NDArray[np.float64]
+    phi: NDArray[np.float64]
+    gap: float
+    scaling: ScalingMap
+    reference: NDArray[np.float64]
+    fixed: NDArray[np.float64]
+    sinc_power: int = 2
+    phase_per_gap: float = 0.5
+
+    @property
+    def searched(self) -> NDArray[np.bool_]:
+        """Which parameters the search may change, (p,)."""
+        return np.isnan(self.fixed)
+
+    def complete(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
+        """All parameters (p,) from those searched."""
+        full = self.fixed.copy()
+        full[self.searched] = params
+        return full
+
+    def chunk_sums(self, params: NDArray[np.float64], chunk: TileChunk) -> NDArray[np.float64]:
+        """Moment matrices (K, m, m) of one chunk at the searched parameters."""
+        full = self.complete(params)
+        with jax.enable_x64(True):
+            moments = chunk_moments(
+                curves(self.model, jnp.asarray(full), self.dt, self.n_frames),
+                self._angle_factors(full),
+                jnp.asarray(chunk.rows),
+                jnp.asarray(chunk.cols),
+                jnp.asarray(chunk.c2),
+                sinc_power=self.sinc_power,
+                batch=1 if jax.default_backend() == "cpu" else GPU_BATCH,
+            )
+            return np.asarray(moments)
+
+    def joint_equations(self, sums: NDArray[np.float64]) -> JointEquations:
+        """Normal equations in the searched parameters and the scaling coordinates z."""
+        keep = np.concatenate([self.searched, np.ones(3, dtype=bool)])
+        return eliminate(sums[:, keep][:, :, keep], self.reference, self.scaling)
+
+    def normal_equations(
+        self, params: NDArray[np.float64], sums: NDArray[np.float64]
+    ) -> NormalEquations:
+        """Normal equations in the searched parameters, contrast and offset at their best."""
+        return self.joint_equations(sums).reduced()
+
+    def _angle_factors(self, full: NDArray[np.float64]) -> AngleFactors:
+        if not self.model.has_flow:
+            shear = direction = np.zeros_like(self.q)
+        else:
+            phase = self.phase_per_gap * self.q * self.gap
+            angle = np.deg2rad(full[self.model.parameters.index("phi0")] - self.phi)
+            shear, direction = phase * np.cos(angle), -phase * np.sin(angle) * np.deg2rad(1.0)
+        return AngleFactors(*map(jnp.asarray, (self.q**2, shear, direction, self.reference)))

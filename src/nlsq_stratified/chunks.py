@@ -1,0 +1,226 @@
+"""Partitions of N data points into chunks: an order of the points, and boundaries in it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = ["ArrayChunks", "ChunkReport", "Chunks"]
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """How the groups of the data are spread over the chunks.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Points in each chunk.
+    groups : tuple
+        The distinct group labels.
+    counts : (n_chunks, n_groups) int array
+        Points of each group in each chunk.
+    """
+
+    sizes: tuple[int, ...]
+    groups: tuple[Any, ...]
+    counts: NDArray[np.int64]
+
+    @property
+    def missing(self) -> tuple[tuple[Any, ...], ...]:
+        """For each chunk, the groups of which it holds no point."""
+        return tuple(
+            tuple(group for group, count in zip(self.groups, row, strict=True) if count == 0)
+            for row in self.counts
+        )
+
+    @property
+    def coverage(self) -> float:
+        """Share of the chunks that hold every group."""
+        return float(np.mean(np.all(self.counts > 0, axis=1)))
+
+    @property
+    def imbalance_ratio(self) -> float:
+        """Points in the largest group over points in the smallest."""
+        totals = self.counts.sum(axis=0)
+        return float(totals.max() / totals.min())
+
+    def __str__(self) -> str:
+        lines = [
+            f"{len(self.sizes)} chunks, {sum(self.sizes):,} points, {len(self.groups)} groups",
+            f"imbalance ratio {self.imbalance_ratio:.2f}, "
+            f"{self.coverage:.0%} of the chunks hold every group",
+            f"{'chunk':>7} {'points':>12}  groups missing",
+        ]
+        lines += [
+            f"{index:>7} {size:>12,}  {', '.join(map(str, missing)) or '-'}"
+            for index, (size, missing) in enumerate(zip(self.sizes, self.missing, strict=True))
+        ]
+        return "\n".join(lines)
+
+
+class Chunks:
+    """Every one of N points in exactly one chunk.
+
+    Parameters
+    ----------
+    sizes : iterable of int
+        Points in each chunk, all positive.
+    order : (N,) array of int, optional
+        The points in the order in which the chunks take them; the natural order when None.
+
+    Raises
+    ------
+    ValueError
+        If a chunk is empty, or `order` is not a permutation of ``range(sum(sizes))``.
+    """
+
+    def __init__(self, sizes: Iterable[int], order: ArrayLike | None = None) -> None:
+        self.sizes = tuple(operator.index(size) for size in sizes)
+        if not self.sizes:
+            raise ValueError("at least one chunk is needed")
+        for index, size in enumerate(self.sizes):
+            if size <= 0:
+                raise ValueError(f"chunk {index} is empty: every chunk needs at least one point")
+        self.n_points = sum(self.sizes)
+        self.order = None if order is None else _permutation(order, self.n_points)
+        self._ends = np.cumsum(self.sizes)
+
+    @classmethod
+    def from_sizes(cls, sizes: Iterable[int]) -> Chunks:
+        """Consecutive runs of points, of the given lengths."""
+        return cls(sizes)
+
+    @classmethod
+    def of_size(cls, n_points: int, size: int) -> Chunks:
+        """Consecutive runs of `size` points; the last one takes what is left."""
+        if size <= 0:
+            raise ValueError(f"the chunk size must be positive, got {size}")
+        if n_points <= 0:
+            raise ValueError("there are no points to chunk")
+        full, rest = divmod(n_points, size)
+        return cls([size] * full + [rest] * (rest > 0))
+
+    @classmethod
+    def from_indices(cls, indices: Sequence[ArrayLike]) -> Chunks:
+        """Chunk i holds the points ``indices[i]``, in that order."""
+        parts = [np.atleast_1d(np.asarray(part)) for part in indices]
+        if not parts:
+            raise ValueError("at least one chunk is needed")
+        return cls([len(part) for part in parts], np.concatenate(parts))
+
+    @classmethod
+    def from_labels(cls, labels: ArrayLike) -> Chunks:
+        """One chunk for each distinct label, by ascending label; order kept within a chunk."""
+        labels = np.asarray(labels)
+        _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
+        return cls(counts, np.argsort(inverse, kind="stable"))
+
+    by_group = from_labels
+
+    @classmethod
+    def stratified(
+        cls, groups: ArrayLike, target_size: int = 100_000, seed: int | None = None
+    ) -> Chunks:
+        """Chunks that hold every group in proportion to its size.
+
+        A full chunk takes the share of `target_size` that is each group's share of the points,
+        rounded down but at least one point; the last chunk takes what is left.
+
+        Parameters
+        ----------
+        groups : (N,) array
+            Group label of each point.
+        target_size : int
+            Points in a full chunk, up to the rounding.
+        seed : int, optional
+            Take the points of each group in random order instead of theirs.
+        """
+        labels, inverse, counts = np.unique(
+            np.asarray(groups), return_inverse=True, return_counts=True
+        )
+        if target_size < len(labels):
+            raise ValueError(
+                f"target_size {target_size} cannot hold a point of each of {len(labels)} groups"
+            )
+        members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
+        if seed is not None:
+            rng = np.random.default_rng(seed)
+            members = [rng.permutation(part) for part in members]
+        quotas = np.maximum(1, counts * target_size // counts.sum())
+        n_chunks = int(np.max(-(-counts // quotas)))
+        return cls.from_indices(
+            [
+                np.concatenate(
+                    [part[i * q : (i + 1) * q] for part, q in zip(members, quotas, strict=True)]
+                )
+                for i in range(n_chunks)
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __iter__(self) -> Iterator[slice | NDArray[np.int64]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: int) -> slice | NDArray[np.int64]:
+        """Index of chunk `index` into arrays of N points: a slice, or positions."""
+        index = range(len(self))[index]
+        stop = int(self._ends[index])
+        run = slice(stop - self.sizes[index], stop)
+        return run if self.order is None else self.order[run]
+
+    def report(self, groups: ArrayLike) -> ChunkReport:
+        """Count the points of each group in each chunk.
+
+        Parameters
+        ----------
+        groups : (N,) array
+            Group label of each point.
+        """
+        groups = np.asarray(groups)
+        if groups.shape != (self.n_points,):
+            raise ValueError(f"{self.n_points} points need as many labels, got {groups.shape}")
+        labels, inverse = np.unique(groups, return_inverse=True)
+        counts = np.stack([np.bincount(inverse[part], minlength=len(labels)) for part in self])
+        return ChunkReport(self.sizes, tuple(labels.tolist()), counts)
+
+
+@dataclass(frozen=True)
+class ArrayChunks:
+    """Arrays of N points seen chunk by chunk: item i is the tuple of their i-th parts.
+
+    Points run along the last axis, as in NLSQ's and SciPy's ``curve_fit``.
+    """
+
+    chunks: Chunks
+    arrays: tuple[NDArray[Any], ...]
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
+        part = self.chunks[index]
+        return tuple(array[..., part] for array in self.arrays)
+
+
+def _permutation(order: ArrayLike, n_points: int) -> NDArray[np.int64]:
+    """Return `order` as int64 after checking that it takes every point exactly once."""
+    order = np.asarray(order)
+    if order.ndim != 1 or not np.issubdtype(order.dtype, np.integer):
+        raise ValueError(f"point indices must be integers in one dimension, got {order.dtype}")
+    if len(order) != n_points:
+        raise ValueError(f"the chunks hold {n_points} points but the order lists {len(order)}")
+    outside = order[(order < 0) | (order >= n_points)]
+    if len(outside):
+        raise ValueError(f"point {outside[0]} is out of range: there are {n_points} points")
+    counts = np.bincount(order, minlength=n_points)
+    if np.any(counts > 1):
+        raise ValueError(f"point {np.argmax(counts > 1)} occurs {counts.max()} times")
+    return order.astype(np.int64)

@@ -1,0 +1,69 @@
+"""Sums of a curve fit: any JAX model ``f(x, *params)`` against y, weighted by sigma."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from nlsq_stratified.normal_equations import NormalEquations
+
+__all__ = ["CurveObjective"]
+
+
+@dataclass(frozen=True)
+class CurveObjective:
+    """Least squares of ``(f(x, *params) - y) / sigma``.
+
+    A chunk is a tuple ``(x, y)`` or ``(x, y, sigma)``; the model is called once on exactly the
+    x of each chunk. The Jacobian is JAX's forward mode; all arithmetic is float64.
+
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *params) -> y`` in jax.numpy operations. Picklable if chunks are to be summed in
+        other processes.
+    """
+
+    f: Callable[..., Any]
+
+    def chunk_sums(
+        self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]
+    ) -> NormalEquations:
+        """Cost, gradient and Hessian of one chunk at `params` (p,)."""
+        with jax.enable_x64(True):
+            sums = _chunk_sums(self.f, jnp.asarray(params, jnp.float64), *map(jnp.asarray, chunk))
+            cost, gradient, hessian = jax.device_get(sums)
+        return NormalEquations(float(cost), gradient, hessian, len(chunk[1]))
+
+    def normal_equations(
+        self, params: NDArray[np.float64], sums: NormalEquations
+    ) -> NormalEquations:
+        """Return the sums as they are: they are the normal equations already."""
+        return sums
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _chunk_sums(
+    f: Callable[..., Any],
+    params: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    sigma: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def model(params: jax.Array) -> jax.Array:
+        values = jnp.asarray(f(x, *params), jnp.float64)
+        if values.shape != y.shape:
+            raise ValueError(f"the model returned shape {values.shape} for y of shape {y.shape}")
+        return values
+
+    weight = 1.0 if sigma is None else 1.0 / sigma
+    residual = (model(params) - y) * weight
+    jacobian = jax.jacfwd(model)(params) * jnp.expand_dims(jnp.asarray(weight), -1)
+    return 0.5 * residual @ residual, jacobian.T @ residual, jacobian.T @ jacobian
