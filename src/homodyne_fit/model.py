@@ -20,32 +20,57 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LAMINAR_FLOW", "MODELS", "STATIC", "Curves", "Model", "curves", "rates"]
+__all__ = [
+    "LAMINAR_FLOW",
+    "MODELS",
+    "STATIC",
+    "Curves",
+    "Model",
+    "curves",
+    "decay",
+    "power_law",
+    "rates",
+    "value_and_slope",
+]
 
 # Rates are floored here, so that S and Γ never run backwards.
 RATE_FLOOR = 1e-10
 
-# Arguments: times (n,) and the parameters of the power law.
-RateFunction = Callable[[jax.Array, Sequence[jax.Array]], jax.Array]
+# Arguments: times (n,), a reference time, and the parameters of the rate.
+RateFunction = Callable[[jax.Array, "jax.Array | float", Sequence[jax.Array]], jax.Array]
 
 
-def power_law(t: jax.Array, p: Sequence[jax.Array]) -> jax.Array:
+def power_law(t: jax.Array, tau: jax.Array | float, p: Sequence[jax.Array]) -> jax.Array:
     """``p0 · t**p1 + p2``."""
+    del tau
     return p[0] * t ** p[1] + p[2]
+
+
+def value_and_slope(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+    r"""The power law by its value r, its slope s in ln t, both at tau, and its exponent p.
+
+    :math:`r + s\,((t/\tau)^p - 1)/p`, the Box-Cox form; :math:`r + s \ln(t/\tau)` at p = 0.
+    """
+    log = jnp.log(t / tau)
+    z = y[2] * log
+    small = jnp.abs(z) < 1e-2
+    series = 1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6))))
+    safe = jnp.where(small, 1.0, z)
+    return y[0] + y[1] * log * jnp.where(small, series, jnp.expm1(safe) / safe)
 
 
 @dataclass(frozen=True)
 class Model:
-    """J(t), and where there is flow :math:`\\dot\\gamma(t)` and the direction phi0.
+    r"""J(t), and where there is flow :math:`\dot\gamma(t)` and the direction phi0.
 
     Attributes
     ----------
     name : str
     transport : callable
-        J(t; parameters), Å²/s.
+        J(t, tau, parameters), Å²/s; tau is the middle of the measurement.
     transport_parameters : tuple of str
     shear_rate : callable or None
-        Shear rate (t; parameters), 1/s; None without flow.
+        Shear rate (t, tau, parameters), 1/s; None without flow.
     shear_parameters : tuple of str
     """
 
@@ -57,6 +82,7 @@ class Model:
 
     @property
     def has_flow(self) -> bool:
+        """Whether there is a shear rate."""
         return self.shear_rate is not None
 
     @property
@@ -100,22 +126,8 @@ class Curves:
     shear_jacobian: jax.Array
 
 
-def rates(
-    model: Model, params: ArrayLike, times: ArrayLike, dt: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """J (n,) in Å²/s and the shear rate (n,) in 1/s at `times` (n,) in seconds.
-
-    The power laws are evaluated at ``max(t, dt / 2)``, since t = 0 has no logarithm.
-    """
-    with jax.enable_x64(True):
-        t = jnp.maximum(jnp.asarray(times, jnp.float64), dt / 2)
-        transport, shear = _split(model, jnp.asarray(params, jnp.float64))
-        flow = _rate(model.shear_rate, t, shear) if model.shear_rate else jnp.zeros_like(t)
-        return np.asarray(_rate(model.transport, t, transport)), np.asarray(flow)
-
-
 @functools.partial(jax.jit, static_argnames=("model", "n_frames"))
-def curves(model: Model, params: jax.Array, dt: float | jax.Array, n_frames: int) -> Curves:
+def curves(model: Model, params: jax.Array, dt: float, n_frames: int) -> Curves:
     """Integrate the rates over the frame grid by the cumulative trapezoid rule.
 
     Parameters
@@ -125,10 +137,11 @@ def curves(model: Model, params: jax.Array, dt: float | jax.Array, n_frames: int
     dt : float
         Frame time, seconds.
     """
-    t = jnp.maximum(jnp.arange(n_frames) * dt, dt / 2)
+    times = jnp.arange(n_frames) * dt
+    tau = times[-1] / 2
 
     def integral(rate: RateFunction, p: jax.Array) -> jax.Array:
-        values = _rate(rate, t, p)
+        values = _rate(rate, times, tau, dt, p)
         steps = 0.5 * (values[1:] + values[:-1]) * dt
         return jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
 
@@ -142,12 +155,85 @@ def curves(model: Model, params: jax.Array, dt: float | jax.Array, n_frames: int
     return Curves(s(transport), jax.jacfwd(s)(transport), flow, flow_jacobian)
 
 
+def rates(
+    model: Model, params: ArrayLike, times: ArrayLike, tau: float, dt: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """J and the shear rate at some times.
+
+    Parameters
+    ----------
+    params : (p,) array
+        In the order of ``model.parameters``.
+    times : (n,) array
+        Seconds. The rates are evaluated at ``max(t, dt / 2)``: t = 0 has no logarithm.
+    tau, dt : float
+        Middle of the measurement and frame time, seconds.
+
+    Returns
+    -------
+    values : (2, n) array
+        J in Å²/s; shear rate in 1/s, zeros without flow.
+    jacobian : (2, n, p) array
+        Their derivatives by the parameters.
+    """
+
+    def both(p: jax.Array) -> jax.Array:
+        transport, shear = _split(model, p)
+        flow = jnp.zeros_like(t)
+        if model.shear_rate is not None:
+            flow = _rate(model.shear_rate, t, tau, dt, shear)
+        return jnp.stack([_rate(model.transport, t, tau, dt, transport), flow])
+
+    with jax.enable_x64(True):
+        t = jnp.atleast_1d(jnp.asarray(times, jnp.float64))
+        p = jnp.asarray(params, jnp.float64)
+        return np.asarray(both(p)), np.asarray(jax.jacfwd(both)(p))
+
+
+def decay(
+    model: Model,
+    params: ArrayLike,
+    dt: float,
+    n_frames: int,
+    q: float,
+    phi: float,
+    gap: float | None,
+    sinc_power: int = 2,
+    phase_per_gap: float = 0.5,
+) -> NDArray[np.float64]:
+    """The full matrix f(t1, t2) of one angle, (n, n), for simulation and display.
+
+    Parameters
+    ----------
+    params : (p,) array
+        In the order of ``model.parameters``.
+    dt : float
+        Frame time, seconds.
+    q, phi, gap : float
+        Å⁻¹, degrees, Å.
+    sinc_power, phase_per_gap : int, float
+        As in `homodyne_fit.objective.TwoTimeObjective`.
+    """
+    params = np.asarray(params, dtype=np.float64)
+    with jax.enable_x64(True):
+        integrals = jax.device_get(curves(model, jnp.asarray(params), dt, n_frames))
+    f = np.exp(-(q**2) * np.abs(np.subtract.outer(integrals.transport, integrals.transport)))
+    if model.has_flow:
+        phi0 = params[model.parameters.index("phi0")]
+        phase = phase_per_gap * q * (gap or np.nan) * np.cos(np.deg2rad(phi0 - phi))
+        x = phase * np.subtract.outer(integrals.shear, integrals.shear)
+        f *= np.sinc(x / np.pi) ** sinc_power
+    return f
+
+
 def _split(model: Model, params: jax.Array) -> tuple[jax.Array, jax.Array]:
     a = len(model.transport_parameters)
     return params[:a], params[a : a + len(model.shear_parameters)]
 
 
-def _rate(rate: RateFunction, t: jax.Array, p: jax.Array) -> jax.Array:
-    values = rate(t, [p[i] for i in range(p.shape[0])])
+def _rate(
+    rate: RateFunction, times: jax.Array, tau: jax.Array | float, dt: float, p: jax.Array
+) -> jax.Array:
+    values = rate(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
     # Not maximum(): a NaN has to stay a NaN.
     return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)

@@ -120,8 +120,9 @@ def _tile_moments(
     counted = jnp.isfinite(c2)
     weight = counted.astype(jnp.float64)
     c = jnp.where(counted, c2.astype(jnp.float64) - factor.reference, 0.0)
-    exponential = weight * _exponential(factor.transport * row.transport,
-                                        factor.transport * col.transport, ordered)
+    exponential = weight * _exponential(
+        factor.transport * row.transport, factor.transport * col.transport, ordered
+    )
     sinc, slope = _sinc(factor.shear * row.shear, factor.shear * col.shear)
     f = exponential * sinc**sinc_power
     fx = sinc_power * exponential * sinc ** (sinc_power - 1) * slope
@@ -129,8 +130,10 @@ def _tile_moments(
     f, fx, c, weight = jax.lax.optimization_barrier((f, fx, c, weight))
 
     # Only differences of u and v count: an origin inside the tile keeps their digits.
-    u = (row.transport_jacobian - col.transport_jacobian[0],
-         col.transport_jacobian - col.transport_jacobian[0])
+    u = (
+        row.transport_jacobian - col.transport_jacobian[0],
+        col.transport_jacobian - col.transport_jacobian[0],
+    )
     v_row, v_col = _flow_columns(row), _flow_columns(col)
     v = (v_row - v_col[0], v_col - v_col[0])
     uv = -_quadratic(f * fx, u, v)
@@ -143,9 +146,7 @@ def _tile_moments(
         axis=1,
     )
     f1, fc, c1 = f.sum(), (f * c).sum(), c.sum()
-    scalars = jnp.array(
-        [[(f * f).sum(), f1, fc], [f1, weight.sum(), c1], [fc, c1, (c * c).sum()]]
-    )
+    scalars = jnp.array([[(f * f).sum(), f1, fc], [f1, weight.sum(), c1], [fc, c1, (c * c).sum()]])
     return jnp.block([[derivatives, linear.T], [linear, scalars]])
 
 

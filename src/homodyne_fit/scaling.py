@@ -128,7 +128,9 @@ def eliminate(
     shift = np.zeros((n_angles, size))
     shift[:, p + 1], shift[:, p + 2] = reference, 1.0
     target = np.einsum("kij,kj->ki", moments, shift)
-    normal = sum(design(k).T @ moments[k, p : p + 2, p : p + 2] @ design(k) for k in range(n_angles))
+    normal = sum(
+        design(k).T @ moments[k, p : p + 2, p : p + 2] @ design(k) for k in range(n_angles)
+    )
     right = sum(design(k).T @ target[k, p : p + 2] for k in range(n_angles))
     z, active = _bounded_solution(np.asarray(normal), np.asarray(right), scaling)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
-from nlsq_stratified.normal_equations import NormalEquations
+from nlsq_stratified.normal_equations import NormalEquations, Spread, spread
 from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
 from nlsq_stratified.trust_region import TrustRegionResult, solve
 
@@ -26,11 +26,13 @@ __all__ = [
     "CurveObjective",
     "NormalEquations",
     "Objective",
+    "Spread",
     "TrustRegionResult",
     "curve_fit_large",
     "evaluate",
     "reduce",
     "solve",
+    "spread",
 ]
 
 

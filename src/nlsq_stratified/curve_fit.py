@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nlsq_stratified.chunks import ArrayChunks, Chunks
 from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.normal_equations import NormalEquations
+from nlsq_stratified.normal_equations import NormalEquations, spread
 from nlsq_stratified.reduction import evaluate
 from nlsq_stratified.trust_region import solve
 
@@ -114,7 +114,8 @@ def curve_fit_large(
     free = fit.active == 0
     degrees = max(1, fit.state.n_points - np.count_nonzero(free))
     variance = 1.0 if absolute_sigma and sigma is not None else 2 * fit.state.cost / degrees
-    pcov = fit.state.covariance(free) * variance
+    pcov = spread(fit.state.linear_problem()[0], free).covariance() * variance
+    pcov[~free, :] = pcov[:, ~free] = np.inf
     return CurveFitResult(
         x=fit.x,
         popt=fit.x,

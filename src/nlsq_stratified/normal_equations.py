@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["NormalEquations"]
+__all__ = ["NormalEquations", "Spread", "spread"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,39 +47,79 @@ class NormalEquations:
             and np.all(np.isfinite(self.hessian))
         )
 
-    def scaled_factor(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return column scale d and square root R with ``H = (R·d)ᵀ(R·d)``.
+    def linear_problem(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The quadratic model of the cost as a linear least-squares problem.
 
-        The scale ``d = √diag H`` makes the columns of R unit vectors, which lets the condition
-        number reflect the problem rather than the units; a parameter without any influence
-        gets d = 1 and a zero column. Eigenvalues below rounding are dropped.
+        Returns
+        -------
+        factor : (p, p) array
+            A square root R of the Hessian, ``RᵀR = H``.
+        target : (p,) array
+            ``b = -R⁻ᵀg``, so that a step s changes the cost by ``½|Rs - b|² - ½|b|²``.
+
+        The eigenvalues are taken of the Hessian scaled to unit diagonal, so that the loss of
+        digits reflects the problem rather than the units; those below rounding are dropped.
         """
         diagonal = np.sqrt(np.maximum(np.diag(self.hessian), 0.0))
         d = np.where(diagonal > 0, diagonal, 1.0)
         values, vectors = np.linalg.eigh(self.hessian / np.outer(d, d))
-        values = np.where(values > len(d) * np.finfo(float).eps, values, 0.0)
-        return d, np.sqrt(values)[:, None] * vectors.T
+        curved = values > len(d) * np.finfo(float).eps
+        root = np.sqrt(np.where(curved, values, 0.0))
+        target = -(vectors.T @ (self.gradient / d)) / np.where(curved, root, 1.0)
+        return root[:, None] * vectors.T * d, np.where(curved, target, 0.0)
 
-    def covariance(self, free: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Inverse of the Hessian over the free parameters, infinite where there is none.
 
-        Parameters
-        ----------
-        free : (p,) bool
-            Parameters that are not held at a bound.
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """How far parameters can move for one unit of residual variance.
 
-        Returns
-        -------
-        (p, p) array
-            In units of the variance of a residual. A parameter that is not free, or that takes
-            part in a direction without curvature, has infinite variance.
-        """
-        covariance = np.full_like(self.hessian, np.inf)
-        d, factor = self.scaled_factor()
-        _, singular, directions = np.linalg.svd(factor[:, free], full_matrices=False)
-        flat = singular**2 <= np.count_nonzero(free) * np.finfo(float).eps
-        inverse = (directions[~flat].T / singular[~flat] ** 2) @ directions[~flat]
-        covariance[np.ix_(free, free)] = inverse / np.outer(d[free], d[free])
-        lost = np.flatnonzero(free)[np.any(np.abs(directions[flat]) > 1e-6, axis=0)]
-        covariance[lost, :] = covariance[:, lost] = np.inf
+    Attributes
+    ----------
+    root : (p, m) array
+        The covariance is ``root @ root.T``. Errors propagate as ``norm(jacobian @ root)``,
+        without the cancellation that a nearly singular covariance would suffer.
+    undetermined : (p,) bool
+        Parameters that take part in a direction without curvature; their variance is infinite.
+    condition : float
+        Condition number of the Hessian of the free parameters, scaled to unit diagonal.
+    directions, eigenvalues : (m, p) array, (m,) array
+        Eigenvectors and eigenvalues of that scaled Hessian, largest first.
+    """
+
+    root: NDArray[np.float64]
+    undetermined: NDArray[np.bool_]
+    condition: float
+    directions: NDArray[np.float64]
+    eigenvalues: NDArray[np.float64]
+
+    def covariance(self) -> NDArray[np.float64]:
+        """Covariance (p, p) with infinite entries for what is not determined."""
+        covariance = self.root @ self.root.T
+        covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
         return covariance
+
+
+def spread(factor: NDArray[np.float64], free: NDArray[np.bool_]) -> Spread:
+    """Invert a Hessian over some of its parameters.
+
+    Parameters
+    ----------
+    factor : (m, p) array
+        Square root of the Hessian.
+    free : (p,) bool
+        The parameters that can move; the others do not spread.
+    """
+    p = factor.shape[1]
+    norms = np.linalg.norm(factor, axis=0)
+    d = np.where(norms > 0, norms, 1.0)
+    _, singular, rows = np.linalg.svd((factor / d)[:, free], full_matrices=False)
+    flat = singular <= p * np.finfo(float).eps
+    directions = np.zeros((len(singular), p))
+    directions[:, free] = rows
+    root = (directions[~flat] / singular[~flat, None] / d).T
+    undetermined = np.any(np.abs(directions[flat]) > 1e-6, axis=0)
+    if not len(singular):
+        condition = 1.0
+    else:
+        condition = np.inf if flat[-1] else float((singular[0] / singular[-1]) ** 2)
+    return Spread(root, undetermined, condition, directions, singular**2)

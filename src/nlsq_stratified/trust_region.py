@@ -1,19 +1,18 @@
 r"""Bounded nonlinear least squares that never sees a point.
 
-Each step minimises the Gauss-Newton model of the cost
+Each step minimises the damped Gauss-Newton model of the cost (Levenberg and Marquardt),
 
-.. math:: m(s) = g^T s + \tfrac12 s^T H s
+.. math:: m(s) = g^T s + \tfrac12 s^T H s + \tfrac12 \lambda |C s|^2,
 
-inside the intersection of two boxes: the bounds on the parameters, and a trust region
-:math:`|d_i s_i| \le \Delta` in units scaled by :math:`d = \sqrt{\operatorname{diag} H}`
-(J. J. Moré, *The Levenberg-Marquardt algorithm: implementation and theory*, 1978, for the
-scaling; the box in place of the ellipsoid makes the two constraints one). With R a square root
-of the scaled Hessian and :math:`b = -R^{-T} g`, the model is :math:`\tfrac12 |R s - b|^2` up to
-a constant: a linear least-squares problem in a box of p unknowns, which an active-set method
-solves exactly. Parameters therefore land on their bounds, not near them.
+inside the box that the bounds on the parameters leave for s. C is the
+diagonal of square roots of the curvature, diag H; λ follows H. B. Nielsen, *Damping parameter in Marquardt's method*,
+IMM-REP-1999-05. With R a square root of the Hessian and :math:`b = -R^{-T} g`, the model is
+:math:`\tfrac12 |R s - b|^2 + \tfrac12 \lambda |C s|^2` up to a constant: a linear least-squares
+problem in a box of p unknowns, which an active-set method solves exactly. Parameters therefore
+land on their bounds, not near them.
 
-The natural measure of what is left to gain is the decrease that the model predicts when only
-the bounds hold. A decrease of :math:`\tfrac12 \epsilon^2 \sigma^2`, with
+The natural measure of what is left to gain is the decrease that the undamped model predicts
+within the bounds. A decrease of :math:`\tfrac12 \epsilon^2 \sigma^2`, with
 :math:`\sigma^2 = 2\,\mathrm{cost}/(N - p)`, moves the solution by :math:`\epsilon` standard
 errors; below that the fit has converged for every practical purpose, whatever N is.
 """
@@ -31,7 +30,16 @@ from nlsq_stratified.normal_equations import NormalEquations
 
 __all__ = ["TrustRegionResult", "solve"]
 
-EPS = np.finfo(np.float64).eps
+# Damping at the start, relative to the curvature of each coordinate.
+INITIAL_DAMPING = 1e-3
+
+# Relative rounding error of a cost summed over many points. Changes below it say nothing, while
+# the gradient still knows the way.
+COST_RESOLUTION = 1e-13
+
+# Evaluations without progress after which the search gives up, and how far, in standard errors,
+# the gradient may then still point for the end to count as a minimum.
+PATIENCE, STALL_DISTANCE = 10, 0.1
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +80,7 @@ def solve(
     upper: ArrayLike = np.inf,
     *,
     tolerance: float = 1e-4,
-    ftol: float = 1e-15,
+    ftol: float = 1e-16,
     xtol: float = 1e-12,
     gtol: float = 0.0,
     max_nfev: int = 100,
@@ -91,7 +99,7 @@ def solve(
     ftol : float
         Converged when a step can lower the cost by no more than this fraction of it.
     xtol : float
-        Converged when an accepted step moves x by less than this fraction of its scaled norm.
+        Converged when a step, scaled by the curvature, is shorter than this fraction of x.
     gtol : float
         Converged when no gradient component that is free to act exceeds this value.
     max_nfev : int
@@ -111,79 +119,121 @@ def solve(
     if not state.finite:
         raise ValueError(f"the model is not finite at the start {x.tolist()}")
     cost_initial, nit, nfev = state.cost, 0, 1
-    radius, small_step = np.inf, False
+    damping, growth = INITIAL_DAMPING, 2.0
+    progress = _Progress(state, tolerance)
+
+    def result(success: bool, message: str) -> TrustRegionResult:
+        return TrustRegionResult(x, state, success, message, nit, nfev, cost_initial, active)
 
     while True:
-        d, factor = state.scaled_factor()
-        bounded, bounded_gain = _step(d, factor, state.gradient, lower - x, upper - x, np.inf)
+        model = _QuadraticModel(state, lower - x, upper - x)
         active = _active(x, state.gradient, lower, upper)
-        variance = 2 * state.cost / max(1, state.n_points - len(x))
-        if np.max(np.abs(state.gradient[active == 0]), initial=0.0) <= gtol:
-            message, success = "the gradient vanishes", True
-        elif bounded_gain <= 0.5 * tolerance**2 * variance:
-            message, success = f"within {tolerance:g} standard errors of the minimum", True
-        elif bounded_gain <= ftol * state.cost:
-            message, success = "no step can lower the cost by a resolvable amount", True
-        elif small_step:
-            message, success = "the steps have become too small to matter", True
-        elif nfev >= max_nfev:
-            message, success = f"stopped after {nfev} evaluations without converging", False
-        else:
-            message, success = "", False
-        if message:
-            return TrustRegionResult(
-                x, state, success, message, nit, nfev, cost_initial, active
-            )
-
-        if not np.isfinite(radius):
-            radius = max(np.linalg.norm(d * x), 1.0)
-        while nfev < max_nfev:
-            step, gain = bounded, bounded_gain
-            if np.max(np.abs(d * step)) > radius:
-                step, gain = _step(d, factor, state.gradient, lower - x, upper - x, radius)
+        if message := _converged(model, state, active, tolerance, ftol, gtol):
+            return result(True, message)
+        improved = False
+        while not improved:
+            if nfev >= max_nfev:
+                return result(False, f"stopped after {nfev} evaluations without converging")
+            if progress.stalled(nfev):
+                left = np.sqrt(2 * model.gain(model.step(0.0)) / progress.variance)
+                return result(
+                    left <= STALL_DISTANCE,
+                    f"no step lowers the cost any more, {left:.2g} standard errors from where "
+                    "the gradient points",
+                )
+            step = model.step(damping)
             trial_x = np.clip(x + step, lower, upper)
             trial = evaluate(trial_x)
             nfev += 1
-            actual = state.cost - trial.cost if trial.finite else -np.inf
-            length = np.max(np.abs(d * step))
-            if actual < 0.25 * gain:
-                radius = 0.25 * length
-            elif actual > 0.75 * gain:
-                radius = max(radius, 2 * length)
-            small_step = length <= xtol * (xtol + np.linalg.norm(d * x))
-            if actual > 0:
+            improved = trial.finite and trial.cost <= state.cost * (1 + COST_RESOLUTION)
+            if improved:
+                ratio = (state.cost - trial.cost) / model.gain(step)
+                damping *= max(1 / 3, 1 - (2 * min(ratio, 1.0) - 1) ** 3)
+                growth = 2.0
                 x, state, nit = trial_x, trial, nit + 1
-                break
-            if small_step:
-                break
+                progress.record(state, nfev)
+            elif model.length(step) <= xtol * model.length(x):
+                return result(True, "the steps have become too small to matter")
+            else:
+                damping, growth = damping * growth, growth * 2
 
 
-def _step(
-    d: NDArray[np.float64],
-    factor: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    radius: float,
-) -> tuple[NDArray[np.float64], float]:
-    """Minimise the quadratic model in the box; return the step and the decrease it predicts.
+class _Progress:
+    """Notices when evaluations no longer lower the cost by an amount that matters.
 
-    `lower` and `upper` are the distances to the bounds, `radius` the trust radius in scaled
-    units.
+    That happens at a kink of the model, where the gradient never vanishes, and where a cost is
+    noisier than its gradient promises.
     """
-    scaled_gradient = gradient / d
-    # R has rows √λ·v, so R⁻ᵀg has entries (v·g)/√λ; rows without curvature carry no gradient.
-    norms = np.einsum("ij,ij->i", factor, factor)
-    b = -(factor @ scaled_gradient) / np.where(norms > 0, norms, 1.0)
-    low = np.maximum(lower * d, -radius)
-    high = np.minimum(upper * d, radius)
-    free = high > low
-    step = np.zeros_like(gradient)
-    if np.any(free):
-        solution = lsq_linear(factor[:, free], b, (low[free], high[free]), method="bvls")
-        step[free] = solution.x
-    gain = -(scaled_gradient @ step) - 0.5 * np.sum((factor @ step) ** 2)
-    return step / d, float(gain)
+
+    def __init__(self, state: NormalEquations, tolerance: float) -> None:
+        self.tolerance, self.last = tolerance, 1
+        self.cost, self.variance = np.inf, np.inf
+        self.record(state, 1)
+
+    def record(self, state: NormalEquations, nfev: int) -> None:
+        self.variance = 2 * state.cost / max(1, state.n_points - len(state.gradient))
+        if self.cost - state.cost > 0.5 * (10 * self.tolerance) ** 2 * self.variance:
+            self.cost, self.last = state.cost, nfev
+
+    def stalled(self, nfev: int) -> bool:
+        return nfev - self.last >= PATIENCE
+
+
+class _QuadraticModel:
+    """The Gauss-Newton model at a point x, and its minimum in a box under some damping.
+
+    `lower` and `upper` are what the bounds leave for the step.
+    """
+
+    def __init__(
+        self,
+        state: NormalEquations,
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+    ) -> None:
+        self.factor, self.target = state.linear_problem()
+        self.gradient, self.lower, self.upper = state.gradient, lower, upper
+        curvature = np.linalg.norm(self.factor, axis=0)
+        self.scale = np.where(curvature > 0, curvature, 1.0)
+
+    def step(self, damping: float) -> NDArray[np.float64]:
+        """Minimum of the damped model in the box."""
+        matrix = np.vstack([self.factor / self.scale, np.sqrt(damping) * np.eye(len(self.scale))])
+        target = np.concatenate([self.target, np.zeros(len(self.scale))])
+        step = np.zeros_like(self.gradient)
+        free = self.upper > self.lower
+        if np.any(free):
+            box = (self.lower * self.scale)[free], (self.upper * self.scale)[free]
+            step[free] = lsq_linear(matrix[:, free], target, box, method="bvls").x
+        return step / self.scale
+
+    def gain(self, step: NDArray[np.float64]) -> float:
+        """Decrease of the cost that the undamped model predicts."""
+        return float(-(self.gradient @ step) - 0.5 * np.sum((self.factor @ step) ** 2))
+
+    def length(self, step: NDArray[np.float64]) -> float:
+        """Length scaled by the curvature."""
+        return float(np.linalg.norm(self.scale * step))
+
+
+def _converged(
+    model: _QuadraticModel,
+    state: NormalEquations,
+    active: NDArray[np.int64],
+    tolerance: float,
+    ftol: float,
+    gtol: float,
+) -> str:
+    """Say which convergence test holds, or return an empty string."""
+    if np.max(np.abs(state.gradient[active == 0]), initial=0.0) <= gtol:
+        return "the gradient vanishes"
+    gain = model.gain(model.step(0.0))
+    variance = 2 * state.cost / max(1, state.n_points - len(active))
+    if gain <= 0.5 * tolerance**2 * variance:
+        return f"within {tolerance:g} standard errors of the minimum"
+    if gain <= ftol * state.cost:
+        return "no step can lower the cost by a resolvable amount"
+    return ""
 
 
 def _active(

@@ -30,8 +30,8 @@ than s². Where s < 0.01 the heights are held fixed; this saves half of the rand
 
 References
 ----------
-.. [1] J. W. Goodman, Speckle Phenomena in Optics (2007), ch. 3 (sums of speckle patterns),
-   ch. 5 (partially developed speckle), and Statistical Optics (1985), ch. 9 (photocounts).
+.. [1] J. W. Goodman, Speckle Phenomena in Optics (2007), ch. 3 (sums of speckle patterns), and
+   Statistical Optics (1985), ch. 9 (photocounts).
 .. [2] M. Sutton, K. Laaziri, F. Livet, F. Bley, Opt. Express 11, 2268 (2003): two-time
    correlation of speckle intensities.
 """

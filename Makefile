@@ -1,0 +1,88 @@
+# Every target sets up what it needs: `make demo` works in a fresh clone.
+#
+#   make PYTHON=/path/to/python demo     makes .venv from that Python (only when .venv has to be made)
+#   make test PYTEST_ARGS='-k chunks'    passes arguments on to pytest
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CANDIDATES := python3.14 python3.13 python3.12 python3 python
+PYTEST_ARGS :=
+
+# Settings of an active environment that would leak into .venv.
+unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
+
+# Prints the interpreter itself, not the shim or virtual environment it was reached through.
+PROBE := import sys, ensurepip, venv; \
+	sys.exit(1) if sys.version_info < (3, 12) else \
+	print(getattr(sys, "_base_executable", sys.executable))
+
+# .venv is usable if its Python runs and, once set up, it was set up in this very folder
+# (a copied or moved .venv still points at the old one).
+USABLE := $(BIN)/python -c '$(PROBE)' >/dev/null 2>&1 && \
+	{ [ ! -e $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ]; }
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types format clean distclean FORCE
+
+help:
+	@echo 'make demo       simulate a measurement, fit it and write the report'
+	@echo 'make test       run the tests'
+	@echo 'make lint       check style (ruff)'
+	@echo 'make types      check types (pyright)'
+	@echo 'make format     rewrite the code in the project style'
+	@echo 'make clean      remove caches and build products'
+	@echo 'make distclean  remove .venv too'
+	@echo
+	@echo 'Each target sets up .venv first if it has to; PYTHON=/path/to/python chooses the Python.'
+
+demo: $(STAMP)
+	@$(BIN)/homodyne_fit demo
+
+test: $(STAMP)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --check --quiet || \
+		{ echo 'Not in the project style (make format mends it):' >&2; \
+		  $(BIN)/ruff format --check >&2; exit 1; }
+
+types: $(STAMP)
+	@$(BIN)/python -m pyright
+
+format: $(STAMP)
+	@$(BIN)/ruff check --quiet --fix-only
+	@$(BIN)/ruff format --quiet
+
+clean:
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
+	@find . -path ./$(VENV) -prune -o -path ./.git -prune -o \
+		\( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	@rm -rf $(VENV)
+
+FORCE:
+
+# A second run does nothing until pyproject.toml or constraints.txt changes, or .venv breaks.
+$(STAMP): pyproject.toml constraints.txt $(if $(shell $(USABLE) && echo yes),,FORCE)
+	@$(USABLE) || { \
+		if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; else set -- $(CANDIDATES); fi; \
+		python=; \
+		for candidate in "$$@"; do \
+			python=$$("$$candidate" -c '$(PROBE)' 2>/dev/null) && [ -n "$$python" ] && break; \
+			python=; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "No working Python >= 3.12 with venv and ensurepip found; looked for: $$*." >&2; \
+			echo "Install one, or name it: make PYTHON=/path/to/python" >&2; \
+			exit 1; \
+		fi; \
+		echo "Making $(VENV) with $$python"; \
+		"$$python" -m venv --clear $(VENV) || exit 1; \
+	}
+	@echo 'Installing into $(VENV) (the first time takes some minutes)'
+	@rm -f $@
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@pwd -P > $@

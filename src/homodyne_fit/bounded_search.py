@@ -1,0 +1,89 @@
+"""Least squares in the coordinates of a search space, with the limits of its parameters kept.
+
+The limits of a prefactor or an offset are not a box in (r, s, p1). So the search runs without
+them first. Where its answer lies beyond one, the minimum is on the limits of that power law: each
+is tried in turn on a sample of the data with the parameter held there, and the best one is
+followed up on all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.coordinates import SearchSpace
+from nlsq_stratified import NormalEquations, TrustRegionResult, solve
+
+__all__ = ["BoundedSolution", "EvaluateIn", "solve_within_limits"]
+
+# Search space to the function that evaluates the cost in its coordinates.
+EvaluateIn = Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]
+
+# Limits that are tried, of those that look best at their start, and how thoroughly.
+LIMITS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
+
+
+@dataclass(frozen=True, eq=False)
+class BoundedSolution:
+    """A minimum within the limits, and the coordinates in which it was found."""
+
+    space: SearchSpace
+    result: TrustRegionResult
+
+
+def solve_within_limits(
+    evaluate_in: EvaluateIn,
+    sample_in: EvaluateIn,
+    space: SearchSpace,
+    y: NDArray[np.float64],
+    tolerance: float,
+    max_nfev: int,
+) -> BoundedSolution:
+    """Minimise from y, holding parameters at their limits where the minimum is beyond.
+
+    Parameters
+    ----------
+    evaluate_in, sample_in : callable
+        For all of the data, and for a sample on which limits are tried.
+    space : SearchSpace
+    y : (m,) array
+        Its searched coordinates.
+    tolerance, max_nfev : float, int
+        As for `nlsq_stratified.solve`.
+    """
+    result = solve(evaluate_in(space), y, *space.limits, tolerance=tolerance, max_nfev=max_nfev)
+    while (law := space.outside(space.to_parameters(result.x))) is not None:
+        space, y = _best_limit(sample_in, space, law, result.x)
+        result = solve(evaluate_in(space), y, *space.limits, tolerance=tolerance, max_nfev=max_nfev)
+    return BoundedSolution(space, result)
+
+
+def _best_limit(
+    sample_in: EvaluateIn, space: SearchSpace, law: int, y: NDArray[np.float64]
+) -> tuple[SearchSpace, NDArray[np.float64]]:
+    """The limit of a power law on which the sample is fitted best, and the fit."""
+    starts = [
+        space.on_limit(law, index, value, y)
+        for index in (law, law + 2)
+        for value in (space.lower[index], space.upper[index])
+        if np.isfinite(value)
+    ]
+    starts.sort(key=lambda start: sample_in(start[0])(start[1]).cost)
+    fits = [
+        (
+            limited,
+            solve(
+                sample_in(limited),
+                start,
+                *limited.limits,
+                tolerance=TRIAL_TOLERANCE,
+                max_nfev=TRIAL_NFEV,
+            ),
+        )
+        for limited, start in starts[:LIMITS_TRIED]
+    ]
+    best, fit = min(fits, key=lambda candidate: candidate[1].state.cost)
+    return best, fit.x

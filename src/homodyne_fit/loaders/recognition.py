@@ -1,0 +1,107 @@
+"""Telling the format of a file from what is in it, never from its name.
+
+A further format is a module with the four names of `Format`, entered in a table below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import h5py
+
+from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.loaders import aps_old, aps_u, arrays, hdf5, numpy_file
+from homodyne_fit.loaders.numpy_file import ArrayHeader
+from homodyne_fit.loaders.two_time_file import TwoTimeFile
+
+__all__ = ["Format", "open_two_time"]
+
+
+class Format[Contents](Protocol):
+    """A format: what it is called, how to know it, and how to read what a file of it says."""
+
+    @property
+    def FORMAT(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def LAYOUT(self) -> str:
+        """What tells it from others, for a message."""
+        ...
+
+    def recognises(self, contents: Contents, /) -> bool:
+        """Whether a file with these contents is of the format."""
+        ...
+
+    def describe(self, contents: Contents, path: Path, /) -> TwoTimeFile:
+        """Say what the file holds."""
+        ...
+
+
+HDF5_FORMATS: tuple[Format[h5py.File], ...] = (aps_u, aps_old)
+NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (arrays,)
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz is a zip
+
+
+def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
+    """Recognise a file and say what it holds, without reading a matrix.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of no known format, or contradicts itself.
+    """
+    where = Path(path).expanduser()
+    start = _first_bytes(where)
+    if start.startswith(NUMPY_SIGNATURES):
+        found = numpy_file.headers(where)
+        return _describe(where, found, NUMPY_FORMATS, "NumPy", numpy_file.contents(found))
+    if start.startswith(HDF5_SIGNATURE) or h5py.is_hdf5(where):
+        with hdf5.opened(where) as file:
+            return _describe(where, file, HDF5_FORMATS, "HDF5", hdf5.contents(file))
+    raise InputError(
+        f"{where}: neither an HDF5 nor a NumPy file: it starts with {start!r}; {_expected()}"
+    )
+
+
+def _describe[Contents](
+    path: Path, contents: Contents, formats: Sequence[Format[Contents]], kind: str, listing: str
+) -> TwoTimeFile:
+    for candidate in formats:
+        if candidate.recognises(contents):
+            return candidate.describe(contents, path)
+    known = "; ".join(f"{candidate.FORMAT}: {candidate.LAYOUT}" for candidate in formats)
+    raise InputError(
+        f"{path}: the {kind} file has none of the known layouts ({known}); it holds {listing}"
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.exists():
+        folder = path.parent
+        if not folder.is_dir():
+            raise InputError(f"{path}: there is no folder {folder}")
+        near = suggestion(path.name, (entry.name for entry in folder.iterdir()))
+        raise InputError(f"{path}: there is no such file{near}")
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise InputError(f"{path} is {what}; {_expected()}")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror})") from error
+    if not start:
+        raise InputError(f"{path}: the file is empty; {_expected()}")
+    return start
+
+
+def _expected() -> str:
+    known = ", ".join(each.FORMAT for each in (*HDF5_FORMATS, *NUMPY_FORMATS))
+    return f"expected one file of two-time correlations ({known})"

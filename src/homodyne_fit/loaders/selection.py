@@ -1,0 +1,229 @@
+"""From what a file says and what the user asks for to the data of one fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.errors import InputError
+from homodyne_fit.loaders.listing import numbers
+from homodyne_fit.loaders.recognition import open_two_time
+from homodyne_fit.loaders.two_time_file import TwoTimeFile
+
+__all__ = ["load", "nearest_q", "q_groups", "within_ranges"]
+
+Q_KEY = "analyzer_parameters.scattering.wavevector_q"
+DT_KEY = "analyzer_parameters.dt"
+PHI_KEY = "experimental_data.phi_angles"
+
+SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
+ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
+SAME_DT = 1e-6  # relative
+FEWEST_FRAMES = 3
+SAME_PHI = 1e-4  # degrees; an angle stored as float32 is off by up to 3e-5
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    q: float | None = None,
+    phi_ranges: Sequence[tuple[float, float]] | None = None,
+    frames: tuple[int, int] = (1, -1),
+    dt: float | None = None,
+    dt_override: bool = False,
+    phi: Sequence[float] | None = None,
+) -> TwoTimeData:
+    """Load the matrices of one wave vector.
+
+    Parameters
+    ----------
+    path : path
+        A file of any known format.
+    q : float, optional
+        Wave vector, Å⁻¹; the nearest one of the file is taken, each angle keeping its own value.
+        Not needed where the file has one only. It is the value itself where the file has none.
+    phi_ranges : sequence of (float, float), optional
+        Angles to keep: degrees, ends included, modulo 360, so that (350, 10) and (-10, 10) are
+        the same. All by default.
+    frames : (int, int)
+        First and last frame to keep, counted from 1; a last one of -1 is that of the file.
+    dt : float, optional
+        Time between two frames, seconds. It must agree with that of the file, if there is one.
+    dt_override : bool
+        Take `dt` even though the file says otherwise.
+    phi : sequence of float, optional
+        Angle of each matrix, degrees, for a file that has none. A single matrix is at 0 by
+        default.
+
+    Returns
+    -------
+    TwoTimeData
+        The angles in the order of the file.
+
+    Raises
+    ------
+    InputError
+        If the file, or what is asked of it, cannot be used.
+    """
+    file = open_two_time(path)
+    step = _frame_time(file, dt, dt_override)
+    window = _window(file, frames)
+    angles = _angles(file, phi)
+    wave_vectors = _wave_vectors(file, q)
+    kept = nearest_q(wave_vectors, q, str(file.path))
+    kept = kept[_wanted(angles[kept], phi_ranges, file)]
+    return TwoTimeData(
+        c2=_stack(file, kept, window),
+        phi=angles[kept],
+        q=wave_vectors[kept],
+        dt=step,
+        source=str(file.path),
+    )
+
+
+def q_groups(q: NDArray[np.float64]) -> list[NDArray[np.intp]]:
+    """Return the positions that share one wave vector, for each of them, ascending in q.
+
+    Wave vectors belong together when none exceeds the smallest by more than `SAME_Q` of it: some
+    files list the mean q of each bin, which differs a little from angle to angle. Positions
+    without a finite q belong nowhere.
+    """
+    groups: list[list[np.intp]] = []
+    for position in np.argsort(q, kind="stable"):
+        if not np.isfinite(q[position]):
+            continue
+        if groups and q[position] <= q[groups[-1][0]] * (1 + SAME_Q):
+            groups[-1].append(position)
+        else:
+            groups.append([position])
+    return [np.sort(np.array(group)) for group in groups]
+
+
+def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDArray[np.intp]:
+    """Return the positions of the wave vector nearest to the wanted one.
+
+    It must be within half the distance to a neighbouring wave vector or, where it is the only
+    one, within `ONLY_Q` of it. Without a wanted one there must be one only.
+    """
+    groups = q_groups(q)
+    centres = np.array([q[group].mean() for group in groups])
+    choice = f"the file has q = {numbers(centres)} Å⁻¹"
+    if not groups:
+        raise InputError(f"{source}: no matrix has a finite q")
+    if wanted is None:
+        if len(groups) > 1:
+            raise InputError(f"{source}: {choice}; set {Q_KEY} to one of them")
+        return groups[0]
+    nearest = int(np.argmin(np.abs(centres - wanted)))
+    spacings = np.diff(centres)[max(nearest - 1, 0) : nearest + 1]
+    reach = spacings.max() / 2 if len(spacings) else ONLY_Q * centres[nearest]
+    if not abs(centres[nearest] - wanted) <= reach:
+        raise InputError(
+            f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; "
+            f"set {Q_KEY} to one of them"
+        )
+    return groups[nearest]
+
+
+def within_ranges(
+    phi: NDArray[np.float64], ranges: Sequence[tuple[float, float]]
+) -> NDArray[np.bool_]:
+    """Whether each angle is in one of the ranges, ends included, modulo 360 degrees."""
+    inside = np.zeros(len(phi), dtype=bool)
+    for low, high in ranges:
+        if not (np.isfinite(low) and np.isfinite(high)):
+            raise InputError(f"the angle range ({low}, {high}) is not finite")
+        width = high - low if high - low >= 360 else (high - low) % 360
+        inside |= (phi - low + SAME_PHI) % 360 <= width + 2 * SAME_PHI
+    return inside
+
+
+def _wanted(
+    phi: NDArray[np.float64], ranges: Sequence[tuple[float, float]] | None, file: TwoTimeFile
+) -> NDArray[np.bool_]:
+    if ranges is None:
+        return np.ones(len(phi), dtype=bool)
+    inside = within_ranges(phi, ranges)
+    if not inside.any():
+        shown = ", ".join(f"{low:g} to {high:g}" for low, high in ranges) or "(none)"
+        raise InputError(
+            f"{file.path}: no angle is within {shown}°; at this q the file has φ = {numbers(phi)}°"
+        )
+    return inside
+
+
+def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
+    if file.dt is None:
+        if dt is None:
+            raise InputError(
+                f"{file.path}: the file does not give the time between frames "
+                f"({file.dt_note}); set {DT_KEY}, in seconds"
+            )
+        return float(dt)
+    if dt is None:
+        return file.dt
+    if not override and not abs(dt - file.dt) <= SAME_DT * abs(file.dt):
+        raise InputError(
+            f"{file.path}: {DT_KEY} is {dt:.9g} s, but the file says {file.dt:.9g} s "
+            f"({file.dt_note}); remove it, or set dt_override: true"
+        )
+    return float(dt) if override else file.dt
+
+
+def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
+    first, last = frames
+    end = file.n_frames if last == -1 else last
+    if not 1 <= first <= end <= file.n_frames:
+        raise InputError(
+            f"{file.path}: the frames {first} to {last} were asked for, but the file has the "
+            f"frames 1 to {file.n_frames} (-1 stands for the last)"
+        )
+    if end - first + 1 < FEWEST_FRAMES:
+        raise InputError(
+            f"{file.path}: the frames {first} to {end} are fewer than the {FEWEST_FRAMES} that "
+            f"are needed; the file has the frames 1 to {file.n_frames}"
+        )
+    return slice(first - 1, end)
+
+
+def _angles(file: TwoTimeFile, phi: Sequence[float] | None) -> NDArray[np.float64]:
+    if file.phi is not None:
+        if phi is not None:
+            raise InputError(f"{file.path}: the file has its own angles; remove {PHI_KEY}")
+        return file.phi
+    if phi is None:
+        if file.n_matrices > 1:
+            raise InputError(
+                f"{file.path}: the file does not give the angles of its {file.n_matrices} "
+                f"matrices; set {PHI_KEY}, in degrees"
+            )
+        return np.zeros(1)
+    angles = np.atleast_1d(np.asarray(phi, dtype=np.float64))
+    if angles.shape != (file.n_matrices,):
+        raise InputError(
+            f"{file.path}: {PHI_KEY} gives {angles.size} angle(s), but the file has "
+            f"{file.n_matrices} matrices"
+        )
+    return angles
+
+
+def _wave_vectors(file: TwoTimeFile, q: float | None) -> NDArray[np.float64]:
+    if file.q is not None:
+        return file.q
+    if q is None:
+        raise InputError(f"{file.path}: the file does not give q; set {Q_KEY}, in Å⁻¹")
+    return np.full(file.n_matrices, q, dtype=np.float64)
+
+
+def _stack(file: TwoTimeFile, kept: NDArray[np.intp], window: slice) -> NDArray[np.floating]:
+    n_frames = window.stop - window.start
+    c2 = np.empty((len(kept), n_frames, n_frames), dtype=np.float32)
+    for k, index in enumerate(kept):
+        matrix = file.read(int(index), window)
+        c2 = c2.astype(np.result_type(c2, matrix), copy=False)
+        c2[k] = matrix
+    return c2

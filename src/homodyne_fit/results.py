@@ -1,0 +1,369 @@
+"""What a fit found: parameters with errors, curves with bands, and the two result files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.bounded_search import BoundedSolution
+from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.model import Model, decay, rates
+from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.parameters import PARAMETERS
+from homodyne_fit.scaling import JointEquations
+from nlsq_stratified import Spread, spread
+
+__all__ = ["Estimate", "FitInfo", "FitResult", "assemble_result"]
+
+# Eigenvalue of the scaled Hessian below which a direction is called weak: parameters can move
+# along it by 100 times what each alone could.
+WEAK_EIGENVALUE = 1e-4
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error.
+
+    `stderr` is infinite where the data do not determine the value, and NaN where the value was
+    not free: held fixed, or at a bound.
+    """
+
+    value: float
+    stderr: float
+    unit: str = ""
+    at_bound: bool = False
+    fixed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON has no infinity and no NaN: such a standard error is null."""
+        return {**asdict(self), "stderr": self.stderr if np.isfinite(self.stderr) else None}
+
+    def __str__(self) -> str:
+        error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
+        return f"{self.value:.6g} {error} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class FitInfo:
+    """How the fit went.
+
+    Attributes
+    ----------
+    success, message : bool, str
+    cost_initial : float
+        Half the sum of squares at the start, contrast and offset at their best there.
+    passes : float
+        Points evaluated over points in the data.
+    seconds : float
+    layers : dict
+        What each part of the search did.
+    """
+
+    success: bool
+    message: str
+    cost_initial: float
+    passes: float
+    seconds: float
+    layers: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class FitResult:
+    """Fitted parameters of K angles, n frames.
+
+    Attributes
+    ----------
+    model : Model
+    parameters : dict of str to Estimate
+        The physics, in the order of ``model.parameters``.
+    contrast, offset : tuple of Estimate
+        One of each for every angle.
+    names : tuple of str
+        Rows of `root`: the parameters, then contrast[0..K-1], offset[0..K-1].
+    root : (p + 2K, m) array
+        The covariance is ``root @ root.T``; zero rows for what was not free.
+    undetermined : (p + 2K,) bool
+        Whose variance is infinite.
+    space : SearchSpace
+        The coordinates in which the solution was found.
+    coordinates : (m,) array
+        The solution in these.
+    coordinates_root, coordinates_undetermined : (m, l) array, (m,) bool
+        Likewise for the coordinates.
+    cost : float
+        Half the sum of squared residuals.
+    noise : float
+        Standard deviation of a residual.
+    n_points : int
+    info : FitInfo
+    objective : TwoTimeObjective
+    condition_number : float
+        Of the Hessian of the free physics parameters, scaled to unit diagonal.
+    weak_directions : list of dict
+        Combinations of parameters that the data hardly fix: eigenvalue, and components in
+        units of what each parameter alone could vary.
+    """
+
+    model: Model
+    parameters: dict[str, Estimate]
+    contrast: tuple[Estimate, ...]
+    offset: tuple[Estimate, ...]
+    names: tuple[str, ...]
+    root: NDArray[np.float64]
+    undetermined: NDArray[np.bool_]
+    space: SearchSpace
+    coordinates: NDArray[np.float64]
+    coordinates_root: NDArray[np.float64]
+    coordinates_undetermined: NDArray[np.bool_]
+    cost: float
+    noise: float
+    n_points: int
+    info: FitInfo
+    objective: TwoTimeObjective
+    condition_number: float
+    weak_directions: list[dict[str, Any]]
+
+    @property
+    def success(self) -> bool:
+        return self.info.success
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Physics parameters (p,)."""
+        return np.array([estimate.value for estimate in self.parameters.values()])
+
+    def J(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # noqa: N802
+        """Transport coefficient at `times` (n,) and its standard error, Å²/s."""
+        return self._rate(0, times)
+
+    def gamma_dot(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shear rate at `times` (n,) and its standard error, 1/s."""
+        return self._rate(1, times)
+
+    def _rate(
+        self, which: int, times: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Value and standard error by linear propagation from the coordinates of the search.
+
+        There the errors are finite even where those of the parameters are not.
+        """
+        space = self.space
+        values, jacobians = rates(
+            space.form, space.complete(self.coordinates), times, space.tau, self.objective.dt
+        )
+        jacobian = jacobians[which][:, space.searched]
+        errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
+        lost = np.any(jacobian[:, self.coordinates_undetermined] != 0, axis=1)
+        return values[which], np.where(lost, np.inf, errors)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """Of all of `names`, (p + 2K, p + 2K); infinite where not determined."""
+        covariance = self.root @ self.root.T
+        covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
+        return covariance
+
+    def c2(self, angle: int) -> NDArray[np.float64]:
+        """The fitted matrix (n, n) of one angle."""
+        o = self.objective
+        f = decay(
+            self.model,
+            self.values,
+            o.dt,
+            o.n_frames,
+            o.q[angle],
+            o.phi[angle],
+            o.gap,
+            o.sinc_power,
+            o.phase_per_gap,
+        )
+        return self.offset[angle].value + self.contrast[angle].value * f
+
+    def to_json(self, config: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The contents of ``parameters.json``."""
+        info = self.info
+        return {
+            "model": self.model.name,
+            "method": "nlsq",
+            "parameters": {name: e.to_json() for name, e in self.parameters.items()},
+            "scaling": [
+                {"phi": float(phi), "q": float(q), "contrast": c.to_json(), "offset": o.to_json()}
+                for phi, q, c, o in zip(
+                    self.objective.phi, self.objective.q, self.contrast, self.offset, strict=True
+                )
+            ],
+            "fit": {
+                "success": info.success,
+                "message": info.message,
+                "cost_initial": info.cost_initial,
+                "cost": self.cost,
+                "noise": self.noise,
+                "n_points": self.n_points,
+                "n_angles": len(self.contrast),
+                "passes": info.passes,
+                "seconds": info.seconds,
+                "per_angle_mode": self.objective.scaling.mode,
+                "layers": info.layers,
+            },
+            "identifiability": {
+                "condition_number": (
+                    self.condition_number if np.isfinite(self.condition_number) else None
+                ),
+                "weak_directions": self.weak_directions,
+            },
+            "versions": {
+                name: version(name) for name in ("homodyne_fit", "nlsq", "jax", "numpy", "scipy")
+            },
+            "config": config or {},
+        }
+
+    def write_json(self, path: Path, config: dict[str, Any] | None = None) -> None:
+        """Write ``parameters.json``."""
+        text = json.dumps(self.to_json(config), indent=2, ensure_ascii=False, allow_nan=False)
+        with replacing(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def write_hdf5(
+        self, path: Path, data: TwoTimeData, config: dict[str, Any] | None = None
+    ) -> None:
+        """Write ``result.h5``: every array of the fit, with units.
+
+        Groups: ``parameters`` (value, stderr, covariance, names), ``scaling`` (phi, q,
+        contrast, offset, their errors), ``curves`` (t, J, gamma_dot and their errors), ``c2``
+        (data and fit, (K, n, n), upper triangles). The attribute ``summary`` of the file is
+        the text of parameters.json.
+        """
+        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+            file.attrs["summary"] = json.dumps(self.to_json(config), allow_nan=False)
+            file.attrs["source"] = data.source
+            group = file.create_group("parameters")
+            estimates = list(self.parameters.values())
+            group["names"] = list(self.parameters)
+            group["units"] = [e.unit for e in estimates]
+            group["value"] = [e.value for e in estimates]
+            group["stderr"] = [e.stderr for e in estimates]
+            group["covariance"] = self.covariance
+            group["covariance_names"] = list(self.names)
+            group = file.create_group("scaling")
+            _dataset(group, "phi", data.phi, "degree")
+            _dataset(group, "q", data.q, "1/angstrom")
+            for name, values in (("contrast", self.contrast), ("offset", self.offset)):
+                _dataset(group, name, [e.value for e in values], "")
+                _dataset(group, f"{name}_stderr", [e.stderr for e in values], "")
+            group = file.create_group("curves")
+            _dataset(group, "t", data.times, "s")
+            for name, unit, (value, error) in (
+                ("J", "angstrom^2/s", self.J(data.times)),
+                ("gamma_dot", "1/s", self.gamma_dot(data.times)),
+            ):
+                _dataset(group, name, value, unit)
+                _dataset(group, f"{name}_stderr", error, unit)
+            group = file.create_group("c2")
+            shape = data.c2.shape
+            options = {"dtype": np.float32, "chunks": (1, *shape[1:]), "compression": "lzf"}
+            measured = group.create_dataset("data", shape, **options)
+            fitted = group.create_dataset("fit", shape, **options)
+            for k in range(data.n_angles):
+                measured[k] = np.triu(data.c2[k], 1)
+                fitted[k] = np.triu(self.c2(k), 1)
+
+
+def _dataset(group: h5py.Group, name: str, values: ArrayLike, unit: str) -> None:
+    group.create_dataset(name, data=np.asarray(values)).attrs["units"] = unit
+
+
+def assemble_result(
+    objective: TwoTimeObjective,
+    solution: BoundedSolution,
+    joint: JointEquations,
+    info: FitInfo,
+) -> FitResult:
+    """Turn the solution and the joint normal equations there into a result."""
+    space, y = solution.space, solution.result.x
+    scaling, equations = objective.scaling.matrix, joint.equations
+    p, m = len(space.fixed), len(y)
+    free = np.concatenate([solution.result.active, joint.active]) == 0
+    inverse = spread(equations.linear_problem()[0], free)
+    variance = 2 * equations.cost / max(1, equations.n_points - np.count_nonzero(free))
+    root = inverse.root * np.sqrt(variance)
+
+    # From (coordinates, z) to (parameters, contrasts, offsets).
+    outward = np.zeros((p + len(scaling), m + scaling.shape[1]))
+    outward[:p, :m] = space.jacobian(y)
+    outward[p:, m:] = scaling
+    undetermined = ~np.all(np.isfinite(outward), axis=1)
+    outward[undetermined] = 0.0
+    undetermined |= np.any(outward[:, inverse.undetermined] != 0, axis=1)
+    outward_root = outward @ root
+    stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
+
+    at_bound = np.concatenate([np.zeros(p, bool), (scaling != 0) @ (joint.active != 0)])
+    at_bound[:p][space.searched] = solution.result.active != 0
+    at_bound[list(space.held)] = True
+    fixed = np.concatenate([~np.isnan(space.fixed), np.zeros(len(scaling), bool)])
+    stderr[at_bound | fixed] = np.nan
+
+    values = np.concatenate([space.to_parameters(y), scaling @ joint.z])
+    half = len(scaling) // 2
+    pairs = [(kind, k) for kind in ("contrast", "offset") for k in range(half)]
+    kinds = [*space.model.parameters, *(kind for kind, _ in pairs)]
+    estimates = [
+        Estimate(float(v), float(e), PARAMETERS[name].unit, bool(b), bool(f))
+        for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
+    ]
+    physics = _physics_spread(solution)
+    return FitResult(
+        model=space.model,
+        parameters=dict(zip(space.model.parameters, estimates, strict=False)),
+        contrast=tuple(estimates[p : p + half]),
+        offset=tuple(estimates[p + half :]),
+        names=(*space.model.parameters, *(f"{kind}[{k}]" for kind, k in pairs)),
+        root=outward_root,
+        undetermined=undetermined,
+        space=space,
+        coordinates=y,
+        coordinates_root=root[:m],
+        coordinates_undetermined=inverse.undetermined[:m],
+        cost=equations.cost,
+        noise=float(np.sqrt(variance)),
+        n_points=equations.n_points,
+        info=info,
+        objective=objective,
+        condition_number=physics.condition,
+        weak_directions=_weak_directions(physics, np.array(space.model.parameters)[space.searched]),
+    )
+
+
+def _physics_spread(solution: BoundedSolution) -> Spread:
+    """Spread of the searched parameters themselves, contrast and offset at their best."""
+    space, y = solution.space, solution.result.x
+    factor = solution.result.state.linear_problem()[0]
+    jacobian = space.jacobian(y)[space.searched]
+    if np.all(np.isfinite(jacobian)) and np.linalg.matrix_rank(jacobian) == len(jacobian):
+        factor = factor @ np.linalg.inv(jacobian)
+    return spread(factor, solution.result.active == 0)
+
+
+def _weak_directions(physics: Spread, names: NDArray[np.str_]) -> list[dict[str, Any]]:
+    """Directions of small eigenvalue, in units of what each parameter alone could vary."""
+    return [
+        {
+            "eigenvalue": float(value),
+            "direction": {
+                str(name): round(float(x), 3)
+                for name, x in zip(names, direction, strict=True)
+                if abs(x) >= 0.05
+            },
+        }
+        for value, direction in zip(physics.eigenvalues, physics.directions, strict=True)
+        if value < WEAK_EIGENVALUE * physics.eigenvalues[0]
+    ]

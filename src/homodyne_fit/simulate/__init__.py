@@ -1,0 +1,1 @@
+"""Simulated measurements: from the formula or from first principles, written as files."""
