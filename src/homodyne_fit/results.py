@@ -141,7 +141,7 @@ class FitResult:
         """Physics parameters (p,)."""
         return np.array([estimate.value for estimate in self.parameters.values()])
 
-    def J(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:  # noqa: N802
+    def J(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Transport coefficient at `times` (n,) and its standard error, Å²/s."""
         return self._rate(0, times)
 

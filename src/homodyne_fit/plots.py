@@ -1,0 +1,421 @@
+"""Figures of a fit: matrices, lag cuts, rates and scaling, for the report and for notebooks.
+
+Every function returns a `matplotlib.figure.Figure` of its own; pyplot and its settings are not
+touched. A two-time matrix may be large, so `angle_view` first reduces one angle to what fits on
+a page, and the figures of an angle are drawn from that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MultipleLocator
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.model import RATE_FLOOR
+from homodyne_fit.results import Estimate, FitResult
+
+__all__ = [
+    "AngleView",
+    "LagCut",
+    "angle_view",
+    "block_average",
+    "plot_lag_cuts",
+    "plot_rates",
+    "plot_scaling",
+    "plot_two_time",
+]
+
+FloatArray = NDArray[np.float64]
+
+# Pixels a side of a displayed matrix, at most; and at least, where noise asks for larger blocks.
+MOST_PIXELS, FEWEST_PIXELS = 250, 60
+# Blocks grow until the noise of a pixel is this fraction of the contrast.
+PIXEL_NOISE = 0.25
+# Parts of the measurement, by age, that have a lag cut each; and points of a cut, at most.
+AGES, LAG_POINTS = 3, 36
+# Shown of the residual, in units of its standard deviation.
+RESIDUAL_RANGE = 4.0
+# A rate that varies by more than this factor is drawn on logarithmic axes.
+LOG_RANGE = 20.0
+
+# Colours that also differ in lightness and with colour-blindness (Okabe and Ito).
+AGE_STYLES = (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"))
+INK, CURVE, BAND, MISSING = "#222222", "#0072b2", "#9cc9e3", "#c8c8c8"
+LABEL_SIZE, TICK_SIZE = 9, 8
+
+
+@dataclass(frozen=True, eq=False)
+class LagCut:
+    """A matrix averaged over t at fixed lag, for one part of the measurement.
+
+    Attributes
+    ----------
+    begin, end : float
+        Ages (t1 + t2)/2 averaged over, seconds.
+    lag : (b,) array
+        Mean lag of each bin, seconds.
+    data, fit : (b,) array
+        Means over the points of the bin that were measured.
+    stderr : (b,) array
+        Of `data`, if the points scatter independently.
+    """
+
+    begin: float
+    end: float
+    lag: FloatArray
+    data: FloatArray
+    fit: FloatArray
+    stderr: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class AngleView:
+    """What a page shows of one angle.
+
+    Attributes
+    ----------
+    phi : float
+        Degrees.
+    dt : float
+        Frame time, seconds.
+    n_frames : int
+    block : int
+        A pixel is the mean over ``block × block`` pairs of frames.
+    data, fit : (m, m) array
+        Symmetric; NaN where nothing was measured, and for the fit on the diagonal.
+    residual : (m, m) array
+        Mean of data minus fit, in units of its standard deviation if the points scatter
+        independently.
+    rms : float
+        Of data minus fit over all points, in units of the noise of the whole fit.
+    cuts : tuple of LagCut
+        From early to late.
+    """
+
+    phi: float
+    dt: float
+    n_frames: int
+    block: int
+    data: FloatArray
+    fit: FloatArray
+    residual: FloatArray
+    rms: float
+    cuts: tuple[LagCut, ...]
+
+
+def angle_view(
+    data: TwoTimeData, result: FitResult, angle: int, most_pixels: int = MOST_PIXELS
+) -> AngleView:
+    """Reduce one angle to what its figures show.
+
+    Parameters
+    ----------
+    data : TwoTimeData
+        That `result` was fitted to.
+    result : FitResult
+    angle : int
+        Index of the angle.
+    most_pixels : int
+        Pixels a side of the displayed matrices, at most.
+    """
+    n, noise = data.n_frames, result.noise
+    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    measured = np.where(upper & np.isfinite(data.c2[angle]), data.c2[angle], np.nan)
+    fitted = np.where(upper, result.c2(angle), np.nan)
+    residual = measured - fitted
+    block = _block_size(n, noise, result.contrast[angle].value, most_pixels)
+    mean, count = block_average(residual, block)
+    return AngleView(
+        phi=float(data.phi[angle]),
+        dt=data.dt,
+        n_frames=n,
+        block=block,
+        data=_mirrored(block_average(measured, block)[0]),
+        fit=_mirrored(block_average(fitted, block)[0]),
+        residual=_mirrored(_over(mean * np.sqrt(count), noise)),
+        rms=float(_over(np.sqrt(np.nanmean(residual**2)), noise)),
+        cuts=_lag_cuts(measured, fitted, data.dt, noise),
+    )
+
+
+def block_average(matrix: NDArray[np.floating], size: int) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Mean of the finite entries of each block, and their number.
+
+    Parameters
+    ----------
+    matrix : (n, n) array
+    size : int
+        Side of a block; those at the end are smaller where `size` does not divide n.
+
+    Returns
+    -------
+    mean, count : (m, m) array
+        The mean of a block without finite entries is NaN.
+    """
+    starts = np.arange(0, len(matrix), size)
+    finite = np.isfinite(matrix)
+
+    def total(values: NDArray[np.generic], dtype: type[np.generic]) -> NDArray:
+        rows = np.add.reduceat(values, starts, axis=0, dtype=dtype)
+        return np.add.reduceat(rows, starts, axis=1, dtype=dtype)
+
+    count = total(finite, np.int64)
+    sums = total(np.where(finite, matrix, 0.0), np.float64)
+    mean = np.divide(sums, count, out=np.full(sums.shape, np.nan), where=count > 0)
+    return mean, count
+
+
+def plot_two_time(view: AngleView) -> Figure:
+    """Data, fit and residual of one angle side by side, both times in seconds.
+
+    Data and fit share a colour scale, which leaves out the outermost per cent of the pixels.
+    """
+    figure = Figure(figsize=(8.6, 2.75), layout="constrained", facecolor="white")
+    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    low, high = _color_range(view)
+    common, diverging = _colormap("viridis"), _colormap("RdBu_r")
+    limit = RESIDUAL_RANGE
+    _show_matrix(axes[0], view, view.data, "data", common, low, high)
+    image = _show_matrix(axes[1], view, view.fit, "fit", common, low, high)
+    _add_color_bar(figure, image, list(axes[:2]), "$c_2$")
+    image = _show_matrix(axes[2], view, view.residual, "(data − fit) / σ", diverging, -limit, limit)
+    _add_color_bar(figure, image, [axes[2]], "")
+    axes[0].set_ylabel("$t_2$ (s)", fontsize=LABEL_SIZE)
+    return figure
+
+
+def plot_lag_cuts(view: AngleView) -> Figure:
+    """Average over t at fixed lag: data as points, fit as lines, early to late in the run."""
+    figure = Figure(figsize=(3.75, 2.75), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    for cut, (color, marker) in zip(view.cuts, AGE_STYLES, strict=False):
+        axes.errorbar(
+            cut.lag,
+            cut.data,
+            cut.stderr,
+            fmt=marker,
+            color=color,
+            markersize=3,
+            elinewidth=0.7,
+            alpha=0.75,
+            label=f"{cut.begin:.3g}–{cut.end:.3g} s",
+        )
+        axes.plot(cut.lag, cut.fit, color=color, linewidth=1.5)
+    axes.set_xscale("log")
+    limits = _cut_limits(view.cuts)
+    if limits is not None:
+        axes.set_ylim(*limits)
+    if view.cuts:
+        axes.legend(
+            title="age $(t_1 + t_2)/2$", fontsize=TICK_SIZE, title_fontsize=TICK_SIZE, frameon=False
+        )
+    _label(axes, "lag $t_2 - t_1$ (s)", "$c_2$")
+    _open_frame(axes)
+    return figure
+
+
+def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
+    """J(t), and with flow the shear rate, with 68 % bands.
+
+    Parameters
+    ----------
+    result : FitResult
+    times : (n,) array
+        Seconds.
+    """
+    times = np.asarray(times, dtype=np.float64)
+    panels = [("transport coefficient $J$ (Å²/s)", result.J(times))]
+    if result.model.has_flow:
+        panels.append((r"shear rate $\dot\gamma$ (1/s)", result.gamma_dot(times)))
+    figure = Figure(figsize=(4.6 * len(panels), 3.1), layout="constrained", facecolor="white")
+    for axes, (label, (value, error)) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        _draw_rate(axes, times, value, error)
+        _label(axes, "time $t$ (s)", label)
+        _open_frame(axes)
+    return figure
+
+
+def plot_scaling(result: FitResult) -> Figure:
+    """Contrast and offset of each angle, with standard errors, against its direction."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained", facecolor="white")
+    axes = figure.subplots(2, 1, sharex=True)
+    for panel, name, estimates in (
+        (axes[0], "contrast", result.contrast),
+        (axes[1], "offset", result.offset),
+    ):
+        _draw_scaling(panel, result.objective.phi, estimates)
+        _label(panel, "", name)
+        _open_frame(panel)
+    axes[1].set_xlabel("azimuthal angle φ (°)", fontsize=LABEL_SIZE)
+    return figure
+
+
+def _block_size(n: int, noise: float, contrast: float, most_pixels: int) -> int:
+    """Frames per pixel: as few as page and noise allow."""
+    fit_page = -(-n // most_pixels)
+    if not contrast > 0:
+        return fit_page
+    # A bound on the ratio keeps the integer finite; the last clause makes it harmless.
+    quiet = int(np.ceil(min(noise / (PIXEL_NOISE * contrast), n)))
+    return max(fit_page, min(quiet, n // FEWEST_PIXELS))
+
+
+def _mirrored(upper: FloatArray) -> FloatArray:
+    return np.where(np.isnan(upper), upper.T, upper)
+
+
+def _over(values: ArrayLike, noise: float) -> FloatArray:
+    """In units of the noise; zeros where there is none, as in a perfect fit."""
+    values = np.asarray(values, dtype=np.float64)
+    return values / noise if noise > 0 else np.where(np.isnan(values), np.nan, 0.0)
+
+
+def _lag_cuts(
+    measured: FloatArray, fitted: FloatArray, dt: float, noise: float
+) -> tuple[LagCut, ...]:
+    """Cuts of matrices that are NaN outside t1 < t2, one for each part of the measurement."""
+    n = len(measured)
+    edges = np.unique(np.rint(np.geomspace(1, n, min(n, LAG_POINTS))).astype(int))
+    ages = np.linspace(0, n - 1, AGES + 1)
+    sums = np.stack([_sums_at_lag(measured, fitted, lag, ages) for lag in range(1, n)])
+    # (bins, 4, AGES): of points, lags, data and fit.
+    binned = np.add.reduceat(sums, edges[:-1] - 1, axis=0)
+    cuts = []
+    for age in range(AGES):
+        count, lag, data, fit = binned[binned[:, 0, age] > 0][:, :, age].T
+        begin, end = ages[age : age + 2] * dt
+        if len(count):
+            means = (lag / count * dt, data / count, fit / count, noise / np.sqrt(count))
+            cuts.append(LagCut(float(begin), float(end), *means))
+    return tuple(cuts)
+
+
+def _sums_at_lag(
+    measured: FloatArray, fitted: FloatArray, lag: int, ages: FloatArray
+) -> FloatArray:
+    """Sums over measured points at one lag, by age: number, lag, data, fit; (4, AGES)."""
+    data, fit = np.diagonal(measured, lag), np.diagonal(fitted, lag)
+    finite = np.isfinite(data)
+    columns = np.where(finite, np.stack([finite, lag * finite, data, fit]), 0.0)
+    total = np.concatenate([np.zeros((4, 1)), np.cumsum(columns, axis=1)], axis=1)
+    bounds = np.clip(np.ceil(ages - lag / 2), 0, len(data)).astype(int)
+    bounds[-1] = len(data)
+    return np.diff(total[:, bounds], axis=1)
+
+
+def _color_range(view: AngleView) -> tuple[float, float]:
+    pixels = np.concatenate([view.data.ravel(), view.fit.ravel()])
+    low, high = np.nanpercentile(pixels, [1, 99])
+    margin = 1e-6 * max(1.0, abs(low)) if high - low < 1e-9 else 0.0
+    return float(low - margin), float(high + margin)
+
+
+def _colormap(name: str) -> Colormap:
+    return mpl.colormaps[name].with_extremes(bad=MISSING)
+
+
+def _show_matrix(
+    axes: Axes,
+    view: AngleView,
+    matrix: FloatArray,
+    title: str,
+    colors: Colormap,
+    low: float,
+    high: float,
+) -> AxesImage:
+    first, end = -0.5 * view.dt, (view.n_frames - 0.5) * view.dt
+    last = first + len(matrix) * view.block * view.dt
+    image = axes.imshow(
+        matrix,
+        origin="lower",
+        extent=(first, last, first, last),
+        cmap=colors,
+        vmin=low,
+        vmax=high,
+        interpolation="nearest",
+    )
+    axes.set(xlim=(first, end), ylim=(first, end))
+    axes.set_title(title, fontsize=LABEL_SIZE + 1)
+    axes.locator_params(nbins=5)
+    _label(axes, "$t_1$ (s)", "")
+    return image
+
+
+def _add_color_bar(figure: Figure, image: AxesImage, axes: list[Axes], label: str) -> None:
+    bar = figure.colorbar(image, ax=axes, extend="both", shrink=0.95, pad=0.015)
+    bar.set_label(label, fontsize=LABEL_SIZE, color=INK)
+    bar.ax.tick_params(labelsize=TICK_SIZE, colors=INK)
+
+
+def _cut_limits(cuts: tuple[LagCut, ...]) -> tuple[float, float] | None:
+    """Limits that hold the fit, and the points that are not mostly noise."""
+    if not cuts:
+        return None
+    fit, data, error = (
+        np.concatenate([getattr(cut, name) for cut in cuts]) for name in ("fit", "data", "stderr")
+    )
+    shown = np.concatenate([fit, data[error <= 0.25 * np.ptp(fit)]])
+    margin = 0.08 * np.ptp(shown) or 1e-3
+    return float(shown.min() - margin), float(shown.max() + margin)
+
+
+def _draw_rate(axes: Axes, times: FloatArray, value: FloatArray, error: FloatArray) -> None:
+    """A curve with its band, on logarithmic axes where it spans decades."""
+    logarithmic = value.min() > RATE_FLOOR and value.max() > LOG_RANGE * value.min()
+    if logarithmic:
+        later = times > 0
+        times, value, error = times[later], value[later], error[later]
+        axes.set(xscale="log", yscale="log")
+        axes.set_ylim(value.min() / 2, value.max() * 2)
+    else:
+        visible = np.minimum(error, np.abs(value).max())
+        top = (value + visible).max()
+        low = (value - visible).min()
+        margin = 0.06 * (top - low) or 0.06 * abs(top) or 1.0
+        axes.set_ylim(0.0 if low < 0.5 * top else low - margin, top + margin)
+        axes.set_xlim(times[0], times[-1])
+        axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
+        axes.yaxis.get_offset_text().set_fontsize(TICK_SIZE)
+    known = np.isfinite(error)
+    below = value - error
+    if logarithmic:
+        below = np.maximum(below, value / 1e3)
+    axes.fill_between(times, below, value + error, where=known, color=BAND, linewidth=0)
+    axes.plot(times, value, color=CURVE, linewidth=1.6)
+    if not np.all(known):
+        axes.set_title("no band where the data do not determine the rate", fontsize=TICK_SIZE)
+
+
+def _draw_scaling(axes: Axes, phi: FloatArray, estimates: tuple[Estimate, ...]) -> None:
+    value = np.array([estimate.value for estimate in estimates])
+    error = np.array([estimate.stderr for estimate in estimates])
+    known = np.isfinite(error)
+    axes.errorbar(
+        phi[known], value[known], error[known], fmt="o", color=CURVE, markersize=4, elinewidth=1
+    )
+    axes.plot(phi[~known], value[~known], "o", color=CURVE, markersize=4, markerfacecolor="white")
+    axes.ticklabel_format(axis="y", useOffset=False)
+    if np.all(np.abs(phi) <= 360) and np.ptp(phi) > 90:
+        axes.xaxis.set_major_locator(MultipleLocator(45))
+
+
+def _label(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlabel(x, fontsize=LABEL_SIZE, color=INK)
+    axes.set_ylabel(y, fontsize=LABEL_SIZE, color=INK)
+    axes.tick_params(labelsize=TICK_SIZE, colors=INK)
+
+
+def _open_frame(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)

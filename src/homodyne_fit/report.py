@@ -1,0 +1,442 @@
+"""The report of a fit: one HTML file that holds everything it shows."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import yaml
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.model import RATE_FLOOR
+from homodyne_fit.parameters import PARAMETERS
+from homodyne_fit.plots import (
+    AngleView,
+    angle_view,
+    plot_lag_cuts,
+    plot_rates,
+    plot_scaling,
+    plot_two_time,
+)
+from homodyne_fit.results import Estimate, FitResult
+
+__all__ = ["cautions", "format_estimate", "format_number", "render_report", "write_report"]
+
+# Pixels a side of a displayed matrix, at most: (up to so many angles, pixels). Many angles get
+# smaller pictures, so that the file can still be mailed.
+PIXELS = ((8, 250), (16, 180), (np.inf, 125))
+# Times at which J and the shear rate are drawn, at most.
+CURVE_POINTS = 400
+# Powers of ten that are written out.
+PLAIN_ORDERS = range(-3, 6)
+PACKAGES = ("homodyne_fit", "nlsq", "jax", "numpy", "scipy", "matplotlib")
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An embedded figure: data URI, what it shows in words, and size in CSS pixels."""
+
+    uri: str
+    alt: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome in one line; `level` is good, caution or bad."""
+
+    level: str
+    headline: str
+    text: str
+
+
+def write_report(
+    path: Path, data: TwoTimeData, result: FitResult, config: dict[str, Any] | None = None
+) -> None:
+    """Write a self-contained HTML report; the file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+    data : TwoTimeData
+        That `result` was fitted to.
+    result : FitResult
+    config : dict, optional
+        The configuration of the fit, shown as it is.
+    """
+    text = render_report(data, result, config)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def render_report(
+    data: TwoTimeData, result: FitResult, config: dict[str, Any] | None = None
+) -> str:
+    """The text of the report."""
+    template = files("homodyne_fit").joinpath("templates", "report.html")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    pixels = next(pixels for most, pixels in PIXELS if data.n_angles <= most)
+    angles = [_angle_section(data, result, k, pixels) for k in range(data.n_angles)]
+    warnings = cautions(result, data.times)
+    return environment.from_string(template.read_text(encoding="utf-8")).render(
+        result=result,
+        source=data.source,
+        title=Path(data.source).name,
+        verdict=_verdict(result, warnings),
+        facts=_facts(data, result),
+        cautions=warnings,
+        parameters=[_parameter_row(result, name) for name in result.parameters],
+        rates=_rates_picture(data, result),
+        scaling_picture=_scaling_picture(result) if data.n_angles > 1 else None,
+        several_q=bool(np.ptp(data.q) > 0),
+        angles=angles,
+        details=_details(result, config),
+        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+    )
+
+
+def format_number(value: float, digits: int = 6) -> str:
+    """A number in at most so many digits, with a power of ten for an exponent."""
+    if not np.isfinite(value):
+        return "not a number" if np.isnan(value) else "∞" if value > 0 else "−∞"
+    mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
+    return f"{mantissa}{_power_of_ten(int(exponent.replace('−', '-')))}" if exponent else mantissa
+
+
+def format_estimate(value: float, stderr: float) -> str:
+    """``value ± error``: the error in two digits, the value rounded to the same place.
+
+    Without a finite, positive error the value alone; with an error beyond the precision of the
+    value each rounded on its own.
+    """
+    if not (np.isfinite(value) and np.isfinite(stderr) and stderr > 0):
+        return format_number(value)
+    exact, error = Decimal(value), Decimal(f"{stderr:.1e}")
+    place = error.adjusted() - 1
+    if exact and exact.adjusted() - place > 15:
+        return f"{format_number(value, 16)} ± {format_number(stderr, 2)}"
+    rounded = exact.quantize(Decimal(1).scaleb(place))
+    order = max(rounded.adjusted() if rounded else place, error.adjusted())
+    if order in PLAIN_ORDERS:
+        return f"{_fixed(rounded, place)} ± {_fixed(error, place)}"
+    pair = (_fixed(number.scaleb(-order), place - order) for number in (rounded, error))
+    return f"({' ± '.join(pair)}){_power_of_ten(order)}"
+
+
+def cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
+    """What to know before using the numbers.
+
+    Parameters
+    ----------
+    result : FitResult
+    times : (n,) array
+        Of the frames, seconds.
+    """
+    return [
+        *_convergence_cautions(result),
+        *_bound_cautions(result),
+        *_undetermined_cautions(result),
+        *_weak_cautions(result),
+        *_floor_cautions(result, times),
+    ]
+
+
+def _fixed(number: Decimal, place: int) -> str:
+    text = f"{number:.{max(0, -place)}f}"
+    return text.replace("-", "−") if number else text.removeprefix("-")
+
+
+def _power_of_ten(exponent: int) -> str:
+    return f" × 10{str(exponent).translate(SUPERSCRIPTS)}"
+
+
+def _with_unit(text: str, unit: str) -> str:
+    return f"{text} {unit}".rstrip()
+
+
+def _verdict(result: FitResult, warnings: Sequence[str]) -> Verdict:
+    message = _sentence(result.info.message)
+    if not result.success:
+        return Verdict("bad", "The fit did not converge. Do not use its numbers.", message)
+    if warnings:
+        return Verdict("caution", "The fit converged, with cautions.", message)
+    return Verdict("good", "The fit converged.", message)
+
+
+def _sentence(message: str) -> str:
+    return f"{message[:1].upper()}{message[1:].removesuffix('.')}."
+
+
+def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
+    """The measurement and the fit in figures."""
+    info, n = result.info, data.n_frames
+    expected = data.n_angles * n * (n - 1) // 2
+    missing = expected - result.n_points
+    points = f"{result.n_points:,}" + (f" ({missing / expected:.2g} missing)" if missing else "")
+    facts = [
+        ("Points fitted", points),
+        ("Angles", str(data.n_angles)),
+        ("Frames", f"{n} × {format_number(data.dt)} s = {format_number(n * data.dt)} s"),
+        ("Wave vector q", f"{_span(data.q)} Å⁻¹"),
+    ]
+    if result.model.has_flow:
+        gap = result.objective.gap
+        facts.append(("Gap h", f"{format_number(gap * 1e-4)} µm"))
+    return [
+        *facts,
+        ("Noise of a point", format_number(result.noise, 3)),
+        ("½ Σ residual²", f"{format_number(info.cost_initial)} → {format_number(result.cost)}"),
+        ("Scaling", result.objective.scaling.mode),
+        ("Time taken", f"{format_number(info.seconds, 2)} s"),
+        ("Passes over the data", f"{info.passes:.1f}"),
+    ]
+
+
+def _span(values: NDArray[np.float64]) -> str:
+    low, high = format_number(values.min()), format_number(values.max())
+    return low if low == high else f"{low} to {high}"
+
+
+def _parameter_row(result: FitResult, name: str) -> dict[str, str]:
+    estimate, known = result.parameters[name], PARAMETERS[name]
+    return {
+        "name": name,
+        "value": format_estimate(estimate.value, estimate.stderr),
+        "unit": estimate.unit or "–",
+        "state": _state(result, name),
+        "meaning": known.meaning,
+    }
+
+
+def _state(result: FitResult, name: str) -> str:
+    """What is particular about a parameter, in words."""
+    estimate = result.parameters[name]
+    if estimate.fixed:
+        return "held fixed"
+    if estimate.at_bound:
+        return f"at its bound: {_bound(result, name)}"
+    return "not determined by the data" if np.isinf(estimate.stderr) else ""
+
+
+def _bound(result: FitResult, name: str) -> str:
+    """Which bound a parameter sits at."""
+    estimate, space = result.parameters[name], result.space
+    index = result.model.parameters.index(name)
+    middle = (space.lower[index] + space.upper[index]) / 2
+    side = "lower" if estimate.value < middle else "upper"
+    return f"{side}, {_with_unit(format_number(estimate.value), estimate.unit)}"
+
+
+def _convergence_cautions(result: FitResult) -> list[str]:
+    if result.success:
+        return []
+    return [
+        f"The fit did not converge: {result.info.message}. The values are where the search "
+        "stopped, not an answer, and their errors do not hold."
+    ]
+
+
+def _bound_cautions(result: FitResult) -> list[str]:
+    bounds = [
+        f"{name} ({_bound(result, name)})" for name, e in result.parameters.items() if e.at_bound
+    ]
+    texts = []
+    if bounds:
+        verb = "is at its bound" if len(bounds) == 1 else "are at their bounds"
+        texts.append(
+            f"{_listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
+            "bound has no error, and all other errors hold only with it there. Where physics "
+            "allows, widen the bound and fit again."
+        )
+    for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
+        where = _angles_where(result, [estimate.at_bound for estimate in estimates])
+        if where:
+            texts.append(f"The {kind} is at its bound at {where}, and has no error there.")
+    return texts
+
+
+def _undetermined_cautions(result: FitResult) -> list[str]:
+    names = [name for name, e in result.parameters.items() if np.isinf(e.stderr)]
+    texts = []
+    if names:
+        texts.append(
+            f"The data do not determine {_listed(names)}: the error is infinite and the value "
+            f"arbitrary. What they do determine is in the bands of {_curve_names(result)}."
+        )
+    for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
+        where = _angles_where(result, [np.isinf(estimate.stderr) for estimate in estimates])
+        if where:
+            texts.append(f"The data do not determine the {kind} at {where}.")
+    return texts
+
+
+def _angles_where(result: FitResult, flags: Sequence[bool | np.bool_]) -> str:
+    if len(flags) > 1 and all(flags):
+        return "every angle"
+    phi = [p for p, flag in zip(result.objective.phi, flags, strict=True) if flag]
+    return "φ = " + ", ".join(f"{format_number(p)}°" for p in phi) if phi else ""
+
+
+def _weak_cautions(result: FitResult) -> list[str]:
+    if not result.weak_directions:
+        return []
+    combinations = "; ".join(_combination(weak) for weak in result.weak_directions)
+    return [
+        f"These combinations of parameters are hardly determined: {combinations}. Along them the "
+        "parameters can move together with almost no change of the fit, so no single one of them "
+        f"should be quoted. {_curve_names(result)} remain determined, as the bands show."
+    ]
+
+
+def _curve_names(result: FitResult) -> str:
+    return "J(t) and γ̇(t)" if result.model.has_flow else "J(t)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _combination(weak: dict[str, Any]) -> str:
+    """Such as ``0.71 D0 − 0.70 D_offset (100 times looser than either alone)``."""
+    terms = [
+        f"{'−' if x < 0 else '+'} {abs(x):.2f} {name}" for name, x in weak["direction"].items()
+    ]
+    text = " ".join(terms).removeprefix("+ ")
+    if weak["eigenvalue"] <= 0:
+        return f"{text} (not at all)"
+    return f"{text} ({format_number(weak['eigenvalue'] ** -0.5, 2)} times looser than each alone)"
+
+
+def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
+    curves = [("transport coefficient J(t)", result.J(times)[0])]
+    if result.model.has_flow:
+        curves.append(("shear rate γ̇(t)", result.gamma_dot(times)[0]))
+    return [
+        f"The fitted {name} vanishes on {np.count_nonzero(value <= RATE_FLOOR)} of {len(times)} "
+        "frames, where the power law would be negative. It is held at zero there, without a band."
+        for name, value in curves
+        if np.any(value <= RATE_FLOOR)
+    ]
+
+
+def _rates_picture(data: TwoTimeData, result: FitResult) -> Picture:
+    step = -(-data.n_frames // CURVE_POINTS)
+    times = data.times[::step]
+    curves = [("Transport coefficient J", "Å²/s", result.J)]
+    if result.model.has_flow:
+        curves.append(("Shear rate", "1/s", result.gamma_dot))
+    ends = data.times[[1, len(data.times) // 2, -1]]
+    texts = []
+    for name, unit, curve in curves:
+        values = zip(*curve(ends), ends, strict=True)
+        points = (f"{format_estimate(v, e)} at {format_number(t)} s" for v, e, t in values)
+        texts.append(f"{name} against time, in {unit}: {', '.join(points)}.")
+    return _picture(plot_rates(result, times), " ".join(texts), "svg")
+
+
+def _scaling_picture(result: FitResult) -> Picture:
+    ranges = (
+        f"{kind} from {format_number(min(values), 4)} to {format_number(max(values), 4)}"
+        for kind, values in (
+            ("contrast", [estimate.value for estimate in result.contrast]),
+            ("offset", [estimate.value for estimate in result.offset]),
+        )
+    )
+    alt = f"Against the azimuthal angle: {', '.join(ranges)}."
+    return _picture(plot_scaling(result), alt, "svg")
+
+
+def _angle_section(data: TwoTimeData, result: FitResult, angle: int, pixels: int) -> dict[str, Any]:
+    """Everything the report shows of one angle."""
+    view = angle_view(data, result, angle, pixels)
+    phi = f"{format_number(view.phi)}°"
+    return {
+        "phi": phi,
+        "q": format_number(data.q[angle]),
+        "contrast": _scaling_text(result.contrast[angle]),
+        "offset": _scaling_text(result.offset[angle]),
+        "rms": f"{view.rms:.3f}",
+        "block": view.block,
+        "matrices": _picture(plot_two_time(view), _matrices_alt(view, phi), "png"),
+        "cuts": _picture(plot_lag_cuts(view), _cuts_alt(view, phi), "svg"),
+    }
+
+
+def _scaling_text(estimate: Estimate) -> str:
+    text = format_estimate(estimate.value, estimate.stderr)
+    if estimate.at_bound:
+        return f"{text} (at its bound)"
+    return f"{text} (not determined)" if np.isinf(estimate.stderr) else text
+
+
+def _matrices_alt(view: AngleView, phi: str) -> str:
+    return (
+        f"Two-time matrices at φ = {phi}: data, fit, and their difference, which has a root "
+        f"mean square of {view.rms:.3f} times the noise of the whole fit."
+    )
+
+
+def _cuts_alt(view: AngleView, phi: str) -> str:
+    ends = (
+        f"from {cut.fit[0]:.3f} to {cut.fit[-1]:.3f} for ages {cut.begin:.3g} to {cut.end:.3g} s"
+        for cut in view.cuts
+    )
+    return f"c2 against lag at φ = {phi}; the fit falls {', '.join(ends)}."
+
+
+def _picture(figure: Figure, alt: str, kind: str) -> Picture:
+    buffer = io.BytesIO()
+    if kind == "svg":
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    else:
+        figure.savefig(buffer, format="png", dpi=180, metadata={"Software": None})
+    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    width, height = (round(96 * inches) for inches in figure.get_size_inches())
+    return Picture(f"data:{mime};base64,{content}", alt, width, height)
+
+
+def _details(result: FitResult, config: dict[str, Any] | None) -> dict[str, str]:
+    """What is shown on request: text by heading."""
+    details = {
+        "Configuration": _as_yaml(config) if config else "",
+        "Search": _as_yaml(
+            {
+                **result.info.layers,
+                "condition_number": format_number(result.condition_number, 3),
+                "weak_directions": result.weak_directions,
+            }
+        ),
+        "Versions": _as_yaml({name: _version(name) for name in PACKAGES}),
+    }
+    return {heading: text for heading, text in details.items() if text}
+
+
+def _as_yaml(content: dict[str, Any]) -> str:
+    plain = json.loads(json.dumps(content, default=str))
+    return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed as a package"
