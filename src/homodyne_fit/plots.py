@@ -41,8 +41,9 @@ MOST_PIXELS, FEWEST_PIXELS = 250, 60
 PIXEL_NOISE = 0.25
 # Parts of the measurement, by age, that have a lag cut each; and points of a cut, at most.
 AGES, LAG_POINTS = 3, 36
-# Shown of the residual, in units of its standard deviation.
-RESIDUAL_RANGE = 4.0
+# Shown of the residual, in units of its standard deviation, and colours for that: an odd number
+# of them has a neutral one about zero.
+RESIDUAL_RANGE, RESIDUAL_STEPS = 4.0, 17
 # A rate that varies by more than this factor is drawn on logarithmic axes.
 LOG_RANGE = 20.0
 
@@ -178,10 +179,10 @@ def plot_two_time(view: AngleView) -> Figure:
 
     Data and fit share a colour scale, which leaves out the outermost per cent of the pixels.
     """
-    figure = Figure(figsize=(8.6, 2.75), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8.6, 2.9), layout="compressed", facecolor="white")
     axes = figure.subplots(1, 3, sharex=True, sharey=True)
     low, high = _color_range(view)
-    common, diverging = _colormap("viridis"), _colormap("RdBu_r")
+    common, diverging = _colormap("viridis", 64), _colormap("RdBu_r", RESIDUAL_STEPS)
     limit = RESIDUAL_RANGE
     _show_matrix(axes[0], view, view.data, "data", common, low, high)
     image = _show_matrix(axes[1], view, view.fit, "fit", common, low, high)
@@ -194,7 +195,7 @@ def plot_two_time(view: AngleView) -> Figure:
 
 def plot_lag_cuts(view: AngleView) -> Figure:
     """Average over t at fixed lag: data as points, fit as lines, early to late in the run."""
-    figure = Figure(figsize=(3.75, 2.75), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(3.8, 2.9), layout="constrained", facecolor="white")
     axes = figure.subplots()
     for cut, (color, marker) in zip(view.cuts, AGE_STYLES, strict=False):
         axes.errorbar(
@@ -320,8 +321,9 @@ def _color_range(view: AngleView) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def _colormap(name: str) -> Colormap:
-    return mpl.colormaps[name].with_extremes(bad=MISSING)
+def _colormap(name: str, steps: int) -> Colormap:
+    """A map of few colours: noise in many makes large files and tells no more."""
+    return mpl.colormaps[name].resampled(steps).with_extremes(bad=MISSING)
 
 
 def _show_matrix(

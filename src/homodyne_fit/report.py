@@ -36,9 +36,9 @@ from homodyne_fit.results import Estimate, FitResult
 
 __all__ = ["cautions", "format_estimate", "format_number", "render_report", "write_report"]
 
-# Pixels a side of a displayed matrix, at most: (up to so many angles, pixels). Many angles get
-# smaller pictures, so that the file can still be mailed.
-PIXELS = ((8, 250), (16, 180), (np.inf, 125))
+# Pixels a side of a displayed matrix at most, and dots per inch: by the number of angles up to
+# which they hold. Many angles get smaller pictures, so that the file can still be mailed.
+DETAIL = ((8, 250, 180), (16, 180, 160), (np.inf, 125, 130))
 # Times at which J and the shear rate are drawn, at most.
 CURVE_POINTS = 400
 # Powers of ten that are written out.
@@ -93,8 +93,8 @@ def render_report(
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    pixels = next(pixels for most, pixels in PIXELS if data.n_angles <= most)
-    angles = [_angle_section(data, result, k, pixels) for k in range(data.n_angles)]
+    detail = next(detail for most, *detail in DETAIL if data.n_angles <= most)
+    angles = [_angle_section(data, result, k, *detail) for k in range(data.n_angles)]
     warnings = cautions(result, data.times)
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         result=result,
@@ -190,9 +190,9 @@ def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
     info, n = result.info, data.n_frames
     expected = data.n_angles * n * (n - 1) // 2
     missing = expected - result.n_points
-    points = f"{result.n_points:,}" + (f" ({missing / expected:.2g} missing)" if missing else "")
+    share = f" ({100 * missing / expected:.2g} % missing)" if missing else ""
     facts = [
-        ("Points fitted", points),
+        ("Points fitted", f"{result.n_points:,}{share}"),
         ("Angles", str(data.n_angles)),
         ("Frames", f"{n} × {format_number(data.dt)} s = {format_number(n * data.dt)} s"),
         ("Wave vector q", f"{_span(data.q)} Å⁻¹"),
@@ -301,8 +301,8 @@ def _weak_cautions(result: FitResult) -> list[str]:
     combinations = "; ".join(_combination(weak) for weak in result.weak_directions)
     return [
         f"These combinations of parameters are hardly determined: {combinations}. Along them the "
-        "parameters can move together with almost no change of the fit, so no single one of them "
-        f"should be quoted. {_curve_names(result)} remain determined, as the bands show."
+        "parameters can move together with almost no change of the fit, so none of them should be "
+        f"quoted alone. {_curve_names(result)} with their bands take this into account."
     ]
 
 
@@ -315,14 +315,14 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _combination(weak: dict[str, Any]) -> str:
-    """Such as ``0.71 D0 − 0.70 D_offset (100 times looser than either alone)``."""
-    terms = [
-        f"{'−' if x < 0 else '+'} {abs(x):.2f} {name}" for name, x in weak["direction"].items()
-    ]
+    """Such as ``0.71 D0 − 0.70 D_offset (100 times looser than each alone)``."""
+    direction = weak["direction"]
+    sign = -1 if next(iter(direction.values())) < 0 else 1
+    terms = [f"{'−' if sign * x < 0 else '+'} {abs(x):.2f} {name}" for name, x in direction.items()]
     text = " ".join(terms).removeprefix("+ ")
     if weak["eigenvalue"] <= 0:
         return f"{text} (not at all)"
-    return f"{text} ({format_number(weak['eigenvalue'] ** -0.5, 2)} times looser than each alone)"
+    return f"{text} ({float(f'{weak["eigenvalue"] ** -0.5:.2g}'):g} times looser than each alone)"
 
 
 def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
@@ -364,7 +364,9 @@ def _scaling_picture(result: FitResult) -> Picture:
     return _picture(plot_scaling(result), alt, "svg")
 
 
-def _angle_section(data: TwoTimeData, result: FitResult, angle: int, pixels: int) -> dict[str, Any]:
+def _angle_section(
+    data: TwoTimeData, result: FitResult, angle: int, pixels: int, dpi: int
+) -> dict[str, Any]:
     """Everything the report shows of one angle."""
     view = angle_view(data, result, angle, pixels)
     phi = f"{format_number(view.phi)}°"
@@ -375,7 +377,7 @@ def _angle_section(data: TwoTimeData, result: FitResult, angle: int, pixels: int
         "offset": _scaling_text(result.offset[angle]),
         "rms": f"{view.rms:.3f}",
         "block": view.block,
-        "matrices": _picture(plot_two_time(view), _matrices_alt(view, phi), "png"),
+        "matrices": _picture(plot_two_time(view), _matrices_alt(view, phi), "png", dpi),
         "cuts": _picture(plot_lag_cuts(view), _cuts_alt(view, phi), "svg"),
     }
 
@@ -402,12 +404,12 @@ def _cuts_alt(view: AngleView, phi: str) -> str:
     return f"c2 against lag at φ = {phi}; the fit falls {', '.join(ends)}."
 
 
-def _picture(figure: Figure, alt: str, kind: str) -> Picture:
+def _picture(figure: Figure, alt: str, kind: str, dpi: int = 180) -> Picture:
     buffer = io.BytesIO()
     if kind == "svg":
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     else:
-        figure.savefig(buffer, format="png", dpi=180, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
     content = base64.b64encode(buffer.getvalue()).decode("ascii")
     width, height = (round(96 * inches) for inches in figure.get_size_inches())

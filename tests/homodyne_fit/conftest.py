@@ -1,0 +1,77 @@
+"""Oracles that share no code with the package: the formulas of the model in plain NumPy."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from homodyne_fit.dataset import TwoTimeData
+
+LAMINAR = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)
+
+
+def _power_law(t, dt, p):
+    return np.maximum(p[0] * np.maximum(t, dt / 2) ** p[1] + p[2], 1e-10)
+
+
+def _integral(rate, dt):
+    return np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2) * dt])
+
+
+def _c2(params, contrast, offset, *, q, phi, gap, dt, n):
+    """c2 (K, n, n) by PHYSICS: trapezoid integrals, exp, and sin(x)/x squared."""
+    t = np.arange(n) * dt
+    s = _integral(_power_law(t, dt, params[:3]), dt)
+    ds = np.abs(s[None, :] - s[:, None])
+    result = np.empty((len(phi), n, n))
+    for k in range(len(phi)):
+        f = np.exp(-(q[k] ** 2) * ds)
+        if len(params) == 7:
+            g = _integral(_power_law(t, dt, params[3:6]), dt)
+            x = (
+                0.5
+                * q[k]
+                * gap
+                * np.cos(np.deg2rad(params[6] - phi[k]))
+                * (g[None, :] - g[:, None])
+            )
+            safe = np.where(x == 0, 1.0, x)
+            f *= np.where(x == 0, 1.0, np.sin(safe) / safe) ** 2
+        result[k] = offset[k] + contrast[k] * f
+    return result
+
+
+@pytest.fixture(scope="session")
+def numpy_c2():
+    """The model in NumPy: ``numpy_c2(params, contrast, offset, q=, phi=, gap=, dt=, n=)``."""
+    return _c2
+
+
+def _measure(params=LAMINAR, *, n=101, phi=(0.0, 45.0, 90.0), noise=0.02, seed=0, dt=0.1, **given):
+    k = len(phi)
+    rng = np.random.default_rng(seed)
+    m = SimpleNamespace(
+        params=np.array(params),
+        phi=np.array(phi),
+        q=np.full(k, 0.0054),
+        gap=2e6,
+        dt=dt,
+        n=n,
+        contrast=np.linspace(0.25, 0.35, k),
+        offset=np.linspace(0.99, 1.01, k),
+        **given,
+    )
+    clean = _c2(m.params, m.contrast, m.offset, q=m.q, phi=m.phi, gap=m.gap, dt=dt, n=n)
+    white = np.triu(rng.normal(0.0, noise, clean.shape), 1)
+    m.data = TwoTimeData(
+        clean + white + np.swapaxes(white, 1, 2), m.phi, m.q, dt, "a simulated measurement"
+    )
+    return m
+
+
+@pytest.fixture(scope="session")
+def measure():
+    """Simulated data and the truth behind it: ``measure(params, n=, phi=, noise=, seed=)``."""
+    return _measure

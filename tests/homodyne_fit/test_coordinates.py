@@ -1,0 +1,98 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates
+
+TAU = 10.0
+LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
+UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])
+X = np.array([1500.0, -0.3, 200.0, 3e-4, 0.4, 2e-5, 2.0])
+
+
+def space(fixed=(), model=LAMINAR_FLOW):
+    p = len(model.parameters)
+    values = np.full(p, np.nan)
+    for index in fixed:
+        values[index] = X[index]
+    return SearchSpace(model, TAU, LOWER[:p], UPPER[:p], values)
+
+
+EXPONENTS = st.floats(-1.9, 1.9).filter(lambda p: abs(p) > 1e-3)
+
+
+@settings(deadline=None)
+@given(st.floats(100, 1e5), EXPONENTS, st.floats(-1e5, 1e5), st.floats(1e-6, 0.5), EXPONENTS)
+def test_round_trip(d0, alpha, d_offset, gamma0, beta):
+    x = np.array([d0, alpha, d_offset, gamma0, beta, 0.01, 3.0])
+    s = space()
+    back = s.to_parameters(s.to_coordinates(x))
+    np.testing.assert_allclose(back[[0, 1, 3, 4, 6]], x[[0, 1, 3, 4, 6]], rtol=1e-9)
+    np.testing.assert_allclose(back[2], x[2], atol=1e-9 * d0 * TAU**alpha + 1e-9 * abs(d_offset))
+
+
+@pytest.mark.parametrize("fixed", [(), (2,), (0, 5), (6,), (3, 4, 5)])
+def test_rates_do_not_depend_on_the_coordinates(fixed):
+    s = space(fixed)
+    times = np.geomspace(0.1, 20, 15)
+    expected = rates(LAMINAR_FLOW, X, times, TAU, 0.1)[0]
+    result = rates(s.form, s.complete(s.to_coordinates(X)), times, TAU, 0.1)[0]
+    np.testing.assert_allclose(result, expected, rtol=1e-12)
+
+
+def test_jacobian_by_finite_differences():
+    s = space(fixed=(6,))
+    y = s.to_coordinates(X)
+    exact = s.jacobian(y)
+    assert exact.shape == (7, 6)
+    for i in range(6):
+        h = 1e-6 * max(abs(y[i]), 1e-6)
+        up, down = y.copy(), y.copy()
+        up[i] += h
+        down[i] -= h
+        numeric = (s.to_parameters(up) - s.to_parameters(down)) / (2 * h)
+        np.testing.assert_allclose(exact[:, i], numeric, rtol=1e-5, atol=1e-9)
+
+
+def test_limits_are_boxes_of_what_is_searched_directly():
+    lower, upper = space(fixed=(2,)).limits
+    np.testing.assert_array_equal(lower[:2], LOWER[:2])
+    np.testing.assert_array_equal(upper[:2], UPPER[:2])
+    assert lower[3] == -np.inf  # the slope of the shear rate
+    assert upper[4] == UPPER[4]  # its exponent
+
+
+@pytest.mark.parametrize(
+    ("x", "law"),
+    [
+        (X, None),
+        (np.array([50.0, -0.3, 200.0, 3e-4, 0.4, 2e-5, 2.0]), 0),
+        (np.array([1500.0, -0.3, 200.0, 0.6, 0.4, 2e-5, 2.0]), 3),
+        (np.array([1500.0, -0.3, 2e5, 3e-4, 0.4, 2e-5, 2.0]), 0),
+    ],
+)
+def test_outside_names_the_power_law(x, law):
+    assert space().outside(x) == law
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.sampled_from([(0, 100.0), (0, 1e5), (2, -1e5), (2, 1e3)]), st.floats(-300, 300))
+def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
+    index, value = limit
+    s = space()
+    y = s.to_coordinates(X)
+    y[0], y[1] = 2500.0, slope
+    limited, start = s.on_limit(0, index, value, y)
+    x = limited.to_parameters(start)
+    assert x[index] == value
+    assert np.all((x[:3] >= LOWER[:3]) & (x[:3] <= UPPER[:3]))
+    np.testing.assert_allclose(x[3:], X[3:], rtol=1e-9)
+    if index == 0:  # the offset is free to keep the value at tau
+        assert x[0] * TAU ** x[1] + x[2] == pytest.approx(2500.0)
+
+
+def test_static_model_has_one_power_law():
+    assert space(model=STATIC).power_laws == (0,)
+    assert space(model=STATIC).straight == (0,)

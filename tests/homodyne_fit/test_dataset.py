@@ -1,0 +1,48 @@
+import re
+
+import numpy as np
+import pytest
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.errors import InputError
+
+GOOD = {
+    "c2": np.ones((2, 5, 5)),
+    "phi": np.array([0.0, 90.0]),
+    "q": np.array([0.005, 0.005]),
+    "dt": 0.1,
+    "source": "file.h5",
+}
+
+
+def test_good_data():
+    data = TwoTimeData(**GOOD)
+    assert (data.n_angles, data.n_frames) == (2, 5)
+    np.testing.assert_allclose(data.times, [0, 0.1, 0.2, 0.3, 0.4])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"c2": np.ones((2, 5, 4))}, "C2 must have shape (angles, n, n), not (2, 5, 4)"),
+        ({"c2": np.ones((5, 5))}, "C2 must have shape (angles, n, n), not (5, 5)"),
+        ({"c2": np.ones((2, 2, 2))}, "at least 3 frames are needed, got 2"),
+        ({"c2": np.ones((2, 5, 5), int)}, "C2 must be float32 or float64, not int64"),
+        (
+            {"phi": np.zeros(3)},
+            "2 matrices need as many angles and wave vectors, got (3,) and (2,)",
+        ),
+        ({"phi": np.array([0.0, np.nan])}, "an angle is not finite"),
+        ({"q": np.array([0.005, 0.0])}, "wave vectors must be positive"),
+        ({"dt": 0.0}, "the frame time must be positive, got 0.0 s"),
+        ({"dt": np.nan}, "the frame time must be positive"),
+        (
+            {"c2": np.stack([np.ones((5, 5)), np.full((5, 5), np.nan)])},
+            "the matrix at φ = 90° has no finite value at t1 < t2",
+        ),
+    ],
+)
+def test_bad_data_is_named(change, message):
+    with pytest.raises(InputError, match=re.escape(message)) as error:
+        TwoTimeData(**{**GOOD, **change})
+    assert str(error.value).startswith("file.h5: ")

@@ -1,0 +1,124 @@
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves, decay, rates, value_and_slope
+
+POWER_LAWS = st.tuples(st.floats(100, 1e4), st.floats(-1.5, 1.5), st.floats(-500, 500))
+
+
+def test_parameter_order():
+    assert STATIC.parameters == ("D0", "alpha", "D_offset")
+    assert LAMINAR_FLOW.parameters == (
+        *STATIC.parameters,
+        "gamma_dot_t0",
+        "beta",
+        "gamma_dot_t_offset",
+        "phi0",
+    )
+
+
+@settings(max_examples=20, deadline=None)
+@given(POWER_LAWS, st.sampled_from([0.01, 0.5, 3.0]))
+def test_integral_is_the_trapezoid_rule_with_its_floor_and_its_first_point(p, dt):
+    n = 40
+    t = np.arange(n) * dt
+    t[0] = dt / 2
+    rate = np.maximum(p[0] * t ** p[1] + p[2], 1e-10)
+    expected = [0.0]
+    for i in range(1, n):
+        expected.append(expected[-1] + (rate[i] + rate[i - 1]) / 2 * dt)
+    with jax.enable_x64(True):
+        result = curves(STATIC, jnp.asarray(p), dt, n)
+    np.testing.assert_allclose(result.transport, expected, rtol=1e-12)
+
+
+def test_jacobian_of_the_integrals_by_finite_differences():
+    params = np.array([1500.0, -0.3, 200.0, 3e-4, 0.4, 2e-5, 2.0])
+
+    def both(p):
+        with jax.enable_x64(True):
+            c = curves(LAMINAR_FLOW, jnp.asarray(p), 0.1, 50)
+        return np.asarray(c.transport), np.asarray(c.shear)
+
+    with jax.enable_x64(True):
+        result = curves(LAMINAR_FLOW, jnp.asarray(params), 0.1, 50)
+    for i in range(6):
+        step = 1e-5 * max(abs(params[i]), 1e-3 if i % 3 == 1 else 0)
+        up, down = params.copy(), params.copy()
+        up[i] += step
+        down[i] -= step
+        which = i // 3
+        numeric = (both(up)[which] - both(down)[which]) / (2 * step)
+        exact = (result.transport_jacobian, result.shear_jacobian)[which][:, i % 3]
+        np.testing.assert_allclose(exact, numeric, rtol=1e-6, atol=1e-7 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("exponent", [-2.0, -0.3, -1e-2, -1e-3, 0.0, 1e-9, 1e-2, 0.7, 2.0])
+def test_value_and_slope_is_the_box_cox_form(exponent):
+    t, tau, r, s = 3.7, 12.0, 2000.0, 150.0
+
+    def exact(p):
+        ratio = mpmath.mpf(t) / tau
+        return r + s * (mpmath.log(ratio) if p == 0 else (ratio**p - 1) / p)
+
+    def value(p):
+        return value_and_slope(jnp.array([t]), tau, [r, s, p])[0]
+
+    with mpmath.workdps(40), jax.enable_x64(True):
+        assert float(value(exponent)) == pytest.approx(
+            float(exact(mpmath.mpf(exponent))), rel=1e-13
+        )
+        h = mpmath.mpf(10) ** -12
+        slope = (exact(exponent + h) - exact(exponent - h)) / (2 * h)
+        assert float(jax.grad(value)(exponent)) == pytest.approx(float(slope), rel=1e-10)
+
+
+def test_value_and_slope_is_the_power_law_in_other_coordinates():
+    p0, p1, p2, tau = 800.0, -0.4, 300.0, 5.0
+    t = np.geomspace(0.05, 10, 30)
+    a = p0 * tau**p1
+    with jax.enable_x64(True):
+        form = value_and_slope(jnp.asarray(t), tau, [a + p2, a * p1, p1])
+    np.testing.assert_allclose(form, p0 * t**p1 + p2, rtol=1e-12)
+
+
+def test_nan_parameters_stay_nan():
+    with jax.enable_x64(True):
+        result = curves(STATIC, jnp.array([np.nan, 0.0, 0.0]), 0.1, 5)
+    assert np.all(np.isnan(result.transport[1:]))
+
+
+def test_rates_at_zero_are_those_at_half_a_frame():
+    values, jacobian = rates(LAMINAR_FLOW, [100.0, -1.0, 0, 1e-3, -1.0, 0, 0], [0.0, 0.1], 1.0, 0.2)
+    np.testing.assert_allclose(values, [[1000.0, 1000.0], [1e-2, 1e-2]])
+    assert jacobian.shape == (2, 2, 7)
+
+
+def test_rates_without_flow():
+    values, _ = rates(STATIC, [100.0, 1.0, 5.0], [2.0], 1.0, 0.1)
+    np.testing.assert_allclose(values, [[205.0], [0.0]])
+
+
+@pytest.mark.parametrize("n_parameters", [3, 7])
+def test_decay_is_the_formula(numpy_c2, n_parameters):
+    params = np.array([1500.0, -0.3, 200.0, 3e-4, 0.4, 2e-5, 2.0])[:n_parameters]
+    model = LAMINAR_FLOW if n_parameters == 7 else STATIC
+    geometry = {"dt": 0.1, "gap": 2e6}
+    expected = numpy_c2(params, [1.0], [0.0], q=[0.0054], phi=[30.0], n=40, **geometry)[0]
+    result = decay(model, params, 0.1, 40, 0.0054, 30.0, 2e6)
+    np.testing.assert_allclose(result, expected, rtol=1e-11, atol=1e-14)
+
+
+def test_homodyne_form_is_the_fourth_power_at_another_rate():
+    params = np.array([1500.0, 0.0, 0.0, 3e-4, 0.0, 0.0, 0.0])
+    f = decay(LAMINAR_FLOW, params, 0.1, 30, 0.0054, 0.0, 2e6, 4, 0.5 / np.pi)
+    lag = np.abs(np.subtract.outer(np.arange(30), np.arange(30))) * 0.1
+    x = 0.0054 * 2e6 * 3e-4 * lag / (2 * np.pi)
+    np.testing.assert_allclose(
+        f, np.exp(-(0.0054**2) * 1500 * lag) * np.sinc(x / np.pi) ** 4, rtol=1e-9
+    )

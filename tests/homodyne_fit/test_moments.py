@@ -1,0 +1,157 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
+from homodyne_fit.moments import AngleFactors, chunk_moments
+from homodyne_fit.tiles import tile_chunks
+
+GAP = 2e6
+
+
+def dense_moments(params, data, reference, power=2):
+    """Moment matrices by automatic differentiation of the plain formula, point by point."""
+    n, dt = data.n_frames, data.dt
+    i, j = np.triu_indices(n, 1)
+    t = jnp.maximum(jnp.arange(n) * dt, dt / 2)
+
+    def integral(p):
+        rate = jnp.maximum(p[0] * t ** p[1] + p[2], 1e-10)
+        return jnp.concatenate([jnp.zeros(1), jnp.cumsum((rate[1:] + rate[:-1]) / 2 * dt)])
+
+    result = []
+    for k in range(data.n_angles):
+
+        def f(p, k=k):
+            s = integral(p[:3])
+            value = jnp.exp(-(data.q[k] ** 2) * (s[j] - s[i]))
+            if len(p) == 7:
+                g = integral(p[3:6])
+                x = 0.5 * data.q[k] * GAP * jnp.cos(jnp.deg2rad(p[6] - data.phi[k])) * (g[j] - g[i])
+                value = value * jnp.sinc(x / jnp.pi) ** power
+            return value
+
+        c = data.c2[k][i, j] - reference[k]
+        columns = np.stack([*np.asarray(jax.jacfwd(f)(params)).T, f(params), np.ones_like(c), c])
+        columns = columns[:, np.isfinite(c)]
+        result.append(columns @ columns.T)
+    return np.stack(result)
+
+
+def kernel_moments(params, data, reference, target_size=100_000, **options):
+    model = LAMINAR_FLOW if len(params) == 7 else STATIC
+    shear = direction = np.zeros(data.n_angles)
+    if len(params) == 7:
+        angle = np.deg2rad(params[6] - data.phi)
+        shear = 0.5 * data.q * GAP * np.cos(angle)
+        direction = -0.5 * data.q * GAP * np.sin(angle) * np.pi / 180
+    factors = AngleFactors(*map(jnp.asarray, (data.q**2, shear, direction, reference)))
+    integrals = curves(model, jnp.asarray(params), data.dt, data.n_frames)
+    total = 0.0
+    for chunk in tile_chunks(data, target_size):
+        total = total + np.asarray(
+            chunk_moments(integrals, factors, chunk.rows, chunk.cols, chunk.c2, **options)
+        )
+    return total
+
+
+def relative_difference(a, b):
+    """Largest difference, relative to the norms of the two columns an entry belongs to."""
+    norms = np.sqrt(np.einsum("kii->ki", b))
+    return np.max(np.abs(a - b) / (norms[:, :, None] * norms[:, None, :]))
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    with jax.enable_x64(True):
+        yield
+
+
+def random_data(n, seed, q=0.0054, dt=0.1):
+    rng = np.random.default_rng(seed)
+    c2 = rng.normal(1.1, 0.1, (3, n, n))
+    c2[0, 2, n // 2] = np.nan
+    return TwoTimeData(c2, np.array([-20.0, 30.0, 85.0]), q * np.array([1, 1.01, 0.99]), dt, "x")
+
+
+RATES = st.tuples(st.floats(100, 2e4), st.floats(-0.8, 0.8), st.floats(-50, 1000))
+FLOWS = st.tuples(st.floats(1e-5, 1e-2), st.floats(-0.8, 0.8), st.floats(0, 1e-3))
+
+
+@settings(max_examples=25, deadline=None)
+@given(RATES, FLOWS, st.floats(-10, 10), st.sampled_from([5, 64, 65, 130]), st.integers(0, 2**30))
+def test_agrees_with_autodiff_of_the_dense_formula(transport, flow, phi0, n, seed):
+    params = np.array([*transport, *flow, phi0])
+    data = random_data(n, seed)
+    reference = np.array([1.0, 1.1, 1.2])
+    expected = dense_moments(params, data, reference)
+    assert relative_difference(kernel_moments(params, data, reference), expected) < 1e-9
+
+
+def test_static_model_has_no_flow_columns():
+    params, data = np.array([900.0, 0.3, 10.0]), random_data(100, 1)
+    result = kernel_moments(params, data, np.ones(3))
+    assert result.shape == (3, 6, 6)
+    assert relative_difference(result, dense_moments(params, data, np.ones(3))) < 1e-12
+
+
+def test_fourth_power():
+    params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(90, 2)
+    result = kernel_moments(params, data, np.ones(3), sinc_power=4)
+    assert relative_difference(result, dense_moments(params, data, np.ones(3), power=4)) < 1e-10
+
+
+@pytest.mark.parametrize("d0", [1e9, 1e15])
+def test_decays_faster_than_a_frame_do_not_overflow(d0):
+    params, data = np.array([d0, 0.0, 0.0, 0.5, 2.0, 0.0, 0.0]), random_data(130, 3)
+    result = kernel_moments(params, data, np.ones(3))
+    assert np.all(np.isfinite(result))
+    assert result[0, 7, 7] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_batches_and_chunks_change_nothing_but_the_rounding():
+    params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 4)
+    whole = kernel_moments(params, data, np.ones(3), target_size=10**9)
+    for options in ({"target_size": 1}, {"target_size": 30_000}, {"batch": 4}, {"batch": 1000}):
+        assert (
+            relative_difference(kernel_moments(params, data, np.ones(3), **options), whole) < 1e-12
+        )
+
+
+def test_late_short_lags_keep_their_digits():
+    # Ten thousand frames on, the integrals are large and their differences are not.
+    params = np.array([1000.0, 0.5, 0.0, 1e-3, 0.5, 0.0, 3.0])
+    n, side = 20_000, 64
+    integrals = curves(LAMINAR_FLOW, jnp.asarray(params), 0.1, n)
+    frames = np.arange(n - side, n)
+    rng = np.random.default_rng(0)
+    c2 = np.where(np.triu(np.ones((side, side)), 1) > 0, rng.normal(1, 0.1, (side, side)), np.nan)
+    angle = np.deg2rad(3.0)
+    b = 0.5 * 0.0054 * GAP
+    factors = AngleFactors(
+        *(
+            jnp.array([v])
+            for v in (0.0054**2, b * np.cos(angle), -b * np.sin(angle) * np.pi / 180, 1.0)
+        )
+    )
+    result = chunk_moments(integrals, factors, frames[None], frames[None], c2[None, None])[0]
+    s, ds = (
+        np.asarray(integrals.transport)[frames],
+        np.asarray(integrals.transport_jacobian)[frames],
+    )
+    i, j = np.triu_indices(side, 1)
+    g = np.asarray(integrals.shear)[frames]
+    x = b * np.cos(angle) * (g[j] - g[i])
+    f = np.exp(-(0.0054**2) * (s[j] - s[i])) * np.sinc(x / np.pi) ** 2
+    columns = -(0.0054**2) * f[:, None] * (ds[j] - ds[i])
+    expected = columns.T @ columns
+    norms = np.sqrt(np.diag(expected))
+    np.testing.assert_allclose(
+        np.asarray(result)[:3, :3] / np.outer(norms, norms),
+        expected / np.outer(norms, norms),
+        rtol=1e-9,
+    )

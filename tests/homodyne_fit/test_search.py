@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from homodyne_fit.bounded_search import solve_within_limits
+from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.model import LAMINAR_FLOW, STATIC
+from homodyne_fit.search import GRID, best_start, start_grid
+from nlsq_stratified import NormalEquations
+
+LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
+UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])
+START = np.array([1500.0, 0.5, 0.0, 3e-4, 0.0, 0.0, 2.0])
+
+
+def space(model, fixed=()):
+    p = len(model.parameters)
+    values = np.full(p, np.nan)
+    values[list(fixed)] = START[list(fixed)]
+    return SearchSpace(model, 5.0, LOWER[:p], UPPER[:p], values)
+
+
+def test_grid_sweeps_the_rates_that_the_data_resolve(measure):
+    m = measure()
+    s = SearchSpace(LAMINAR_FLOW, 5.0, 0 * LOWER, 1e9 + UPPER, np.full(7, np.nan))
+    grid = start_grid(LAMINAR_FLOW, START, s, m.data, m.gap)
+    assert len(grid) == np.prod(GRID)
+    rate = grid[:, 0] * 5.0**0.5  # of transport at mid-measurement
+    assert rate.min() * 0.0054**2 * 10.0 == pytest.approx(0.1)
+    assert rate.max() * 0.0054**2 * 0.1 == pytest.approx(3.0)
+    assert len(np.unique(grid[:, 6])) == 3
+    np.testing.assert_array_equal(
+        grid[:, [1, 2, 4, 5]], np.tile(START[[1, 2, 4, 5]], (len(grid), 1))
+    )
+
+
+def test_grid_keeps_within_limits_and_keeps_what_is_fixed(measure):
+    m = measure()
+    grid = start_grid(LAMINAR_FLOW, START, space(LAMINAR_FLOW, fixed=(3, 6)), m.data, m.gap)
+    assert np.all((grid >= LOWER) & (grid <= UPPER))
+    assert np.all(grid[:, [3, 6]] == START[[3, 6]])
+    assert len(np.unique(grid, axis=0)) == len(grid)
+
+
+def two_valleys(y):
+    """A cost with minima at 0 (deep) and near 10 (shallow)."""
+    r = np.array([np.sin(y[0] * np.pi / 10) * 3, 0.1 * y[0] + 1])
+    j = np.array([[np.cos(y[0] * np.pi / 10) * 3 * np.pi / 10], [0.1]])
+    return NormalEquations(0.5 * r @ r, j.T @ r, j.T @ j, 2)
+
+
+def test_best_start_leaves_the_valley_of_the_given_start():
+    candidates = np.array([[9.0], [14.0], [6.0], [1.0], [-3.0]])
+    found = best_start(two_valleys, candidates, np.array([-4.0]), np.array([20.0]))
+    assert abs(found.coordinates[0]) < 1.5
+    assert found.n_refined == 5
+    assert 1 <= found.n_reached < 5
+
+
+def test_candidates_that_are_not_finite_are_passed_over():
+    def cost(y):
+        state = two_valleys(y)
+        return state if y[0] < 5 else NormalEquations(np.nan, state.gradient, state.hessian, 2)
+
+    candidates = np.array([[9.0], [1.0]])
+    found = best_start(cost, candidates, np.array([-4.0]), np.array([20.0]))
+    assert abs(found.coordinates[0]) < 1.5
+    with pytest.raises(ValueError, match="not finite at any start"):
+        best_start(cost, candidates[:1], np.array([-4.0]), np.array([20.0]))
+
+
+def power_law_problem(measured, times):
+    """Least squares of J(t) itself, in whatever coordinates a space has."""
+    from homodyne_fit.model import rates
+
+    def evaluate_in(s):
+        def evaluate(y):
+            value, jacobian = rates(s.form, s.complete(y), times, s.tau, 0.1)
+            r, j = value[0] - measured, jacobian[0][:, s.searched]
+            return NormalEquations(0.5 * r @ r, j.T @ r, j.T @ j, len(r))
+
+        return evaluate
+
+    return evaluate_in
+
+
+@pytest.mark.parametrize(
+    ("truth", "limited", "limit"),
+    [
+        ((1500.0, 0.4, 50.0), None, None),
+        ((60.0, 0.5, 500.0), 0, 100.0),
+        ((3e5, 0.01, -3e5), 0, 1e5),
+    ],
+)
+def test_a_prefactor_beyond_its_limit_is_held_there(truth, limited, limit):
+    times = np.linspace(0.1, 10, 60)
+    rng = np.random.default_rng(0)
+    measured = truth[0] * times ** truth[1] + truth[2] + rng.normal(0, 0.3, 60)
+    evaluate_in = power_law_problem(measured, times)
+    s = space(STATIC)
+    y = s.to_coordinates(np.array([2000.0, 0.1, 0.0]))
+    solution = solve_within_limits(evaluate_in, evaluate_in, s, y, 1e-6, 200)
+    x = solution.space.to_parameters(solution.result.x)
+    assert solution.result.success
+    if limited is None:
+        assert not solution.space.held
+        np.testing.assert_allclose(x, truth, rtol=0.02)
+    else:
+        assert dict(solution.space.held) == {limited: limit}
+        assert x[limited] == limit
+        from scipy.optimize import least_squares
+
+        expected = least_squares(
+            lambda u: limit * times ** u[0] + u[1] - measured,
+            x[1:] * [1.1, 0.9],
+            x_scale="jac",
+            xtol=1e-15,
+            ftol=1e-15,
+            gtol=1e-15,
+        )
+        assert solution.result.state.cost == pytest.approx(expected.cost, rel=1e-9)

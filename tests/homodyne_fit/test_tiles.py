@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.tiles import TILE, probe_chunk, tile_chunks
+
+
+def labelled(n, k, missing=()):
+    """Data whose every value names its place."""
+    i, j = np.indices((n, n))
+    c2 = np.stack([1e6 * a + 1e3 * np.minimum(i, j) + np.maximum(i, j) for a in range(k)])
+    for place in missing:
+        c2[place] = np.nan
+    return TwoTimeData(c2, np.arange(k), np.ones(k), 1.0, "labels")
+
+
+def points(chunks, k):
+    """(angle, t1, t2, value) of every entry that counts, over all chunks."""
+    found = []
+    for chunk in chunks:
+        b, a, x, y = np.nonzero(np.isfinite(chunk.c2))
+        found.append(np.stack([a, chunk.rows[b, x], chunk.cols[b, y], chunk.c2[b, a, x, y]], 1))
+    return np.concatenate(found)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(3, 3 * TILE + 2), st.integers(1, 3), st.sampled_from([1, 20_000, 10**7]))
+def test_every_point_once_in_its_place(n, k, target):
+    found = points(tile_chunks(labelled(n, k), target), k)
+    i, j = np.triu_indices(n, 1)
+    assert len(found) == k * len(i)
+    assert len(np.unique(found[:, :3], axis=0)) == len(found)
+    assert np.all(found[:, 1] < found[:, 2])
+    np.testing.assert_array_equal(found[:, 3], 1e6 * found[:, 0] + 1e3 * found[:, 1] + found[:, 2])
+
+
+def test_missing_points_do_not_count():
+    data = labelled(50, 2, missing=[(0, 3, 7), (1, 0, 49)])
+    assert len(points(tile_chunks(data), 2)) == 2 * 50 * 49 // 2 - 2
+
+
+def test_chunks_have_one_shape_and_hold_every_angle_and_short_and_long_lags():
+    n = 10 * TILE
+    chunks = tile_chunks(labelled(n, 2), target_size=4 * 2 * TILE**2)
+    assert len({chunk.c2.shape for chunk in chunks}) == 1
+    assert len(chunks) > 5
+    for chunk in chunks:
+        lags = chunk.cols[:, 0] - chunk.rows[:, 0]
+        assert lags.min() <= 2 * TILE
+        assert lags.max() >= n / 2
+
+
+def test_dtype_is_kept():
+    data = labelled(20, 1)
+    single = TwoTimeData(data.c2.astype(np.float32), data.phi, data.q, 1.0, "single")
+    assert tile_chunks(single)[0].c2.dtype == np.float32
+
+
+@pytest.mark.parametrize("n", [3, TILE - 1, TILE, TILE + 1, 5 * TILE + 3])
+def test_probe_spans_all_lags_and_lies_in_the_data(n):
+    found = points([probe_chunk(labelled(n, 2))], 2)
+    np.testing.assert_array_equal(found[:, 3], 1e6 * found[:, 0] + 1e3 * found[:, 1] + found[:, 2])
+    lags = found[:, 2] - found[:, 1]
+    assert lags.min() == 1
+    assert lags.max() == n - 1
