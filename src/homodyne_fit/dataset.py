@@ -76,13 +76,15 @@ class TwoTimeData:
 
     @property
     def n_angles(self) -> int:
+        """K."""
         return len(self.c2)
 
     @property
     def n_frames(self) -> int:
+        """n."""
         return self.c2.shape[1]
 
     @property
     def times(self) -> NDArray[np.float64]:
         """Time of each frame, seconds, from 0."""
-        return np.arange(self.n_frames) * self.dt
+        return np.arange(self.n_frames, dtype=np.float64) * self.dt

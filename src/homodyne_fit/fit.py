@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +83,8 @@ class FitSettings:
     def __post_init__(self) -> None:
         known = [*self.model.parameters, "contrast", "offset"]
         for kind in ("initial", "fixed", "bounds"):
-            named = {ALIASES.get(name, name): v for name, v in getattr(self, kind).items()}
+            given: Mapping[str, Any] = getattr(self, kind)
+            named = {ALIASES.get(name, name): value for name, value in given.items()}
             for name in named:
                 if name not in known:
                     raise InputError(
@@ -274,7 +276,8 @@ def _mean_off_diagonal(matrix: NDArray[np.floating]) -> float:
 def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDArray[np.float64]:
     """All parameters (p,): fixed, given, read off the data, or the default, in that order."""
     q = float(np.median(data.q))
-    from_data = {
+    defaults = {
+        **{p.name: p.start for p in PARAMETERS.values() if p.start is not None},
         # Transport decays to 1/e, and the shear phase reaches 1, in a quarter of the measurement.
         "D0": 2 / (q**2 * space.tau),
         "gamma_dot_t0": 4 / (q * (settings.gap or np.nan) * space.tau),
@@ -292,5 +295,5 @@ def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDAr
                     f"[{lower:g}, {upper:g}]"
                 )
         else:
-            start[i] = np.clip(from_data.get(name, PARAMETERS[name].start), lower, upper)
+            start[i] = np.clip(defaults[name], lower, upper)
     return start

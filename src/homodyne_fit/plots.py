@@ -366,7 +366,8 @@ def _cut_limits(cuts: tuple[LagCut, ...]) -> tuple[float, float] | None:
     fit, data, error = (
         np.concatenate([getattr(cut, name) for cut in cuts]) for name in ("fit", "data", "stderr")
     )
-    shown = np.concatenate([fit, data[error <= 0.25 * np.ptp(fit)]])
+    quiet = error <= max(0.25 * np.ptp(fit), float(np.median(error)))
+    shown = np.concatenate([fit, data[quiet]])
     margin = 0.08 * np.ptp(shown) or 1e-3
     return float(shown.min() - margin), float(shown.max() + margin)
 

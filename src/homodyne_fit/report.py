@@ -204,7 +204,7 @@ def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
         *facts,
         ("Noise of a point", format_number(result.noise, 3)),
         ("½ Σ residual²", f"{format_number(info.cost_initial)} → {format_number(result.cost)}"),
-        ("Scaling", result.objective.scaling.mode),
+        ("Contrast and offset", result.objective.scaling.mode),
         ("Time taken", f"{format_number(info.seconds, 2)} s"),
         ("Passes over the data", f"{info.passes:.1f}"),
     ]

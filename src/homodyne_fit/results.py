@@ -134,6 +134,7 @@ class FitResult:
 
     @property
     def success(self) -> bool:
+        """Whether the fit converged."""
         return self.info.success
 
     @property

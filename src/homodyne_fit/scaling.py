@@ -93,7 +93,7 @@ def scaling_map(
     if mode == "individual":
         matrix = np.eye(2 * n_angles)
     elif mode == "averaged":
-        matrix = np.kron(np.eye(2), np.ones((n_angles, 1)))
+        matrix = np.repeat(np.eye(2), n_angles, axis=0)
     else:
         raise InputError(
             f"per-angle mode '{mode}' is not available{suggestion(mode, MODES)}: "

@@ -87,9 +87,8 @@ def curve_fit_large(
             raise TypeError("executor needs chunks: without them NLSQ's own path is taken")
         if max_nfev is not None:
             kwargs["max_nfev"] = max_nfev
-        return nlsq.curve_fit_large(  # type: ignore[return-value]
-            f, xdata, ydata, p0, sigma, absolute_sigma, check_finite, bounds, **kwargs
-        )
+        upstream: Any = nlsq.curve_fit_large
+        return upstream(f, xdata, ydata, p0, sigma, absolute_sigma, check_finite, bounds, **kwargs)
     if kwargs:
         raise TypeError(f"not supported together with chunks: {', '.join(sorted(kwargs))}")
 

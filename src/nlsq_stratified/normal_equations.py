@@ -41,6 +41,7 @@ class NormalEquations:
 
     @property
     def finite(self) -> bool:
+        """Whether every number is."""
         return bool(
             np.isfinite(self.cost)
             and np.all(np.isfinite(self.gradient))

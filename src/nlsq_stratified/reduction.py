@@ -37,9 +37,13 @@ class Objective[S: Sums](Protocol):
     `normal_equations` is light: it turns the sum over all chunks into what the solver needs.
     """
 
-    def chunk_sums(self, params: NDArray[np.float64], chunk: Any) -> S: ...
+    def chunk_sums(self, params: NDArray[np.float64], chunk: Any) -> S:
+        """Sums over the points of one chunk at `params` (p,)."""
+        ...
 
-    def normal_equations(self, params: NDArray[np.float64], sums: S) -> NormalEquations: ...
+    def normal_equations(self, params: NDArray[np.float64], sums: S) -> NormalEquations:
+        """Cost, gradient and Hessian from the sums over all chunks at `params`."""
+        ...
 
 
 def reduce[S: Sums](

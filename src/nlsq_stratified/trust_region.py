@@ -4,8 +4,8 @@ Each step minimises the damped Gauss-Newton model of the cost (Levenberg and Mar
 
 .. math:: m(s) = g^T s + \tfrac12 s^T H s + \tfrac12 \lambda |C s|^2,
 
-inside the box that the bounds on the parameters leave for s. C is the
-diagonal of square roots of the curvature, diag H; λ follows H. B. Nielsen, *Damping parameter in Marquardt's method*,
+inside the box that the bounds on the parameters leave for s. C is the diagonal of square roots of
+the curvature, diag H; λ follows H. B. Nielsen, *Damping parameter in Marquardt's method*,
 IMM-REP-1999-05. With R a square root of the Hessian and :math:`b = -R^{-T} g`, the model is
 :math:`\tfrac12 |R s - b|^2 + \tfrac12 \lambda |C s|^2` up to a constant: a linear least-squares
 problem in a box of p unknowns, which an active-set method solves exactly. Parameters therefore

@@ -29,7 +29,7 @@ def points(chunks, k):
 @given(st.integers(3, 3 * TILE + 2), st.integers(1, 3), st.sampled_from([1, 20_000, 10**7]))
 def test_every_point_once_in_its_place(n, k, target):
     found = points(tile_chunks(labelled(n, k), target), k)
-    i, j = np.triu_indices(n, 1)
+    i, _ = np.triu_indices(n, 1)
     assert len(found) == k * len(i)
     assert len(np.unique(found[:, :3], axis=0)) == len(found)
     assert np.all(found[:, 1] < found[:, 2])

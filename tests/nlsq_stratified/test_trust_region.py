@@ -241,8 +241,9 @@ def test_a_start_outside_the_bounds_is_moved_in():
 def test_a_start_on_a_bound_leaves_it_when_the_cost_falls_inwards(side):
     y = 2.0 * T
     problem = line(T[:, None], y)
-    bounds = ((0.5, np.inf) if side < 0 else (-np.inf, 3.5))[::1]
-    result = solve(problem.at, [0.5 if side < 0 else 3.5], *bounds)
+    start = 0.5 if side < 0 else 3.5
+    bounds = (start, np.inf) if side < 0 else (-np.inf, start)
+    result = solve(problem.at, [start], *bounds)
     assert result.success
     assert result.x[0] == pytest.approx(2.0, rel=1e-12)
     assert result.active.tolist() == [0]
@@ -315,8 +316,8 @@ def test_the_unit_of_the_data_does_not_matter(power):
         rng = np.random.default_rng(seed)
         t = rng.normal(size=(30, 4)) + 2 * rng.normal(size=(30, 1))
         y = t @ rng.normal(size=4) + 0.1 * rng.normal(size=30)
-        lower = np.where(rng.random(4) < 0.7, rng.normal(size=4), -np.inf)
-        upper = lower + rng.uniform(0.1, 2, 4)
+        lower = rng.normal(size=4)
+        upper = np.where(rng.random(4) < 0.6, lower + rng.uniform(0.1, 2, 4), np.inf)
         start = rng.normal(size=4)
         one = solve(line(t, y).at, start, lower, upper)
         other = solve(line(t, unit * y).at, unit * start, unit * lower, unit * upper)
@@ -341,18 +342,17 @@ def test_the_units_of_the_parameters_do_not_matter(powers):
 # Regions without a cost
 
 
-def test_a_region_where_the_model_is_nan_is_stepped_around():
-    """The full first step lands where the model has no value."""
+@pytest.mark.parametrize("start", [(0.1, 1.0, 1.0), (1.0, 0.05, 1.0)])
+def test_a_region_where_the_model_is_nan_is_stepped_around(start):
     problem = noisy(exponential, (2.0, 1.3, 0.5))
-    result = solve(
-        Problem(
-            lambda x: problem.residual(x) if abs(x[0]) < 2.6 else np.full_like(T, np.nan),
-            problem.jacobian,
-        ).at,
-        [-2.0, 0.2, 2.5],
+    partial = Problem(
+        lambda x: problem.residual(x) if 0 < x[1] < 1.5 else np.full_like(T, np.nan),
+        problem.jacobian,
     )
+    result = solve(partial.at, start)
+    assert np.any(np.isnan(partial.costs))
     assert result.success
-    np.testing.assert_allclose(result.x, problem.oracle([1.0, 1.0, 1.0]).x, rtol=1e-3)
+    np.testing.assert_allclose(result.x, problem.oracle(start).x, rtol=1e-4)
 
 
 def logarithm():
@@ -461,14 +461,14 @@ def test_a_kink_ends_the_search_soon_and_is_not_called_a_minimum(start):
 
 
 @pytest.mark.xfail(reason="a short rejected step counts as convergence whatever the gradient says")
-@pytest.mark.parametrize("offset", [1e3, 1e6, 1e9])
+@pytest.mark.parametrize("offset", [1e6, 1e9])
 def test_a_kink_far_from_zero_is_not_called_a_minimum_either(offset):
     result = solve(kink(offset).at, [offset + 2.0], max_nfev=1000)
     assert not result.success
 
 
 @pytest.mark.xfail(reason="a short rejected step counts as convergence whatever the gradient says")
-@pytest.mark.parametrize("offset", [1e3, 1e6, 1e9])
+@pytest.mark.parametrize("offset", [1e6, 1e9])
 def test_a_wall_of_nan_is_not_called_a_minimum(offset):
     weights = 1 + np.linspace(0, 1, 30)
     problem = Problem(

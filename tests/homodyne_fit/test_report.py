@@ -1,0 +1,399 @@
+"""The report and its figures: what they say, that they stand alone, and what is averaged."""
+
+import dataclasses
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.model import LAMINAR_FLOW, STATIC, decay
+from homodyne_fit.plots import (
+    angle_view,
+    block_average,
+    plot_lag_cuts,
+    plot_rates,
+    plot_scaling,
+    plot_two_time,
+)
+from homodyne_fit.report import (
+    cautions,
+    format_estimate,
+    format_number,
+    render_report,
+    write_report,
+)
+
+Q, GAP, DT, N, NOISE = 0.0054, 2e6, 0.1, 40, 0.01
+PHI = np.array([0.0, 45.0, 90.0])
+TRUTH = {
+    STATIC: [4000.0, 0.3, 1000.0],
+    LAMINAR_FLOW: [4000.0, 0.3, 1000.0, 3e-4, 0.2, 1e-4, -3.0],
+}
+SOURCE = "/data/run <7> & more.h5"
+
+
+def measurement(model, phi):
+    noise = np.random.default_rng(5).normal(0, NOISE, (len(phi), N, N))
+    c2 = np.stack([1.0 + 0.2 * decay(model, TRUTH[model], DT, N, Q, p, GAP) for p in phi]) + noise
+    c2[0, 3:7, 20:30] = np.nan
+    return TwoTimeData(c2, phi, np.full(len(phi), Q), DT, SOURCE)
+
+
+@pytest.fixture(scope="module")
+def sheared():
+    data = measurement(LAMINAR_FLOW, PHI)
+    initial = dict(zip(LAMINAR_FLOW.parameters, TRUTH[LAMINAR_FLOW], strict=True))
+    return data, fit(data, FitSettings(gap=GAP, initial=initial, multi_start=False))
+
+
+@pytest.fixture(scope="module")
+def static():
+    data = measurement(STATIC, PHI[:1])
+    initial = dict(zip(STATIC.parameters, TRUTH[STATIC], strict=True))
+    return data, fit(data, FitSettings(model=STATIC, initial=initial, multi_start=False))
+
+
+@pytest.fixture(scope="module")
+def sheared_page(sheared):
+    return Page(render_report(*sheared, {"analysis_mode": "laminar_flow", "path": Path("x/y")}))
+
+
+@pytest.fixture(scope="module")
+def static_page(static):
+    return Page(render_report(*static))
+
+
+def changed(result, **estimates):
+    """The result with other attributes of some parameters' estimates."""
+    new = {name: dataclasses.replace(result.parameters[name], **e) for name, e in estimates.items()}
+    return dataclasses.replace(result, parameters={**result.parameters, **new})
+
+
+class Page(HTMLParser):
+    """Attributes by tag, and the visible text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.source, self.attributes, self.texts = text, [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.attributes.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.texts.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.texts))
+
+    def values(self, name):
+        return [attributes[name] for _, attributes in self.attributes if name in attributes]
+
+    def images(self):
+        return [attributes for tag, attributes in self.attributes if tag == "img"]
+
+
+@pytest.mark.parametrize("which", ["sheared_page", "static_page"])
+def test_the_report_needs_nothing_else(which, request):
+    page = request.getfixturevalue(which)
+    assert all(target.startswith("data:image/") for target in page.values("src"))
+    assert all(target.startswith("#") for target in page.values("href"))
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.attributes}
+    assert not re.search(r"url\(|@import|https?:", page.source)
+    ids = page.values("id")
+    assert len(set(ids)) == len(ids)
+    assert {target[1:] for target in page.values("href")} <= set(ids)
+
+
+def test_the_report_is_one_file_that_appears_whole(static, tmp_path, monkeypatch):
+    path = tmp_path / "report.html"
+    monkeypatch.setattr("homodyne_fit.report.render_report", lambda *arguments: "first γ̇")
+    write_report(path, *static)
+    monkeypatch.setattr("homodyne_fit.report.render_report", lambda *arguments: "\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        write_report(path, *static)
+    assert path.read_text(encoding="utf-8") == "first γ̇"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_report_says_what_was_found(sheared, sheared_page):
+    result, page = sheared[1], sheared_page
+    for name, estimate in result.parameters.items():
+        assert name in page.text
+        assert format_estimate(estimate.value, estimate.stderr) in page.text
+        assert estimate.unit in page.text
+    for estimate in (*result.contrast, *result.offset):
+        assert format_estimate(estimate.value, estimate.stderr) in page.text
+    assert f"{result.n_points:,}" in page.text
+    assert "missing" in page.text
+    assert "The fit converged" in page.text
+    assert "analysis_mode: laminar_flow" in page.text
+    assert "path: x/y" in page.text
+    assert SOURCE in page.text
+
+
+def test_each_figure_has_words_and_a_size(sheared, sheared_page):
+    (data, result), images = sheared, sheared_page.images()
+    assert len(images) == 2 + 2 * len(PHI)
+    assert len({image["alt"] for image in images}) == len(images)
+    assert all(int(image["width"]) > 0 and int(image["height"]) > 0 for image in images)
+    value, error = result.J(data.times[-1:])
+    assert format_estimate(value[0], error[0]) in images[0]["alt"]
+
+
+def test_the_static_report_has_no_flow(static_page):
+    page = static_page
+    assert "D_offset" in page.text
+    assert "The fit converged" in page.text
+    for absent in ("γ̇", "hear", "gamma_dot", "phi0", "sinc", "Gap"):
+        assert absent not in page.text
+    assert len(page.images()) == 3
+    assert "hear" not in " ".join(page.values("alt"))
+
+
+def test_a_fit_that_did_not_converge_is_not_dressed_up(static):
+    data, result = static
+    info = dataclasses.replace(result.info, success=False, message="stopped after 7 evaluations")
+    page = Page(render_report(data, dataclasses.replace(result, info=info)))
+    assert "The fit did not converge. Do not use its numbers." in page.text
+    assert "Stopped after 7 evaluations." in page.text
+    assert "The fit converged" not in page.text
+
+
+@pytest.mark.parametrize(
+    ("estimate", "caution", "remark"),
+    [
+        ({"at_bound": True, "stderr": np.nan, "value": 100.0}, "D0 (lower, 100 Å²/s)", "lower"),
+        ({"at_bound": True, "stderr": np.nan, "value": 1e5}, "D0 (upper, 100000 Å²/s)", "upper"),
+        ({"stderr": np.inf}, "do not determine D0", "not determined"),
+    ],
+)
+def test_what_a_parameter_lacks_is_said(static, estimate, caution, remark):
+    data, result = static
+    doubtful = changed(result, D0=estimate)
+    assert any(caution in text for text in cautions(doubtful, data.times))
+    page = Page(render_report(data, doubtful))
+    assert "The fit converged, with cautions." in page.text
+    assert caution in page.text
+    assert remark in page.text
+
+
+def test_a_fixed_parameter_is_no_reason_for_caution(static):
+    data, result = static
+    sound = dataclasses.replace(result, weak_directions=[])
+    held = changed(sound, alpha={"fixed": True, "stderr": np.nan})
+    assert cautions(held, data.times) == []
+    page = Page(render_report(data, held))
+    assert "held fixed" in page.text
+    assert "Before you use" not in page.text
+
+
+def test_cautions_about_weak_directions_angles_and_vanishing_rates(sheared):
+    data, result = sheared
+    weak = {"eigenvalue": 1e-6, "direction": {"D0": -0.71, "D_offset": 0.7}}
+    offset = (dataclasses.replace(result.offset[0], stderr=np.inf), *result.offset[1:])
+    contrast = tuple(dataclasses.replace(e, at_bound=True, stderr=np.nan) for e in result.contrast)
+    coordinates = result.coordinates.copy()
+    coordinates[3:5] = [1e-6, 1.0]
+    doubtful = dataclasses.replace(
+        result,
+        weak_directions=[weak],
+        offset=offset,
+        contrast=contrast,
+        coordinates=coordinates,
+    )
+    text = " ".join(cautions(doubtful, data.times))
+    assert "0.71 D0 − 0.70 D_offset (1000 times looser than each alone)" in text
+    assert "contrast is at its bound at every angle" in text
+    assert "do not determine the offset at φ = 0°" in text
+    vanishing = np.count_nonzero(doubtful.gamma_dot(data.times)[0] <= 1e-10)
+    assert 0 < vanishing < N
+    assert f"shear rate γ̇(t) vanishes on {vanishing} of {N} frames" in text
+
+
+def parsed(text):
+    """Value and error, and how many decimals each was written with."""
+    superscripts = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
+    body, _, power = text.replace("−", "-").partition(" × 10")
+    scale = int(power.translate(superscripts) or "0")
+    pair = body.strip("()").split(" ± ")
+    decimals = [len(number.partition(".")[2]) for number in pair]
+    return *(float(f"{number}e{scale}") for number in pair), decimals
+
+
+@given(
+    st.floats(-1e12, 1e12),
+    st.floats(-12, 12).map(lambda exponent: 10**exponent),
+)
+@example(1817.3, 52.4)
+@example(99.96, 0.996)
+@example(-0.04, 9.6)
+@example(0.0, 1.0)
+@example(1e12, 1e-12)
+def test_value_and_error_are_rounded_to_the_same_place(value, stderr):
+    text = format_estimate(value, stderr)
+    assert "e" not in text
+    if abs(value) > 1e12 * stderr:
+        return
+    shown, error, decimals = parsed(text)
+    assert error == pytest.approx(stderr, rel=0.05)
+    assert abs(shown - value) <= 0.051 * error + 1e-15 * abs(value)
+    assert decimals[0] == decimals[1]
+    assert len(text) <= 45
+    assert not text.startswith(("−0 ", "(−0 "))
+
+
+@pytest.mark.parametrize(
+    ("value", "stderr", "text"),
+    [
+        (1817.3, 52.4, "1817 ± 52"),
+        (1978.9, 136.2, "1980 ± 140"),
+        (4.8065e-5, 1.156e-6, "(4.81 ± 0.12) × 10⁻⁵"),
+        (-5.0999, 0.7147, "−5.10 ± 0.71"),
+        (99.96, 0.996, "100.0 ± 1.0"),
+        (12.0, 1e7, "(0.0 ± 1.0) × 10⁷"),
+        (1.0, 1e-20, "1 ± 1 × 10⁻²⁰"),
+        (1e5, np.nan, "100000"),
+        (1.5, np.inf, "1.5"),
+        (1.5, 0.0, "1.5"),
+        (np.inf, 1.0, "∞"),
+    ],
+)
+def test_formatted_estimates(value, stderr, text):
+    assert format_estimate(value, stderr) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0"), (-2.5e-7, "−2.5 × 10⁻⁷"), (-np.inf, "−∞"), (np.nan, "not a number")],
+)
+def test_formatted_numbers(value, text):
+    assert format_number(value) == text
+
+
+@given(n=st.integers(1, 12), size=st.integers(1, 13), seed=st.integers(0, 99))
+def test_block_average_is_the_mean_of_what_is_finite(n, size, seed):
+    random = np.random.default_rng(seed)
+    matrix = random.normal(size=(n, n))
+    matrix[random.random((n, n)) < 0.4] = np.nan
+    mean, count = block_average(matrix, size)
+    blocks = -(-n // size)
+    assert mean.shape == count.shape == (blocks, blocks)
+    for i in range(blocks):
+        for j in range(blocks):
+            block = matrix[i * size : (i + 1) * size, j * size : (j + 1) * size]
+            values = block[np.isfinite(block)]
+            assert count[i, j] == len(values)
+            if len(values):
+                assert mean[i, j] == pytest.approx(values.mean())
+            else:
+                assert np.isnan(mean[i, j])
+
+
+def test_a_view_is_symmetric_and_its_residual_is_standardised(sheared):
+    data, result = sheared
+    view = angle_view(data, result, 0)
+    assert view.block == 1
+    assert np.all(np.isnan(np.diag(view.data)))
+    assert np.all(np.isnan(view.data[20:30, 3:7]))
+    assert np.all(np.isfinite(view.fit[20:30, 3:7]))
+    upper = np.triu_indices(N, 1)
+    expected = (data.c2[0] - result.c2(0)) / result.noise
+    np.testing.assert_allclose(view.residual[upper], expected[upper])
+    np.testing.assert_allclose(view.residual.T[upper], expected[upper])
+    assert view.rms == pytest.approx(np.sqrt(np.nanmean(expected[upper] ** 2)))
+    coarse = angle_view(data, result, 1, most_pixels=10)
+    assert coarse.data.shape == (10, 10)
+    assert np.std(coarse.residual[np.triu_indices(10, 1)]) == pytest.approx(1, abs=0.4)
+    block = slice(0, 4), slice(8, 12)
+    assert coarse.data[0, 2] == coarse.data[2, 0] == pytest.approx(data.c2[1][block].mean())
+
+
+def test_what_is_below_the_diagonal_is_ignored(sheared):
+    data, result = sheared
+    spoiled = data.c2.copy()
+    spoiled[:, *np.tril_indices(N)] = 1e6
+    view = angle_view(data, result, 0)
+    other = angle_view(dataclasses.replace(data, c2=spoiled), result, 0)
+    np.testing.assert_array_equal(view.data, other.data)
+    np.testing.assert_array_equal(view.cuts[1].data, other.cuts[1].data)
+
+
+def test_lag_cuts_average_what_was_measured(sheared):
+    data, result = sheared
+    i, j = np.triu_indices(N, 1)
+    measured, fitted = data.c2[0][i, j], result.c2(0)[i, j]
+    age, lag, known = (i + j) / 2 * DT, (j - i) * DT, np.isfinite(measured)
+    edges = np.linspace(0, (N - 1) * DT, 4)
+    for cut, begin, end in zip(angle_view(data, result, 0).cuts, edges, edges[1:], strict=False):
+        assert (cut.begin, cut.end) == pytest.approx((begin, end))
+        inside = known & (age > begin - 1e-9) & (age < end - 1e-9 * (end < edges[-1]))
+        for k in range(5):
+            chosen = inside & np.isclose(lag, cut.lag[k])
+            assert cut.data[k] == pytest.approx(measured[chosen].mean())
+            assert cut.fit[k] == pytest.approx(fitted[chosen].mean())
+            assert cut.stderr[k] == pytest.approx(result.noise / np.sqrt(chosen.sum()))
+
+
+def test_lag_cuts_use_each_measured_point_once(sheared):
+    data, result = sheared
+    for angle in range(len(PHI)):
+        cuts = angle_view(data, result, angle).cuts
+        points = sum(np.sum((result.noise / cut.stderr) ** 2) for cut in cuts)
+        upper = data.c2[angle][np.triu_indices(N, 1)]
+        assert points == pytest.approx(np.count_nonzero(np.isfinite(upper)))
+
+
+def test_figures_leave_the_settings_alone(sheared, static):
+    before = dict(mpl.rcParams)
+    for data, result in (sheared, static):
+        view = angle_view(data, result, 0)
+        panels = 2 if result.model.has_flow else 1
+        assert len(plot_rates(result, data.times).axes) == panels
+        assert len(plot_scaling(result).axes) == 2
+        assert [a.get_title() for a in plot_two_time(view).axes[:3]] == [
+            "data",
+            "fit",
+            "(data − fit) / σ",
+        ]
+        assert plot_lag_cuts(view).axes[0].get_xscale() == "log"
+    assert dict(mpl.rcParams) == before
+
+
+def test_data_and_fit_share_a_scale_and_the_residual_is_centred(sheared):
+    data, result = sheared
+    axes = plot_two_time(angle_view(data, result, 1)).axes
+    limits = [panel.images[0].get_clim() for panel in axes[:3]]
+    assert limits[0] == limits[1]
+    assert limits[2][0] == -limits[2][1]
+
+
+def test_a_rate_over_decades_is_drawn_on_logarithmic_axes(static):
+    data, result = static
+    assert plot_rates(result, data.times).axes[0].get_yscale() == "linear"
+    coordinates = result.coordinates.copy()
+    coordinates[1:] = -coordinates[0], -1.0
+    steep = dataclasses.replace(result, coordinates=coordinates)
+    assert plot_rates(steep, data.times).axes[0].get_yscale() == "log"
+    lost = dataclasses.replace(result, coordinates_undetermined=np.array([True, False, False]))
+    assert "no band" in plot_rates(lost, data.times).axes[0].get_title()
+
+
+@pytest.mark.parametrize("n", [3, 4, 7])
+def test_few_frames_and_no_noise_still_make_figures(static, n):
+    data, result = static
+    short = dataclasses.replace(data, c2=data.c2[:, :n, :n])
+    objective = dataclasses.replace(result.objective, n_frames=n)
+    result = dataclasses.replace(result, objective=objective, noise=0.0)
+    view = angle_view(short, result, 0)
+    assert np.all(np.nan_to_num(view.residual) == 0)
+    for figure in (plot_two_time(view), plot_lag_cuts(view), plot_rates(result, short.times)):
+        figure.draw_without_rendering()
