@@ -12,18 +12,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.bounded_search import solve_within_limits
+from homodyne_fit.bounded_search import BoundedSolution, solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.model import LAMINAR_FLOW, Model
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import ALIASES, PARAMETERS
-from homodyne_fit.results import FitInfo, FitResult, assemble_result
+from homodyne_fit.results import FitInfo, FitResult
 from homodyne_fit.scaling import JointEquations, scaling_map
 from homodyne_fit.search import best_start, start_grid
 from homodyne_fit.tiles import TileChunk, probe_chunk, tile_chunks
-from nlsq_stratified import NormalEquations, reduce, solve
+from homodyne_fit.uncertainty import assemble_result, physics_spread
+from nlsq_stratified import NormalEquations, Spread, reduce, solve
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
@@ -224,6 +225,7 @@ def _fit(
         final.objective,
         solution,
         final.joint(solution.result.x),
+        _physics_spread(everything, solution),
         FitInfo(
             success=solution.result.success,
             message=solution.result.message,
@@ -233,6 +235,18 @@ def _fit(
             layers=layers,
         ),
     )
+
+
+def _physics_spread(
+    evaluator_in: Callable[[SearchSpace], _Evaluator], solution: BoundedSolution
+) -> Spread:
+    """Spread of the parameters at the solution; one more pass if some are held at limits."""
+    space, y, state = solution.space, solution.result.x, solution.result.state
+    if space.held:
+        released = replace(space, held={})
+        y = space.complete(y)[released.searched]
+        space, state = released, evaluator_in(released)(y)
+    return physics_spread(space, y, state)
 
 
 def _search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:

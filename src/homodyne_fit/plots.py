@@ -266,7 +266,7 @@ def _block_size(n: int, noise: float, contrast: float, most_pixels: int) -> int:
     fit_page = -(-n // most_pixels)
     if not contrast > 0:
         return fit_page
-    # A bound on the ratio keeps the integer finite; the last clause makes it harmless.
+    # The ratio may be too large for an integer.
     quiet = int(np.ceil(min(noise / (PIXEL_NOISE * contrast), n)))
     return max(fit_page, min(quiet, n // FEWEST_PIXELS))
 

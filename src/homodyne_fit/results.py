@@ -13,20 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.bounded_search import BoundedSolution
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.model import Model, decay, rates
+from homodyne_fit.model import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.objective import TwoTimeObjective
-from homodyne_fit.parameters import PARAMETERS
-from homodyne_fit.scaling import JointEquations
-from nlsq_stratified import Spread, spread
 
-__all__ = ["Estimate", "FitInfo", "FitResult", "assemble_result"]
-
-# Eigenvalue of the scaled Hessian below which a direction is called weak: parameters can move
-# along it by 100 times what each alone could.
-WEAK_EIGENVALUE = 1e-4
+__all__ = ["Estimate", "FitInfo", "FitResult"]
 
 
 @dataclass(frozen=True)
@@ -155,7 +147,8 @@ class FitResult:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Value and standard error by linear propagation from the coordinates of the search.
 
-        There the errors are finite even where those of the parameters are not.
+        There the errors are finite even where those of the parameters are not. A rate at the
+        floor of the model has none: NaN.
         """
         space = self.space
         values, jacobians = rates(
@@ -164,7 +157,8 @@ class FitResult:
         jacobian = jacobians[which][:, space.searched]
         errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
         lost = np.any(jacobian[:, self.coordinates_undetermined] != 0, axis=1)
-        return values[which], np.where(lost, np.inf, errors)
+        errors = np.where(lost, np.inf, errors)
+        return values[which], np.where(values[which] <= RATE_FLOOR, np.nan, errors)
 
     @property
     def covariance(self) -> NDArray[np.float64]:
@@ -177,8 +171,8 @@ class FitResult:
         """The fitted matrix (n, n) of one angle."""
         o = self.objective
         f = decay(
-            self.model,
-            self.values,
+            self.space.form,
+            self.space.complete(self.coordinates),
             o.dt,
             o.n_frames,
             o.q[angle],
@@ -280,91 +274,3 @@ class FitResult:
 
 def _dataset(group: h5py.Group, name: str, values: ArrayLike, unit: str) -> None:
     group.create_dataset(name, data=np.asarray(values)).attrs["units"] = unit
-
-
-def assemble_result(
-    objective: TwoTimeObjective,
-    solution: BoundedSolution,
-    joint: JointEquations,
-    info: FitInfo,
-) -> FitResult:
-    """Turn the solution and the joint normal equations there into a result."""
-    space, y = solution.space, solution.result.x
-    scaling, equations = objective.scaling.matrix, joint.equations
-    p, m = len(space.fixed), len(y)
-    free = np.concatenate([solution.result.active, joint.active]) == 0
-    inverse = spread(equations.linear_problem()[0], free)
-    variance = 2 * equations.cost / max(1, equations.n_points - np.count_nonzero(free))
-    root = inverse.root * np.sqrt(variance)
-
-    # From (coordinates, z) to (parameters, contrasts, offsets).
-    outward = np.zeros((p + len(scaling), m + scaling.shape[1]))
-    outward[:p, :m] = space.jacobian(y)
-    outward[p:, m:] = scaling
-    undetermined = ~np.all(np.isfinite(outward), axis=1)
-    outward[undetermined] = 0.0
-    undetermined |= np.any(outward[:, inverse.undetermined] != 0, axis=1)
-    outward_root = outward @ root
-    stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
-
-    at_bound = np.concatenate([np.zeros(p, bool), (scaling != 0) @ (joint.active != 0)])
-    at_bound[:p][space.searched] = solution.result.active != 0
-    at_bound[list(space.held)] = True
-    fixed = np.concatenate([~np.isnan(space.fixed), np.zeros(len(scaling), bool)])
-    stderr[at_bound | fixed] = np.nan
-
-    values = np.concatenate([space.to_parameters(y), scaling @ joint.z])
-    half = len(scaling) // 2
-    pairs = [(kind, k) for kind in ("contrast", "offset") for k in range(half)]
-    kinds = [*space.model.parameters, *(kind for kind, _ in pairs)]
-    estimates = [
-        Estimate(float(v), float(e), PARAMETERS[name].unit, bool(b), bool(f))
-        for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
-    ]
-    physics = _physics_spread(solution)
-    return FitResult(
-        model=space.model,
-        parameters=dict(zip(space.model.parameters, estimates, strict=False)),
-        contrast=tuple(estimates[p : p + half]),
-        offset=tuple(estimates[p + half :]),
-        names=(*space.model.parameters, *(f"{kind}[{k}]" for kind, k in pairs)),
-        root=outward_root,
-        undetermined=undetermined,
-        space=space,
-        coordinates=y,
-        coordinates_root=root[:m],
-        coordinates_undetermined=inverse.undetermined[:m],
-        cost=equations.cost,
-        noise=float(np.sqrt(variance)),
-        n_points=equations.n_points,
-        info=info,
-        objective=objective,
-        condition_number=physics.condition,
-        weak_directions=_weak_directions(physics, np.array(space.model.parameters)[space.searched]),
-    )
-
-
-def _physics_spread(solution: BoundedSolution) -> Spread:
-    """Spread of the searched parameters themselves, contrast and offset at their best."""
-    space, y = solution.space, solution.result.x
-    factor = solution.result.state.linear_problem()[0]
-    jacobian = space.jacobian(y)[space.searched]
-    if np.all(np.isfinite(jacobian)) and np.linalg.matrix_rank(jacobian) == len(jacobian):
-        factor = factor @ np.linalg.inv(jacobian)
-    return spread(factor, solution.result.active == 0)
-
-
-def _weak_directions(physics: Spread, names: NDArray[np.str_]) -> list[dict[str, Any]]:
-    """Directions of small eigenvalue, in units of what each parameter alone could vary."""
-    return [
-        {
-            "eigenvalue": float(value),
-            "direction": {
-                str(name): round(float(x), 3)
-                for name, x in zip(names, direction, strict=True)
-                if abs(x) >= 0.05
-            },
-        }
-        for value, direction in zip(physics.eigenvalues, physics.directions, strict=True)
-        if value < WEAK_EIGENVALUE * physics.eigenvalues[0]
-    ]

@@ -1,6 +1,7 @@
 """The report and its figures: what they say, that they stand alone, and what is averaged."""
 
 import dataclasses
+import itertools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -66,8 +67,10 @@ def sheared_page(sheared):
 
 
 @pytest.fixture(scope="module")
-def static_page(static):
-    return Page(render_report(*static))
+def static_page(static, tmp_path_factory):
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(path, *static, {"stator": 1})
+    return Page(path.read_text(encoding="utf-8"))
 
 
 def changed(result, **estimates):
@@ -152,7 +155,7 @@ def test_each_figure_has_words_and_a_size(sheared, sheared_page):
 def test_the_static_report_has_no_flow(static_page):
     page = static_page
     assert "D_offset" in page.text
-    assert "The fit converged" in page.text
+    assert "stator: 1" in page.text
     for absent in ("γ̇", "hear", "gamma_dot", "phi0", "sinc", "Gap"):
         assert absent not in page.text
     assert len(page.images()) == 3
@@ -333,7 +336,8 @@ def test_lag_cuts_average_what_was_measured(sheared):
     measured, fitted = data.c2[0][i, j], result.c2(0)[i, j]
     age, lag, known = (i + j) / 2 * DT, (j - i) * DT, np.isfinite(measured)
     edges = np.linspace(0, (N - 1) * DT, 4)
-    for cut, begin, end in zip(angle_view(data, result, 0).cuts, edges, edges[1:], strict=False):
+    cuts = angle_view(data, result, 0).cuts
+    for cut, (begin, end) in zip(cuts, itertools.pairwise(edges), strict=True):
         assert (cut.begin, cut.end) == pytest.approx((begin, end))
         inside = known & (age > begin - 1e-9) & (age < end - 1e-9 * (end < edges[-1]))
         for k in range(5):

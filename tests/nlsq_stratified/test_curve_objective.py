@@ -128,7 +128,7 @@ def test_the_precision_of_jax_is_left_as_it_was():
 )
 def test_a_model_of_another_shape_is_refused(model, shape):
     message = f"the model returned shape {shape} for y of shape (4,)"
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ValueError, match=rf"(?m)^{re.escape(message)}$"):
         CurveObjective(model).chunk_sums(np.ones(1), (np.ones(4), np.ones(4)))
 
 

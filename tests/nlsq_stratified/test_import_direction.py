@@ -49,9 +49,7 @@ def test_importing_the_fit_does_not_import_nlsq():
     assert not [name for name in loaded if name == "nlsq" or name.startswith("nlsq.")]
 
 
-@pytest.mark.parametrize(
-    "modules", ["nlsq_stratified", "homodyne_fit.fit", "nlsq_stratified, homodyne_fit.fit"]
-)
+@pytest.mark.parametrize("modules", ["nlsq_stratified", "nlsq_stratified, homodyne_fit.fit"])
 def test_importing_leaves_the_precision_of_jax_alone(modules):
     code = f"import {modules}, jax; print(jax.config.jax_enable_x64)"
     assert in_a_fresh_process(code) == ["False"]
