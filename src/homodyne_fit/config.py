@@ -6,6 +6,7 @@ The keys are those of homodyne and xpcsjax. Behind `load_config` nothing knows a
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,11 +24,14 @@ from pydantic import (
 
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.foreign_keys import is_foreign
+from homodyne_fit.parameters import ALIASES, PARAMETERS
 
-__all__ = ["Config", "load_config"]
+__all__ = ["Config", "load_config", "parse_config"]
 
 # A gap outside these, in Å, is a gap in another unit.
 SENSIBLE_GAP = (1e3, 1e10)
+
+SCALING = ("contrast", "offset")
 
 
 def _no_bool(value: Any) -> Any:
@@ -37,9 +41,28 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
+def _parameter_name(name: Any) -> Any:
+    known = ALIASES.get(str(name), str(name))
+    if known not in PARAMETERS:
+        near = suggestion(known, [*PARAMETERS, *ALIASES])
+        raise ValueError(f"there is no parameter '{name}'{near}")
+    return known
+
+
+def _each_once(names: Any) -> Any:
+    if isinstance(names, list | dict):
+        known = [ALIASES.get(str(name), str(name)) for name in names]
+        for name in known:
+            if known.count(name) > 1:
+                raise ValueError(f"{name} is given twice")
+    return names
+
+
 Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
 Positive = Annotated[Number, Field(gt=0)]
-Frame = Annotated[int, BeforeValidator(_no_bool)]
+Whole = Annotated[int, BeforeValidator(_no_bool)]
+Name = Annotated[str, BeforeValidator(_parameter_name)]
+Names = Annotated[list[Name], BeforeValidator(_each_once)]
 
 
 class Section(BaseModel):
@@ -66,8 +89,9 @@ class Geometry(Section):
 class AnalyzerParameters(Section):
     dt: Positive | None = None
     dt_override: bool = False
-    start_frame: Frame = 1
-    end_frame: Frame = -1
+    start_frame: Whole = 1
+    end_frame: Whole = -1
+    frame_step: Literal[1] = 1
     scattering: Scattering = Scattering()
     geometry: Geometry = Geometry()
 
@@ -82,44 +106,69 @@ class ExperimentalData(Section):
     def path(self) -> Path | None:
         """`file_path`, or the folder and the name; None where the file says neither."""
         if self.file_path is not None:
-            return Path(self.file_path)
+            return Path(self.file_path).expanduser()
         if self.data_file_name is None:
             return None
-        return Path(self.data_folder_path or "") / self.data_file_name
+        return Path(self.data_folder_path or "").expanduser() / self.data_file_name
 
 
 class InitialParameters(Section):
-    parameter_names: list[str] | None = None
-    values: list[Number | None] | dict[str, Number | None] | None = None
-    active_parameters: list[str] | None = None
-    fixed_parameters: dict[str, Number] | None = None
+    parameter_names: Names | None = None
+    values: Annotated[dict[Name, Number | None], BeforeValidator(_each_once)] | None = None
+    active_parameters: Names | None = None
+    fixed_parameters: Annotated[dict[Name, Number], BeforeValidator(_each_once)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_by_name(cls, given: Any) -> Any:
+        """Turn a list of values into a mapping by `parameter_names`."""
+        if not isinstance(given, dict) or not isinstance(given.get("values"), list):
+            return given
+        names, values = given.get("parameter_names"), given["values"]
+        if not isinstance(names, list):
+            raise ValueError("values is a list, so parameter_names must be one too")
+        if len(values) != len(names):
+            raise ValueError(f"values has {len(values)} entries for {len(names)} parameter_names")
+        _each_once(names)
+        return {**given, "values": dict(zip(map(str, names), values, strict=True))}
 
     @model_validator(mode="after")
-    def _names_and_values(self) -> InitialParameters:
-        if isinstance(self.values, list) and len(self.values) != len(self.parameter_names or []):
-            raise ValueError(
-                f"values has {len(self.values)} entries for "
-                f"{len(self.parameter_names or [])} parameter_names"
-            )
+    def _held_ones(self) -> InitialParameters:
+        for name in self.fixed_parameters or {}:
+            if name in SCALING:
+                raise ValueError(
+                    f"{name} cannot be held fixed; narrow its parameter_space.bounds instead"
+                )
+            if name in (self.active_parameters or []):
+                raise ValueError(f"{name} is in active_parameters and in fixed_parameters")
         return self
 
     @property
     def start(self) -> dict[str, float]:
         """Start values that were given."""
-        given = self.values or {}
-        if isinstance(given, list):
-            given = dict(zip(self.parameter_names or [], given, strict=True))
-        return {name: value for name, value in given.items() if value is not None}
+        return {name: value for name, value in (self.values or {}).items() if value is not None}
 
 
 class Bound(Section):
-    name: str
+    name: Name
     min: Number
     max: Number
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Bound:
+        if not self.min < self.max:
+            raise ValueError(f"the min of {self.name}, {self.min:g}, is not below {self.max:g}")
+        return self
 
 
 class ParameterSpace(Section):
     bounds: list[Bound] = []
+
+    @field_validator("bounds")
+    @classmethod
+    def _one_each(cls, bounds: list[Bound]) -> list[Bound]:
+        _each_once([bound.name for bound in bounds])
+        return bounds
 
 
 class AngleRange(Section):
@@ -133,7 +182,14 @@ class PhiFiltering(Section):
 
 
 class Preprocessing(Section):
-    phi_range: tuple[Number, Number] | None = None
+    phi_range: list[Number] | None = None
+
+    @field_validator("phi_range")
+    @classmethod
+    def _from_and_to(cls, ends: list[float] | None) -> list[float] | None:
+        if ends is not None and len(ends) != 2:
+            raise ValueError(f"two angles are needed, [from, to], not {len(ends)}")
+        return ends
 
 
 class ModelOptions(Section):
@@ -158,9 +214,9 @@ class MultiStart(Section):
 class Nlsq(Section):
     per_angle_scaling: bool | None = None
     loss: Literal["linear"] = "linear"
-    max_iterations: Annotated[int, Field(gt=0)] = 100
+    max_iterations: Annotated[Whole, Field(gt=0)] = 100
     standard_error_tolerance: Positive = 1e-4
-    threads: Annotated[int, Field(gt=0)] | None = None
+    threads: Annotated[Whole, Field(gt=0)] | None = None
     anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
     multi_start: MultiStart = MultiStart()
 
@@ -168,7 +224,7 @@ class Nlsq(Section):
     @classmethod
     def _available(cls, loss: Any) -> Any:
         if loss in ("soft_l1", "huber", "cauchy", "arctan"):
-            raise ValueError(f"the loss '{loss}' is not available yet; use 'linear'")
+            raise ValueError(f"'{loss}' is not available yet; use 'linear'")
         return loss
 
     @property
@@ -181,6 +237,13 @@ class Nlsq(Section):
 class Optimization(Section):
     method: Literal["nlsq"] = "nlsq"
     nlsq: Nlsq = Nlsq()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _available(cls, method: Any) -> Any:
+        if method in ("mcmc", "cmc", "both"):
+            raise ValueError(f"'{method}' is not available yet; use 'nlsq'")
+        return method
 
 
 class Output(Section):
@@ -211,13 +274,25 @@ class Config:
     path : Path
     root : Root
         Its contents.
-    ignored : tuple of str
-        Dotted paths of the keys that have no effect.
+    foreign : tuple of str
+        Dotted paths of keys that have a meaning in other programs only.
     """
 
     path: Path
     root: Root
-    ignored: tuple[str, ...]
+    foreign: tuple[str, ...]
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Dotted paths of everything that has no effect."""
+        return (*self.foreign, *_without_effect(self.root, self._model_parameters))
+
+    @property
+    def _model_parameters(self) -> tuple[str, ...]:
+        from homodyne_fit.model import LAMINAR_FLOW, STATIC
+
+        flow = self.root.analysis_mode == "laminar_flow"
+        return (LAMINAR_FLOW if flow else STATIC).parameters
 
     @property
     def data_path(self) -> Path:
@@ -242,7 +317,8 @@ class Config:
                     f"{self.path}: preprocessing.phi_range and phi_filtering.target_ranges "
                     "both select angles; keep one"
                 )
-            ranges = [root.preprocessing.phi_range]
+            low, high = root.preprocessing.phi_range
+            ranges = [(low, high)]
         return load(
             self.data_path,
             q=analyzer.scattering.wavevector_q,
@@ -266,29 +342,33 @@ class Config:
                 f"{self.path}: analyzer_parameters.geometry.stator_rotor_gap is missing: "
                 "laminar_flow needs the gap, in Å"
             )
-        initial = root.initial_parameters.start
-        fixed = dict(root.initial_parameters.fixed_parameters or {})
+
+        def of_the_model(given: dict[str, Any]) -> dict[str, Any]:
+            return {name: value for name, value in given.items() if name in model.parameters}
+
+        start = of_the_model(root.initial_parameters.start)
+        fixed = of_the_model(root.initial_parameters.fixed_parameters or {})
         active = root.initial_parameters.active_parameters
         if active is not None:
-            for name in active:
-                if name not in model.parameters:
-                    raise InputError(
-                        f"{self.path}: initial_parameters.active_parameters: no parameter "
-                        f"'{name}'{suggestion(name, model.parameters)}"
-                    )
-            for name in set(model.parameters) - set(active) - fixed.keys():
-                if name not in initial:
+            for name in model.parameters:
+                if name in active or name in fixed:
+                    continue
+                if name not in start:
                     raise InputError(
                         f"{self.path}: initial_parameters: {name} is not active, so it needs a "
                         "value"
                     )
-                fixed[name] = initial[name]
-        return FitSettings(
+                fixed[name] = start[name]
+        settings = FitSettings(
             model=model,
             gap=gap,
-            initial={name: value for name, value in initial.items() if name not in fixed},
+            initial={name: value for name, value in start.items() if name not in fixed},
             fixed=fixed,
-            bounds={b.name: (b.min, b.max) for b in root.parameter_space.bounds},
+            bounds={
+                bound.name: (bound.min, bound.max)
+                for bound in root.parameter_space.bounds
+                if bound.name in (*model.parameters, *SCALING)
+            },
             per_angle_mode=nlsq.per_angle_mode,
             multi_start=nlsq.multi_start.enable,
             tolerance=nlsq.standard_error_tolerance,
@@ -296,6 +376,14 @@ class Config:
             shear=root.model.shear,
             threads=nlsq.threads,
         )
+        for name, value in settings.initial.items():
+            lower, upper = settings.limits(name)
+            if not lower <= value <= upper:
+                raise InputError(
+                    f"{self.path}: initial_parameters: the start of {name}, {value:g}, is outside "
+                    f"its bounds, {lower:g} to {upper:g}"
+                )
+        return settings
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as it was understood, defaults included."""
@@ -308,20 +396,47 @@ def load_config(path: Path) -> Config:
     Raises
     ------
     InputError
-        If the file cannot be read or holds mistakes; the message has one line for each, with
-        the dotted path of the key, the value and what is allowed.
+        If the file cannot be read or holds mistakes; see `parse_config`.
     """
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: the configuration cannot be read ({_reason(error)})") from error
+    except OSError as error:
+        raise InputError(
+            f"{path}: the configuration cannot be read ({error.strerror or error})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: a configuration is a text file, and this is none; for a data file, "
+            "'homodyne_fit init' writes one"
+        ) from error
+    return parse_config(text, path)
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """Validate the text of a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        Where the text is from, or will be.
+
+    Raises
+    ------
+    InputError
+        If there are mistakes; the message has one line for each, with the dotted path of the
+        key, the value and what is allowed.
+    """
     try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        problem = " ".join(str(error).split())
-        raise InputError(f"{path}: not valid YAML: {problem}") from error
+        raw = yaml.load(text, _Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{path}: not valid YAML: {_yaml_problem(error)}") from error
+    if raw is None:
+        raise InputError(
+            f"{path}: the configuration is empty; 'homodyne_fit init' writes one from a data file"
+        )
     if not isinstance(raw, dict):
-        raise InputError(f"{path}: a configuration is a mapping of keys, not {type(raw).__name__}")
+        kind = "a list" if isinstance(raw, list) else "a single value"
+        raise InputError(f"{path}: a configuration is a mapping, 'key: value', not {kind}")
     sorter = _KeySorter()
     cleaned = sorter.sort(raw, Root, "")
     problems = list(sorter.unknown)
@@ -332,52 +447,133 @@ def load_config(path: Path) -> Config:
         problems += [_problem(detail) for detail in error.errors()]
     if root is None or problems:
         raise InputError("\n".join(f"{path}: {problem}" for problem in problems))
-    return Config(path, root, tuple(sorter.ignored))
+    return Config(path, root, tuple(sorter.foreign))
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice: a rule of YAML which PyYAML does not keep."""
+
+    def compose_mapping_node(self, anchor: Any) -> Any:
+        """Compose a mapping and compare its keys."""
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark
+                )
+            seen.add(key.value)
+        return node
+
+
+def _yaml_problem(error: Exception) -> str:
+    """Line, column and problem in one line."""
+    mark = getattr(error, "problem_mark", None)
+    if not isinstance(error, yaml.MarkedYAMLError) or mark is None:
+        return " ".join(str(error).split())
+    began = error.context_mark
+    context = f" ({error.context}, line {began.line + 1})" if error.context and began else ""
+    advice = "; indent with spaces" if r"'\t'" in str(error.problem) else ""
+    return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}{advice}"
 
 
 class _KeySorter:
     """Separates the keys that are used from those that are foreign or misspelt."""
 
     def __init__(self) -> None:
-        self.ignored: list[str] = []
+        self.foreign: list[str] = []
         self.unknown: list[str] = []
 
     def sort(self, value: Any, model: type[BaseModel], section: str) -> Any:
         """Return `value` with the keys that `model` has, and empty sections as defaults."""
-        if isinstance(value, list):
-            return [self.sort(item, model, section) for item in value]
         if not isinstance(value, dict):
             return value
         kept = {}
         for key, item in value.items():
             path = f"{section}.{key}" if section else str(key)
             if key in model.model_fields:
-                inner = _section_of(model.model_fields[key].annotation)
+                inner, is_list = _section_of(model.model_fields[key].annotation)
                 if inner is None:
                     kept[key] = item
+                elif is_list and isinstance(item, list):
+                    kept[key] = [self.sort(entry, inner, path) for entry in item]
                 elif item is not None:
-                    kept[key] = self.sort(item, inner, path)
+                    kept[key] = item if is_list else self.sort(item, inner, path)
             elif is_foreign(section, str(key)):
-                if path not in self.ignored:
-                    self.ignored.append(path)
+                if path not in self.foreign:
+                    self.foreign.append(path)
             else:
                 known = suggestion(str(key), model.model_fields)
                 self.unknown.append(f"{path}: there is no such key{known}")
         return kept
 
 
-def _section_of(annotation: Any) -> type[BaseModel] | None:
-    """The section that a field is, or is a list of."""
+def _section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
+    """The section that a field is, or is a list of; and whether it is a list."""
     inner = getattr(annotation, "__args__", (annotation,))[0]
-    return inner if isinstance(inner, type) and issubclass(inner, BaseModel) else None
+    is_section = isinstance(inner, type) and issubclass(inner, BaseModel)
+    return (inner, inner is not annotation) if is_section else (None, False)
+
+
+# What a value should have been, by pydantic's name of the error.
+NEEDED = {
+    "missing": "this key is missing",
+    "model_type": "a mapping of keys is needed",
+    "model_attributes_type": "a mapping of keys is needed",
+    "dict_type": "a mapping, 'name: value', is needed",
+    "list_type": "a list is needed",
+    "float_type": "a number is needed",
+    "float_parsing": "a number is needed",
+    "finite_number": "a finite number is needed",
+    "int_type": "a whole number is needed",
+    "int_parsing": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "bool_type": "true or false is needed",
+    "bool_parsing": "true or false is needed",
+    "string_type": "text is needed",
+    "greater_than": "must be greater than {gt}",
+    "literal_error": "must be {expected}",
+}
 
 
 def _problem(detail: Any) -> str:
-    where = ".".join(str(part) for part in detail["loc"])
-    message = detail["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(detail["input"], dict | list) else f" (got {detail['input']!r})"
-    return f"{where}: {message[0].lower()}{message[1:]}{given}"
+    where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    known = NEEDED.get(detail["type"])
+    if known is None:
+        message = detail["msg"].removeprefix("Value error, ")
+    else:
+        message = known.format(**detail.get("ctx", {}))
+    value = detail["input"]
+    if value is None:
+        return f"{where}: {message}, and nothing is given"
+    shown = isinstance(value, dict | list | BaseModel) or str(value) in message
+    return f"{where}: {message}" + ("" if shown else f" (got {value!r})")
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error)
+def _without_effect(root: Root, model_parameters: Collection[str]) -> Iterator[str]:
+    """Name what the model, or another key, leaves without effect."""
+    data, initial, nlsq = root.experimental_data, root.initial_parameters, root.optimization.nlsq
+    if data.file_path is not None:
+        for key in ("data_folder_path", "data_file_name"):
+            if getattr(data, key) is not None:
+                yield f"experimental_data.{key}"
+    if root.analysis_mode != "laminar_flow":
+        if root.analyzer_parameters.geometry.stator_rotor_gap is not None:
+            yield "analyzer_parameters.geometry.stator_rotor_gap"
+        if root.model.shear != "documented":
+            yield "model.shear"
+    fixed = initial.fixed_parameters or {}
+    for name in initial.start:
+        if name not in model_parameters or name in fixed:
+            yield f"initial_parameters.values.{name}"
+    for name in fixed:
+        if name not in model_parameters:
+            yield f"initial_parameters.fixed_parameters.{name}"
+    for name in initial.active_parameters or ():
+        if name not in (*model_parameters, *SCALING):
+            yield f"initial_parameters.active_parameters.{name}"
+    for bound in root.parameter_space.bounds:
+        if bound.name not in (*model_parameters, *SCALING):
+            yield f"parameter_space.bounds.{bound.name}"
+    if nlsq.per_angle_scaling is not None and nlsq.anti_degeneracy.per_angle_mode is not None:
+        yield "optimization.nlsq.per_angle_scaling"

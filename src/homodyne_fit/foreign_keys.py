@@ -37,7 +37,7 @@ SECTIONS = {
 
 # Single keys, by section.
 KEYS = {
-    "analyzer_parameters": {"frame_step", "time_unit"},
+    "analyzer_parameters": {"time_unit"},
     "experimental_data": {
         "phi_angles_path",
         "phi_angles_file",

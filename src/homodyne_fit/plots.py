@@ -381,7 +381,7 @@ def _draw_rate(axes: Axes, times: FloatArray, value: FloatArray, error: FloatArr
         axes.set(xscale="log", yscale="log")
         axes.set_ylim(value.min() / 2, value.max() * 2)
     else:
-        visible = np.minimum(error, np.abs(value).max())
+        visible = np.minimum(np.nan_to_num(error), np.abs(value).max())
         top = (value + visible).max()
         low = (value - visible).min()
         margin = 0.06 * (top - low) or 0.06 * abs(top) or 1.0

@@ -1,6 +1,7 @@
 """Partitions of points: every point exactly once, or an error that says what is wrong."""
 
 import re
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_every_point_is_in_exactly_one_chunk(partition):
     chunks, n = partition
     held = points(chunks)
     assert chunks.n_points == n
-    assert sorted(sum(held, [])) == list(range(n))
+    assert sorted(chain.from_iterable(held)) == list(range(n))
     assert len(held) == len(chunks)
     assert tuple(map(len, held)) == chunks.sizes
 

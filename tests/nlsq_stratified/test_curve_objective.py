@@ -29,7 +29,7 @@ def surface(x, a, b, c, np=jnp):
 MODELS = [(decay, 3, 1), (ripple, 2, 1), (surface, 3, 2)]
 
 
-def dense(model, params, x, y, sigma=1.0):
+def dense(model, params, x, y, sigma):
     """Residuals, and their Jacobian by central differences with one extrapolation."""
 
     def residual(params):
@@ -70,9 +70,9 @@ def test_sums_are_those_of_finite_differences(model, weighted, seed):
     rng = np.random.default_rng(seed)
     x = rng.uniform(0, 2, (features, 30))[0 if features == 1 else slice(None)]
     y, params = rng.normal(size=30), rng.uniform(0.5, 2, p)
-    sigma = rng.uniform(0.1, 5, 30) if weighted else None
-    state = CurveObjective(f).chunk_sums(params, (x, y) if sigma is None else (x, y, sigma))
-    assert_sums(state, *dense(f, params, x, y, 1.0 if sigma is None else sigma))
+    sigma = rng.uniform(0.1, 5, 30) if weighted else np.ones(30)
+    state = CurveObjective(f).chunk_sums(params, (x, y, sigma) if weighted else (x, y))
+    assert_sums(state, *dense(f, params, x, y, sigma))
 
 
 def test_sums_by_hand():

@@ -97,7 +97,7 @@ class Problem:
         self.y, self.x = np.array([line.split() for line in data if line.strip()], float).T
         assert len(self.y) == observations
         self.chunks = random_chunks(observations)
-        self.model = MODELS[name]
+        self.name, self.model = name, MODELS[name]
 
 
 def random_chunks(n):
@@ -111,9 +111,7 @@ def random_chunks(n):
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
 def problem(request):
-    result = Problem(request.param)
-    result.name = request.param
-    return result
+    return Problem(request.param)
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,9 @@ def test_a_flat_direction_is_noticed_in_sums_over_many_points(p):
         rng = np.random.default_rng(seed)
         jacobian = rng.normal(size=(n, p)) + 1
         jacobian[:, -1] = jacobian[:, :-1] @ rng.normal(size=p - 1)
-        hessian = sum(part.T @ part for part in np.array_split(jacobian, n // 100))
+        hessian = np.zeros((p, p))
+        for part in np.array_split(jacobian, n // 100):
+            hessian += part.T @ part
         state = NormalEquations(1.0, np.zeros(p), hessian, n)
         assert np.any(spread(state.linear_problem()[0], every(p)).undetermined), seed
 

@@ -1,11 +1,14 @@
 """The solver against SciPy's on the whole residual vector, and what it says when it fails."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from scipy.optimize import least_squares, lsq_linear
 
 from nlsq_stratified import NormalEquations, solve
@@ -15,10 +18,10 @@ from nlsq_stratified import NormalEquations, solve
 class Problem:
     """Residuals and their Jacobian; `at` hands the solver sums only, and keeps a log."""
 
-    residual: object
-    jacobian: object
-    visited: list = field(default_factory=list)
-    costs: list = field(default_factory=list)
+    residual: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    jacobian: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    visited: list[NDArray[np.float64]] = field(default_factory=list)
+    costs: list[float] = field(default_factory=list)
 
     def at(self, x):
         with np.errstate(all="ignore"):
@@ -28,12 +31,11 @@ class Problem:
         self.costs.append(cost)
         return NormalEquations(cost, j.T @ r, j.T @ j, len(r))
 
-    def oracle(self, x0, lower=-np.inf, upper=np.inf):
-        tight = dict(xtol=1e-15, ftol=1e-15, gtol=1e-15, x_scale="jac", max_nfev=5000)
+    def oracle(self, x0, bounds=(-np.inf, np.inf)):
+        tight: dict[str, Any] = dict(xtol=1e-15, ftol=1e-15, gtol=1e-15, x_scale="jac")
+        jac: Any = self.jacobian  # SciPy's annotation knows names of methods only
         with np.errstate(all="ignore"):
-            return least_squares(
-                self.residual, x0, jac=self.jacobian, bounds=(lower, upper), **tight
-            )
+            return least_squares(self.residual, x0, jac, bounds, max_nfev=5000, **tight)
 
 
 def line(t, y):
@@ -177,7 +179,7 @@ def test_bounded_fits_agree_with_scipy(lower, upper, active):
     start = np.clip([1.5, 1.65, 0.8], lower, upper)
     result = solve(problem.at, start, lower, upper)
     inside = np.clip(start, lower + 1e-3, upper - 1e-3)
-    optimum = problem.oracle(inside, lower, upper)
+    optimum = problem.oracle(inside, (lower, upper))
     assert result.success
     assert excess(problem, result, optimum) < 1e-3
     np.testing.assert_allclose(result.x, optimum.x, rtol=1e-4)

@@ -6,12 +6,15 @@ Commands import what they need when they run, so that ``--help`` is immediate.
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 
 from homodyne_fit.cli import demo, fit, init, inspect, simulate
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, suggestion
 
 __all__ = ["main"]
 
@@ -33,61 +36,114 @@ exit status: 0 converged, 1 error, 2 ran but did not converge
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    parser = _parser()
-    args = parser.parse_args(argv)
-    if args.command is None and args.config is None:
+    argv = sys.argv[1:] if argv is None else list(argv)
+    parser, commands = _parsers()
+    if not argv:
         parser.print_help()
         return ERROR
+    _check_options(parser, commands, argv)
+    args = parser.parse_args(argv)
+    if args.command is not None:
+        _check_order(parser, argv, args.command)
+    elif args.config is None:
+        parser.error("a command or --config FILE is needed")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that knows no Å gets an escape, not a failure.
+        sys.stdout.reconfigure(errors="backslashreplace")
     command = fit if args.command is None else COMMANDS[args.command]
     try:
         return command.run(args)
-    except InputError as error:
-        for line in str(error).splitlines():
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; nothing may be flushed into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (InputError, OSError, MemoryError, KeyboardInterrupt) as error:
+        for line in _explanation(error).splitlines():
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
         if args.verbose:
             traceback.print_exc()
-        return ERROR
-    except KeyboardInterrupt:
-        print("homodyne_fit: interrupted", file=sys.stderr)
-        return ERROR
-    except OSError as error:
-        print(f"homodyne_fit: error: {error}", file=sys.stderr)
-        if args.verbose:
-            traceback.print_exc()
-        return ERROR
+    return ERROR
 
 
-def _parser() -> argparse.ArgumentParser:
+def _explanation(error: BaseException) -> str:
+    match error:
+        case KeyboardInterrupt():
+            return "interrupted"
+        case MemoryError():
+            return f"not enough memory: {error}"
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}"
+    return str(error)
+
+
+def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     parser = _Parser(
         prog="homodyne_fit",
+        usage="%(prog)s --config FILE [options]\n       %(prog)s COMMAND ...",
         description="Fit diffusion and shear flow to XPCS two-time correlations.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fit.add_arguments(parser)
-    parser.add_argument("--version", action="version", version=_LazyVersion())
+    parser.add_argument(
+        "--version", action="version", version=_LazyVersion(), help="show the version and exit"
+    )
     # Known to every command, before or after its name.
-    parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks")
-    commands = parser.add_subparsers(dest="command", title="commands", metavar="")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks of errors")
+    adder = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    commands = {}
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0].rstrip(".")
-        command = commands.add_parser(name, help=summary, description=summary + ".")
+        command = adder.add_parser(name, help=summary, description=summary + ".")
         module.add_arguments(command)
         command.add_argument(
             "-v",
             "--verbose",
             action="store_true",
             default=argparse.SUPPRESS,
-            help="show tracebacks",
+            help="show tracebacks of errors",
         )
-    return parser
+        commands[name] = command
+    return parser, commands
+
+
+def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> None:
+    """Name a misspelt option; argparse would complain about what follows it."""
+    known = [o for each in (parser, *commands.values()) for o in each.options]
+    for word in argv:
+        name = word.partition("=")[0]
+        if name == "--":
+            return
+        if name.startswith("--") and not any(option.startswith(name) for option in known):
+            parser.error(f"there is no option {name}{suggestion(name, known)}")
+
+
+def _check_order(parser: _Parser, argv: list[str], command: str) -> None:
+    """Refuse what stands before a command: it would be lost there."""
+    lost = [word for word in argv[: argv.index(command)] if word not in ("-v", "--verbose")]
+    if lost:
+        parser.error(f"{lost[0]} has no effect before the command '{command}'")
 
 
 class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage in one line, with the exit status of an error; argparse's is 2."""
+
+    def __init__(self, **options) -> None:
+        super().__init__(**options)
+        # A list of numbers may begin with a negative one.
+        self._negative_number_matcher = re.compile(r"-\.?\d")
+
+    @property
+    def options(self) -> list[str]:
+        """All options, in all spellings."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> None:  # type: ignore[override]
-        """Wrong usage exits with the status of an error, 1; argparse's own is 2."""
-        self.print_usage(sys.stderr)
-        self.exit(ERROR, f"{self.prog}: error: {message}\n")
+        """Print the message and exit."""
+        if message.startswith("argument COMMAND: invalid choice"):
+            message = message.removeprefix("argument COMMAND: ").replace("choice", "command")
+            message += "; a configuration is given as --config FILE"
+        self.exit(ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
 class _LazyVersion:

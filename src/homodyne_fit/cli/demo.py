@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
     from homodyne_fit.results import FitResult
@@ -19,18 +18,32 @@ PHI = tuple(22.5 * k for k in range(8))
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "--output-dir", type=Path, default=Path("demo_results"), metavar="DIR", help="for all files"
+        "--output-dir",
+        type=Path,
+        default=Path("demo_results"),
+        metavar="DIR",
+        help="for all files; default: demo_results",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the simulation")
-    parser.add_argument("--frames", type=int, default=300)
-    parser.add_argument("--pixels", type=int, default=4000, help="in each bin")
+    for name, default, meaning in (
+        ("seed", 0, "of the simulation"),
+        ("frames", 300, "of the measurement"),
+        ("pixels", 4000, "in each bin"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{meaning}; default: {default}",
+        )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and configuration, fit as a user would, compare."""
     from rich.console import Console
 
-    from homodyne_fit.cli.fit import fit_config
+    from homodyne_fit.cli.fit import fit_config, prepare_folder, require_no_results
     from homodyne_fit.cli.init import configuration
     from homodyne_fit.cli.simulate import PARAMETERS
     from homodyne_fit.config import load_config
@@ -41,11 +54,11 @@ def run(args: argparse.Namespace) -> int:
     )
 
     folder: Path = args.output_dir
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: results need a folder, and this is a file")
-    folder.mkdir(parents=True, exist_ok=True)
-    console = Console(highlight=False, soft_wrap=True)
+    if not args.overwrite:
+        require_no_results(folder)
     measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
+    prepare_folder(folder)
+    console = Console(highlight=False, soft_wrap=True, markup=False)
     how = {"pixels": args.pixels, "modes": 3, "mean_counts": 0.05}
     console.print(
         f"simulating {len(measurement.phi)} angles × {args.frames} frames × {args.pixels} pixels: "

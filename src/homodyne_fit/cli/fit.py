@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from homodyne_fit.atomic import require_writable
+from homodyne_fit.cli.wording import counted
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,8 +22,12 @@ OUTPUTS = ("parameters.json", "result.h5", "report.html")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the drop-in form."""
     parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
-    parser.add_argument("--method", choices=METHODS, default="nlsq", help="default: nlsq")
-    parser.add_argument("--output-dir", type=Path, metavar="DIR", help="where results go")
+    parser.add_argument(
+        "--method", choices=METHODS, default="nlsq", help="nlsq (default); others are to come"
+    )
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="where results go; default: FILE_results"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -34,8 +40,8 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--method {args.method} is not available yet; use nlsq")
     config = load_config(args.config)
     folder = output_folder(config, args.output_dir)
-    if not args.overwrite and any((folder / name).exists() for name in OUTPUTS):
-        raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
+    if not args.overwrite:
+        require_no_results(folder)
     result = fit_config(config, folder, quiet=args.quiet)
     return 0 if result.success else 2
 
@@ -48,11 +54,17 @@ def output_folder(config: Config, given: Path | None) -> Path:
     return Path(named) if named else config.path.with_name(f"{config.path.stem}_results")
 
 
+def require_no_results(folder: Path) -> None:
+    """Raise an `InputError` if the folder holds results of an earlier fit."""
+    if any((folder / name).exists() for name in OUTPUTS):
+        raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
+
+
 def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
     """Load, fit and write; the path that every fit from a file takes."""
     from rich.console import Console
 
-    console = Console(quiet=quiet)
+    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     if config.ignored and not quiet:
         print(
             f"homodyne_fit: warning: {config.path}: without effect: {', '.join(config.ignored)}",
@@ -60,7 +72,7 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
         )
     settings = config.settings()
     data = config.load_data()
-    _make_folder(folder)
+    prepare_folder(folder)
 
     # Imported late: reading comes first, so that mistakes show before JAX is loaded.
     from homodyne_fit.cli.summary import print_summary
@@ -68,10 +80,9 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
     from homodyne_fit.report import write_report
 
     console.print(
-        f"{data.source}: {data.n_angles} angles, {data.n_frames} frames, "
+        f"{data.source}: {counted(data.n_angles, 'angle')}, {data.n_frames} frames, "
         f"q = {data.q[0]:.4g} Å⁻¹, dt = {data.dt:g} s",
-        highlight=False,
-        soft_wrap=True,
+        markup=False,
     )
     with console.status("fitting") as status:
         result = fit(
@@ -86,12 +97,23 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
     result.write_hdf5(folder / "result.h5", data, described)
     write_report(folder / "report.html", data, result, described)
     print_summary(console, result)
-    console.print(f"results: {folder}/ ({', '.join(OUTPUTS)})", highlight=False, soft_wrap=True)
+    console.print(f"results: {folder}/ ({', '.join(OUTPUTS)})", markup=False)
     return result
 
 
-def _make_folder(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
+    """Make the folder, and be sure before the fit that results can be written into it.
+
+    Raises
+    ------
+    InputError
+        If they cannot.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:
         raise InputError(f"{folder}: results need a folder, and this is a file") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    for name in OUTPUTS:
+        require_writable(folder / name)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
+from typing import Any
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.parameters import ALIASES
 
 # A suspension in slow shear: both decays take some seconds at q = 0.0054 Å⁻¹.
 PARAMETERS = {
@@ -21,7 +24,7 @@ PARAMETERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="to write")
     parser.add_argument(
         "--first-principles",
         action="store_true",
@@ -33,23 +36,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="of the model; may be given several times",
+        help="of the model, in place of "
+        + ", ".join(f"{name}={value:g}" for name, value in PARAMETERS.items())
+        + "; may be given several times",
     )
-    parser.add_argument("--phi", type=_numbers, default=None, help="angles, degrees: 0,45,90")
-    parser.add_argument("--frames", type=int, default=200)
-    parser.add_argument("--dt", type=float, default=0.1, help="frame time, s")
-    parser.add_argument("--q", type=float, default=0.0054, help="Å⁻¹")
-    parser.add_argument("--gap", type=float, default=2e6, help="Å")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--phi", type=_numbers, metavar="LIST", help="angles, degrees; default: 0,30,60,90,120,150"
+    )
+    _number(parser, "frames", int, 200, "of the measurement")
+    _number(parser, "dt", float, 0.1, "time between two frames, s")
+    _number(parser, "q", float, 0.0054, "wave vector, Å⁻¹")
+    _number(parser, "gap", float, 2e6, "width of the sheared gap, Å")
+    _number(parser, "seed", int, 0, "of the random numbers")
     formula = parser.add_argument_group("with the formula")
-    formula.add_argument("--contrast", type=_numbers, default=(0.3,), help="one, or one an angle")
-    formula.add_argument("--offset", type=_numbers, default=(1.0,), help="one, or one an angle")
-    formula.add_argument("--noise", type=float, default=0.05, help="standard deviation of a point")
+    for name, default in (("contrast", "0.3"), ("offset", "1")):
+        formula.add_argument(
+            f"--{name}",
+            type=_numbers,
+            default=_numbers(default),
+            metavar="LIST",
+            help=f"one for all angles, or one for each; default: {default}",
+        )
+    _number(formula, "noise", float, 0.05, "standard deviation of a point")
     speckle = parser.add_argument_group("from first principles")
-    speckle.add_argument("--pixels", type=int, default=2000, help="in a bin")
-    speckle.add_argument("--modes", type=float, default=3.0, help="the contrast is 1 / modes")
-    speckle.add_argument("--counts", type=float, default=0.5, help="photons a pixel and frame")
+    _number(speckle, "pixels", int, 2000, "in each bin")
+    _number(speckle, "modes", float, 3.0, "the contrast is near 1 / modes")
+    _number(speckle, "counts", float, 0.5, "photons in a pixel and frame")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def _number(parser: Any, name: str, kind: type, default: float, meaning: str) -> None:
+    """Add an option for one number, with its default in the help."""
+    parser.add_argument(
+        f"--{name}",
+        type=kind,
+        default=default,
+        metavar=name.upper(),
+        help=f"{meaning}; default: {default:g}",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -64,9 +88,15 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.overwrite:
         raise InputError(f"{args.output}: exists; give another -o, or --overwrite")
+    if args.output.is_dir():
+        raise InputError(f"{args.output}: a file is needed, and this is a folder")
     parameters = {k: v for k, v in PARAMETERS.items() if not args.static or k in STATIC.parameters}
+    given = _parameters(args.parameter)
+    for name in given:
+        if args.static and name in PARAMETERS and name not in parameters:
+            raise InputError(f"--parameter {name}: the static model has no flow")
     measurement = Measurement(
-        parameters={**parameters, **_parameters(args.parameter)},
+        parameters={**parameters, **given},
         q=args.q,
         gap=args.gap,
         dt=args.dt,
@@ -77,13 +107,14 @@ def run(args: argparse.Namespace) -> int:
         how = {"pixels": args.pixels, "modes": args.modes, "mean_counts": args.counts}
         c2 = from_first_principles(measurement, seed=args.seed, **how)
     else:
-        for name in ("contrast", "offset"):
-            if len(getattr(args, name)) not in (1, len(measurement.phi)):
-                raise InputError(f"--{name} needs one value, or one for each angle")
         how = {"contrast": args.contrast, "offset": args.offset, "noise": args.noise}
         c2 = from_formula(measurement, seed=args.seed, **how)
     truth = write_measurement(args.output, measurement, c2, seed=args.seed, **how)
     print(f"wrote {args.output} and {truth}")
+    output = shlex.quote(str(args.output))
+    print(
+        f"next: homodyne_fit init {output} {'--static' if args.static else f'--gap {args.gap:g}'}"
+    )
     return 0
 
 
@@ -98,6 +129,7 @@ def _parameters(assignments: list[str]) -> dict[str, float]:
     result = {}
     for text in assignments:
         name, _, value = text.partition("=")
+        name = ALIASES.get(name, name)
         try:
             result[name] = float(value)
         except ValueError:

@@ -9,6 +9,9 @@ from homodyne_fit.results import Estimate, FitResult
 
 __all__ = ["error_text", "print_summary"]
 
+# Share of a parameter in a weakly determined direction from which on it is named.
+NAMED_SHARE = 0.1
+
 
 def error_text(estimate: Estimate) -> str:
     """The standard error, or in words why there is none."""
@@ -16,19 +19,18 @@ def error_text(estimate: Estimate) -> str:
         return "fixed"
     if estimate.at_bound:
         return "at its bound"
-    if estimate.stderr == float("inf"):
-        return "not determined"
-    return f"± {estimate.stderr:.2g}"
+    return _plus_minus(estimate.stderr)
 
 
 def print_summary(console: Console, result: FitResult) -> None:
     """Print verdict, parameters, rates at mid-measurement, and the range of the scaling."""
     info = result.info
-    verdict = "[green]converged[/]" if info.success else "[red]not converged[/]"
+    style, verdict = ("green", "converged") if info.success else ("red", "NOT CONVERGED")
+    console.print(verdict, style=style, end="")
     console.print(
-        f"{verdict}: {info.message}; {info.passes:.1f} passes over {result.n_points:,} points "
+        f": {info.message}; {info.passes:.1f} passes over {result.n_points:,} points "
         f"in {info.seconds:.2f} s",
-        highlight=False,
+        markup=False,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title, justify in (("parameter", "left"), ("value", "right"), ("error", "left")):
@@ -37,15 +39,42 @@ def print_summary(console: Console, result: FitResult) -> None:
     for name, estimate in result.parameters.items():
         table.add_row(name, f"{estimate.value:.6g}", error_text(estimate), estimate.unit)
     middle = result.space.tau
-    j, j_error = result.J(middle)
-    table.add_row(f"J({middle:.4g} s)", f"{j[0]:.6g}", f"± {j_error[0]:.2g}", "Å²/s")
+    rates = [(f"J({middle:.4g} s)", result.J(middle), "Å²/s")]
     if result.model.has_flow:
-        rate, rate_error = result.gamma_dot(middle)
-        table.add_row(
-            f"shear rate({middle:.4g} s)", f"{rate[0]:.6g}", f"± {rate_error[0]:.2g}", "1/s"
-        )
+        rates.append((f"shear rate({middle:.4g} s)", result.gamma_dot(middle), "1/s"))
+    for name, ((value,), (error,)), unit in rates:
+        table.add_row(name, f"{value:.6g}", _plus_minus(error) if error else "fixed", unit)
     console.print(table)
+    several = len(result.contrast) > 1
     for name, values in (("contrast", result.contrast), ("offset", result.offset)):
         low, high = min(e.value for e in values), max(e.value for e in values)
-        console.print(f"{name} {low:.4f} to {high:.4f} over the angles", highlight=False)
-    console.print(f"noise {result.noise:.4g}", highlight=False)
+        reach = f" to {high:.4f} over the angles" if several else ""
+        console.print(f"{name} {low:.4f}{reach}")
+    console.print(f"noise {result.noise:.4g}")
+    for line in _cautions(result):
+        console.print(f"note: {line}")
+
+
+def _cautions(result: FitResult) -> list[str]:
+    """What a reader of single parameters should know."""
+    at_bound = [name for name, estimate in result.parameters.items() if estimate.at_bound]
+    weak = [
+        name
+        for name in result.parameters
+        if any(
+            abs(direction["direction"].get(name, 0.0)) >= NAMED_SHARE
+            for direction in result.weak_directions
+        )
+    ]
+    cautions = []
+    if at_bound:
+        cautions.append(f"at a bound: {', '.join(at_bound)}")
+    if weak:
+        cautions.append(f"hardly determined one by one: {', '.join(weak)}")
+    if cautions:
+        cautions.append("rely on the rates at mid-measurement, and on the curves in the report")
+    return cautions
+
+
+def _plus_minus(error: float) -> str:
+    return "not determined" if error == float("inf") else f"± {error:.2g}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from homodyne_fit.atomic import replacing
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, Model, decay, rates
+from homodyne_fit.parameters import ALIASES
 from homodyne_fit.simulate.speckle import two_time
 from homodyne_fit.simulate.writers import write_aps_u
 
@@ -47,19 +49,25 @@ class Measurement:
     model: Model = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        model = STATIC if set(self.parameters) <= set(STATIC.parameters) else LAMINAR_FLOW
+        parameters = {ALIASES.get(name, name): value for name, value in self.parameters.items()}
+        model = STATIC if set(parameters) <= set(STATIC.parameters) else LAMINAR_FLOW
+        object.__setattr__(self, "parameters", parameters)
         object.__setattr__(self, "model", model)
-        for name in self.parameters:
+        for name, value in parameters.items():
             if name not in model.parameters:
                 raise InputError(
                     f"there is no parameter '{name}'{suggestion(name, model.parameters)}"
                 )
+            if not math.isfinite(value):
+                raise InputError(f"the parameter {name} must be finite, got {value:g}")
         for name in model.parameters:
-            if name not in self.parameters:
+            if name not in parameters:
                 raise InputError(f"the parameter {name} is needed for the {model.name} model")
         for name in ("q", "gap", "dt"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"{name} must be positive, got {getattr(self, name):g}")
+            if not (getattr(self, name) > 0 and math.isfinite(getattr(self, name))):
+                raise InputError(f"{name} must be positive and finite, got {getattr(self, name):g}")
+        if not self.phi or not all(map(math.isfinite, self.phi)):
+            raise InputError(f"angles must be finite, got {list(self.phi)}")
         if self.n_frames < 3:
             raise InputError(f"at least 3 frames are needed, got {self.n_frames}")
 
@@ -93,15 +101,36 @@ def from_formula(
     contrast, offset : float or (K,) sequence
     noise : float
         Standard deviation of each point.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used.
     """
-    m, rng = measurement, np.random.default_rng(seed)
-    contrasts, offsets = (np.broadcast_to(v, len(m.phi)) for v in (contrast, offset))
+    m = measurement
+    if seed < 0:
+        raise InputError(f"seed must not be negative, got {seed}")
+    if not (noise >= 0 and math.isfinite(noise)):
+        raise InputError(f"noise must be finite and not negative, got {noise:g}")
+    rng = np.random.default_rng(seed)
+    contrasts, offsets = _per_angle(m, "contrast", contrast), _per_angle(m, "offset", offset)
     c2 = np.empty((len(m.phi), m.n_frames, m.n_frames), dtype=np.float32)
     for k, phi in enumerate(m.phi):
         white = np.triu(rng.normal(0.0, noise, c2.shape[1:]))
         f = decay(m.model, m.vector, m.dt, m.n_frames, m.q, phi, m.gap)
         c2[k] = offsets[k] + contrasts[k] * f + white + np.triu(white, 1).T
     return c2
+
+
+def _per_angle(m: Measurement, name: str, values: float | Sequence[float]) -> NDArray[np.float64]:
+    given = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if given.shape not in ((1,), (len(m.phi),)):
+        raise InputError(
+            f"{name} needs one value, or one for each of the {len(m.phi)} angles, not {given.size}"
+        )
+    if not np.all(np.isfinite(given)):
+        raise InputError(f"{name} must be finite, got {given.tolist()}")
+    return np.broadcast_to(given, len(m.phi))
 
 
 def from_first_principles(
@@ -152,9 +181,10 @@ def write_measurement(
     """
     m = measurement
     write_aps_u(path, c2, [m.q], list(m.phi), np.arange(len(m.phi)), m.dt)
+    left_out = {"parameters", "model"} | (set() if m.model.has_flow else {"gap"})
     truth = {
         "model": m.model.name,
-        **{key: value for key, value in asdict(m).items() if key not in ("parameters", "model")},
+        **{key: value for key, value in asdict(m).items() if key not in left_out},
         **m.parameters,
         **how,
     }
