@@ -37,7 +37,7 @@ SCALING = ("contrast", "offset")
 def _no_bool(value: Any) -> Any:
     # True is the number 1 to Python, and a mistake in a configuration.
     if isinstance(value, bool):
-        raise ValueError("a number is needed")
+        raise ValueError(f"a number is needed (got {value})")
     return value
 
 
@@ -538,16 +538,12 @@ NEEDED = {
 
 def _problem(detail: Any) -> str:
     where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-    known = NEEDED.get(detail["type"])
-    if known is None:
-        message = detail["msg"].removeprefix("Value error, ")
-    else:
-        message = known.format(**detail.get("ctx", {}))
-    value = detail["input"]
-    if value is None:
-        return f"{where}: {message}, and nothing is given"
-    shown = isinstance(value, dict | list | BaseModel) or str(value) in message
-    return f"{where}: {message}" + ("" if shown else f" (got {value!r})")
+    known, value = NEEDED.get(detail["type"]), detail["input"]
+    if known is None:  # an error raised here, which says what was given
+        return f"{where}: {detail['msg'].removeprefix('Value error, ')}"
+    given = "nothing" if value is None else repr(value)
+    shown = "" if isinstance(value, dict | list) else f" (got {given})"
+    return f"{where}: {known.format(**detail.get('ctx', {}))}{shown}"
 
 
 def _without_effect(root: Root, model_parameters: Collection[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -153,13 +154,15 @@ class Chunks:
             rng = np.random.default_rng(seed)
             members = [rng.permutation(part) for part in members]
         quotas = np.maximum(1, counts * target_size // counts.sum())
-        n_chunks = int(np.max(-(-counts // quotas)))
+        size, total = int(quotas.sum()), int(counts.sum())
+        cuts = [
+            [min(n, n * i * size // total) for n in counts.tolist()]
+            for i in range(-(-total // size) + 1)
+        ]
         return cls.from_indices(
             [
-                np.concatenate(
-                    [part[i * q : (i + 1) * q] for part, q in zip(members, quotas, strict=True)]
-                )
-                for i in range(n_chunks)
+                np.concatenate([part[a:b] for part, a, b in zip(members, *ends, strict=True)])
+                for ends in itertools.pairwise(cuts)
             ]
         )
 
@@ -202,6 +205,13 @@ class ArrayChunks:
     chunks: Chunks
     arrays: tuple[NDArray[Any], ...]
 
+    def __post_init__(self) -> None:
+        for array in self.arrays:
+            if array.shape[-1] != self.chunks.n_points:
+                raise ValueError(
+                    f"the chunks hold {self.chunks.n_points} points, an array {array.shape[-1]}"
+                )
+
     def __len__(self) -> int:
         return len(self.chunks)
 
@@ -222,5 +232,6 @@ def _permutation(order: ArrayLike, n_points: int) -> NDArray[np.int64]:
         raise ValueError(f"point {outside[0]} is out of range: there are {n_points} points")
     counts = np.bincount(order, minlength=n_points)
     if np.any(counts > 1):
-        raise ValueError(f"point {np.argmax(counts > 1)} occurs {counts.max()} times")
+        point = np.argmax(counts > 1)
+        raise ValueError(f"point {point} occurs {counts[point]} times")
     return order.astype(np.int64)

@@ -71,8 +71,9 @@ def curve_fit_large(
     -------
     CurveFitResult
         NLSQ's result: unpacks as ``popt, pcov``; has x, pcov, cost, cost_initial, grad, nit,
-        nfev, success, message. A fit that did not converge has success False. Where the data
-        do not determine a parameter, or it sits at a bound, its covariance is infinite.
+        nfev, success, message. A fit that did not converge has success False and an infinite
+        covariance. Where the data do not determine a parameter, or it sits at a bound, its
+        covariance is infinite.
 
     Raises
     ------
@@ -111,10 +112,13 @@ def curve_fit_large(
     if dead:
         raise ValueError(f"no point depends on parameter {', '.join(dead)} at {fit.x.tolist()}")
     free = fit.active == 0
-    degrees = max(1, fit.state.n_points - np.count_nonzero(free))
-    variance = 1.0 if absolute_sigma and sigma is not None else 2 * fit.state.cost / degrees
+    spare = fit.state.n_points - np.count_nonzero(free)
+    degrees = max(1, spare)
+    variance = 1.0 if absolute_sigma else 2 * fit.state.cost / degrees
     pcov = spread(fit.state.linear_problem()[0], free).covariance() * variance
     pcov[~free, :] = pcov[:, ~free] = np.inf
+    if not fit.success or (spare <= 0 and not absolute_sigma):
+        pcov[:] = np.inf
     return CurveFitResult(
         x=fit.x,
         popt=fit.x,
@@ -159,7 +163,8 @@ def _check_data(
 def _parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
     """Names of the parameters of ``f(x, ...)``; numbered where f takes ``*params``."""
     given = None if p0 is None else len(np.atleast_1d(np.asarray(p0)))
-    named = list(inspect.signature(f).parameters.values())[1:]
+    parameters = inspect.signature(f).parameters.values()
+    named = [p for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
     if any(p.kind is p.VAR_POSITIONAL for p in named):
         if given is None:
             raise ValueError("p0 is needed: the model takes any number of parameters")

@@ -38,7 +38,8 @@ class CurveObjective:
     ) -> NormalEquations:
         """Cost, gradient and Hessian of one chunk at `params` (p,)."""
         with jax.enable_x64(True):
-            sums = _chunk_sums(self.f, jnp.asarray(params, jnp.float64), *map(jnp.asarray, chunk))
+            arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
+            sums = _chunk_sums(self.f, jnp.asarray(params, jnp.float64), *arrays)
             cost, gradient, hessian = jax.device_get(sums)
         return NormalEquations(float(cost), gradient, hessian, len(chunk[1]))
 

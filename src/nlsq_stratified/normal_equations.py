@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 
 __all__ = ["NormalEquations", "Spread", "spread"]
 
+# Rounding error of a sum over many points, relative to the diagonal of the Hessian. A direction
+# with less curvature than this has none that can be told.
+CURVATURE_RESOLUTION = 50 * np.finfo(float).eps
+
 
 @dataclass(frozen=True, eq=False)
 class NormalEquations:
@@ -64,7 +68,7 @@ class NormalEquations:
         diagonal = np.sqrt(np.maximum(np.diag(self.hessian), 0.0))
         d = np.where(diagonal > 0, diagonal, 1.0)
         values, vectors = np.linalg.eigh(self.hessian / np.outer(d, d))
-        curved = values > len(d) * np.finfo(float).eps
+        curved = values > CURVATURE_RESOLUTION
         root = np.sqrt(np.where(curved, values, 0.0))
         target = -(vectors.T @ (self.gradient / d)) / np.where(curved, root, 1.0)
         return root[:, None] * vectors.T * d, np.where(curved, target, 0.0)

@@ -37,6 +37,10 @@ INITIAL_DAMPING = 1e-3
 # the gradient still knows the way.
 COST_RESOLUTION = 1e-13
 
+# Gradient, relative to the residuals, along directions without curvature: rounding below, more
+# than that above.
+LOST = 1e-10
+
 # Evaluations without progress after which the search gives up, and how far, in standard errors,
 # the gradient may then still point for the end to count as a minimum.
 PATIENCE, STALL_DISTANCE = 10, 0.1
@@ -128,21 +132,25 @@ def solve(
     while True:
         model = _QuadraticModel(state, lower - x, upper - x)
         active = _active(x, state.gradient, lower, upper)
-        if message := _converged(model, state, active, tolerance, ftol, gtol):
+        if message := _converged(model, state, x, active, tolerance, ftol, xtol, gtol):
+            if model.lost > LOST and state.n_points > len(x):
+                return result(False, "a direction of the parameters is lost to rounding")
             return result(True, message)
-        improved = False
+        improved = exhausted = False
         while not improved:
             if nfev >= max_nfev:
                 return result(False, f"stopped after {nfev} evaluations without converging")
-            if progress.stalled(nfev):
+            if exhausted or progress.stalled(nfev):
                 left = np.sqrt(2 * model.gain(model.step(0.0)) / progress.variance)
                 return result(
-                    left <= STALL_DISTANCE,
+                    bool(left <= STALL_DISTANCE),
                     f"no step lowers the cost any more, {left:.2g} standard errors from where "
                     "the gradient points",
                 )
             step = model.step(damping)
             trial_x = np.clip(x + step, lower, upper)
+            trial_x = np.where(step <= model.lower, lower, trial_x)
+            trial_x = np.where(step >= model.upper, upper, trial_x)
             trial = evaluate(trial_x)
             nfev += 1
             improved = trial.finite and trial.cost <= state.cost * (1 + COST_RESOLUTION)
@@ -152,9 +160,8 @@ def solve(
                 growth = 2.0
                 x, state, nit = trial_x, trial, nit + 1
                 progress.record(state, nfev)
-            elif model.length(step) <= xtol * model.length(x):
-                return result(True, "the steps have become too small to matter")
             else:
+                exhausted = model.length(step) <= xtol * model.length(x)
                 damping, growth = damping * growth, growth * 2
 
 
@@ -193,8 +200,10 @@ class _QuadraticModel:
     ) -> None:
         self.factor, self.target = state.linear_problem()
         self.gradient, self.lower, self.upper = state.gradient, lower, upper
-        curvature = np.linalg.norm(self.factor, axis=0)
-        self.scale = np.where(curvature > 0, curvature, 1.0)
+        self.curvature = np.linalg.norm(self.factor, axis=0)
+        self.scale = np.where(self.curvature > 0, self.curvature, 1.0)
+        left_out = (state.gradient + self.factor.T @ self.target) / self.scale
+        self.lost = np.linalg.norm(left_out) / np.sqrt(2 * state.cost) if state.cost else 0.0
 
     def step(self, damping: float) -> NDArray[np.float64]:
         """Minimum of the damped model in the box."""
@@ -203,9 +212,14 @@ class _QuadraticModel:
         step = np.zeros_like(self.gradient)
         free = self.upper > self.lower
         if np.any(free):
-            box = (self.lower * self.scale)[free], (self.upper * self.scale)[free]
-            step[free] = lsq_linear(matrix[:, free], target, box, method="bvls").x
-        return step / self.scale
+            size, scale = np.linalg.norm(target) or 1.0, self.scale[free]
+            lower, upper = self.lower[free], self.upper[free]
+            with np.errstate(over="ignore"):
+                box = lower * scale / size, upper * scale / size
+            best = lsq_linear(matrix[:, free], target / size, box, method="bvls")
+            step[free] = best.x * size / scale
+            step[free] = np.choose(best.active_mask.astype(int) + 1, [lower, step[free], upper])
+        return np.clip(step, self.lower, self.upper)
 
     def gain(self, step: NDArray[np.float64]) -> float:
         """Decrease of the cost that the undamped model predicts."""
@@ -213,24 +227,29 @@ class _QuadraticModel:
 
     def length(self, step: NDArray[np.float64]) -> float:
         """Length scaled by the curvature."""
-        return float(np.linalg.norm(self.scale * step))
+        return float(np.linalg.norm(self.curvature * step))
 
 
 def _converged(
     model: _QuadraticModel,
     state: NormalEquations,
+    x: NDArray[np.float64],
     active: NDArray[np.int64],
     tolerance: float,
     ftol: float,
+    xtol: float,
     gtol: float,
 ) -> str:
     """Say which convergence test holds, or return an empty string."""
     if np.max(np.abs(state.gradient[active == 0]), initial=0.0) <= gtol:
         return "the gradient vanishes"
-    gain = model.gain(model.step(0.0))
+    step = model.step(0.0)
+    gain = model.gain(step)
     variance = 2 * state.cost / max(1, state.n_points - len(active))
     if gain <= 0.5 * tolerance**2 * variance:
         return f"within {tolerance:g} standard errors of the minimum"
+    if model.length(step) <= xtol * model.length(x):
+        return "the steps have become too small to matter"
     if gain <= ftol * state.cost:
         return "no step can lower the cost by a resolvable amount"
     return ""

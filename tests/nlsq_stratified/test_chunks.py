@@ -140,7 +140,6 @@ def test_a_point_that_occurs_twice_is_named():
         Chunks.from_indices([[0, 1], [1, 3]])
 
 
-@pytest.mark.xfail(reason="the count is that of the most frequent point, not of the one named")
 def test_the_count_is_that_of_the_point_named():
     with pytest.raises(ValueError, match=exactly("point 0 occurs 2 times")):
         Chunks.from_indices([[0, 0], [1, 1, 1]])
@@ -232,7 +231,6 @@ def test_unequal_groups_in_proportion():
     assert np.all(chunks.report(groups).counts == [2, 6])
 
 
-@pytest.mark.xfail(reason="shares rounded down group by group make some groups last longer")
 @pytest.mark.parametrize(("counts", "target"), [((199, 10_001), 100), ((1_000, 1_999, 5_000), 20)])
 def test_unequal_groups_last_equally_long(counts, target):
     """All but the last chunk hold every group, close to its share of the points."""
@@ -325,7 +323,6 @@ def test_consecutive_chunks_are_views_not_copies():
     assert np.shares_memory(ArrayChunks(Chunks.of_size(10, 3), (y,))[1][0], y)
 
 
-@pytest.mark.xfail(reason="arrays of another length are cut short without a word")
 def test_array_chunks_need_arrays_of_as_many_points():
     with pytest.raises(ValueError, match="3 points"):
         ArrayChunks(Chunks.from_sizes([3]), (np.arange(5),))

@@ -140,14 +140,12 @@ def test_integer_data_are_fitted_in_floating_point():
     assert state.cost == pytest.approx(0.125 * np.sum((y - 0.5) ** 2))
 
 
-@pytest.mark.xfail(reason="x keeps its type, and integers of 32 bits overflow in silence")
 def test_integer_x_is_taken_as_floating_point():
     x = np.array([100_000, 100_001], np.int32)
     state = CurveObjective(lambda x, a: a * x**2).chunk_sums(np.ones(1), (x, np.zeros(2)))
     assert state.cost == pytest.approx(0.5 * np.sum(x.astype(float) ** 4))
 
 
-@pytest.mark.xfail(reason="x keeps its type, and what is computed of x alone is single precision")
 def test_single_precision_x_is_taken_as_double():
     x = np.linspace(0, 9, 50, dtype=np.float32)
     state = CurveObjective(lambda x, a: a * jnp.sin(x)).chunk_sums(np.ones(1), (x, np.zeros(50)))

@@ -85,12 +85,12 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     fit.add_arguments(parser)
-    parser.add_argument(
-        "--version", action="version", version=_LazyVersion(), help="show the version and exit"
-    )
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
     # Known to every command, before or after its name.
     parser.add_argument("-v", "--verbose", action="store_true", help="show tracebacks of errors")
-    adder = parser.add_subparsers(dest="command", title="commands", metavar="COMMAND")
+    adder = parser.add_subparsers(
+        dest="command", title="commands", metavar="COMMAND", prog=parser.prog
+    )
     commands = {}
     for name, module in COMMANDS.items():
         summary = (module.__doc__ or "").splitlines()[0].rstrip(".")
@@ -146,10 +146,12 @@ class _Parser(argparse.ArgumentParser):
         self.exit(ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
-class _LazyVersion:
+class _ShowVersion(argparse.Action):
     """Looks the version up only when it is asked for."""
 
-    def __mod__(self, _: object) -> str:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Print the version and exit."""
         from importlib.metadata import version
 
-        return f"homodyne_fit {version('homodyne_fit')}"
+        print(f"homodyne_fit {version('homodyne_fit')}")
+        parser.exit()

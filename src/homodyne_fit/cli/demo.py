@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from homodyne_fit.simulate.measurement import (
         Measurement,
         from_first_principles,
+        speckle_contrast,
         write_measurement,
     )
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
         temporary.write_text(text, encoding="utf-8")
     console.print(f"wrote {data} and {config}; now: homodyne_fit --config {config}")
     result = fit_config(load_config(config), folder)
-    _compare(console, measurement, result, contrast=1 / how["modes"])
+    _compare(console, measurement, result, contrast=speckle_contrast(how["modes"]))
     return 0 if result.success else 2
 
 

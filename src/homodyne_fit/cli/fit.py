@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import require_writable
-from homodyne_fit.cli.wording import counted
+from homodyne_fit.cli.wording import by_section, counted
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     if config.ignored and not quiet:
         print(
-            f"homodyne_fit: warning: {config.path}: without effect: {', '.join(config.ignored)}",
+            f"homodyne_fit: warning: {config.path}: without effect: {by_section(config.ignored)}",
             file=sys.stderr,
         )
     settings = config.settings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 from pathlib import Path
 
 from homodyne_fit.cli.wording import counted
@@ -37,5 +38,5 @@ def run(args: argparse.Namespace) -> int:
                 f"q = {file.q[group].mean():.4g} Å⁻¹: {counted(len(group), 'matrix')}"
                 + (f", φ = {angles}°" if angles else "")
             )
-    print(f"next: homodyne_fit init {args.data}")
+    print(f"next: homodyne_fit init {shlex.quote(str(args.data))}")
     return 0

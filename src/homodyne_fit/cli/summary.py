@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 
@@ -33,8 +35,9 @@ def print_summary(console: Console, result: FitResult) -> None:
         markup=False,
     )
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title, justify in (("parameter", "left"), ("value", "right"), ("error", "left")):
-        table.add_column(title, justify=justify)
+    table.add_column("parameter")
+    table.add_column("value", justify="right")
+    table.add_column("error")
     table.add_column("unit")
     for name, estimate in result.parameters.items():
         table.add_row(name, f"{estimate.value:.6g}", error_text(estimate), estimate.unit)
@@ -51,8 +54,8 @@ def print_summary(console: Console, result: FitResult) -> None:
         reach = f" to {high:.4f} over the angles" if several else ""
         console.print(f"{name} {low:.4f}{reach}")
     console.print(f"noise {result.noise:.4g}")
-    for line in _cautions(result):
-        console.print(f"note: {line}")
+    if cautions := _cautions(result):
+        console.print(f"note: {'; '.join(cautions)}")
 
 
 def _cautions(result: FitResult) -> list[str]:
@@ -72,9 +75,12 @@ def _cautions(result: FitResult) -> list[str]:
     if weak:
         cautions.append(f"hardly determined one by one: {', '.join(weak)}")
     if cautions:
-        cautions.append("rely on the rates at mid-measurement, and on the curves in the report")
+        rates = "J and the shear rate" if result.model.has_flow else "J"
+        cautions.append(f"rely on {rates} at mid-measurement, and on the curves in the report")
     return cautions
 
 
 def _plus_minus(error: float) -> str:
-    return "not determined" if error == float("inf") else f"± {error:.2g}"
+    if math.isnan(error):
+        return "at its floor"
+    return "not determined" if math.isinf(error) else f"± {error:.2g}"

@@ -18,7 +18,16 @@ from homodyne_fit.parameters import ALIASES
 from homodyne_fit.simulate.speckle import two_time
 from homodyne_fit.simulate.writers import write_aps_u
 
-__all__ = ["Measurement", "from_first_principles", "from_formula", "write_measurement"]
+__all__ = [
+    "Measurement",
+    "from_first_principles",
+    "from_formula",
+    "speckle_contrast",
+    "write_measurement",
+]
+
+# Particles that each mode of each pixel sees.
+PARTICLES = 32
 
 
 @dataclass(frozen=True)
@@ -79,7 +88,7 @@ class Measurement:
     @property
     def times(self) -> NDArray[np.float64]:
         """Time of each frame (n,), seconds."""
-        return np.arange(self.n_frames) * self.dt
+        return np.arange(self.n_frames, dtype=np.float64) * self.dt
 
     def rates(self, times: NDArray[np.float64] | float) -> NDArray[np.float64]:
         """J in Å²/s and shear rate in 1/s at some times, (2, n)."""
@@ -148,7 +157,7 @@ def from_first_principles(
     pixels : int
         In each bin.
     modes : float
-        Incoherent modes; the contrast is near 1 / modes.
+        Incoherent modes; see `speckle_contrast`.
     mean_counts : float
         Photons in a pixel and frame.
     """
@@ -164,9 +173,15 @@ def from_first_principles(
         transport,
         shear_rate,
         pixels=pixels,
+        particles=PARTICLES,
         modes=modes,
         mean_counts=mean_counts,
     )
+
+
+def speckle_contrast(modes: float) -> float:
+    """Contrast of `from_first_principles`: 1 / modes, less what few particles take."""
+    return (1 - 1 / PARTICLES) / modes
 
 
 def write_measurement(
