@@ -13,7 +13,7 @@ from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import Estimate, FitInfo, FitResult
 from homodyne_fit.scaling import JointEquations
-from nlsq_stratified import NormalEquations, Spread, spread
+from nlsq_stratified import Equations, Spread, spread
 
 __all__ = ["assemble_result", "physics_spread"]
 
@@ -98,7 +98,7 @@ def assemble_result(
     )
 
 
-def physics_spread(space: SearchSpace, y: NDArray[np.float64], state: NormalEquations) -> Spread:
+def physics_spread(space: SearchSpace, y: NDArray[np.float64], state: Equations) -> Spread:
     """Spread of the parameters that are not fixed, contrast and offset at their best.
 
     Parameters

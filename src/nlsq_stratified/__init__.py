@@ -10,7 +10,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
-from nlsq_stratified.normal_equations import NormalEquations, Spread, spread
+from nlsq_stratified.normal_equations import (
+    Equations,
+    FactoredEquations,
+    NormalEquations,
+    Spread,
+    spread,
+)
 from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
 from nlsq_stratified.trust_region import TrustRegionResult, solve
 
@@ -24,6 +30,8 @@ __all__ = [
     "ChunkSequence",
     "Chunks",
     "CurveObjective",
+    "Equations",
+    "FactoredEquations",
     "NormalEquations",
     "Objective",
     "Spread",

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nlsq_stratified.chunks import ArrayChunks, Chunks
 from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.normal_equations import NormalEquations, spread
+from nlsq_stratified.normal_equations import Equations, spread
 from nlsq_stratified.reduction import evaluate
 from nlsq_stratified.trust_region import solve
 
@@ -104,7 +104,7 @@ def curve_fit_large(
     data = ArrayChunks(parts, (x, y) if weights is None else (x, y, weights))
     objective = CurveObjective(f)
 
-    def at(params: NDArray[np.float64]) -> NormalEquations:
+    def at(params: NDArray[np.float64]) -> Equations:
         return evaluate(objective, params, data, executor)
 
     fit = solve(at, start, lower, upper, max_nfev=max_nfev or 100 * len(names))

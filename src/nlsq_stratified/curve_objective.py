@@ -12,14 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from nlsq_stratified.normal_equations import NormalEquations
+from nlsq_stratified.loss import LOSSES, robust
+from nlsq_stratified.normal_equations import FactoredEquations
 
 __all__ = ["CurveObjective"]
 
 
 @dataclass(frozen=True)
 class CurveObjective:
-    """Least squares of ``(f(x, *params) - y) / sigma``.
+    """Least squares of ``(f(x, *params) - y) / sigma``, plain or robust.
 
     A chunk is a tuple ``(x, y)`` or ``(x, y, sigma)``; the model is called once on exactly the
     x of each chunk. The Jacobian is JAX's forward mode; all arithmetic is float64.
@@ -29,35 +30,45 @@ class CurveObjective:
     f : callable
         ``f(x, *params) -> y`` in jax.numpy operations. Picklable if chunks are to be summed in
         other processes.
+    loss : str
+        One of `nlsq_stratified.loss.LOSSES`.
+    f_scale : float
+        Residual, in units of sigma, beyond which a robust loss counts a point as an outlier.
     """
 
     f: Callable[..., Any]
+    loss: str = "linear"
+    f_scale: float = 1.0
 
     def chunk_sums(
         self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]
-    ) -> NormalEquations:
-        """Cost, gradient and Hessian of one chunk at `params` (p,)."""
+    ) -> FactoredEquations:
+        """Cost and triangular factor of one chunk at `params` (p,)."""
         with jax.enable_x64(True):
             arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
-            sums = _chunk_sums(self.f, jnp.asarray(params, jnp.float64), *arrays)
-            cost, gradient, hessian = jax.device_get(sums)
-        return NormalEquations(float(cost), gradient, hessian, len(chunk[1]))
+            sums = _chunk_sums(
+                self.f, self.loss, jnp.asarray(params, jnp.float64), self.f_scale, *arrays
+            )
+            cost, triangle = jax.device_get(sums)
+        return FactoredEquations(float(cost), triangle, len(chunk[1]))
 
     def normal_equations(
-        self, params: NDArray[np.float64], sums: NormalEquations
-    ) -> NormalEquations:
+        self, params: NDArray[np.float64], sums: FactoredEquations
+    ) -> FactoredEquations:
         """Return the sums as they are: they are the normal equations already."""
         return sums
 
 
-@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _chunk_sums(
     f: Callable[..., Any],
+    loss: str,
     params: jax.Array,
+    f_scale: float,
     x: jax.Array,
     y: jax.Array,
     sigma: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array]:
     def model(params: jax.Array) -> jax.Array:
         values = jnp.asarray(f(x, *params), jnp.float64)
         if values.shape != y.shape:
@@ -67,4 +78,11 @@ def _chunk_sums(
     weight = 1.0 if sigma is None else 1.0 / sigma
     residual = (model(params) - y) * weight
     jacobian = jax.jacfwd(model)(params) * jnp.expand_dims(jnp.asarray(weight), -1)
-    return 0.5 * residual @ residual, jacobian.T @ residual, jacobian.T @ jacobian
+    cost = 0.5 * residual @ residual
+    if (function := LOSSES[loss]) is not None:
+        cost, residual_factor, jacobian_factor = robust(function, f_scale, residual)
+        residual, jacobian = residual * residual_factor, jacobian * jacobian_factor[:, None]
+    # Rows of zeros let a chunk be smaller than the triangle.
+    columns = jnp.concatenate([jacobian, residual[:, None]], axis=1)
+    padding = jnp.zeros((columns.shape[1], columns.shape[1]))
+    return cost, jnp.linalg.qr(jnp.concatenate([columns, padding]), mode="r")

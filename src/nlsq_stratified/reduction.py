@@ -11,13 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from nlsq_stratified.normal_equations import NormalEquations
+from nlsq_stratified.normal_equations import Equations
 
 __all__ = ["ChunkSequence", "Objective", "Sums", "evaluate", "reduce"]
 
 
 class Sums(Protocol):
-    """Anything that adds: an array, `NormalEquations`, ..."""
+    """Anything that adds: an array, `Equations`, ..."""
 
     def __add__(self, other: Any, /) -> Any: ...
 
@@ -41,7 +41,7 @@ class Objective[S: Sums](Protocol):
         """Sums over the points of one chunk at `params` (p,)."""
         ...
 
-    def normal_equations(self, params: NDArray[np.float64], sums: S) -> NormalEquations:
+    def normal_equations(self, params: NDArray[np.float64], sums: S) -> Equations:
         """Cost, gradient and Hessian from the sums over all chunks at `params`."""
         ...
 
@@ -82,6 +82,6 @@ def evaluate[S: Sums](
     params: NDArray[np.float64],
     chunks: ChunkSequence,
     executor: Executor | None = None,
-) -> NormalEquations:
+) -> Equations:
     """One pass over the data: the normal equations of all chunks at `params`."""
     return objective.normal_equations(params, reduce(objective, params, chunks, executor))

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import lsq_linear
 
-from nlsq_stratified.normal_equations import NormalEquations
+from nlsq_stratified.normal_equations import Equations
 
 __all__ = ["TrustRegionResult", "solve"]
 
@@ -53,7 +53,7 @@ class TrustRegionResult:
     Attributes
     ----------
     x : (p,) float64
-    state : NormalEquations
+    state : Equations
         Cost, gradient and Hessian at `x`.
     success : bool
         True when one of the convergence tests holds.
@@ -68,7 +68,7 @@ class TrustRegionResult:
     """
 
     x: NDArray[np.float64]
-    state: NormalEquations
+    state: Equations
     success: bool
     message: str
     nit: int
@@ -78,7 +78,7 @@ class TrustRegionResult:
 
 
 def solve(
-    evaluate: Callable[[NDArray[np.float64]], NormalEquations],
+    evaluate: Callable[[NDArray[np.float64]], Equations],
     x0: ArrayLike,
     lower: ArrayLike = -np.inf,
     upper: ArrayLike = np.inf,
@@ -94,7 +94,7 @@ def solve(
     Parameters
     ----------
     evaluate : callable
-        Parameters (p,) to `NormalEquations`. A cost that is not finite rejects a trial step.
+        Parameters (p,) to `Equations`. A cost that is not finite rejects a trial step.
     x0 : (p,) array
         Start; moved into the bounds if outside.
     lower, upper : float or (p,) array
@@ -172,12 +172,12 @@ class _Progress:
     noisier than its gradient promises.
     """
 
-    def __init__(self, state: NormalEquations, tolerance: float) -> None:
+    def __init__(self, state: Equations, tolerance: float) -> None:
         self.tolerance, self.last = tolerance, 1
         self.cost, self.variance = np.inf, np.inf
         self.record(state, 1)
 
-    def record(self, state: NormalEquations, nfev: int) -> None:
+    def record(self, state: Equations, nfev: int) -> None:
         self.variance = 2 * state.cost / max(1, state.n_points - len(state.gradient))
         if self.cost - state.cost > 0.5 * (10 * self.tolerance) ** 2 * self.variance:
             self.cost, self.last = state.cost, nfev
@@ -194,7 +194,7 @@ class _QuadraticModel:
 
     def __init__(
         self,
-        state: NormalEquations,
+        state: Equations,
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
     ) -> None:
@@ -232,7 +232,7 @@ class _QuadraticModel:
 
 def _converged(
     model: _QuadraticModel,
-    state: NormalEquations,
+    state: Equations,
     x: NDArray[np.float64],
     active: NDArray[np.int64],
     tolerance: float,

@@ -171,8 +171,16 @@ class TestCommand:
         assert output[1] == f"next: homodyne_fit init {path} --gap 1e+06"
         truth = json.loads((tmp_path / "s.h5.truth.json").read_text())
         expected = {
-            **{"phi": [-20, 0, 45], "dt": 0.5, "q": 0.002, "gap": 1e6, "seed": 7, "n_frames": 20},
-            **{"D0": 5e4, "gamma_dot_t0": 2e-4, "contrast": [0.1, 0.2, 0.3], "offset": [1.01]},
+            "phi": [-20, 0, 45],
+            "dt": 0.5,
+            "q": 0.002,
+            "gap": 1e6,
+            "seed": 7,
+            "n_frames": 20,
+            "D0": 5e4,
+            "gamma_dot_t0": 2e-4,
+            "contrast": [0.1, 0.2, 0.3],
+            "offset": [1.01],
         }
         assert {key: truth[key] for key in expected} == expected
         data = load(path)
@@ -244,7 +252,8 @@ class TestCommand:
             ("--phi 0,a", "argument --phi: '0,a' is not a list of numbers"),
             ("--phi", "argument --phi: expected one argument"),
             ("--frames many", "argument --frames: invalid int value: 'many'"),
-            ("--frame-time 3", "there is no option --frame-time"),
+            ("--frame 3,4", "argument --frames: invalid int value: '3,4'"),
+            ("--freams 3", r"there is no option --freams \(did you mean '--frames'\?\)"),
             ("--static=yes", "argument --static: ignored explicit argument 'yes'"),
         ],
     )

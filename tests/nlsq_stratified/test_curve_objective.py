@@ -80,8 +80,8 @@ def test_sums_by_hand():
         np.array([1.0, 2.0]), (np.array([0.0, 1.0]), np.array([3.0, 3.0]), np.array([1.0, 0.5]))
     )
     assert (state.cost, state.n_points) == (2.0, 2)
-    assert state.gradient.tolist() == [-2.0, 0.0]
-    assert state.hessian.tolist() == [[5.0, 4.0], [4.0, 4.0]]
+    np.testing.assert_allclose(state.gradient, [-2.0, 0.0], rtol=1e-14, atol=1e-14)
+    np.testing.assert_allclose(state.hessian, [[5.0, 4.0], [4.0, 4.0]], rtol=1e-14)
 
 
 def test_sums_are_numpy_in_double_precision():

@@ -199,7 +199,9 @@ def _yaml_string(text: str) -> str:
     """A YAML scalar in quotes, on one line."""
     import yaml
 
-    return yaml.safe_dump(text, default_style="'", allow_unicode=True, width=2**30).strip()
+    # Between double quotes what is not printable is escaped.
+    quote = "'" if text.isprintable() else '"'
+    return yaml.safe_dump(text, default_style=quote, allow_unicode=True, width=2**30).strip()
 
 
 def _one_line(text: str) -> str:

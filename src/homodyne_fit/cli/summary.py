@@ -46,7 +46,7 @@ def print_summary(console: Console, result: FitResult) -> None:
     if result.model.has_flow:
         rates.append((f"shear rate({middle:.4g} s)", result.gamma_dot(middle), "1/s"))
     for name, ((value,), (error,)), unit in rates:
-        table.add_row(name, f"{value:.6g}", _plus_minus(error) if error else "fixed", unit)
+        table.add_row(name, f"{value:.6g}", _plus_minus(error) if error else "not free", unit)
     console.print(table)
     several = len(result.contrast) > 1
     for name, values in (("contrast", result.contrast), ("offset", result.offset)):
