@@ -7,6 +7,7 @@ are, in whatever order and wherever they are summed.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
@@ -23,6 +24,16 @@ from nlsq_stratified.trust_region import TrustRegionResult, solve
 if TYPE_CHECKING:
     from nlsq_stratified.curve_fit import curve_fit_large
     from nlsq_stratified.curve_objective import CurveObjective
+    from nlsq_stratified.fitter import StratifiedLargeDatasetFitter, fit_large_dataset
+
+# Importing nlsq switches JAX to 64 bits for the whole process; only those who use the names that
+# need it ask for that.
+LAZY = {
+    "CurveObjective": "curve_objective",
+    "StratifiedLargeDatasetFitter": "fitter",
+    "curve_fit_large": "curve_fit",
+    "fit_large_dataset": "fitter",
+}
 
 __all__ = [
     "ArrayChunks",
@@ -35,9 +46,11 @@ __all__ = [
     "NormalEquations",
     "Objective",
     "Spread",
+    "StratifiedLargeDatasetFitter",
     "TrustRegionResult",
     "curve_fit_large",
     "evaluate",
+    "fit_large_dataset",
     "reduce",
     "solve",
     "spread",
@@ -45,14 +58,6 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # Importing nlsq switches JAX to 64 bits for the whole process; only those who use the
-    # names that need it ask for that.
-    if name == "curve_fit_large":
-        from nlsq_stratified.curve_fit import curve_fit_large
-
-        return curve_fit_large
-    if name == "CurveObjective":
-        from nlsq_stratified.curve_objective import CurveObjective
-
-        return CurveObjective
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{LAZY[name]}"), name)

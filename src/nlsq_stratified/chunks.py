@@ -124,6 +124,10 @@ class Chunks:
 
     by_group = from_labels
 
+    def resized(self, size: int) -> Chunks:
+        """The points in the same order, in runs of `size`: boundaries taken as hints."""
+        return Chunks(Chunks.of_size(self.n_points, size).sizes, self.order)
+
     @classmethod
     def stratified(
         cls, groups: ArrayLike, target_size: int = 100_000, seed: int | None = None
@@ -199,17 +203,24 @@ class Chunks:
 class ArrayChunks:
     """Arrays of N points seen chunk by chunk: item i is the tuple of their i-th parts.
 
-    Points run along the last axis, as in NLSQ's and SciPy's ``curve_fit``.
+    Attributes
+    ----------
+    chunks : Chunks
+    arrays : tuple of array
+        Points run along the last axis of each, but for the first array along `axis`.
+    axis : int
     """
 
     chunks: Chunks
     arrays: tuple[NDArray[Any], ...]
+    axis: int = -1
 
     def __post_init__(self) -> None:
-        for array in self.arrays:
-            if array.shape[-1] != self.chunks.n_points:
+        lengths = [self.arrays[0].shape[self.axis], *(a.shape[-1] for a in self.arrays[1:])]
+        for length in lengths:
+            if length != self.chunks.n_points:
                 raise ValueError(
-                    f"the chunks hold {self.chunks.n_points} points, an array {array.shape[-1]}"
+                    f"the chunks hold {self.chunks.n_points} points, an array {length}"
                 )
 
     def __len__(self) -> int:
@@ -217,7 +228,9 @@ class ArrayChunks:
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
         part = self.chunks[index]
-        return tuple(array[..., part] for array in self.arrays)
+        first, *rest = self.arrays
+        of_first = first[part] if self.axis == 0 else first[..., part]
+        return (of_first, *(array[..., part] for array in rest))
 
 
 def _permutation(order: ArrayLike, n_points: int) -> NDArray[np.int64]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from nlsq_stratified.loss import LOSSES, robust
 from nlsq_stratified.normal_equations import FactoredEquations
 
-__all__ = ["CurveObjective"]
+__all__ = ["CurveObjective", "residual_and_jacobian", "triangular_sums"]
 
 
 @dataclass(frozen=True)
@@ -69,15 +69,34 @@ def _chunk_sums(
     y: jax.Array,
     sigma: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
+    return triangular_sums(loss, f_scale, *residual_and_jacobian(f, params, x, y, sigma))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def residual_and_jacobian(
+    f: Callable[..., Any],
+    params: jax.Array,
+    x: jax.Array,
+    y: jax.Array,
+    sigma: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """``(f - y) / sigma`` (N,) and its derivatives by the parameters (N, p)."""
+
     def model(params: jax.Array) -> jax.Array:
         values = jnp.asarray(f(x, *params), jnp.float64)
         if values.shape != y.shape:
             raise ValueError(f"the model returned shape {values.shape} for y of shape {y.shape}")
         return values
 
-    weight = 1.0 if sigma is None else 1.0 / sigma
-    residual = (model(params) - y) * weight
-    jacobian = jax.jacfwd(model)(params) * jnp.expand_dims(jnp.asarray(weight), -1)
+    weight = jnp.ones_like(y) if sigma is None else 1.0 / sigma
+    return (model(params) - y) * weight, jax.jacfwd(model)(params) * weight[:, None]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def triangular_sums(
+    loss: str, f_scale: float, residual: jax.Array, jacobian: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Cost, and R of the QR factorisation of ``[J, r]``, reweighted for a robust loss."""
     cost = 0.5 * residual @ residual
     if (function := LOSSES[loss]) is not None:
         cost, residual_factor, jacobian_factor = robust(function, f_scale, residual)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,21 +120,8 @@ class FactoredEquations:
         return self.triangle[:-1, :-1], -self.triangle[:-1, -1]
 
 
-class Equations(Protocol):
-    """What the solver asks of the sums over all points."""
-
-    @property
-    def cost(self) -> float: ...
-    @property
-    def gradient(self) -> NDArray[np.float64]: ...
-    @property
-    def hessian(self) -> NDArray[np.float64]: ...
-    @property
-    def n_points(self) -> int: ...
-    @property
-    def finite(self) -> bool: ...
-
-    def linear_problem(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]: ...
+# What the solver works with: the sums over all points, in either form.
+type Equations = NormalEquations | FactoredEquations
 
 
 @dataclass(frozen=True, eq=False)

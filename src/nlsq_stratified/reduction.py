@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,7 +14,10 @@ from numpy.typing import NDArray
 
 from nlsq_stratified.normal_equations import Equations
 
-__all__ = ["ChunkSequence", "Objective", "Sums", "evaluate", "reduce"]
+__all__ = ["ChunkSequence", "Objective", "Sums", "evaluate", "partial_sums", "reduce"]
+
+# Chunks handed to an executor before the first result is waited for.
+WINDOW = 16
 
 
 class Sums(Protocol):
@@ -46,16 +50,16 @@ class Objective[S: Sums](Protocol):
         ...
 
 
-def reduce[S: Sums](
+def partial_sums[S: Sums](
     objective: Objective[S],
     params: NDArray[np.float64],
     chunks: ChunkSequence,
     executor: Executor | None = None,
-) -> S:
-    """Sum ``objective.chunk_sums`` over all chunks.
+) -> Iterator[S]:
+    """Yield ``objective.chunk_sums`` of each chunk, in the order of the chunks.
 
-    The additions are made in the order of the chunks whatever the order in which they finish,
-    so every executor gives the same bits.
+    A few chunks at most are in memory at a time: without an executor the one that is summed and
+    the next, which is read meanwhile; with one, those that wait for it.
 
     Parameters
     ----------
@@ -66,15 +70,47 @@ def reduce[S: Sums](
     executor : concurrent.futures.Executor, optional
         Runs the chunks; in this thread, one after the other, when None.
     """
-    indices = range(len(chunks))
-    parts: Iterator[S]
-    if executor is None:
-        parts = (objective.chunk_sums(params, chunks[i]) for i in indices)
-    else:
-        parts = executor.map(
-            objective.chunk_sums, (params for _ in indices), (chunks[i] for i in indices)
+    if executor is not None:
+        tasks = (
+            executor.submit(objective.chunk_sums, params, chunks[i]) for i in range(len(chunks))
         )
-    return functools.reduce(operator.add, parts)
+        yield from _in_order(tasks, WINDOW)
+    elif len(chunks) == 1:
+        yield objective.chunk_sums(params, chunks[0])
+    else:
+        with ThreadPoolExecutor(1) as reader:
+            reads = (reader.submit(chunks.__getitem__, i) for i in range(len(chunks)))
+            for chunk in _in_order(reads, 2):
+                yield objective.chunk_sums(params, chunk)
+
+
+def _in_order[T](tasks: Iterator[Future[T]], window: int) -> Iterator[T]:
+    """Results in the order of submission, with at most `window` tasks under way."""
+    pending: deque[Future[T]] = deque()
+    try:
+        for task in tasks:
+            pending.append(task)
+            if len(pending) == window:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for task in pending:
+            task.cancel()
+
+
+def reduce[S: Sums](
+    objective: Objective[S],
+    params: NDArray[np.float64],
+    chunks: ChunkSequence,
+    executor: Executor | None = None,
+) -> S:
+    """Sum ``objective.chunk_sums`` over all chunks.
+
+    The additions are made in the order of the chunks whatever the order in which they finish,
+    so every executor gives the same bits.
+    """
+    return functools.reduce(operator.add, partial_sums(objective, params, chunks, executor))
 
 
 def evaluate[S: Sums](

@@ -88,6 +88,8 @@ def solve(
     xtol: float = 1e-12,
     gtol: float = 0.0,
     max_nfev: int = 100,
+    x_scale: ArrayLike | None = None,
+    callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None = None,
 ) -> TrustRegionResult:
     """Minimise a sum of squares within bounds.
 
@@ -108,6 +110,12 @@ def solve(
         Converged when no gradient component that is free to act exceeds this value.
     max_nfev : int
         Evaluations allowed.
+    x_scale : float or (p,) array, optional
+        Characteristic size of each parameter, in which steps are damped; from the curvature when
+        None.
+    callback : callable
+        Called as ``callback(nit, x, state, nfev)`` after each accepted step; it ends the search
+        by raising StopIteration.
 
     Raises
     ------
@@ -130,7 +138,7 @@ def solve(
         return TrustRegionResult(x, state, success, message, nit, nfev, cost_initial, active)
 
     while True:
-        model = _QuadraticModel(state, lower - x, upper - x)
+        model = _QuadraticModel(state, lower - x, upper - x, x_scale)
         active = _active(x, state.gradient, lower, upper)
         if message := _converged(model, state, x, active, tolerance, ftol, xtol, gtol):
             if model.lost > LOST and state.n_points > len(x):
@@ -160,9 +168,18 @@ def solve(
                 growth = 2.0
                 x, state, nit = trial_x, trial, nit + 1
                 progress.record(state, nfev)
+                if callback is not None:
+                    try:
+                        callback(nit, x.copy(), state, nfev)
+                    except StopIteration as stop:
+                        return result(False, f"stopped by the callback{_reason(stop)}")
             else:
                 exhausted = model.length(step) <= xtol * model.length(x)
                 damping, growth = damping * growth, growth * 2
+
+
+def _reason(stop: StopIteration) -> str:
+    return f": {stop}" if str(stop) else ""
 
 
 class _Progress:
@@ -197,17 +214,25 @@ class _QuadraticModel:
         state: Equations,
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
+        x_scale: ArrayLike | None,
     ) -> None:
         self.factor, self.target = state.linear_problem()
         self.gradient, self.lower, self.upper = state.gradient, lower, upper
         self.curvature = np.linalg.norm(self.factor, axis=0)
         self.scale = np.where(self.curvature > 0, self.curvature, 1.0)
+        # Curvature that the damping adds, for each parameter.
+        self.damper = self.scale
+        if x_scale is not None:
+            sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
+            self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes
         left_out = (state.gradient + self.factor.T @ self.target) / self.scale
         self.lost = np.linalg.norm(left_out) / np.sqrt(2 * state.cost) if state.cost else 0.0
 
     def step(self, damping: float) -> NDArray[np.float64]:
         """Minimum of the damped model in the box."""
-        matrix = np.vstack([self.factor / self.scale, np.sqrt(damping) * np.eye(len(self.scale))])
+        matrix = np.vstack(
+            [self.factor / self.scale, np.diag(np.sqrt(damping) * self.damper / self.scale)]
+        )
         target = np.concatenate([self.target, np.zeros(len(self.scale))])
         step = np.zeros_like(self.gradient)
         free = self.upper > self.lower

@@ -1,0 +1,282 @@
+"""A curve fit over chunks, from a start to NLSQ's result."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from nlsq.callbacks import StopOptimization
+from nlsq.global_optimization import (
+    center_samples_around_p0,
+    get_sampler,
+    scale_samples_to_bounds,
+)
+from nlsq.result import CurveFitResult
+from numpy.typing import ArrayLike, NDArray
+
+from nlsq_stratified.chunk_data import FirstChunks
+from nlsq_stratified.normal_equations import Equations, spread
+from nlsq_stratified.progress import ProgressBar
+from nlsq_stratified.reduction import ChunkSequence, Objective, partial_sums
+from nlsq_stratified.trust_region import TrustRegionResult, solve
+
+__all__ = ["FitOptions", "fit_chunks", "parameter_names"]
+
+# Accuracy, in standard errors of the sample, of all stages but the last; and how many times as
+# many chunks each stage takes.
+STAGE_TOLERANCE, STAGE_GROWTH = 0.3, 4
+# Starts that are refined after all have been evaluated on the sample, and with how many passes.
+REFINED_STARTS, REFINEMENT_NFEV = 3, 20
+# Half the width of the region in which starts are drawn for a parameter without bounds.
+UNBOUNDED_SPAN = 10.0
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How to search. The names are those of `nlsq_stratified.curve_fit_large`."""
+
+    executor: Executor | None = None
+    progressive: bool = False
+    ftol: float | None = None
+    xtol: float | None = None
+    gtol: float | None = None
+    max_nfev: int | None = None
+    x_scale: ArrayLike | None = None
+    callback: Callable[..., Any] | None = None
+    show_progress: bool = False
+    n_starts: int = 0
+    sampler: str = "lhs"
+    center_on_p0: bool = True
+    scale_factor: float = 1.0
+
+    def tolerances(self) -> dict[str, float]:
+        """Those that were given; without them the fit stops at a fraction of standard errors."""
+        given = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
+        return {name: value for name, value in given.items() if value is not None}
+
+
+def fit_chunks(
+    objective: Objective[Any],
+    data: ChunkSequence,
+    names: Sequence[str],
+    p0: ArrayLike | None,
+    bounds: tuple[ArrayLike, ArrayLike],
+    options: FitOptions,
+    absolute_sigma: bool = False,
+) -> CurveFitResult:
+    """Minimise the objective over all chunks.
+
+    Parameters
+    ----------
+    objective : Objective
+    data : sequence of chunks
+    names : sequence of str
+        Of the p parameters, for messages.
+    p0 : (p,) array, optional
+        Start; ones, moved into the bounds, when None.
+    bounds : (lower, upper)
+    options : FitOptions
+    absolute_sigma : bool
+        If False the covariance is scaled by the reduced chi-square.
+
+    Raises
+    ------
+    ValueError
+        If the model is not finite at the start, or no point depends on some parameter.
+    """
+    lower, upper = (np.broadcast_to(np.asarray(b, np.float64), len(names)) for b in bounds)
+    start = np.clip(np.ones(len(names)) if p0 is None else np.asarray(p0, float), lower, upper)
+    with ProgressBar(options.show_progress) as bar:
+        everything = _Pass(objective, data, names, options.executor, bar)
+        if options.n_starts > 0:
+            start = _best_start(everything.first(_sample(data)), start, lower, upper, options)
+        if options.progressive:
+            start = _staged_start(everything, start, lower, upper)
+        fit = solve(
+            everything,
+            start,
+            lower,
+            upper,
+            max_nfev=options.max_nfev or 100 * len(names),
+            x_scale=options.x_scale,
+            callback=_callback(options.callback),
+            **options.tolerances(),
+        )
+    dead = [name for name, h in zip(names, np.diag(fit.state.hessian), strict=True) if h == 0]
+    if dead:
+        raise ValueError(f"no point depends on parameter {', '.join(dead)} at {fit.x.tolist()}")
+    return _result(fit, everything, absolute_sigma)
+
+
+class _Pass:
+    """Evaluates all chunks at some parameters, and keeps the costs of the chunks."""
+
+    def __init__(
+        self,
+        objective: Objective[Any],
+        data: ChunkSequence,
+        names: Sequence[str],
+        executor: Executor | None,
+        bar: ProgressBar,
+    ) -> None:
+        self.objective, self.data, self.names = objective, data, names
+        self.executor, self.bar = executor, bar
+        self.chunk_costs: dict[bytes, list[float]] = {}
+        self.started = False
+
+    def first(self, count: int) -> _Pass:
+        """The same on the first few chunks."""
+        part = FirstChunks(self.data, count)
+        return _Pass(self.objective, part, self.names, self.executor, self.bar)
+
+    def __call__(self, params: NDArray[np.float64]) -> Equations:
+        parts = []
+        self.bar.start_pass(len(self.data))
+        for part in partial_sums(self.objective, params, self.data, self.executor):
+            parts.append(part)
+            self.bar.chunk_done()
+        costs = [float(getattr(part, "cost", np.nan)) for part in parts]
+        self.chunk_costs[params.tobytes()] = costs
+        total = self.objective.normal_equations(params, functools.reduce(operator.add, parts))
+        if not self.started and not total.finite:
+            self._name_the_chunk(params, parts)
+        self.started = True
+        self.bar.pass_done(total)
+        return total
+
+    def _name_the_chunk(self, params: NDArray[np.float64], parts: Sequence[Any]) -> None:
+        at = ", ".join(f"{n} = {v:.6g}" for n, v in zip(self.names, params, strict=True))
+        for index, part in enumerate(parts):
+            if not getattr(part, "finite", True):
+                raise ValueError(f"the model is not finite in chunk {index} at {at}")
+        raise ValueError(f"the model is not finite at {at}")
+
+
+def _sample(data: ChunkSequence) -> int:
+    """Chunks in the sample on which starts are compared."""
+    return max(1, len(data) // STAGE_GROWTH**2)
+
+
+def _staged_start(
+    everything: _Pass,
+    start: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Fit one chunk, then four, sixteen, ...; return where the last stage before all ends."""
+    count = 1
+    while count < len(everything.data):
+        stage = solve(everything.first(count), start, lower, upper, tolerance=STAGE_TOLERANCE)
+        start, count = stage.x, count * STAGE_GROWTH
+    return start
+
+
+def _best_start(
+    sample: _Pass,
+    start: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+    options: FitOptions,
+) -> NDArray[np.float64]:
+    """Draw starts as NLSQ does, evaluate them on the sample, refine the best, return the best."""
+    span = UNBOUNDED_SPAN * np.maximum(1.0, np.abs(start))
+    low, high = np.maximum(lower, start - span), np.minimum(upper, start + span)
+    low, high = (np.where(np.isfinite(b), b, s) for b, s in ((lower, low), (upper, high)))
+    unit = get_sampler(options.sampler)(options.n_starts, len(start))
+    if options.center_on_p0:
+        drawn = center_samples_around_p0(unit, start, options.scale_factor, low, high)
+    else:
+        drawn = scale_samples_to_bounds(unit, low, high)
+    candidates = [start, *np.clip(np.asarray(drawn, dtype=np.float64), lower, upper)]
+    sample.started = True  # a candidate that is not finite is passed over, not an error
+    costs = [state.cost if (state := sample(c)).finite else np.inf for c in candidates]
+    order = [i for i in np.argsort(costs, kind="stable") if np.isfinite(costs[i])]
+    refined = [
+        solve(
+            sample,
+            candidates[i],
+            lower,
+            upper,
+            tolerance=STAGE_TOLERANCE,
+            max_nfev=REFINEMENT_NFEV,
+        )
+        for i in order[:REFINED_STARTS]
+    ]
+    return min(refined, key=lambda fit: fit.state.cost).x if refined else start
+
+
+def _callback(
+    callback: Callable[..., Any] | None,
+) -> Callable[[int, NDArray[np.float64], Equations, int], None] | None:
+    """NLSQ's protocol, ``callback(iteration, cost, params, info)`` and `StopOptimization`."""
+    if callback is None:
+        return None
+
+    def call(nit: int, x: NDArray[np.float64], state: Equations, nfev: int) -> None:
+        gradient = state.gradient
+        info = {
+            "gradient_norm": float(np.max(np.abs(gradient))),
+            "gradient": gradient,
+            "nfev": nfev,
+        }
+        try:
+            callback(iteration=nit, cost=state.cost, params=x, info=info)
+        except StopOptimization as stop:
+            raise StopIteration(str(stop)) from stop
+
+    return call
+
+
+def _result(fit: TrustRegionResult, everything: _Pass, absolute_sigma: bool) -> CurveFitResult:
+    free = fit.active == 0
+    spare = fit.state.n_points - np.count_nonzero(free)
+    variance = 1.0 if absolute_sigma else 2 * fit.state.cost / max(1, spare)
+    pcov = spread(fit.state.linear_problem()[0], free).covariance() * variance
+    pcov[~free, :] = pcov[:, ~free] = np.inf
+    if not fit.success or (spare <= 0 and not absolute_sigma):
+        pcov[:] = np.inf
+    gradient = fit.state.gradient
+    return CurveFitResult(
+        x=fit.x,
+        popt=fit.x,
+        pcov=pcov,
+        cost=fit.state.cost,
+        cost_initial=fit.cost_initial,
+        grad=gradient,
+        optimality=float(np.max(np.abs(gradient))),
+        active_mask=fit.active,
+        nit=fit.nit,
+        nfev=fit.nfev,
+        njev=fit.nfev,
+        success=fit.success,
+        status=int(fit.success),
+        message=fit.message,
+        n_points=fit.state.n_points,
+        chunk_costs=everything.chunk_costs[fit.x.tobytes()],
+    )
+
+
+def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
+    """Names of the parameters of ``f(x, ...)``; numbered where f takes ``*params``.
+
+    Raises
+    ------
+    ValueError
+        If f takes any number of parameters and p0 does not say how many.
+    """
+    given = None if p0 is None else len(np.atleast_1d(np.asarray(p0)))
+    parameters = inspect.signature(f).parameters.values()
+    named = [p for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
+    if any(p.kind is p.VAR_POSITIONAL for p in named):
+        if given is None:
+            raise ValueError("p0 is needed: the model takes any number of parameters")
+        return [f"p[{i}]" for i in range(given)]
+    if given is not None and given != len(named):
+        return [f"p[{i}]" for i in range(given)]
+    return [p.name for p in named]

@@ -1,0 +1,99 @@
+"""Curve fits whose errors are correlated: sigma is the covariance matrix of all points."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.linalg import solve_triangular
+
+from nlsq_stratified.curve_objective import residual_and_jacobian, triangular_sums
+from nlsq_stratified.normal_equations import FactoredEquations
+
+__all__ = ["CorrelatedObjective", "Rows", "covariance_root"]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Residuals and Jacobian of some points; they add by following one another."""
+
+    residual: NDArray[np.float64]
+    jacobian: NDArray[np.float64]
+
+    def __add__(self, other: Rows) -> Rows:
+        return Rows(
+            np.concatenate([self.residual, other.residual]),
+            np.concatenate([self.jacobian, other.jacobian]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class CorrelatedObjective:
+    """Least squares of ``L⁻¹ (f - y)``, where ``L Lᵀ`` is the covariance of the points.
+
+    Whitening mixes points of all chunks, so their residuals are gathered before it: memory grows
+    with N p, which the N² of the covariance exceeds anyway.
+
+    Attributes
+    ----------
+    f : callable
+    root : (N, N) array
+        L, in the order in which the chunks take the points.
+    loss, f_scale : str, float
+        As in `CurveObjective`.
+    """
+
+    f: Callable[..., Any]
+    root: NDArray[np.float64]
+    loss: str = "linear"
+    f_scale: float = 1.0
+
+    def chunk_sums(self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]) -> Rows:
+        """Residuals and Jacobian of one chunk ``(x, y)`` at `params` (p,)."""
+        with jax.enable_x64(True):
+            arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
+            rows = residual_and_jacobian(self.f, jnp.asarray(params, jnp.float64), *arrays)
+            return Rows(*jax.device_get(rows))
+
+    def normal_equations(self, params: NDArray[np.float64], sums: Rows) -> FactoredEquations:
+        """Whiten all points together and factor."""
+        residual, jacobian = sums.residual, sums.jacobian
+        if np.all(np.isfinite(residual)) and np.all(np.isfinite(jacobian)):
+            columns = np.concatenate([jacobian, residual[:, None]], axis=1)
+            columns = solve_triangular(self.root, columns, lower=True)
+            jacobian, residual = columns[:, :-1], columns[:, -1]
+        with jax.enable_x64(True):
+            sums_of_all = triangular_sums(
+                self.loss, self.f_scale, jnp.asarray(residual), jnp.asarray(jacobian)
+            )
+            cost, triangle = jax.device_get(sums_of_all)
+        return FactoredEquations(float(cost), triangle, len(residual))
+
+
+def covariance_root(sigma: ArrayLike, order: NDArray[np.int64] | None) -> NDArray[np.float64]:
+    """Cholesky factor of the covariance of the points, taken in some order.
+
+    Parameters
+    ----------
+    sigma : (N, N) array
+    order : (N,) array of int, optional
+
+    Raises
+    ------
+    ValueError
+        If sigma is not a symmetric, positive definite matrix.
+    """
+    matrix = np.asarray(sigma, dtype=np.float64)
+    if order is not None:
+        matrix = matrix[np.ix_(order, order)]
+    if not np.allclose(matrix, matrix.T, rtol=1e-10):
+        raise ValueError("sigma of two dimensions must be a symmetric covariance matrix")
+    try:
+        return np.linalg.cholesky(matrix)
+    except np.linalg.LinAlgError:
+        raise ValueError("the covariance matrix sigma is not positive definite") from None
