@@ -100,7 +100,8 @@ class _CheckedChunks:
         if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
             raise ValueError(f"chunk {index} is not a tuple (x, y) or (x, y, sigma)")
         try:
-            arrays, _ = _whole(*chunk, *[None] * (3 - len(chunk)), self.check_finite)
+            x, y, *sigma = chunk
+            arrays, _ = _whole(x, y, sigma[0] if sigma else None, self.check_finite)
         except ValueError as error:
             raise ValueError(f"chunk {index}: {error}") from error
         return arrays

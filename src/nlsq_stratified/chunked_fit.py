@@ -10,6 +10,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from nlsq.callbacks import StopOptimization
 from nlsq.global_optimization import (
@@ -43,6 +44,7 @@ class FitOptions:
 
     executor: Executor | None = None
     progressive: bool = False
+    tolerance: float | None = None
     ftol: float | None = None
     xtol: float | None = None
     gtol: float | None = None
@@ -56,9 +58,12 @@ class FitOptions:
     scale_factor: float = 1.0
 
     def tolerances(self) -> dict[str, float]:
-        """Those that were given; without them the fit stops at a fraction of standard errors."""
+        """Those that were given; where some are, no others stop the fit."""
         given = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
-        return {name: value for name, value in given.items() if value is not None}
+        chosen = {name: value for name, value in given.items() if value is not None}
+        if self.tolerance is not None:
+            chosen["tolerance"] = self.tolerance
+        return {"tolerance": 0.0, **chosen} if chosen else {}
 
 
 def fit_chunks(
@@ -189,10 +194,11 @@ def _best_start(
     low, high = np.maximum(lower, start - span), np.minimum(upper, start + span)
     low, high = (np.where(np.isfinite(b), b, s) for b, s in ((lower, low), (upper, high)))
     unit = get_sampler(options.sampler)(options.n_starts, len(start))
+    box = jnp.asarray(low), jnp.asarray(high)
     if options.center_on_p0:
-        drawn = center_samples_around_p0(unit, start, options.scale_factor, low, high)
+        drawn = center_samples_around_p0(unit, jnp.asarray(start), options.scale_factor, *box)
     else:
-        drawn = scale_samples_to_bounds(unit, low, high)
+        drawn = scale_samples_to_bounds(unit, *box)
     candidates = [start, *np.clip(np.asarray(drawn, dtype=np.float64), lower, upper)]
     sample.started = True  # a candidate that is not finite is passed over, not an error
     costs = [state.cost if (state := sample(c)).finite else np.inf for c in candidates]

@@ -112,9 +112,9 @@ def curve_fit_large(
         of the data, as `Chunks.stratified` makes them.
     **kwargs
         With chunks: ``ftol``, ``xtol``, ``gtol``, ``max_nfev``, ``x_scale``, ``loss``,
-        ``f_scale``, ``nan_policy``, ``callback`` (NLSQ's protocol). Without tolerances the fit
-        stops within 1e-4 standard errors of the minimum. With ``chunks=None``: whatever NLSQ
-        takes.
+        ``f_scale``, ``nan_policy``, ``callback`` (NLSQ's protocol), and ``tolerance``: how far
+        from the minimum, in standard errors, the fit may stop. Without any of the tolerances it
+        is 1e-4. With ``chunks=None``: whatever NLSQ takes.
 
     Returns
     -------
