@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.errors import InputError
 from homodyne_fit.model import Model
 from nlsq_stratified import NormalEquations, TrustRegionResult, solve
 
@@ -123,7 +124,7 @@ def best_start(
     promising = [i for i in np.argsort(costs, kind="stable") if i != 0][: REFINED - 1]
     chosen = [i for i in [0, *promising] if np.isfinite(costs[i])]
     if not chosen:
-        raise ValueError("the model is not finite at any start within the bounds")
+        raise InputError("the model is not finite at any start within the bounds")
     refined = [
         solve(
             evaluate,
