@@ -36,6 +36,9 @@ SHEAR_FORMS = {"documented": (2, 0.5), "homodyne": (4, 0.5 / np.pi)}
 # With this many chunks, one in so many is fitted first, to this accuracy in standard errors.
 SAMPLE_STAGE_CHUNKS, SAMPLE_STAGE_SHARE, SAMPLE_STAGE_TOLERANCE = 16, 8, 0.3
 
+# A contrast that is zero but for rounding.
+NO_CONTRAST = 1e-12
+
 # Called with the name of the stage, the passes so far, and the cost per point.
 Progress = Callable[[str, float, float], None]
 
@@ -201,7 +204,12 @@ def _fit(
 
     everything = on("all points", chunks)
     start = _start(data, settings, space)
-    cost_initial = everything(space)(space.to_coordinates(start)).cost
+    initial = everything(space)(space.to_coordinates(start))
+    unknowns = np.count_nonzero(space.searched) + objective.scaling.matrix.shape[1]
+    if initial.n_points <= unknowns:
+        raise InputError(
+            f"{data.source}: {initial.n_points} points cannot determine {unknowns} unknowns"
+        )
     y, layers = space.to_coordinates(start), {}
     if settings.multi_start:
         grid = start_grid(settings.model, start, space, data, settings.gap or np.nan)
@@ -221,15 +229,20 @@ def _fit(
         everything, sample, space, y, settings.tolerance, settings.max_nfev
     )
     final = everything(solution.space)
+    joint = final.joint(solution.result.x)
+    success, message = solution.result.success, solution.result.message
+    contrast = (objective.scaling.matrix @ joint.z)[: data.n_angles]
+    if np.all(np.abs(contrast) <= NO_CONTRAST):
+        success, message = False, "the data show no decay: the contrast is zero at every angle"
     return assemble_result(
         final.objective,
         solution,
-        final.joint(solution.result.x),
+        joint,
         _physics_spread(everything, solution),
         FitInfo(
-            success=solution.result.success,
-            message=solution.result.message,
-            cost_initial=cost_initial,
+            success=success,
+            message=message,
+            cost_initial=initial.cost,
             passes=counter.passes,
             seconds=time.perf_counter() - began,
             layers=layers,

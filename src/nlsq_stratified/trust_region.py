@@ -149,7 +149,8 @@ def solve(
             if nfev >= max_nfev:
                 return result(False, f"stopped after {nfev} evaluations without converging")
             if exhausted or progress.stalled(nfev):
-                left = np.sqrt(2 * model.gain(model.step(0.0)) / progress.variance)
+                gain = max(0.0, model.gain(model.step(0.0)))
+                left = np.sqrt(2 * gain / progress.variance) if gain > 0 else 0.0
                 return result(
                     bool(left <= STALL_DISTANCE),
                     f"no step lowers the cost any more, {left:.2g} standard errors from where "
@@ -163,8 +164,9 @@ def solve(
             nfev += 1
             improved = trial.finite and trial.cost <= state.cost * (1 + COST_RESOLUTION)
             if improved:
-                ratio = (state.cost - trial.cost) / model.gain(step)
-                damping *= max(1 / 3, 1 - (2 * min(ratio, 1.0) - 1) ** 3)
+                gain, actual = model.gain(step), state.cost - trial.cost
+                ratio = min(actual / gain, 1.0) if gain > 0 else 1.0
+                damping *= max(1 / 3, 1 - (2 * ratio - 1) ** 3)
                 growth = 2.0
                 x, state, nit = trial_x, trial, nit + 1
                 progress.record(state, nfev)

@@ -128,7 +128,7 @@ class TestRoad:
     def test_what_is_hardly_determined_is_said(self, road):
         note = next(line for line in road.fitted.out.splitlines() if line.startswith("note: "))
         assert "hardly determined one by one: D0, " in note
-        assert note.endswith("; rely on J and the shear rate at mid-measurement, and on the curves "
+        assert note.endswith("; rely on J and shear rate at mid-measurement, and on the curves "
                              "in the report")  # fmt: skip
 
 
@@ -270,8 +270,9 @@ class TestOutputs:
         assert (done.status, done.out, done.err) == (0, "", "")
         assert {path.name for path in (tmp_path / "c_results").iterdir()} == OUTPUTS
 
-    def test_the_folder_may_be_named_in_the_file(self, configured, tmp_path):
-        done = configured(None, f"output: {{directory: {tmp_path}/here/and/there}}\n")
+    def test_the_folder_may_be_named_in_the_file(self, configured, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        done = configured(None, "output: {directory: ~/here/and/there}\n")
         assert done.status == 0
         assert {path.name for path in (tmp_path / "here" / "and" / "there").iterdir()} == OUTPUTS
 
@@ -389,6 +390,15 @@ class TestKeysHaveEffect:
         assert tuple(found["parameters"]) == PHYSICS[:3]
         assert ": 1 angle, 80 frames" in done.out
         assert not re.search("shear rate|over the angles", done.out)
+
+    def test_contrast_is_kept_in_its_bounds(self, configured, tmp_path):
+        extra = "parameter_space: {bounds: [{name: contrast, min: 0.26, max: 0.9}]}\n"
+        done, found = self.result(configured, tmp_path, self.fixed + extra)
+        held = [angle["contrast"]["at_bound"] for angle in found["scaling"]]
+        assert held == [True, False, False, False]
+        assert found["scaling"][0]["contrast"]["value"] == 0.26
+        assert found["scaling"][0]["contrast"]["stderr"] is None
+        assert "note: at a bound: contrast at 1 of 4 angles; rely on J and shear" in done.out
 
     def test_what_has_no_effect_is_named_in_one_warning(self, configured, tmp_path):
         extra = (

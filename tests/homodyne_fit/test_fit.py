@@ -263,6 +263,23 @@ def test_a_start_outside_its_bounds_is_an_error(measure):
         fit(m.data, settings_for(m, initial={"phi0": 30.0}))
 
 
+@pytest.mark.parametrize("c2", [1.0, -1.0], ids=["constant", "growing with lag"])
+def test_data_without_a_decay_are_not_called_fitted(c2):
+    lag = np.abs(np.subtract.outer(np.arange(40.0), np.arange(40.0)))
+    matrix = np.ones((40, 40)) if c2 > 0 else 1.0 - 0.3 * np.exp(-lag / 5)
+    data = TwoTimeData(matrix[None], np.zeros(1), np.full(1, 0.0054), 0.1, "no decay")
+    result = fit(data, FitSettings(model=STATIC))
+    assert not result.success
+    assert "no decay" in result.info.message
+
+
+def test_fewer_points_than_unknowns_is_an_error():
+    c2 = np.ones((3, 3, 3))
+    data = TwoTimeData(c2, np.arange(3.0), np.full(3, 0.0054), 0.1, "small")
+    with pytest.raises(InputError, match="small: 9 points cannot determine 13 unknowns"):
+        fit(data, FitSettings(gap=2e6))
+
+
 def test_the_alias_of_the_shear_rate():
     given = FitSettings(gap=1e6, initial={"gamma_dot_0": 1e-3})
     assert given.initial == {"gamma_dot_t0": 1e-3}

@@ -51,7 +51,9 @@ def output_folder(config: Config, given: Path | None) -> Path:
     if given is not None:
         return given
     named = config.root.output.directory
-    return Path(named) if named else config.path.with_name(f"{config.path.stem}_results")
+    return (
+        Path(named).expanduser() if named else config.path.with_name(f"{config.path.stem}_results")
+    )
 
 
 def require_no_results(folder: Path) -> None:

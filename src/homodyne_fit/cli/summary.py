@@ -7,6 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from homodyne_fit.cli.wording import counted
 from homodyne_fit.results import Estimate, FitResult
 
 __all__ = ["error_text", "print_summary"]
@@ -41,12 +42,10 @@ def print_summary(console: Console, result: FitResult) -> None:
     table.add_column("unit")
     for name, estimate in result.parameters.items():
         table.add_row(name, f"{estimate.value:.6g}", error_text(estimate), estimate.unit)
-    middle = result.space.tau
-    rates = [(f"J({middle:.4g} s)", result.J(middle), "Å²/s")]
-    if result.model.has_flow:
-        rates.append((f"shear rate({middle:.4g} s)", result.gamma_dot(middle), "1/s"))
-    for name, ((value,), (error,)), unit in rates:
-        table.add_row(name, f"{value:.6g}", _plus_minus(error) if error else "not free", unit)
+    rates = _rates(result)
+    for name, (value, error, unit) in rates.items():
+        when = f"{name}({result.space.tau:.4g} s)"
+        table.add_row(when, f"{value:.6g}", _plus_minus(error) if error else "not free", unit)
     console.print(table)
     several = len(result.contrast) > 1
     for name, values in (("contrast", result.contrast), ("offset", result.offset)):
@@ -54,13 +53,28 @@ def print_summary(console: Console, result: FitResult) -> None:
         reach = f" to {high:.4f} over the angles" if several else ""
         console.print(f"{name} {low:.4f}{reach}")
     console.print(f"noise {result.noise:.4g}")
-    if cautions := _cautions(result):
+    determined = [name for name, (_, error, _) in rates.items() if 0 < error < math.inf]
+    if cautions := _cautions(result, determined):
         console.print(f"note: {'; '.join(cautions)}")
 
 
-def _cautions(result: FitResult) -> list[str]:
-    """What a reader of single parameters should know."""
+def _rates(result: FitResult) -> dict[str, tuple[float, float, str]]:
+    """Value, standard error and unit of the rates at mid-measurement, by name."""
+    rates = {"J": (result.J(result.space.tau), "Å²/s")}
+    if result.model.has_flow:
+        rates["shear rate"] = (result.gamma_dot(result.space.tau), "1/s")
+    return {
+        name: (float(value[0]), float(error[0]), unit)
+        for name, ((value, error), unit) in rates.items()
+    }
+
+
+def _cautions(result: FitResult, determined: list[str]) -> list[str]:
+    """What a reader of single parameters should know; `determined` are the rates that are."""
     at_bound = [name for name, estimate in result.parameters.items() if estimate.at_bound]
+    for name, values in (("contrast", result.contrast), ("offset", result.offset)):
+        if count := sum(estimate.at_bound for estimate in values):
+            at_bound.append(f"{name} at {count} of {counted(len(values), 'angle')}")
     weak = [
         name
         for name in result.parameters
@@ -74,9 +88,11 @@ def _cautions(result: FitResult) -> list[str]:
         cautions.append(f"at a bound: {', '.join(at_bound)}")
     if weak:
         cautions.append(f"hardly determined one by one: {', '.join(weak)}")
-    if cautions:
-        rates = "J and the shear rate" if result.model.has_flow else "J"
-        cautions.append(f"rely on {rates} at mid-measurement, and on the curves in the report")
+    if cautions and determined:
+        cautions.append(
+            f"rely on {' and '.join(determined)} at mid-measurement, and on the curves in the "
+            "report"
+        )
     return cautions
 
 

@@ -221,7 +221,7 @@ def _wave_vectors(file: TwoTimeFile, q: float | None) -> NDArray[np.float64]:
 
 def _stack(file: TwoTimeFile, kept: NDArray[np.intp], window: slice) -> NDArray[np.floating]:
     n_frames = window.stop - window.start
-    c2 = np.empty((len(kept), n_frames, n_frames), dtype=np.float32)
+    c2 = np.zeros((len(kept), n_frames, n_frames), dtype=np.float32)
     for k, index in enumerate(kept):
         matrix = file.read(int(index), window)
         c2 = c2.astype(np.result_type(c2, matrix), copy=False)
