@@ -62,6 +62,7 @@ def chunk_data(
     if nan_policy not in ("raise", "omit", "propagate"):
         raise ValueError(f"nan_policy must be 'raise', 'omit' or 'propagate', not {nan_policy!r}")
     check = check_finite and nan_policy == "raise"
+    axis: int | None = None
     if isinstance(chunks, Chunks):
         if xdata is None or ydata is None:
             raise ValueError("xdata and ydata are needed with a partition of the points")
@@ -82,7 +83,7 @@ def chunk_data(
             "chunks must be a Chunks, a size, 'auto', or a sequence of (x, y[, sigma]), "
             f"not {type(chunks).__name__}"
         )
-    return _FinitePoints(data) if nan_policy == "omit" else data
+    return _FinitePoints(data, axis) if nan_policy == "omit" else data
 
 
 @dataclass(frozen=True)
@@ -109,16 +110,20 @@ class _CheckedChunks:
 
 @dataclass(frozen=True)
 class _FinitePoints:
-    """Chunks without the points that hold a value that is not finite."""
+    """Chunks without the points that hold a value that is not finite.
+
+    `axis` is that of x along which the points run; from the shape of each chunk when None.
+    """
 
     chunks: ChunkSequence
+    axis: int | None = None
 
     def __len__(self) -> int:
         return len(self.chunks)
 
     def __getitem__(self, index: int) -> Chunk:
         x, *rest = self.chunks[index]
-        axis = _points_axis(x, len(rest[0]))
+        axis = _points_axis(x, len(rest[0])) if self.axis is None else self.axis
         others = tuple(i for i in range(x.ndim) if i != axis)
         keep = np.all(np.isfinite(x), axis=others)
         for array in rest:

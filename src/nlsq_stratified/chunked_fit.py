@@ -95,28 +95,42 @@ def fit_chunks(
     ValueError
         If the model is not finite at the start, or no point depends on some parameter.
     """
+    if isinstance(options.x_scale, str) and options.x_scale != "jac":
+        raise ValueError(f"x_scale must be numbers or 'jac', not {options.x_scale!r}")
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), len(names)) for b in bounds)
     start = np.clip(np.ones(len(names)) if p0 is None else np.asarray(p0, float), lower, upper)
+    x_scale = None if isinstance(options.x_scale, str) else options.x_scale
     with ProgressBar(options.show_progress) as bar:
         everything = _Pass(objective, data, names, options.executor, bar)
-        if options.n_starts > 0:
-            start = _best_start(everything.first(_sample(data)), start, lower, upper, options)
-        if options.progressive:
-            start = _staged_start(everything, start, lower, upper)
-        fit = solve(
+        search = functools.partial(
+            solve,
             everything,
-            start,
-            lower,
-            upper,
+            lower=lower,
+            upper=upper,
             max_nfev=options.max_nfev or 100 * len(names),
-            x_scale=options.x_scale,
+            x_scale=x_scale,
             callback=_callback(options.callback),
             **options.tolerances(),
         )
+        try:
+            chosen = start
+            if options.n_starts > 0:
+                chosen = _best_start(everything.first(_sample(data)), start, lower, upper, options)
+            if options.progressive:
+                chosen = _staged_start(everything, chosen, lower, upper)
+            fit = search(chosen)
+        except _NotFiniteError:
+            # A sample may have led to where other points have no value; the caller's start has
+            # one, or the error tells where not.
+            fit = search(start)
     dead = [name for name, h in zip(names, np.diag(fit.state.hessian), strict=True) if h == 0]
     if dead:
         raise ValueError(f"no point depends on parameter {', '.join(dead)} at {fit.x.tolist()}")
     return _result(fit, everything, absolute_sigma)
+
+
+class _NotFiniteError(ValueError):
+    """The model has no value at the parameters of a first pass."""
 
 
 class _Pass:
@@ -133,6 +147,7 @@ class _Pass:
         self.objective, self.data, self.names = objective, data, names
         self.executor, self.bar = executor, bar
         self.chunk_costs: dict[bytes, list[float]] = {}
+        self.chunk_sizes: tuple[int, ...] = ()
         self.started = False
 
     def first(self, count: int) -> _Pass:
@@ -148,6 +163,7 @@ class _Pass:
             self.bar.chunk_done()
         costs = [float(getattr(part, "cost", np.nan)) for part in parts]
         self.chunk_costs[params.tobytes()] = costs
+        self.chunk_sizes = tuple(int(getattr(part, "n_points", 0)) for part in parts)
         total = self.objective.normal_equations(params, functools.reduce(operator.add, parts))
         if not self.started and not total.finite:
             self._name_the_chunk(params, parts)
@@ -159,8 +175,8 @@ class _Pass:
         at = ", ".join(f"{n} = {v:.6g}" for n, v in zip(self.names, params, strict=True))
         for index, part in enumerate(parts):
             if not getattr(part, "finite", True):
-                raise ValueError(f"the model is not finite in chunk {index} at {at}")
-        raise ValueError(f"the model is not finite at {at}")
+                raise _NotFiniteError(f"the model is not finite in chunk {index} at {at}")
+        raise _NotFiniteError(f"the model is not finite at {at}")
 
 
 def _sample(data: ChunkSequence) -> int:
@@ -223,14 +239,19 @@ def _callback(
     """NLSQ's protocol, ``callback(iteration, cost, params, info)`` and `StopOptimization`."""
     if callback is None:
         return None
+    last: tuple[NDArray[np.float64], float] | None = None
 
     def call(nit: int, x: NDArray[np.float64], state: Equations, nfev: int) -> None:
+        nonlocal last
         gradient = state.gradient
         info = {
             "gradient_norm": float(np.max(np.abs(gradient))),
             "gradient": gradient,
             "nfev": nfev,
+            "step_norm": None if last is None else float(np.linalg.norm(x - last[0])),
+            "actual_reduction": None if last is None else last[1] - state.cost,
         }
+        last = x.copy(), state.cost
         try:
             callback(iteration=nit, cost=state.cost, params=x, info=info)
         except StopOptimization as stop:
@@ -265,6 +286,7 @@ def _result(fit: TrustRegionResult, everything: _Pass, absolute_sigma: bool) -> 
         message=fit.message,
         n_points=fit.state.n_points,
         chunk_costs=everything.chunk_costs[fit.x.tobytes()],
+        chunk_sizes=everything.chunk_sizes,
     )
 
 

@@ -31,6 +31,16 @@ class Rows:
             np.concatenate([self.jacobian, other.jacobian]),
         )
 
+    @property
+    def n_points(self) -> int:
+        """Number of residuals."""
+        return len(self.residual)
+
+    @property
+    def finite(self) -> bool:
+        """Whether every number is."""
+        return bool(np.all(np.isfinite(self.residual)) and np.all(np.isfinite(self.jacobian)))
+
 
 @dataclass(frozen=True, eq=False)
 class CorrelatedObjective:
@@ -43,13 +53,17 @@ class CorrelatedObjective:
     ----------
     f : callable
     root : (N, N) array
-        L, in the order in which the chunks take the points.
+        L, in the order of the points: a loss of whitened residuals depends on that order, and
+        must not depend on the one in which the chunks take them.
+    order : (N,) array of int, optional
+        The points in the order in which the chunks take them; that of the points when None.
     loss, f_scale : str, float
         As in `CurveObjective`.
     """
 
     f: Callable[..., Any]
     root: NDArray[np.float64]
+    order: NDArray[np.int64] | None = None
     loss: str = "linear"
     f_scale: float = 1.0
 
@@ -63,8 +77,11 @@ class CorrelatedObjective:
     def normal_equations(self, params: NDArray[np.float64], sums: Rows) -> FactoredEquations:
         """Whiten all points together and factor."""
         residual, jacobian = sums.residual, sums.jacobian
-        if np.all(np.isfinite(residual)) and np.all(np.isfinite(jacobian)):
-            columns = np.concatenate([jacobian, residual[:, None]], axis=1)
+        if sums.finite:
+            columns = np.empty((len(residual), jacobian.shape[1] + 1))
+            columns[slice(None) if self.order is None else self.order] = np.concatenate(
+                [jacobian, residual[:, None]], axis=1
+            )
             columns = solve_triangular(self.root, columns, lower=True)
             jacobian, residual = columns[:, :-1], columns[:, -1]
         with jax.enable_x64(True):
@@ -75,23 +92,22 @@ class CorrelatedObjective:
         return FactoredEquations(float(cost), triangle, len(residual))
 
 
-def covariance_root(sigma: ArrayLike, order: NDArray[np.int64] | None) -> NDArray[np.float64]:
-    """Cholesky factor of the covariance of the points, taken in some order.
+def covariance_root(sigma: ArrayLike) -> NDArray[np.float64]:
+    """Cholesky factor of the covariance of the points.
 
     Parameters
     ----------
     sigma : (N, N) array
-    order : (N,) array of int, optional
 
     Raises
     ------
     ValueError
-        If sigma is not a symmetric, positive definite matrix.
+        If sigma is not a finite, symmetric, positive definite matrix.
     """
     matrix = np.asarray(sigma, dtype=np.float64)
-    if order is not None:
-        matrix = matrix[np.ix_(order, order)]
-    if not np.allclose(matrix, matrix.T, rtol=1e-10):
+    if not np.all(np.isfinite(matrix)):
+        raise ValueError("sigma holds values that are not finite")
+    if not np.allclose(matrix, matrix.T, rtol=1e-10, atol=1e-10 * np.max(np.abs(matrix))):
         raise ValueError("sigma of two dimensions must be a symmetric covariance matrix")
     try:
         return np.linalg.cholesky(matrix)

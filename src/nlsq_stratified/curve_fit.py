@@ -241,13 +241,11 @@ def fit_with_chunks(
             raise ValueError(
                 f"sigma of shape {np.shape(sigma)} does not match {parts.n_points} points"
             )
-        objective = CorrelatedObjective(f, covariance_root(sigma, parts.order), loss, f_scale)
+        objective = CorrelatedObjective(f, covariance_root(sigma), parts.order, loss, f_scale)
         sigma = None
     data = chunk_data(xdata, ydata, sigma, parts, check_finite, nan_policy)
     result = fit_chunks(objective, data, names, p0, bounds, FitOptions(**options), absolute_sigma)
     result.update(model=f, xdata=xdata, ydata=ydata)
-    if isinstance(parts, Chunks):
-        result["chunk_sizes"] = parts.sizes
     return result
 
 
@@ -261,7 +259,7 @@ def _partition(
 ) -> Chunks | ChunkSequence:
     """Chunks of the size asked for, or the caller's own."""
     most = points_in(memory_limit_gb, n_params)
-    if isinstance(chunks, str | int):
+    if isinstance(chunks, str | int | np.integer):
         if ydata is None:
             raise ValueError("ydata is needed to cut the data into chunks")
         n_points = len(np.asarray(ydata))
@@ -271,7 +269,7 @@ def _partition(
             raise TypeError(
                 f"chunks must be a Chunks, a size, 'auto' or a sequence, not {chunks!r}"
             )
-        return Chunks.of_size(n_points, chunks)
+        return Chunks.of_size(n_points, int(chunks))
     if preserve:
         return chunks
     if not isinstance(chunks, Chunks):

@@ -95,10 +95,11 @@ class FactoredEquations:
 
     def __add__(self, other: FactoredEquations) -> FactoredEquations:
         stacked = np.vstack([self.triangle, other.triangle])
-        triangle = np.linalg.qr(stacked, mode="r") if np.all(np.isfinite(stacked)) else stacked
-        return FactoredEquations(
-            self.cost + other.cost, triangle[: len(self.triangle)], self.n_points + other.n_points
-        )
+        if np.all(np.isfinite(stacked)):
+            triangle = np.linalg.qr(stacked, mode="r")[: len(self.triangle)]
+        else:
+            triangle = np.full_like(self.triangle, np.nan)
+        return FactoredEquations(self.cost + other.cost, triangle, self.n_points + other.n_points)
 
     @property
     def gradient(self) -> NDArray[np.float64]:

@@ -1,5 +1,6 @@
 """`curve_fit_large` with chunks against SciPy's `curve_fit` on all points at once."""
 
+import inspect
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -393,18 +394,24 @@ def with_a(value):
         (dict(xdata=X[:9]), "xdata of shape (9,) does not match 10 points of ydata"),
         (dict(xdata=1.0), "xdata of shape () does not match 10 points of ydata"),
         (dict(sigma=Y[:9]), "sigma of shape (9,) does not match 10 points"),
-        (dict(sigma=np.eye(10)), "sigma of shape (10, 10) does not match 10 points"),
+        (dict(sigma=np.eye(9)), "sigma of shape (9, 9) does not match 10 points"),
+        (dict(sigma=np.ones((10, 2))), "sigma of shape (10, 2) does not match 10 points"),
+        (dict(sigma=np.ones((2, 5, 1))), "sigma of shape (2, 5, 1) does not match 10 points"),
         (dict(sigma=with_a(0.0)), "every sigma must be positive"),
         (dict(sigma=with_a(-1.0)), "every sigma must be positive"),
-        (dict(sigma=with_a(np.nan)), "every sigma must be positive"),
+        (dict(sigma=with_a(np.nan)), "sigma holds values that are not finite"),
         (dict(sigma=with_a(np.inf)), "sigma holds values that are not finite"),
         (dict(xdata=with_a(np.inf)), "xdata holds values that are not finite"),
         (dict(ydata=with_a(np.nan)), "ydata holds values that are not finite"),
         (
             dict(ydata=with_a(np.nan), check_finite=False),
-            "the model is not finite at the start [1.0, 1.0]",
+            "the model is not finite in chunk 0 at a = 1, b = 1",
         ),
-        (dict(p0=[1.0, np.nan]), "the model is not finite at the start [1.0, nan]"),
+        (dict(p0=[1.0, np.nan]), "the model is not finite in chunk 0 at a = 1, b = nan"),
+        (
+            dict(loss="squared"),
+            "loss must be one of linear, soft_l1, huber, cauchy, arctan, not 'squared'",
+        ),
         (dict(chunks=Chunks.from_sizes([4, 5])), "the chunks hold 9 points, the data 10"),
         (dict(chunks=0), "the chunk size must be positive, got 0"),
         (dict(xdata=[], ydata=[]), "there are no points to chunk"),
@@ -431,19 +438,39 @@ def test_bounds_of_another_length_are_refused():
         curve_fit_large(IN_JAX["line"], X, Y, bounds=([0, 0, 0], [1, 1, 1]), chunks=5)
 
 
-def test_arguments_of_the_other_path_are_refused():
-    message = "not supported together with chunks: method, show_progress"
-    with pytest.raises(TypeError, match=f"^{message}$"):
-        curve_fit_large(IN_JAX["line"], X, Y, chunks=5, show_progress=True, method="trf")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            dict(stability="auto", rescale_data=False, size_threshold=10),
+            "not supported together with chunks: stability, rescale_data, size_threshold",
+        ),
+        (dict(tr_solver="lsmr"), "not supported together with chunks: tr_solver"),
+        (dict(method="bfgs"), "method 'bfgs' is not supported together with chunks"),
+    ],
+)
+def test_arguments_of_the_other_path_are_refused(options, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        curve_fit_large(IN_JAX["line"], X, Y, chunks=5, **options)
 
 
-def test_an_executor_needs_chunks():
-    message = "executor needs chunks: without them NLSQ's own path is taken"
-    with (
-        ThreadPoolExecutor(1) as executor,
-        pytest.raises(TypeError, match=f"^{re.escape(message)}$"),
-    ):
-        curve_fit_large(IN_JAX["line"], X, Y, executor=executor)
+@pytest.mark.parametrize("method", [None, "trf", "lm"])
+def test_every_method_is_the_same_one(method):
+    fit = curve_fit_large(IN_JAX["line"], X, Y, chunks=5, method=method)
+    assert fit.x.tobytes() == curve_fit_large(IN_JAX["line"], X, Y, chunks=5).x.tobytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [dict(executor=ThreadPoolExecutor(1)), dict(progressive=True), dict(preserve_chunks=False)],
+)
+def test_options_of_chunks_need_chunks(options):
+    message = (
+        "executor, progressive and preserve_chunks need chunks: without them NLSQ's own path "
+        "is taken"
+    )
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        curve_fit_large(IN_JAX["line"], X, Y, **options)
 
 
 # Without chunks
@@ -478,13 +505,44 @@ def test_without_chunks_every_argument_is_handed_on(monkeypatch):
         return "theirs"
 
     monkeypatch.setattr(nlsq, "curve_fit_large", upstream)
-    bounds = (0.0, 1.0)
-    result = curve_fit_large(
-        line, X, Y, [1.0, 2.0], Y, True, False, bounds, max_nfev=7, chunk_size=4, n_starts=3
+    given = dict(
+        p0=[1.0, 2.0],
+        sigma=Y,
+        absolute_sigma=True,
+        check_finite=False,
+        bounds=(0.0, 1.0),
+        method="lm",
+        stability="auto",
+        rescale_data=False,
+        max_jacobian_elements_for_svd=5,
+        memory_limit_gb=0.5,
+        auto_size_detection=False,
+        size_threshold=9,
+        show_progress=True,
+        chunk_size=4,
+        multistart=True,
+        n_starts=3,
+        global_search=True,
+        sampler="sobol",
+        center_on_p0=False,
+        scale_factor=0.5,
     )
-    assert result == "theirs"
-    assert seen["args"][0] is line
-    assert seen["args"][3:] == ([1.0, 2.0], Y, True, False, bounds)
-    assert seen["kwargs"] == dict(max_nfev=7, chunk_size=4, n_starts=3)
-    curve_fit_large(line, X, Y)
-    assert seen["kwargs"] == {}
+    further = dict(max_nfev=7, loss="huber", callback=print)
+    assert curve_fit_large(line, X, Y, **given, **further) == "theirs"
+    assert seen["args"] == (line, X, Y)
+    assert seen["kwargs"] == given | further
+    assert curve_fit_large(line, X, Y, *given.values()) == "theirs"
+    assert seen["kwargs"] == given
+
+
+def test_every_argument_has_the_default_it_has_in_nlsq():
+    theirs = inspect.signature(nlsq.curve_fit_large).parameters
+    ours = inspect.signature(curve_fit_large).parameters
+    own = {"chunks", "preserve_chunks", "executor", "progressive"}
+    assert [name for name in ours if name not in own] == list(theirs)
+    differing = {
+        name
+        for name in theirs.keys() - {"kwargs", "xdata", "ydata"}
+        if not np.array_equal(ours[name].default, theirs[name].default)
+    }
+    assert differing == set()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nlsq_stratified import NormalEquations, spread
+from nlsq_stratified import FactoredEquations, NormalEquations, spread
 
 
 def sums(jacobian, residual):
@@ -265,3 +265,13 @@ def test_nearly_flat_is_not_flat():
     result = spread(np.linalg.cholesky(np.array([[1, close], [close, 1]])).T, every(2))
     assert not np.any(result.undetermined)
     assert result.condition == pytest.approx(2e12, rel=1e-3)
+
+
+def test_a_derivative_that_is_not_finite_is_not_lost_in_the_sum():
+    """The cost can be finite where the derivatives are not."""
+    good = FactoredEquations(1.0, np.eye(3), 5)
+    bad = FactoredEquations(2.0, np.array([[np.inf, 0, 0], [0, 1, 0], [0, 0, 1]]), 5)
+    for total in (bad + good, good + bad):
+        assert not total.finite
+        assert not (total + good).finite
+        assert (total.cost, total.n_points) == (3.0, 10)

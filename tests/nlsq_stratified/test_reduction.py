@@ -2,8 +2,9 @@
 
 import math
 import multiprocessing
+import time
+import weakref
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, NormalEquations, evaluate, reduce
 from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.reduction import WINDOW, partial_sums
 
 
 class LastFirst(Executor):
@@ -79,33 +81,68 @@ def test_a_single_chunk_is_its_own_sum(executor):
     assert reduce(Concatenation(), np.array([7.0]), "a", executor) == "a7 "
 
 
-@dataclass
-class Recording:
-    """Chunks that remember when they were asked for."""
+@pytest.mark.parametrize("n_chunks", [1, 2, 20])
+def test_without_an_executor_at_most_two_chunks_are_in_memory(n_chunks):
+    """The one that is summed, and the one that is read meanwhile."""
 
-    events: list
+    class Loaded:
+        def __init__(self, index):
+            self.index = index
 
-    def __len__(self):
-        return 3
+    class OnDisk:
+        def __init__(self):
+            self.alive = weakref.WeakSet()
+            self.order, self.most = [], 0
 
-    def __getitem__(self, index):
-        self.events.append(f"read {index}")
-        return index
+        def __len__(self):
+            return n_chunks
 
+        def __getitem__(self, index):
+            chunk = Loaded(index)
+            self.alive.add(chunk)
+            self.order.append(index)
+            return chunk
 
-def test_without_an_executor_only_one_chunk_is_in_memory():
-    data = Recording([])
-
-    class Summing:
+    class Slow:
         def chunk_sums(self, params, chunk):
-            data.events.append(f"sum {chunk}")
+            time.sleep(0.005)
+            data.most = max(data.most, len(data.alive))
+            return chunk.index
+
+        def normal_equations(self, params, sums):
+            raise NotImplementedError
+
+    data = OnDisk()
+    assert reduce(Slow(), np.zeros(1), data) == sum(range(n_chunks))
+    assert data.order == list(range(n_chunks))
+    assert data.most <= 2
+    assert len(data.alive) == 0
+
+
+@pytest.mark.parametrize("n_chunks", [1, 5, 100])
+def test_with_an_executor_only_a_window_of_chunks_waits(n_chunks, threads):
+    read, done, ahead = [], [], []
+
+    class Reading:
+        def __len__(self):
+            return n_chunks
+
+        def __getitem__(self, index):
+            read.append(index)
+            ahead.append(len(read) - len(done))
+            return index
+
+    class Taking:
+        def chunk_sums(self, params, chunk):
             return chunk
 
         def normal_equations(self, params, sums):
             raise NotImplementedError
 
-    assert reduce(Summing(), np.zeros(1), data) == 3
-    assert data.events == ["read 0", "sum 0", "read 1", "sum 1", "read 2", "sum 2"]
+    for part in partial_sums(Taking(), np.zeros(1), Reading(), threads):
+        done.append(part)
+    assert done == read == list(range(n_chunks))
+    assert max(ahead) <= WINDOW
 
 
 def test_an_error_in_a_chunk_is_raised(executor):
