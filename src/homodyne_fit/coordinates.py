@@ -134,6 +134,22 @@ class SearchSpace:
                 ]
         return result[:, self.searched]
 
+    def at_limit(self, active: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which parameters (p,) sit at a limit.
+
+        Parameters
+        ----------
+        active : (m,) array
+            Nonzero where a searched coordinate does. Of (r, s, p1) the exponent alone is a
+            parameter with limits of its own.
+        """
+        full = np.zeros(len(self.fixed), dtype=bool)
+        full[self.searched] = active != 0
+        for i in self.straight:
+            full[i : i + 3] = False, full[i + 2], False
+        full[list(self.held)] = True
+        return full
+
     def complete(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """All coordinates (p,) from those searched."""
         full = self.fixed_coordinates

@@ -90,13 +90,20 @@ class FitSettings:
             given: Mapping[str, Any] = getattr(self, kind)
             named = {ALIASES.get(name, name): value for name, value in given.items()}
             for name in named:
+                if kind != "bounds" and name in ("contrast", "offset"):
+                    raise InputError(f"{kind}: {name} is not searched; narrow its bounds instead")
                 if name not in known:
                     raise InputError(
                         f"{kind}: the model {self.model.name} has no parameter "
                         f"'{name}'{suggestion(name, known)}"
                     )
             object.__setattr__(self, kind, named)
+        for name, value in [*self.initial.items(), *self.fixed.items()]:
+            if not np.isfinite(value):
+                raise InputError(f"the value of {name} must be finite, got {value}")
         for name, (lower, upper) in self.bounds.items():
+            if not (np.isfinite(lower) and np.isfinite(upper)):
+                raise InputError(f"bounds of {name} must be finite, got {lower:g} to {upper:g}")
             if not lower < upper:
                 raise InputError(f"bounds of {name}: {lower:g} is not below {upper:g}")
         if self.model.has_flow and not (self.gap is not None and self.gap > 0):
@@ -205,6 +212,13 @@ def _fit(
     everything = on("all points", chunks)
     start = _start(data, settings, space)
     initial = everything(space)(space.to_coordinates(start))
+    if not initial.finite:
+        raise InputError(
+            f"{data.source}: the model is not finite at the start, "
+            + ", ".join(
+                f"{n} = {v:g}" for n, v in zip(settings.model.parameters, start, strict=True)
+            )
+        )
     unknowns = np.count_nonzero(space.searched) + objective.scaling.matrix.shape[1]
     if initial.n_points <= unknowns:
         raise InputError(
@@ -234,6 +248,8 @@ def _fit(
     contrast = (objective.scaling.matrix @ joint.z)[: data.n_angles]
     if np.all(np.abs(contrast) <= NO_CONTRAST):
         success, message = False, "the data show no decay: the contrast is zero at every angle"
+    elif np.any(space.searched) and not np.any(np.diag(solution.result.state.hessian)):
+        success, message = False, "the model does not decay: no physical parameter has an effect"
     return assemble_result(
         final.objective,
         solution,
@@ -297,7 +313,9 @@ def _objective(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> 
 
 
 def _mean_off_diagonal(matrix: NDArray[np.floating]) -> float:
-    return float(np.nanmean(matrix[np.triu_indices(len(matrix), 1)], dtype=np.float64))
+    rows = (row[i + 1 :][np.isfinite(row[i + 1 :])] for i, row in enumerate(matrix))
+    sums = [(float(row.sum(dtype=np.float64)), len(row)) for row in rows]
+    return sum(total for total, _ in sums) / sum(count for _, count in sums)
 
 
 def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDArray[np.float64]:

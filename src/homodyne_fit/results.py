@@ -89,8 +89,8 @@ class FitResult:
         The coordinates in which the solution was found.
     coordinates : (m,) array
         The solution in these.
-    coordinates_root, coordinates_undetermined : (m, l) array, (m,) bool
-        Likewise for the coordinates.
+    coordinates_root, coordinates_null : (m, l) array, (m, k) array
+        Likewise for the coordinates, and the directions in which they are not determined.
     cost : float
         Half the sum of squared residuals.
     noise : float
@@ -115,7 +115,7 @@ class FitResult:
     space: SearchSpace
     coordinates: NDArray[np.float64]
     coordinates_root: NDArray[np.float64]
-    coordinates_undetermined: NDArray[np.bool_]
+    coordinates_null: NDArray[np.float64]
     cost: float
     noise: float
     n_points: int
@@ -156,7 +156,9 @@ class FitResult:
         )
         jacobian = jacobians[which][:, space.searched]
         errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
-        lost = np.any(jacobian[:, self.coordinates_undetermined] != 0, axis=1)
+        change = np.abs(jacobian @ self.coordinates_null)
+        terms = np.abs(jacobian) @ np.abs(self.coordinates_null)
+        lost = np.any(change > 1e-5 * terms, axis=1)
         errors = np.where(lost, np.inf, errors)
         return values[which], np.where(values[which] <= RATE_FLOOR, np.nan, errors)
 

@@ -26,8 +26,10 @@ __all__ = ["Start", "best_start", "start_grid"]
 
 # Grid points for the transport rate, the shear rate and the flow direction.
 GRID = (10, 12, 3)
+# Degrees between flow directions, where the limits of phi0 are wide.
+DIRECTION_STEP = 15.0
 # Candidates refined after the grid, and evaluations each may take.
-REFINED, REFINEMENT_NFEV = 6, 30
+REFINED, REFINEMENT_NFEV = 8, 30
 # Accuracy of a refined candidate, in standard errors of the sample.
 REFINEMENT_TOLERANCE = 0.3
 
@@ -94,8 +96,11 @@ def start_grid(
         axes[b] = sweep(names[b], 0.3 / (phase * duration), 3.0 / (phase * dt), GRID[1])
         last = len(names) - 1
         if free[last]:
-            span = upper[last] - lower[last]
-            axes[last] = lower[last] + span * (np.arange(GRID[2]) + 0.5) / GRID[2]
+            # The model does not change when the flow turns by 180°.
+            span = min(upper[last] - lower[last], 180.0)
+            count = max(GRID[2], round(span / DIRECTION_STEP))
+            middle_phi = (lower[last] + upper[last]) / 2
+            axes[last] = middle_phi + span * ((np.arange(count) + 0.5) / count - 0.5)
     candidates = []
     for values in itertools.product(*axes.values()):
         candidate = start.copy()
@@ -121,7 +126,12 @@ def best_start(
     lower, upper : (m,) array
     """
     costs = np.array([_cost(evaluate(candidate)) for candidate in candidates])
-    promising = [i for i in np.argsort(costs, kind="stable") if i != 0][: REFINED - 1]
+    # The best of each flow direction (the last coordinate) come before second bests.
+    ranked = [i for i in np.argsort(costs, kind="stable") if i != 0]
+    directions = candidates[ranked, -1]
+    firsts = sorted(np.unique(directions, return_index=True)[1])
+    rest = sorted(set(range(len(ranked))) - set(firsts))
+    promising = [ranked[i] for i in [*firsts, *rest]][: REFINED - 1]
     chosen = [i for i in [0, *promising] if np.isfinite(costs[i])]
     if not chosen:
         raise InputError("the model is not finite at any start within the bounds")

@@ -54,15 +54,13 @@ def assemble_result(
     outward = np.zeros((p + len(scaling), m + scaling.shape[1]))
     outward[:p, :m] = space.jacobian(y)
     outward[p:, m:] = scaling
-    undetermined = ~np.all(np.isfinite(outward), axis=1)
-    outward[undetermined] = 0.0
-    undetermined |= np.any(outward[:, inverse.undetermined] != 0, axis=1)
+    undetermined = inverse.lost(outward)
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
 
-    at_bound = np.concatenate([np.zeros(p, bool), (scaling != 0) @ (joint.active != 0)])
-    at_bound[:p][space.searched] = solution.result.active != 0
-    at_bound[list(space.held)] = True
+    at_bound = np.concatenate(
+        [space.at_limit(solution.result.active), (scaling != 0) @ (joint.active != 0)]
+    )
     fixed = np.concatenate([~np.isnan(space.fixed), np.zeros(len(scaling), bool)])
     stderr[at_bound | fixed] = np.nan
 
@@ -85,7 +83,7 @@ def assemble_result(
         space=space,
         coordinates=y,
         coordinates_root=root[:m],
-        coordinates_undetermined=inverse.undetermined[:m],
+        coordinates_null=inverse.null[:m],
         cost=equations.cost,
         noise=float(np.sqrt(variance)),
         n_points=equations.n_points,
@@ -111,9 +109,7 @@ def physics_spread(space: SearchSpace, y: NDArray[np.float64], state: Equations)
         There.
     """
     factor = state.linear_problem()[0]
-    jacobian = space.jacobian(y)[space.searched]
-    if np.all(np.isfinite(jacobian)):
-        factor = factor @ np.linalg.pinv(jacobian)
+    factor = factor @ np.linalg.pinv(space.jacobian(y)[space.searched])
     return spread(factor, np.ones(len(y), dtype=bool))
 
 

@@ -58,7 +58,7 @@ class FitOptions:
     scale_factor: float = 1.0
 
     def tolerances(self) -> dict[str, float]:
-        """Those that were given; where some are, no others stop the fit."""
+        """Those that were given; where some are, standard errors no longer stop the fit."""
         given = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
         chosen = {name: value for name, value in given.items() if value is not None}
         if self.tolerance is not None:

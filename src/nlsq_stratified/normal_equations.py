@@ -134,8 +134,8 @@ class Spread:
     root : (p, m) array
         The covariance is ``root @ root.T``. Errors propagate as ``norm(jacobian @ root)``,
         without the cancellation that a nearly singular covariance would suffer.
-    undetermined : (p,) bool
-        Parameters that take part in a direction without curvature; their variance is infinite.
+    null : (p, k) array
+        Directions without curvature, one a column.
     condition : float
         Condition number of the Hessian of the free parameters, scaled to unit diagonal.
     directions, eigenvalues : (m, p) array, (m,) array
@@ -143,15 +143,29 @@ class Spread:
     """
 
     root: NDArray[np.float64]
-    undetermined: NDArray[np.bool_]
+    null: NDArray[np.float64]
     condition: float
     directions: NDArray[np.float64]
     eigenvalues: NDArray[np.float64]
 
+    @property
+    def undetermined(self) -> NDArray[np.bool_]:
+        """Parameters (p,) that take part in a direction without curvature."""
+        return self.lost(np.eye(len(self.null)))
+
+    def lost(self, jacobian: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which functions of the parameters, given by their derivatives (n, p), are undetermined.
+
+        Those that change along a direction without curvature: their variance is infinite.
+        """
+        change = np.abs(jacobian @ self.null)
+        return np.any(change > 1e-5 * (np.abs(jacobian) @ np.abs(self.null)), axis=1)
+
     def covariance(self) -> NDArray[np.float64]:
         """Covariance (p, p) with infinite entries for what is not determined."""
         covariance = self.root @ self.root.T
-        covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
+        lost = self.undetermined
+        covariance[lost, :] = covariance[:, lost] = np.inf
         return covariance
 
 
@@ -173,9 +187,9 @@ def spread(factor: NDArray[np.float64], free: NDArray[np.bool_]) -> Spread:
     directions = np.zeros((len(singular), p))
     directions[:, free] = rows
     root = (directions[~flat] / singular[~flat, None] / d).T
-    undetermined = np.any(np.abs(directions[flat]) > 1e-6, axis=0)
     if not len(singular):
         condition = 1.0
     else:
         condition = np.inf if flat[-1] else float((singular[0] / singular[-1]) ** 2)
-    return Spread(root, undetermined, condition, directions, singular**2)
+    null = np.where(np.abs(directions[flat]) > 1e-6, directions[flat], 0.0)
+    return Spread(root, (null / d).T, condition, directions, singular**2)

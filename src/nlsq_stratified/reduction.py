@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -17,7 +18,7 @@ from nlsq_stratified.normal_equations import Equations
 __all__ = ["ChunkSequence", "Objective", "Sums", "evaluate", "partial_sums", "reduce"]
 
 # Chunks handed to an executor before the first result is waited for.
-WINDOW = 16
+WINDOW = max(16, 2 * (os.cpu_count() or 1))
 
 
 class Sums(Protocol):

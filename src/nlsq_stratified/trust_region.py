@@ -56,7 +56,8 @@ class TrustRegionResult:
     state : Equations
         Cost, gradient and Hessian at `x`.
     success : bool
-        True when one of the convergence tests holds.
+        True when one of the convergence tests holds, or when no step lowers the cost any more
+        within 0.1 standard errors of where the gradient points (a kink of the model).
     message : str
         Which test held, or why the search stopped without one.
     nit, nfev : int

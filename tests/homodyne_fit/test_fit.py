@@ -123,6 +123,48 @@ def test_limits_of_a_prefactor_hold_as_in_scipy(measure, numpy_c2):
     assert np.max(np.abs(values[1:] - expected) / errors) < 1e-3
 
 
+def test_an_exponent_at_its_limit_is_the_parameter_that_is_flagged(measure):
+    m = measure(STATIC_TRUTH)
+    result = fit(m.data, settings_for(m, bounds={"alpha": (-0.2, 0.5)}))
+    flagged = [name for name, estimate in result.parameters.items() if estimate.at_bound]
+    assert flagged == ["alpha"]
+    assert result.parameters["alpha"].value == -0.2
+    assert np.isnan(result.parameters["alpha"].stderr)
+
+
+def test_a_rate_is_determined_where_its_parameters_are_not(measure):
+    # With the exponent fixed at 0 only the sum of prefactor and offset matters.
+    m = measure((2000.0, 0.0, 0.0), noise=0.005)
+    result = fit(m.data, settings_for(m, fixed={"alpha": 0.0}))
+    assert np.isinf(result.parameters["D0"].stderr)
+    (j,), (error,) = result.J(5.0)
+    assert 0 < error < 100
+    assert abs(j - 2000) < 4 * error
+
+
+def test_an_infinite_entry_is_a_missing_point(measure):
+    m = measure(STATIC_TRUTH)
+    c2 = m.data.c2.copy()
+    c2[0, 3, 40] = np.inf
+    data = TwoTimeData(c2, m.phi, m.q, m.dt, "one infinite entry")
+    result = fit(data, settings_for(m))
+    assert result.success
+    assert result.n_points == fit(m.data, settings_for(m)).n_points - 1
+
+
+@pytest.mark.parametrize("phi0", [-70.0, -40.0, 55.0])
+def test_any_flow_direction_is_found_where_the_limits_allow_it(measure, phi0):
+    truth = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, phi0)
+    m = measure(truth, n=65, noise=0.01)
+    result = fit(m.data, settings_for(m, bounds={"phi0": (-90.0, 90.0)}))
+    at_truth = dict(zip(result.parameters, truth, strict=True))
+    home = fit(
+        m.data,
+        settings_for(m, initial=at_truth, bounds={"phi0": (-90.0, 90.0)}, multi_start=False),
+    )
+    assert result.cost <= home.cost * (1 + 1e-6)
+
+
 @pytest.mark.parametrize("factor", [0.5, 1.5])
 def test_a_start_half_off_comes_home(measure, factor):
     m = measure(n=201)
@@ -249,6 +291,9 @@ def test_progress_is_reported(measure):
         ({"gap": 1e6, "initial": {"D00": 1.0}}, "no parameter 'D00' .did you mean 'D0'"),
         ({"gap": 1e6, "bounds": {"D0": (2.0, 1.0)}}, "bounds of D0: 2 is not below 1"),
         ({"gap": 1e6, "shear": "other"}, "shear must be one of"),
+        ({"gap": 1e6, "fixed": {"contrast": 0.1}}, "contrast is not searched; narrow its bounds"),
+        ({"gap": 1e6, "fixed": {"alpha": float("nan")}}, "the value of alpha must be finite"),
+        ({"gap": 1e6, "bounds": {"D0": (1.0, float("inf"))}}, "bounds of D0 must be finite"),
         ({"model": STATIC, "fixed": {"phi0": 0.0}}, "static has no parameter 'phi0'"),
     ],
 )

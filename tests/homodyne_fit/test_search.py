@@ -22,7 +22,9 @@ def space(model, fixed=()):
 
 def test_grid_sweeps_the_rates_that_the_data_resolve(measure):
     m = measure()
-    s = SearchSpace(LAMINAR_FLOW, 5.0, 0 * LOWER, 1e9 + UPPER, np.full(7, np.nan))
+    lower, upper = 0 * LOWER, 1e9 + UPPER
+    lower[6], upper[6] = -10.0, 10.0
+    s = SearchSpace(LAMINAR_FLOW, 5.0, lower, upper, np.full(7, np.nan))
     grid = start_grid(LAMINAR_FLOW, START, s, m.data, m.gap)
     assert len(grid) == np.prod(GRID)
     rate = grid[:, 0] * 5.0**0.5  # of transport at mid-measurement
