@@ -54,7 +54,8 @@ def assemble_result(
     outward = np.zeros((p + len(scaling), m + scaling.shape[1]))
     outward[:p, :m] = space.jacobian(y)
     outward[p:, m:] = scaling
-    undetermined = inverse.lost(outward)
+    # Away from a minimum the curvature says nothing about errors.
+    undetermined = inverse.lost(outward) | (not info.success)
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
 

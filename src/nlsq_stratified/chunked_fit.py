@@ -123,10 +123,12 @@ def fit_chunks(
             # A sample may have led to where other points have no value; the caller's start has
             # one, or the error tells where not.
             fit = search(start)
+        staged = options.progressive or options.n_starts > 0
+        cost_initial = everything(start).cost if staged else fit.cost_initial
     dead = [name for name, h in zip(names, np.diag(fit.state.hessian), strict=True) if h == 0]
     if dead:
         raise ValueError(f"no point depends on parameter {', '.join(dead)} at {fit.x.tolist()}")
-    return _result(fit, everything, absolute_sigma)
+    return _result(fit, cost_initial, everything, absolute_sigma)
 
 
 class _NotFiniteError(ValueError):
@@ -260,7 +262,9 @@ def _callback(
     return call
 
 
-def _result(fit: TrustRegionResult, everything: _Pass, absolute_sigma: bool) -> CurveFitResult:
+def _result(
+    fit: TrustRegionResult, cost_initial: float, everything: _Pass, absolute_sigma: bool
+) -> CurveFitResult:
     free = fit.active == 0
     spare = fit.state.n_points - np.count_nonzero(free)
     variance = 1.0 if absolute_sigma else 2 * fit.state.cost / max(1, spare)
@@ -274,7 +278,7 @@ def _result(fit: TrustRegionResult, everything: _Pass, absolute_sigma: bool) -> 
         popt=fit.x,
         pcov=pcov,
         cost=fit.state.cost,
-        cost_initial=fit.cost_initial,
+        cost_initial=cost_initial,
         grad=gradient,
         optimality=float(np.max(np.abs(gradient))),
         active_mask=fit.active,

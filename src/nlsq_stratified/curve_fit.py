@@ -120,9 +120,9 @@ def curve_fit_large(
     -------
     CurveFitResult
         NLSQ's result: unpacks as ``popt, pcov``; has x, pcov, cost, cost_initial, grad, nit,
-        nfev, success, message, chunk_sizes, chunk_costs. A fit that did not converge has success
-        False and an infinite covariance. Where the data do not determine a parameter, or it sits
-        at a bound, its covariance is infinite.
+        nfev (of the last stage), success, message, chunk_sizes, chunk_costs. A fit that did not
+        converge has success False and an infinite covariance. Where the data do not determine a
+        parameter, or it sits at a bound, its covariance is infinite.
 
     Raises
     ------

@@ -387,7 +387,7 @@ def test_a_rate_over_decades_is_drawn_on_logarithmic_axes(static):
     coordinates[1:] = -coordinates[0], -1.0
     steep = dataclasses.replace(result, coordinates=coordinates)
     assert plot_rates(steep, data.times).axes[0].get_yscale() == "log"
-    lost = dataclasses.replace(result, coordinates_undetermined=np.array([True, False, False]))
+    lost = dataclasses.replace(result, coordinates_null=np.array([[1.0], [0.0], [0.0]]))
     assert "no band" in plot_rates(lost, data.times).axes[0].get_title()
 
 
