@@ -49,7 +49,7 @@ def undetermined(free):
         free,
         parameters=parameters,
         undetermined=of_the_shear,
-        coordinates_undetermined=of_the_shear[:7],
+        coordinates_null=np.eye(7)[:, of_the_shear[:7]],
     )
 
 
