@@ -8,6 +8,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 CANDIDATES := python3.14 python3.13 python3.12 python3 python
 PYTEST_ARGS :=
+UPSTREAM_TEST_ARGS :=
 
 # Settings of an active environment that would leak into .venv.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
@@ -23,7 +24,7 @@ USABLE := $(BIN)/python -c '$(PROBE)' >/dev/null 2>&1 && \
 	{ [ ! -e $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ]; }
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format clean distclean FORCE
+.PHONY: help demo test lint types format upstream-test upstream-pr clean distclean FORCE
 
 help:
 	@echo 'make demo       simulate a measurement, fit it and write the report'
@@ -31,13 +32,15 @@ help:
 	@echo 'make lint       check style (ruff)'
 	@echo 'make types      check types (pyright)'
 	@echo 'make format     rewrite the code in the project style'
+	@echo 'make upstream-test  run the tests of NLSQ itself with our names in place of its (half an hour)'
+	@echo 'make upstream-pr    build NLSQ with our modules inside and run its tests there'
 	@echo 'make clean      remove caches and build products'
 	@echo 'make distclean  remove .venv too'
 	@echo
 	@echo 'Each target sets up .venv first if it has to; PYTHON=/path/to/python chooses the Python.'
 
 demo: $(STAMP)
-	@$(BIN)/homodyne_fit demo
+	@$(BIN)/homodyne_fit demo --overwrite
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(PYTEST_ARGS)
@@ -54,6 +57,13 @@ types: $(STAMP)
 format: $(STAMP)
 	@$(BIN)/ruff check --quiet --fix-only
 	@$(BIN)/ruff format --quiet
+
+# UPSTREAM_TEST_ARGS is passed on to pytest: '-k multistart' runs fewer tests, tests/streaming adds a folder.
+upstream-test: $(STAMP)
+	@$(BIN)/python tools/upstream_test.py $(UPSTREAM_TEST_ARGS)
+
+upstream-pr: $(STAMP)
+	@$(BIN)/python tools/upstream_pr.py $(UPSTREAM_TEST_ARGS)
 
 clean:
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
