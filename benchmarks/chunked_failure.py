@@ -98,14 +98,20 @@ def main() -> None:
         answers[name] = np.asarray(popt), np.asarray(pcov), time.perf_counter() - began
     best, covariance, _ = answers["scipy, whole"]
     errors = np.sqrt(np.diag(covariance))
-    truth_cost = 0.5 * float(np.sum(np.asarray(residual(TRUTH)) ** 2))
-    print(f"{len(x):,} points, chunks of {CHUNK:,}; cost at the truth {truth_cost:.3f}")
-    print(f"{'':15}{'seconds':>9}{'cost':>13}{'worst error':>13}{'error bars':>20}")
+
+
+    def half_square(p):  # type: ignore[no-untyped-def]
+        return 0.5 * float(np.sum(np.asarray(residual(p)) ** 2))
+
+    least = half_square(best)
+    print(f"{len(x):,} points, chunks of {CHUNK:,}; least cost {least:.3f}, in σ² above it:")
+    print(f"the truth {(half_square(TRUTH) - least) / (least / len(x)):.2f}")
+    print(f"{'':15}{'seconds':>9}{'cost':>12}{'worst error':>15}{'error bars':>23}")
     for name, (popt, pcov, seconds) in answers.items():
-        cost = 0.5 * float(np.sum(np.asarray(residual(popt)) ** 2))
+        above = (half_square(popt) - least) / (least / len(x))
         ratio = np.sqrt(np.diag(pcov)) / errors
         print(
-            f"{name:15}{seconds:9.1f}{cost:13.3f}{np.max(np.abs(popt - best) / errors):11.2g} σ"
+            f"{name:15}{seconds:9.1f}{above:12.2e}{np.max(np.abs(popt - best) / errors):13.2g} σ"
             f"{ratio.min():10.2g} to {ratio.max():.2g} of SciPy's"
         )
 
