@@ -88,8 +88,8 @@ class CorrelatedObjective:
             sums_of_all = triangular_sums(
                 self.loss, self.f_scale, jnp.asarray(residual), jnp.asarray(jacobian)
             )
-            cost, triangle = jax.device_get(sums_of_all)
-        return FactoredEquations(float(cost), triangle, len(residual))
+            cost, triangle, majorant = jax.device_get(sums_of_all)
+        return FactoredEquations(float(cost), triangle, len(residual), majorant)
 
 
 def covariance_root(sigma: ArrayLike) -> NDArray[np.float64]:

@@ -49,8 +49,8 @@ class CurveObjective:
             sums = _chunk_sums(
                 self.f, self.loss, jnp.asarray(params, jnp.float64), self.f_scale, *arrays
             )
-            cost, triangle = jax.device_get(sums)
-        return FactoredEquations(float(cost), triangle, len(chunk[1]))
+            cost, triangle, majorant = jax.device_get(sums)
+        return FactoredEquations(float(cost), triangle, len(chunk[1]), majorant)
 
     def normal_equations(
         self, params: NDArray[np.float64], sums: FactoredEquations
@@ -68,7 +68,7 @@ def _chunk_sums(
     x: jax.Array,
     y: jax.Array,
     sigma: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     return triangular_sums(loss, f_scale, *residual_and_jacobian(f, params, x, y, sigma))
 
 
@@ -95,13 +95,14 @@ def residual_and_jacobian(
 @functools.partial(jax.jit, static_argnums=0)
 def triangular_sums(
     loss: str, f_scale: float, residual: jax.Array, jacobian: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Cost, and R of the QR factorisation of ``[J, r]``, reweighted for a robust loss."""
-    cost = 0.5 * residual @ residual
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Sums of `FactoredEquations`: cost, triangle and majorant, reweighted for a robust loss."""
+    cost, majorant = 0.5 * residual @ residual, (jacobian**2).sum(axis=0)
     if (function := LOSSES[loss]) is not None:
-        cost, residual_factor, jacobian_factor = robust(function, f_scale, residual)
+        cost, residual_factor, jacobian_factor, slope = robust(function, f_scale, residual)
+        majorant = slope @ jacobian**2
         residual, jacobian = residual * residual_factor, jacobian * jacobian_factor[:, None]
     # Rows of zeros let a chunk be smaller than the triangle.
     columns = jnp.concatenate([jacobian, residual[:, None]], axis=1)
     padding = jnp.zeros((columns.shape[1], columns.shape[1]))
-    return cost, jnp.linalg.qr(jnp.concatenate([columns, padding]), mode="r")
+    return cost, jnp.linalg.qr(jnp.concatenate([columns, padding]), mode="r"), majorant

@@ -54,19 +54,25 @@ LOSSES: dict[str, Loss | None] = {
 }
 
 
-def robust(loss: Loss, scale: float, residual: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def robust(
+    loss: Loss, scale: float, residual: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Cost, and the factors that turn residual and Jacobian into those of a plain problem.
 
     With ``w = √max(ρ' + 2 z ρ'', ε)`` the Jacobian ``w J`` has the Gauss-Newton Hessian of the
     robust cost, and with it the residual ``(ρ'/w) r`` has its gradient (B. Triggs et al., *Bundle
-    adjustment: a modern synthesis*, 2000, section 4.3).
+    adjustment: a modern synthesis*, 2000, section 4.3). It vanishes at outliers, where the cost
+    hardly curves or curves downwards. The Hessian of ``√ρ' J`` does not; it bounds the cost from
+    above, since ρ is concave.
 
     Returns
     -------
     cost : scalar
     residual_factor, jacobian_factor : (N,) array
+    slope : (N,) array
+        ρ'.
     """
     z = (residual / scale) ** 2
     rho, slope, curvature = loss(z)
     w = jnp.sqrt(jnp.maximum(slope + 2 * z * curvature, jnp.finfo(jnp.float64).eps))
-    return 0.5 * scale**2 * rho.sum(), slope / w, w
+    return 0.5 * scale**2 * rho.sum(), slope / w, w, slope

@@ -52,6 +52,11 @@ class NormalEquations:
             and np.all(np.isfinite(self.hessian))
         )
 
+    @property
+    def majorant(self) -> NDArray[np.float64]:
+        """Curvature by each parameter (p,) that steps are damped with."""
+        return np.diag(self.hessian)
+
     def linear_problem(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The quadratic model of the cost as a linear least-squares problem.
 
@@ -87,11 +92,15 @@ class FactoredEquations:
     triangle : (p + 1, p + 1) float64
         R of the QR factorisation of ``[J, r]``.
     n_points : int
+    majorant : (p,) float64
+        Curvature by each parameter that steps are damped with. For a robust loss it bounds that
+        of the cost from above, and does not vanish where all points are outliers.
     """
 
     cost: float
     triangle: NDArray[np.float64]
     n_points: int
+    majorant: NDArray[np.float64]
 
     def __add__(self, other: FactoredEquations) -> FactoredEquations:
         stacked = np.vstack([self.triangle, other.triangle])
@@ -99,7 +108,12 @@ class FactoredEquations:
             triangle = np.linalg.qr(stacked, mode="r")[: len(self.triangle)]
         else:
             triangle = np.full_like(self.triangle, np.nan)
-        return FactoredEquations(self.cost + other.cost, triangle, self.n_points + other.n_points)
+        return FactoredEquations(
+            self.cost + other.cost,
+            triangle,
+            self.n_points + other.n_points,
+            self.majorant + other.majorant,
+        )
 
     @property
     def gradient(self) -> NDArray[np.float64]:

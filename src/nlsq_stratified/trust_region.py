@@ -5,7 +5,8 @@ Each step minimises the damped Gauss-Newton model of the cost (Levenberg and Mar
 .. math:: m(s) = g^T s + \tfrac12 s^T H s + \tfrac12 \lambda |C s|^2,
 
 inside the box that the bounds on the parameters leave for s. C is the diagonal of square roots of
-the curvature, diag H; λ follows H. B. Nielsen, *Damping parameter in Marquardt's method*,
+the curvature, diag H (for a robust loss, of a Hessian that bounds H from above and does not vanish
+where all points are outliers); λ follows H. B. Nielsen, *Damping parameter in Marquardt's method*,
 IMM-REP-1999-05. With R a square root of the Hessian and :math:`b = -R^{-T} g`, the model is
 :math:`\tfrac12 |R s - b|^2 + \tfrac12 \lambda |C s|^2` up to a constant: a linear least-squares
 problem in a box of p unknowns, which an active-set method solves exactly. Parameters therefore
@@ -224,7 +225,7 @@ class _QuadraticModel:
         self.curvature = np.linalg.norm(self.factor, axis=0)
         self.scale = np.where(self.curvature > 0, self.curvature, 1.0)
         # Curvature that the damping adds, for each parameter.
-        self.damper = self.scale
+        self.damper = np.where(state.majorant > 0, np.sqrt(state.majorant), 1.0)
         if x_scale is not None:
             sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
             self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes

@@ -192,3 +192,19 @@ def test_a_scale_beyond_all_residuals_is_least_squares(loss):
     robust = curve_fit_large(decay, x, y, truth, sigma, chunks=12, loss=loss, f_scale=1e5)
     np.testing.assert_allclose(robust.x, plain.x, rtol=1e-6)
     np.testing.assert_allclose(robust.pcov, plain.pcov, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ROBUST)
+@pytest.mark.parametrize("start", [[1.0, 1.0, -2.0], [10.0, 5.0, -3.0]]])
+def test_a_start_at_which_every_point_is_an_outlier_is_left(name, start):
+    """The Gauss-Newton Hessian vanishes there; the bound from above does not."""
+    x, y, sigma, _ = example(3)
+    theirs = least_squares(
+        lambda p: (decay_in_numpy(x, *p) - y) / sigma, start, loss=name, max_nfev=5000, **TIGHT
+    )
+    ours = curve_fit_large(
+        decay, x, y, start, sigma=sigma, absolute_sigma=True, chunks=20, loss=name, max_nfev=500
+    )
+    assert np.min(np.abs((decay_in_numpy(x, *start) - y) / sigma)) > 1
+    assert ours.success, ours.message
+    assert ours.cost == pytest.approx(theirs.cost, rel=1e-6)

@@ -269,8 +269,8 @@ def test_nearly_flat_is_not_flat():
 
 def test_a_derivative_that_is_not_finite_is_not_lost_in_the_sum():
     """The cost can be finite where the derivatives are not."""
-    good = FactoredEquations(1.0, np.eye(3), 5)
-    bad = FactoredEquations(2.0, np.array([[np.inf, 0, 0], [0, 1, 0], [0, 0, 1]]), 5)
+    good = FactoredEquations(1.0, np.eye(3), 5, np.ones(2))
+    bad = FactoredEquations(2.0, np.array([[np.inf, 0, 0], [0, 1, 0], [0, 0, 1]]), 5, np.ones(2))
     for total in (bad + good, good + bad):
         assert not total.finite
         assert not (total + good).finite

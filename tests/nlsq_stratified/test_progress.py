@@ -56,7 +56,7 @@ def test_the_bar_is_closed_after_an_error(capsys):
 
 
 def test_an_invisible_bar_does_nothing(capsys):
-    state = FactoredEquations(1.0, np.eye(2), 3)
+    state = FactoredEquations(1.0, np.eye(2), 3, np.ones(2))
     with ProgressBar(False) as bar:
         bar.start_pass(2)
         bar.chunk_done()
@@ -65,7 +65,7 @@ def test_an_invisible_bar_does_nothing(capsys):
 
 
 def test_passes_may_have_different_numbers_of_chunks(capsys):
-    state = FactoredEquations(1.5, np.array([[2.0, 3.0], [0.0, 1.0]]), 3)
+    state = FactoredEquations(1.5, np.array([[2.0, 3.0], [0.0, 1.0]]), 3, np.array([4.0]))
     with ProgressBar(True) as bar:
         for n_chunks in (1, 4):
             bar.start_pass(n_chunks)
