@@ -195,7 +195,7 @@ def test_a_scale_beyond_all_residuals_is_least_squares(loss):
 
 
 @pytest.mark.parametrize("name", ROBUST)
-@pytest.mark.parametrize("start", [[1.0, 1.0, -2.0], [10.0, 5.0, -3.0]]])
+@pytest.mark.parametrize("start", [[1.0, 1.0, -2.0], [10.0, 5.0, -3.0]])
 def test_a_start_at_which_every_point_is_an_outlier_is_left(name, start):
     """The Gauss-Newton Hessian vanishes there; the bound from above does not."""
     x, y, sigma, _ = example(3)
