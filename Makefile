@@ -32,7 +32,7 @@ help:
 	@echo 'make lint       check style (ruff)'
 	@echo 'make types      check types (pyright)'
 	@echo 'make format     rewrite the code in the project style'
-	@echo 'make upstream-test  run the tests of NLSQ itself with our names in place of its (an hour)'
+	@echo 'make upstream-test  run the tests of NLSQ itself with our names in place of its (half an hour)'
 	@echo 'make upstream-pr    build NLSQ with our modules inside and run its tests there'
 	@echo 'make clean      remove caches and build products'
 	@echo 'make distclean  remove .venv too'
