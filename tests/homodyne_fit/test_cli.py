@@ -294,7 +294,7 @@ class TestNotConverged:
     def broken_off(cls, road, tmp_path_factory):
         folder = tmp_path_factory.mktemp("broken_off")
         text = road.config.read_text().replace("'s.h5'", f"'{road.data}'")
-        limit = "    max_iterations: 2\n    multi_start: {enable: false}\n"
+        limit = "    max_iterations: 1\n    multi_start: {enable: false}\n"
         (folder / "c.yaml").write_text(text + limit)
         return folder, called("--config", folder / "c.yaml")
 
@@ -640,7 +640,7 @@ class TestInspect:
 
 class TestDemo:
     def test_recovers_the_truth(self, tmp_path):
-        demo = ("demo", "--frames", "60", "--pixels", "300", "--output-dir", tmp_path / "d")
+        demo = ("demo", "--frames", "60", "--pixels", "2000", "--output-dir", tmp_path / "d")
         done = called(*demo)
         assert done.status == 0
         assert {path.name for path in (tmp_path / "d").iterdir()} == OUTPUTS | {
