@@ -302,7 +302,7 @@ class TestNotConverged:
         _, done = broken_off
         assert done.status == 2
         assert done.err == ""
-        assert "NOT CONVERGED: stopped after 2 evaluations without converging" in done.out
+        assert "NOT CONVERGED: stopped after 1 evaluation without converging" in done.out
 
     def test_outputs_are_written_and_say_so(self, broken_off):
         folder, _ = broken_off
@@ -310,7 +310,7 @@ class TestNotConverged:
         assert {path.name for path in results.iterdir()} == OUTPUTS
         fit = strict((results / "parameters.json").read_text(encoding="utf-8"))["fit"]
         assert fit["success"] is False
-        assert fit["message"] == "stopped after 2 evaluations without converging"
+        assert fit["message"] == "stopped after 1 evaluation without converging"
 
 
 class TestKeysHaveEffect:
