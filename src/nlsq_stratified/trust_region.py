@@ -149,7 +149,9 @@ def solve(
         improved = exhausted = False
         while not improved:
             if nfev >= max_nfev:
-                return result(False, f"stopped after {nfev} evaluation{'s' * (nfev > 1)} without converging")
+                return result(
+                    False, f"stopped after {nfev} evaluation{'s' * (nfev > 1)} without converging"
+                )
             if exhausted or progress.stalled(nfev):
                 gain = max(0.0, model.gain(model.step(0.0)))
                 left = np.sqrt(2 * gain / progress.variance) if gain > 0 else 0.0
