@@ -113,7 +113,8 @@ def test_a_limit_of_evaluations_that_is_hit_is_no_success(data, limit):
     fit = curve_fit_large(decay, *data, p0=[9, 4, 9], chunks=30, max_nfev=limit)
     assert fit.success is False
     assert fit.nfev == limit
-    assert fit.message == f"stopped after {limit} evaluations without converging"
+    evaluations = f"{limit} evaluation{'s' * (limit > 1)}"
+    assert fit.message == f"stopped after {evaluations} without converging"
     assert np.all(np.isinf(fit.pcov))
     assert np.all(np.isfinite(fit.x))
 

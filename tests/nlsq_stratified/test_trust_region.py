@@ -409,7 +409,8 @@ def test_running_out_of_evaluations_is_said(max_nfev):
     problem = rosenbrock()
     result = solve(problem.at, [-1.2, 1.0], max_nfev=max_nfev)
     assert result.success is False
-    assert result.message == f"stopped after {max_nfev} evaluations without converging"
+    evaluations = f"{max_nfev} evaluation{'s' * (max_nfev > 1)}"
+    assert result.message == f"stopped after {evaluations} without converging"
     assert result.nfev == len(problem.visited) == max_nfev
 
 
