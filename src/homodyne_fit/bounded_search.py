@@ -9,13 +9,13 @@ followed up on all of it.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
-from nlsq_stratified import NormalEquations, TrustRegionResult, solve
+from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
 __all__ = ["BoundedSolution", "EvaluateIn", "solve_within_limits"]
 
@@ -28,7 +28,10 @@ LIMITS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
 
 @dataclass(frozen=True, eq=False)
 class BoundedSolution:
-    """A minimum within the limits, and the coordinates in which it was found."""
+    """A minimum within the limits, and the coordinates in which it was found.
+
+    Cost at the start and evaluations are those of the whole search.
+    """
 
     space: SearchSpace
     result: TrustRegionResult
@@ -41,6 +44,7 @@ def solve_within_limits(
     y: NDArray[np.float64],
     tolerance: float,
     max_nfev: int,
+    watch: Callable[[SearchSpace, NDArray[np.float64]], None] | None = None,
 ) -> BoundedSolution:
     """Minimise from y, holding parameters at their limits where the minimum is beyond.
 
@@ -53,12 +57,32 @@ def solve_within_limits(
         Its searched coordinates.
     tolerance, max_nfev : float, int
         As for `nlsq_stratified.solve`.
+    watch : callable, optional
+        Called with the space and its coordinates after every step; ends the search by raising
+        StopIteration.
     """
-    result = solve(evaluate_in(space), y, *space.limits, tolerance=tolerance, max_nfev=max_nfev)
+
+    def search(space: SearchSpace, y: NDArray[np.float64]) -> TrustRegionResult:
+        def callback(nit: int, y: NDArray[np.float64], state: Equations, nfev: int) -> None:
+            if watch is not None:
+                watch(space, y)
+
+        return solve(
+            evaluate_in(space),
+            y,
+            *space.limits,
+            tolerance=tolerance,
+            max_nfev=max_nfev,
+            callback=callback,
+        )
+
+    first = result = search(space, y)
+    nfev = first.nfev
     while (law := space.outside(space.to_parameters(result.x))) is not None:
         space, y = _best_limit(sample_in, space, law, result.x)
-        result = solve(evaluate_in(space), y, *space.limits, tolerance=tolerance, max_nfev=max_nfev)
-    return BoundedSolution(space, result)
+        result = search(space, y)
+        nfev += result.nfev
+    return BoundedSolution(space, replace(result, nfev=nfev, cost_initial=first.cost_initial))
 
 
 def _best_limit(

@@ -15,7 +15,6 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
@@ -24,7 +23,10 @@ from pydantic import (
 
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.foreign_keys import is_foreign
+from homodyne_fit.layers.settings import AntiDegeneracy
+from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES, PARAMETERS
+from homodyne_fit.sections import Number, Positive, Section, Whole
 
 __all__ = ["Config", "load_config", "parse_config"]
 
@@ -32,13 +34,6 @@ __all__ = ["Config", "load_config", "parse_config"]
 SENSIBLE_GAP = (1e3, 1e10)
 
 SCALING = ("contrast", "offset")
-
-
-def _no_bool(value: Any) -> Any:
-    # True is the number 1 to Python, and a mistake in a configuration.
-    if isinstance(value, bool):
-        raise ValueError(f"a number is needed (got {value})")
-    return value
 
 
 def _parameter_name(name: Any) -> Any:
@@ -58,17 +53,8 @@ def _each_once(names: Any) -> Any:
     return names
 
 
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-Whole = Annotated[int, BeforeValidator(_no_bool)]
 Name = Annotated[str, BeforeValidator(_parameter_name)]
 Names = Annotated[list[Name], BeforeValidator(_each_once)]
-
-
-class Section(BaseModel):
-    """A mapping of the file; unknown keys are sorted out before validation."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Scattering(Section):
@@ -162,7 +148,7 @@ class Bound(Section):
 
 
 class ParameterSpace(Section):
-    bounds: list[Bound] = []
+    bounds: list[Bound] = Field(default_factory=list)
 
     @field_validator("bounds")
     @classmethod
@@ -178,7 +164,7 @@ class AngleRange(Section):
 
 class PhiFiltering(Section):
     enabled: bool = True
-    target_ranges: list[AngleRange] = []
+    target_ranges: list[AngleRange] = Field(default_factory=list)
 
 
 class Preprocessing(Section):
@@ -194,21 +180,6 @@ class Preprocessing(Section):
 
 class ModelOptions(Section):
     shear: Literal["documented", "homodyne"] = "documented"
-
-
-class AntiDegeneracy(Section):
-    per_angle_mode: Literal["individual", "averaged"] | None = None
-
-    @field_validator("per_angle_mode", mode="before")
-    @classmethod
-    def _available(cls, mode: Any) -> Any:
-        if mode in ("auto", "constant", "fourier", "hierarchical"):
-            raise ValueError(f"'{mode}' is not available yet; use 'individual' or 'averaged'")
-        return mode
-
-
-class MultiStart(Section):
-    enable: bool = True
 
 
 class Nlsq(Section):
@@ -230,8 +201,9 @@ class Nlsq(Section):
     @property
     def per_angle_mode(self) -> str:
         """Scaling mode: the one named, or what `per_angle_scaling` stands for."""
-        named = self.anti_degeneracy.per_angle_mode
-        return named or ("averaged" if self.per_angle_scaling is False else "individual")
+        if self.per_angle_scaling is False and not self.anti_degeneracy.names_mode:
+            return "averaged"
+        return self.anti_degeneracy.per_angle_mode
 
 
 class Optimization(Section):
@@ -369,8 +341,10 @@ class Config:
                 for bound in root.parameter_space.bounds
                 if bound.name in (*model.parameters, *SCALING)
             },
-            per_angle_mode=nlsq.per_angle_mode,
-            multi_start=nlsq.multi_start.enable,
+            anti_degeneracy=nlsq.anti_degeneracy.model_copy(
+                update={"per_angle_mode": nlsq.per_angle_mode}
+            ),
+            multi_start=nlsq.multi_start,
             tolerance=nlsq.standard_error_tolerance,
             max_nfev=nlsq.max_iterations,
             shear=root.model.shear,
@@ -387,7 +361,7 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as it was understood, defaults included."""
-        return self.root.model_dump(mode="json")
+        return self.root.model_dump(mode="json", by_alias=True)
 
 
 def load_config(path: Path) -> Config:
@@ -488,11 +462,14 @@ class _KeySorter:
         """Return `value` with the keys that `model` has, and empty sections as defaults."""
         if not isinstance(value, dict):
             return value
-        kept = {}
+        kept, fields = (
+            {},
+            {field.alias or name: field for name, field in model.model_fields.items()},
+        )
         for key, item in value.items():
             path = f"{section}.{key}" if section else str(key)
-            if key in model.model_fields:
-                inner, is_list = _section_of(model.model_fields[key].annotation)
+            if key in fields:
+                inner, is_list = _section_of(fields[key].annotation)
                 if inner is None:
                     kept[key] = item
                 elif is_list and isinstance(item, list):
@@ -503,7 +480,7 @@ class _KeySorter:
                 if path not in self.foreign:
                     self.foreign.append(path)
             else:
-                known = suggestion(str(key), model.model_fields)
+                known = suggestion(str(key), fields)
                 self.unknown.append(f"{path}: there is no such key{known}")
         return kept
 
@@ -532,6 +509,9 @@ NEEDED = {
     "bool_parsing": "true or false is needed",
     "string_type": "text is needed",
     "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "at least one value is needed",
     "literal_error": "must be {expected}",
 }
 
@@ -571,5 +551,5 @@ def _without_effect(root: Root, model_parameters: Collection[str]) -> Iterator[s
     for bound in root.parameter_space.bounds:
         if bound.name not in (*model_parameters, *SCALING):
             yield f"parameter_space.bounds.{bound.name}"
-    if nlsq.per_angle_scaling is not None and nlsq.anti_degeneracy.per_angle_mode is not None:
+    if nlsq.per_angle_scaling is not None and nlsq.anti_degeneracy.names_mode:
         yield "optimization.nlsq.per_angle_scaling"

@@ -100,14 +100,36 @@ class SearchSpace:
             upper[i : i + 3] = np.inf, np.inf, self.upper[i + 1]
         return lower[self.searched], upper[self.searched]
 
+    def natural_scales(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """By how much each searched y (m,) must change to make a difference of order one."""
+        full, scales = np.abs(self.complete(y)), np.full(len(self.fixed), np.rad2deg(1.0))
+        for i in self.power_laws:
+            size = max(full[i], RATE_FLOOR)
+            if i in self.straight:
+                scales[i : i + 3] = size, size, 1.0
+            else:
+                scales[i : i + 3] = size, 1.0, max(full[i + 2], RATE_FLOOR)
+        return scales[self.searched]
+
     def to_coordinates(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The searched y at parameters x (p,)."""
         y = x.copy()
         for i in self.straight:
-            p0, p1, p2 = x[i : i + 3]
-            amplitude = p0 * self.tau**p1
-            y[i : i + 3] = amplitude + p2, amplitude * p1, p1
+            y[i : i + 3] = self._straightened(x[i : i + 3])
         return y[self.searched]
+
+    def _straightened(self, law: NDArray[np.float64]) -> tuple[float, float, float]:
+        p0, p1, p2 = law
+        amplitude = p0 * self.tau**p1
+        return amplitude + p2, amplitude * p1, p1
+
+    def released(self, y: NDArray[np.float64], limited: SearchSpace) -> NDArray[np.float64]:
+        """The searched y of this space from those of one that came of it by `on_limit`."""
+        full = limited.complete(y)
+        for i in self.straight:
+            if i not in limited.straight:
+                full[i : i + 3] = self._straightened(full[i : i + 3])
+        return full[self.searched]
 
     def to_parameters(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Parameters x (p,) from the searched y; p0 is infinite where p1 vanishes and s not."""

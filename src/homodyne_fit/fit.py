@@ -4,34 +4,29 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.bounded_search import BoundedSolution, solve_within_limits
+from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.errors import InputError, suggestion
-from homodyne_fit.model import LAMINAR_FLOW, Model
+from homodyne_fit.errors import InputError
+from homodyne_fit.evaluation import Evaluations, PassCounter, Position, Progress
+from homodyne_fit.layers.build import build_controller
 from homodyne_fit.objective import TwoTimeObjective
-from homodyne_fit.parameters import ALIASES, PARAMETERS
+from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import FitInfo, FitResult
-from homodyne_fit.scaling import JointEquations, scaling_map
-from homodyne_fit.search import best_start, start_grid
-from homodyne_fit.tiles import TileChunk, probe_chunk, tile_chunks
+from homodyne_fit.scaling import scaling_map
+from homodyne_fit.search import Start, best_start, spread_starts
+from homodyne_fit.settings import SHEAR_FORMS, FitSettings
+from homodyne_fit.tiles import probe_chunk, tile_chunks
 from homodyne_fit.uncertainty import assemble_result, physics_spread
-from nlsq_stratified import NormalEquations, Spread, reduce, solve
+from nlsq_stratified import Spread
 
 __all__ = ["FitSettings", "Progress", "fit"]
-
-# Shapes of the shear term: power of the sinc, and its argument over q h cos(φ0 − φ) ΔΓ.
-# `homodyne` reproduces homodyne <= 2.23 and xpcsjax 0.1.8, whose shear rates are not those of
-# the formula they document.
-SHEAR_FORMS = {"documented": (2, 0.5), "homodyne": (4, 0.5 / np.pi)}
 
 # With this many chunks, one in so many is fitted first, to this accuracy in standard errors.
 SAMPLE_STAGE_CHUNKS, SAMPLE_STAGE_SHARE, SAMPLE_STAGE_TOLERANCE = 16, 8, 0.3
@@ -39,81 +34,8 @@ SAMPLE_STAGE_CHUNKS, SAMPLE_STAGE_SHARE, SAMPLE_STAGE_TOLERANCE = 16, 8, 0.3
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
 
-# Called with the name of the stage, the passes so far, and the cost per point.
-Progress = Callable[[str, float, float], None]
-
-
-@dataclass(frozen=True)
-class FitSettings:
-    """Everything that decides a fit besides the data.
-
-    Attributes
-    ----------
-    model : Model
-    gap : float or None
-        Width of the sheared gap, Å; needed by a model with flow.
-    initial : mapping
-        Start values by parameter name; what is missing comes from the data or the defaults.
-    fixed : mapping
-        Parameters held at a value.
-    bounds : mapping
-        (lower, upper) by parameter name, in place of the defaults.
-    per_angle_mode : str
-        One of `homodyne_fit.scaling.MODES`.
-    multi_start : bool
-        Search the sample for the best basin; if False, start from the initial values alone.
-    tolerance : float
-        Distance from the minimum, in standard errors, at which the fit has converged.
-    max_nfev : int
-        Passes over all points allowed.
-    shear : str
-        'documented' for sinc²(½ q h cos·ΔΓ), 'homodyne' for the form homodyne computes.
-    threads : int or None
-        Threads that sum the chunks; one for each processor when None.
-    """
-
-    model: Model = LAMINAR_FLOW
-    gap: float | None = None
-    initial: Mapping[str, float] = field(default_factory=dict)
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    per_angle_mode: str = "individual"
-    multi_start: bool = True
-    tolerance: float = 1e-4
-    max_nfev: int = 100
-    shear: str = "documented"
-    threads: int | None = None
-
-    def __post_init__(self) -> None:
-        known = [*self.model.parameters, "contrast", "offset"]
-        for kind in ("initial", "fixed", "bounds"):
-            given: Mapping[str, Any] = getattr(self, kind)
-            named = {ALIASES.get(name, name): value for name, value in given.items()}
-            for name in named:
-                if kind != "bounds" and name in ("contrast", "offset"):
-                    raise InputError(f"{kind}: {name} is not searched; narrow its bounds instead")
-                if name not in known:
-                    raise InputError(
-                        f"{kind}: the model {self.model.name} has no parameter "
-                        f"'{name}'{suggestion(name, known)}"
-                    )
-            object.__setattr__(self, kind, named)
-        for name, value in [*self.initial.items(), *self.fixed.items()]:
-            if not np.isfinite(value):
-                raise InputError(f"the value of {name} must be finite, got {value}")
-        for name, (lower, upper) in self.bounds.items():
-            if not (np.isfinite(lower) and np.isfinite(upper)):
-                raise InputError(f"bounds of {name} must be finite, got {lower:g} to {upper:g}")
-            if not lower < upper:
-                raise InputError(f"bounds of {name}: {lower:g} is not below {upper:g}")
-        if self.model.has_flow and not (self.gap is not None and self.gap > 0):
-            raise InputError(f"the model {self.model.name} needs a positive gap in Å")
-        if self.shear not in SHEAR_FORMS:
-            raise InputError(f"shear must be one of {', '.join(SHEAR_FORMS)}, not '{self.shear}'")
-
-    def limits(self, name: str) -> tuple[float, float]:
-        """Bounds of a parameter: those given, or the defaults."""
-        return self.bounds.get(name, (PARAMETERS[name].lower, PARAMETERS[name].upper))
+# Searches after which the layers get no further say.
+MAX_SEARCHES = 30
 
 
 def fit(
@@ -149,133 +71,185 @@ def fit(
         return _fit(data, settings, threads, progress)
 
 
-class _Evaluator:
-    """Normal equations of the search on some of the chunks, in some coordinates.
-
-    Remembers the sums it has seen, which the covariance needs once more.
-    """
-
-    def __init__(
-        self,
-        stage: str,
-        objective: TwoTimeObjective,
-        chunks: Sequence[TileChunk],
-        executor: Executor,
-        counter: _PassCounter,
-    ) -> None:
-        self.stage, self.objective, self.chunks = stage, objective, chunks
-        self.executor, self.counter = executor, counter
-        self.sums: dict[bytes, NDArray[np.float64]] = {}
-
-    def __call__(self, y: NDArray[np.float64]) -> NormalEquations:
-        sums = reduce(self.objective, y, self.chunks, self.executor)
-        self.sums[y.tobytes()] = sums
-        state = self.objective.normal_equations(y, sums)
-        self.counter.add(self.stage, sum(len(chunk.c2) for chunk in self.chunks), state)
-        return state
-
-    def joint(self, y: NDArray[np.float64]) -> JointEquations:
-        """Physics and scaling together, at coordinates that have been evaluated."""
-        return self.objective.joint_equations(self.sums[y.tobytes()])
-
-
-class _PassCounter:
-    """Counts evaluated tiles, as passes over the whole measurement."""
-
-    def __init__(self, n_tiles: int, progress: Progress | None) -> None:
-        self.n_tiles, self.progress, self.passes = n_tiles, progress, 0.0
-
-    def add(self, stage: str, tiles: int, state: NormalEquations) -> None:
-        self.passes += tiles / self.n_tiles
-        if self.progress is not None:
-            self.progress(stage, self.passes, state.cost / max(1, state.n_points))
-
-
 def _fit(
     data: TwoTimeData, settings: FitSettings, executor: Executor, progress: Progress | None
 ) -> FitResult:
     began = time.perf_counter()
-    space = _search_space(data, settings)
-    objective = _objective(data, settings, space)
-    chunks = tile_chunks(data)
-    counter = _PassCounter(sum(len(chunk.c2) for chunk in chunks), progress)
-    evaluators: dict[tuple[str, SearchSpace], _Evaluator] = {}
-
-    def on(stage: str, part: Sequence[TileChunk]) -> Callable[[SearchSpace], _Evaluator]:
-        def evaluator(space: SearchSpace) -> _Evaluator:
-            moved = replace(objective, model=space.form, fixed=space.fixed_coordinates)
-            new = _Evaluator(stage, moved, part, executor, counter)
-            return evaluators.setdefault((stage, space), new)
-
-        return evaluator
-
-    everything = on("all points", chunks)
-    start = _start(data, settings, space)
-    initial = everything(space)(space.to_coordinates(start))
-    if not initial.finite:
-        raise InputError(
-            f"{data.source}: the model is not finite at the start, "
-            + ", ".join(
-                f"{n} = {v:g}" for n, v in zip(settings.model.parameters, start, strict=True)
-            )
-        )
-    unknowns = np.count_nonzero(space.searched) + objective.scaling.matrix.shape[1]
-    if initial.n_points <= unknowns:
-        raise InputError(
-            f"{data.source}: {initial.n_points} points cannot determine {unknowns} unknowns"
-        )
-    y, layers = space.to_coordinates(start), {}
-    if settings.multi_start:
-        grid = start_grid(settings.model, start, space, data, settings.gap or np.nan)
-        candidates = np.array([space.to_coordinates(x) for x in [start, *grid]])
-        found = best_start(on("search", [probe_chunk(data)])(space), candidates, *space.limits)
-        layers["multi_start"] = {
-            "candidates": len(candidates),
-            "refined": found.n_refined,
-            "reached_best": found.n_reached,
-        }
-        y = found.coordinates
-    sample = everything
-    if len(chunks) >= SAMPLE_STAGE_CHUNKS:
-        sample = on("sample", chunks[: len(chunks) // SAMPLE_STAGE_SHARE])
-        y = solve(sample(space), y, *space.limits, tolerance=SAMPLE_STAGE_TOLERANCE).x
-    solution = solve_within_limits(
-        everything, sample, space, y, settings.tolerance, settings.max_nfev
-    )
-    final = everything(solution.space)
-    joint = final.joint(solution.result.x)
-    success, message = solution.result.success, solution.result.message
-    contrast = (objective.scaling.matrix @ joint.z)[: data.n_angles]
-    if np.all(np.abs(contrast) <= NO_CONTRAST):
-        success, message = False, "the data show no decay: the contrast is zero at every angle"
-    elif np.any(space.searched) and not np.any(np.diag(solution.result.state.hessian)):
-        success, message = False, "the model does not decay: no physical parameter has an effect"
+    search = _Search(data, settings, executor, progress)
+    start = search.start()
+    objective, y = search.controller.prepare(search.objective, start, search.rehearse)
+    sums = search.everything.sums(search.objective, start)
+    layers = {}
+    if settings.multi_start.enable:
+        found = search.best_start(objective, y)
+        y, layers["multi_start"] = found.coordinates, found.report()
+    if search.sample is not search.everything:
+        position = search.settle(search.sample, objective, y, SAMPLE_STAGE_TOLERANCE)
+        objective, y = position.objective, search.coordinates(position)
+    position = search.settle(search.everything, objective, y, settings.tolerance)
+    success, message = _verdict(position)
     return assemble_result(
-        final.objective,
-        solution,
-        joint,
-        _physics_spread(everything, solution),
+        position,
+        search.spread(position),
         FitInfo(
             success=success,
             message=message,
-            cost_initial=initial.cost,
-            passes=counter.passes,
+            cost_initial=0.5 * objective.joint_equations(sums).sum_of_squares,
+            passes=search.counter.passes,
             seconds=time.perf_counter() - began,
-            layers=layers,
+            layers={**layers, **search.controller.report()},
         ),
     )
 
 
-def _physics_spread(
-    evaluator_in: Callable[[SearchSpace], _Evaluator], solution: BoundedSolution
-) -> Spread:
-    """Spread of the parameters at the solution; one more pass if some are held at limits."""
-    space, y, state = solution.space, solution.result.x, solution.result.state
-    if space.held:
-        released = replace(space, held={})
-        y = space.complete(y)[released.searched]
-        space, state = released, evaluator_in(released)(y)
-    return physics_spread(space, y, state)
+class _Search:
+    """A fit in progress: the samples of the data, and what is done on them."""
+
+    def __init__(
+        self,
+        data: TwoTimeData,
+        settings: FitSettings,
+        executor: Executor,
+        progress: Progress | None,
+    ) -> None:
+        self.data, self.settings = data, settings
+        self.space = _search_space(data, settings)
+        chunks = tile_chunks(data)
+        self.counter = PassCounter(sum(len(chunk.c2) for chunk in chunks), progress)
+        self.probe = Evaluations("search", [probe_chunk(data)], executor, self.counter)
+        self.everything = Evaluations("all points", chunks, executor, self.counter)
+        self.sample = self.everything
+        if len(chunks) >= SAMPLE_STAGE_CHUNKS:
+            share = chunks[: len(chunks) // SAMPLE_STAGE_SHARE]
+            self.sample = Evaluations("sample", share, executor, self.counter)
+        self.objective = _objective(data, settings, self.space)
+        self.start_parameters = _start(data, settings, self.space)
+        self.controller = build_controller(
+            data,
+            settings.anti_degeneracy,
+            settings.limits("contrast"),
+            settings.limits("offset"),
+            float(self.start_parameters[-1]) if settings.model.has_flow else None,
+        )
+
+    def start(self) -> NDArray[np.float64]:
+        """Coordinates of the start, where the model must be finite."""
+        parameters, objective = self.start_parameters, self.objective
+        y = self.space.to_coordinates(parameters)
+        initial = self.everything.equations(objective, y)
+        if not initial.finite:
+            named = zip(self.settings.model.parameters, parameters, strict=True)
+            raise InputError(
+                f"{self.data.source}: the model is not finite at the start, "
+                + ", ".join(f"{name} = {value:g}" for name, value in named)
+            )
+        unknowns = np.count_nonzero(self.space.searched) + objective.scaling.matrix.shape[1]
+        if initial.n_points <= unknowns:
+            raise InputError(
+                f"{self.data.source}: {initial.n_points} points cannot determine {unknowns} "
+                "unknowns"
+            )
+        return y
+
+    def best_start(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> Start:
+        """The best basin on the probe, from y and from starts spread over what is visible."""
+        spread = spread_starts(
+            self.settings.model,
+            self.start_parameters,
+            self.space,
+            self.data,
+            self.settings.gap or np.nan,
+            self.settings.multi_start,
+        )
+        starts = np.array([y, *map(self.space.to_coordinates, spread)])
+        evaluators = [self.probe.of(objective)(self.space)]
+        if self.sample is not self.everything:
+            evaluators.append(self.sample.of(objective)(self.space))
+        return best_start(evaluators, starts, *self.space.limits)
+
+    def rehearse(
+        self, objective: TwoTimeObjective, y: NDArray[np.float64], *, everything: bool = False
+    ) -> tuple[Position, NDArray[np.float64]]:
+        """A preliminary fit from y for a layer; see `homodyne_fit.layers.layer.Rehearse`."""
+        if everything and self.settings.multi_start.enable:
+            y = self.best_start(objective, y).coordinates
+        sample = self.everything if everything else self.probe
+        position = self._solve(sample, objective, y, SAMPLE_STAGE_TOLERANCE)
+        return position, self.coordinates(position)
+
+    def settle(
+        self,
+        evaluations: Evaluations,
+        objective: TwoTimeObjective,
+        y: NDArray[np.float64],
+        tolerance: float,
+    ) -> Position:
+        """Search from y, again and again, until no layer asks for more."""
+        position = self._solve(evaluations, objective, y, tolerance, watched=True)
+        for _ in range(MAX_SEARCHES):
+            if (parameters := self.controller.restart(position)) is not None:
+                y = self.space.to_coordinates(parameters)
+            elif (revised := self.controller.revise(position)) is not None:
+                y = self.coordinates(position)
+                if (
+                    revised.scaling.mode != objective.scaling.mode
+                    and self.settings.multi_start.enable
+                ):
+                    # Other contrasts and offsets may make another basin the best one.
+                    y = self.best_start(revised, y).coordinates
+                objective = revised
+            else:
+                break
+            position = self._solve(evaluations, objective, y, tolerance, watched=True)
+        return position
+
+    def coordinates(self, position: Position) -> NDArray[np.float64]:
+        """Coordinates of a position, released from the limits that may have held it."""
+        return self.space.released(position.result.x, position.space)
+
+    def _solve(
+        self,
+        evaluations: Evaluations,
+        objective: TwoTimeObjective,
+        y: NDArray[np.float64],
+        tolerance: float,
+        *,
+        watched: bool = False,
+    ) -> Position:
+        def watch(space: SearchSpace, y: NDArray[np.float64]) -> None:
+            inside = objective.within(space)
+            self.controller.check(space, inside, y, evaluations.sums(inside, y))
+
+        sample = self.sample if evaluations is self.everything else evaluations
+        solution = solve_within_limits(
+            evaluations.of(objective),
+            sample.of(objective),
+            self.space,
+            y,
+            tolerance,
+            self.settings.max_nfev,
+            watch if watched else None,
+        )
+        return evaluations.position(objective, solution.space, solution.result)
+
+    def spread(self, position: Position) -> Spread:
+        """Of the parameters at the solution; one more pass if some are held at limits."""
+        space, y, state = position.space, position.result.x, position.result.state
+        if space.held:
+            released = replace(space, held={})
+            y = space.complete(y)[released.searched]
+            space, state = released, self.everything.of(position.objective)(released)(y)
+        return physics_spread(space, y, state)
+
+
+def _verdict(position: Position) -> tuple[bool, str]:
+    """Whether the fit converged to something, and what to say about it."""
+    contrast = position.scaling[: len(position.objective.phi)]
+    if np.all(np.abs(contrast) <= NO_CONTRAST):
+        return False, "the data show no decay: the contrast is zero at every angle"
+    if np.any(position.space.searched) and not np.any(np.diag(position.result.state.hessian)):
+        return False, "the model does not decay: no physical parameter has an effect"
+    return position.result.success, position.result.message
 
 
 def _search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:
@@ -300,11 +274,12 @@ def _objective(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> 
         phi=data.phi,
         gap=np.nan if settings.gap is None else settings.gap,
         scaling=scaling_map(
-            settings.per_angle_mode,
-            data.n_angles,
-            settings.limits("contrast"),
-            settings.limits("offset"),
+            "individual",
+            phi=data.phi,
+            contrast=settings.limits("contrast"),
+            offset=settings.limits("offset"),
         ),
+        weights=np.ones(data.n_angles),
         reference=np.array([_mean_off_diagonal(matrix) for matrix in data.c2]),
         fixed=space.fixed_coordinates,
         sinc_power=power,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import Model, curves
 from homodyne_fit.moments import AngleFactors, chunk_moments
 from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
@@ -37,6 +38,8 @@ class TwoTimeObjective:
         Width of the sheared gap h, Å; not used without flow.
     scaling : ScalingMap
         How contrast and offset may differ between the angles.
+    weights : (K,) array
+        Of the squared residuals of each angle.
     reference : (K,) array
         Value near the mean of c2, subtracted before squares are summed.
     fixed : (p,) array
@@ -52,10 +55,15 @@ class TwoTimeObjective:
     phi: NDArray[np.float64]
     gap: float
     scaling: ScalingMap
+    weights: NDArray[np.float64]
     reference: NDArray[np.float64]
     fixed: NDArray[np.float64]
     sinc_power: int = 2
     phase_per_gap: float = 0.5
+
+    def within(self, space: SearchSpace) -> TwoTimeObjective:
+        """The same objective as a function of the coordinates of a search space."""
+        return replace(self, model=space.form, fixed=space.fixed_coordinates)
 
     @property
     def searched(self) -> NDArray[np.bool_]:
@@ -83,10 +91,13 @@ class TwoTimeObjective:
             )
             return np.asarray(moments)
 
-    def joint_equations(self, sums: NDArray[np.float64]) -> JointEquations:
-        """Normal equations in the searched parameters and the scaling coordinates z."""
+    def joint_equations(
+        self, sums: NDArray[np.float64], z: NDArray[np.float64] | None = None
+    ) -> JointEquations:
+        """Normal equations in the searched parameters and z, at the best z or at the one given."""
         keep = np.concatenate([self.searched, np.ones(3, dtype=bool)])
-        return eliminate(sums[:, keep][:, :, keep], self.reference, self.scaling)
+        moments = sums[:, keep][:, :, keep]
+        return eliminate(moments, self.reference, self.scaling, self.weights, z)
 
     def normal_equations(
         self, params: NDArray[np.float64], sums: NDArray[np.float64]

@@ -1,46 +1,121 @@
 r"""Contrast and offset: eliminated exactly, in every mode, by linear algebra on the moments.
 
 The model is linear in the scaling, :math:`c_2 = \text{contrast}_k f_k + \text{offset}_k`. A mode
-is a matrix B with ``(contrast, offset) = B z``. At given physics the best z solves a small linear
-least-squares problem (in a box where contrast and offset have limits), and the cost as a
-function of the physics alone has the gradient of the full cost and, to Gauss-Newton order, the
-Schur complement of its Hessian: variable projection (G. Golub and V. Pereyra, *Inverse Problems*
-19, R1, 2003; the Hessian in L. Kaufman's form, *BIT* 15, 49, 1975). A z component held at its
-limit is a constant.
+is a matrix B with ``(contrast, offset) = constant + B z``, and perhaps a quadratic penalty on z.
+At given physics the best z within the limits of contrast and offset solves a small linear
+least-squares problem, and the cost as a function of the physics alone has the gradient of the
+full cost and, to Gauss-Newton order, the Schur complement of its Hessian: variable projection
+(G. Golub and V. Pereyra, *Inverse Problems* 19, R1, 2003; the Hessian in L. Kaufman's form, *BIT*
+15, 49, 1975). Along a limit that holds, z cannot move.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
+from scipy.linalg import null_space
+from scipy.optimize import nnls
 
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError
 from nlsq_stratified import NormalEquations
 
-__all__ = ["MODES", "JointEquations", "ScalingMap", "eliminate", "scaling_map"]
-
-MODES = ("individual", "averaged")
+__all__ = ["JointEquations", "ScalingMap", "eliminate", "scaling_map", "spread_form"]
 
 
 @dataclass(frozen=True, eq=False)
 class ScalingMap:
-    """``(contrast_1..K, offset_1..K) = matrix @ z`` within limits.
+    """``(contrast_1..K, offset_1..K) = constant + matrix @ z`` within limits.
 
     Attributes
     ----------
     mode : str
     matrix : (2K, m) array
-    lower, upper : (m,) array
-        Limits of z.
+    constant : (2K,) array
+    lower, upper : (2K,) array
+        Limits of the contrasts and offsets.
+    penalty : (m, m) array
+        The cost gains ``½ zᵀ penalty z``.
     """
 
     mode: str
     matrix: NDArray[np.float64]
+    constant: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
+    penalty: NDArray[np.float64]
+
+    @property
+    def n_angles(self) -> int:
+        """K."""
+        return len(self.matrix) // 2
+
+    def values(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Contrasts, then offsets, (2K,): on their limits where these hold."""
+        return np.clip(self.constant + self.matrix @ z, self.lower, self.upper)
+
+    def penalised(self, contrast: float, offset: float) -> ScalingMap:
+        """Add ``½ (contrast Σ(c_k − c̄)² + offset Σ(o_k − ō)²)`` to the cost."""
+        forms = np.kron(np.diag([contrast, offset]), spread_form(self.n_angles))
+        return replace(self, penalty=self.matrix.T @ forms @ self.matrix)
+
+
+def spread_form(n_angles: int) -> NDArray[np.float64]:
+    """C with ``vᵀ C v = Σ(v_k − v̄)²``, (K, K)."""
+    return np.eye(n_angles) - 1 / n_angles
+
+
+def scaling_map(
+    mode: str,
+    *,
+    phi: NDArray[np.float64],
+    contrast: tuple[float, float],
+    offset: tuple[float, float],
+    held: NDArray[np.float64] | None = None,
+    order: int = 2,
+) -> ScalingMap:
+    """Build the map of a mode.
+
+    Parameters
+    ----------
+    mode : {'individual', 'averaged', 'constant', 'fourier'}
+        A pair for each angle, one pair for all, the pairs `held`, or a Fourier series in φ.
+    phi : (K,) array
+        Degrees.
+    contrast, offset : (lower, upper)
+        Limits.
+    held : (2K,) array
+        Contrasts, then offsets, of the mode 'constant'.
+    order : int
+        Of the Fourier series: ``1, cos φ, sin φ, … cos(order φ), sin(order φ)``.
+
+    Raises
+    ------
+    InputError
+        If there are fewer angles than coefficients of the series.
+    """
+    n_angles = len(phi)
+    constant = np.zeros(2 * n_angles)
+    if mode == "averaged":
+        matrix = np.kron(np.eye(2), np.ones((n_angles, 1)))
+    elif mode == "constant":
+        assert held is not None
+        matrix, constant = np.zeros((2 * n_angles, 0)), held
+    elif mode == "fourier":
+        if n_angles < 1 + 2 * order:
+            raise InputError(
+                f"a Fourier series of order {order} needs at least {1 + 2 * order} angles, "
+                f"the data have {n_angles}: lower fourier_order or take another per_angle_mode"
+            )
+        harmonics = np.deg2rad(phi)[:, None] * np.arange(1, order + 1)
+        series = [np.ones((n_angles, 1)), np.cos(harmonics), np.sin(harmonics)]
+        matrix = np.kron(np.eye(2), np.concatenate(series, axis=1))
+    else:
+        matrix = np.eye(2 * n_angles)
+    lower, upper = (np.repeat([contrast[i], offset[i]], n_angles) for i in (0, 1))
+    penalty = np.zeros((matrix.shape[1],) * 2)
+    return ScalingMap(mode, np.asarray(matrix, np.float64), constant, lower, upper, penalty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,63 +124,64 @@ class JointEquations:
 
     Attributes
     ----------
+    scaling : ScalingMap
     z : (m,) array
-    active : (m,) int
-        -1 or 1 where z is held at its lower or upper limit.
+    limits : (2K,) int
+        -1 or 1 where a contrast or offset is held at its lower or upper limit.
+    free : (m, f) array
+        Orthonormal directions in which z can move.
     equations : NormalEquations
-        In the p physics parameters, then z.
+        In the p physics parameters, then z; the penalty included.
+    sum_of_squares : float
+        Of the residuals, without weights.
+    squared : (p + m, p + m) array
+        The Hessian of the residuals with each weight squared: what the noise of the points does
+        to the gradient. The Hessian without the penalty where no weights are in use.
     """
 
+    scaling: ScalingMap
     z: NDArray[np.float64]
-    active: NDArray[np.int64]
+    limits: NDArray[np.int64]
+    free: NDArray[np.float64]
     equations: NormalEquations
+    sum_of_squares: float
+    squared: NDArray[np.float64]
+
+    @property
+    def n_physics(self) -> int:
+        """p."""
+        return len(self.equations.gradient) - len(self.z)
+
+    def noise_variance(self, physics: NDArray[np.bool_]) -> float:
+        """Variance of a point, given which of the physics is free."""
+        unknowns = np.count_nonzero(physics) + self.free.shape[1]
+        return self.sum_of_squares / max(1, self.equations.n_points - unknowns)
 
     def reduced(self) -> NormalEquations:
         """Normal equations in the physics alone: z follows at its best."""
-        joint, p = self.equations, len(self.equations.gradient) - len(self.z)
-        free = p + np.flatnonzero(self.active == 0)
+        joint, p = self.equations, self.n_physics
         hessian = joint.hessian[:p, :p]
         if joint.finite:
-            cross = joint.hessian[:p, free]
-            inner = np.linalg.pinv(joint.hessian[np.ix_(free, free)], hermitian=True)
-            hessian = hessian - cross @ inner @ cross.T
+            cross = joint.hessian[:p, p:] @ self.free
+            inner = self.free.T @ joint.hessian[p:, p:] @ self.free
+            hessian = hessian - cross @ np.linalg.pinv(inner, hermitian=True) @ cross.T
         return NormalEquations(joint.cost, joint.gradient[:p], hessian, joint.n_points)
 
-
-def scaling_map(
-    mode: str, n_angles: int, contrast: tuple[float, float], offset: tuple[float, float]
-) -> ScalingMap:
-    """Build the map of a mode.
-
-    Parameters
-    ----------
-    mode : {'individual', 'averaged'}
-        A pair for each angle, or one pair for all.
-    n_angles : int
-    contrast, offset : (lower, upper)
-        Limits.
-
-    Raises
-    ------
-    InputError
-        If the mode is unknown.
-    """
-    if mode == "individual":
-        matrix = np.eye(2 * n_angles)
-    elif mode == "averaged":
-        matrix = np.repeat(np.eye(2), n_angles, axis=0)
-    else:
-        raise InputError(
-            f"per-angle mode '{mode}' is not available{suggestion(mode, MODES)}: "
-            f"use one of {', '.join(MODES)}"
-        )
-    half = matrix.shape[1] // 2
-    lower, upper = (np.repeat([contrast[i], offset[i]], half) for i in (0, 1))
-    return ScalingMap(mode, matrix, lower, upper)
+    def movable(self, physics: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """Directions (p + m, f) of physics and z that are free, given which physics is."""
+        p = self.n_physics
+        basis = np.zeros((p + len(self.z), np.count_nonzero(physics) + self.free.shape[1]))
+        basis[np.flatnonzero(physics), np.arange(np.count_nonzero(physics))] = 1.0
+        basis[p:, np.count_nonzero(physics) :] = self.free
+        return basis
 
 
 def eliminate(
-    moments: NDArray[np.float64], reference: NDArray[np.float64], scaling: ScalingMap
+    moments: NDArray[np.float64],
+    reference: NDArray[np.float64],
+    scaling: ScalingMap,
+    weights: NDArray[np.float64] | None = None,
+    z: NDArray[np.float64] | None = None,
 ) -> JointEquations:
     """Solve for z and assemble the joint normal equations there.
 
@@ -115,58 +191,92 @@ def eliminate(
         Of the columns [∂f/∂θ, f, 1, c2 - reference].
     reference : (K,) array
     scaling : ScalingMap
+    weights : (K,) array, optional
+        Of the squared residuals of each angle; 1 when None.
+    z : (m,) array, optional
+        Assemble the equations at this z instead.
     """
     n_angles, size = moments.shape[:2]
     p = size - 3
+    n_points = int(np.rint(np.nan_to_num(moments[:, p + 1, p + 1].sum())))
+    weights = np.ones(n_angles) if weights is None else weights
+    weighted = weights[:, None, None] * moments
     b = scaling.matrix.reshape(2, n_angles, -1)
-
-    def design(k: int) -> NDArray[np.float64]:
-        """The (f, 1) columns of angle k in terms of z: (2, m)."""
-        return b[:, k, :]
-
-    # c2 - reference = contrast f + (offset - reference): the constant goes to the right side.
-    shift = np.zeros((n_angles, size))
-    shift[:, p + 1], shift[:, p + 2] = reference, 1.0
-    target = np.einsum("kij,kj->ki", moments, shift)
-    normal = sum(
-        design(k).T @ moments[k, p : p + 2, p : p + 2] @ design(k) for k in range(n_angles)
-    )
-    right = sum(design(k).T @ target[k, p : p + 2] for k in range(n_angles))
-    z, active = _bounded_solution(np.asarray(normal), np.asarray(right), scaling)
-
-    contrast, offset = (scaling.matrix @ z).reshape(2, n_angles)
-    # Residual = contrast f + offset - c2, as coefficients on the columns of the moments.
-    residual = np.zeros((n_angles, size))
-    residual[:, p], residual[:, p + 1], residual[:, p + 2] = contrast, offset - reference, -1.0
-    jacobian = np.zeros((n_angles, size, p + len(z)))
-    jacobian[:, np.arange(p), np.arange(p)] = contrast[:, None]
+    jacobian = np.zeros((n_angles, size, p + b.shape[2]))
     jacobian[:, p : p + 2, p:] = np.moveaxis(b, 0, 1)
-    on_residual = np.einsum("kij,kj->ki", moments, residual)
-    equations = NormalEquations(
-        0.5 * np.maximum(0.0, np.einsum("ki,ki->", residual, on_residual)),
-        np.einsum("kia,ki->a", jacobian, on_residual),
-        np.einsum("kia,kij,kjb->ab", jacobian, moments, jacobian),
-        int(np.rint(np.nan_to_num(moments[:, p + 1, p + 1].sum()))),
+
+    def residual(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """contrast f + offset − c2, as coefficients on the columns of the moments: (K, size)."""
+        contrast, offset = values.reshape(2, n_angles)
+        shifted = np.zeros((n_angles, size))
+        shifted[:, p], shifted[:, p + 1], shifted[:, p + 2] = contrast, offset - reference, -1.0
+        return shifted
+
+    limits, free = np.zeros(2 * n_angles, dtype=np.int64), np.eye(b.shape[2])
+    if z is None:
+        design = jacobian[:, :, p:]
+        normal = np.einsum("kia,kij,kjb->ab", design, weighted, design) + scaling.penalty
+        on_rest = np.einsum("kij,kj->ki", weighted, residual(scaling.constant))
+        z, limits, free = _limited_solution(
+            normal, -np.einsum("kia,ki->a", design, on_rest), scaling
+        )
+    values = scaling.values(z)
+    jacobian[:, np.arange(p), np.arange(p)] = values[:n_angles, None]
+    on_residual = np.einsum("kij,kj->ki", weighted, residual(values))
+    squares = np.maximum(
+        0.0, np.einsum("ki,kij,kj->k", residual(values), moments, residual(values))
     )
-    return JointEquations(z, active, equations)
+    hessian = np.einsum("kia,kij,kjb->ab", jacobian, weighted, jacobian)
+    squared = np.einsum("k,kia,kij,kjb->ab", weights, jacobian, weighted, jacobian)
+    gradient = np.einsum("kia,ki->a", jacobian, on_residual)
+    hessian[p:, p:] += scaling.penalty
+    gradient[p:] += scaling.penalty @ z
+    cost = 0.5 * (weights @ squares + z @ scaling.penalty @ z)
+    equations = NormalEquations(cost, gradient, hessian, n_points)
+    return JointEquations(scaling, z, limits, free, equations, squares.sum(), squared)
 
 
-def _bounded_solution(
+def _limited_solution(
     normal: NDArray[np.float64], right: NDArray[np.float64], scaling: ScalingMap
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Minimise ½ zᵀ normal z − rightᵀ z within the limits; say which limits hold z."""
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Minimise ½ zᵀ normal z − rightᵀ z within the limits of contrast and offset.
+
+    Returns z, which limits hold it, and the directions that they leave it.
+    """
+    matrix, none = scaling.matrix, np.zeros(len(scaling.matrix), dtype=np.int64)
     if not (np.all(np.isfinite(normal)) and np.all(np.isfinite(right))):
-        return np.full_like(right, np.nan), np.zeros(len(right), dtype=np.int64)
-    d = np.sqrt(np.diag(normal))
-    d = np.where(d > 0, d, 1.0)
+        return np.full_like(right, np.nan), none, np.eye(len(right))
+    diagonal = np.sqrt(np.diag(normal))
+    d = np.where(diagonal > 0, diagonal, 1.0)
     values, vectors = np.linalg.eigh(normal / np.outer(d, d))
-    keep = values > len(d) * np.finfo(float).eps
-    root = np.sqrt(values[keep])
-    factor, b = root[:, None] * vectors[:, keep].T, (vectors[:, keep].T @ (right / d)) / root
-    z = np.linalg.lstsq(factor, b)[0] / d
-    if np.all((z >= scaling.lower) & (z <= scaling.upper)):
-        return z, np.zeros(len(z), dtype=np.int64)
-    solution = lsq_linear(factor, b, (scaling.lower * d, scaling.upper * d), method="bvls")
-    z = np.clip(solution.x / d, scaling.lower, scaling.upper)
-    active = np.where(solution.active_mask != 0, solution.active_mask, 0).astype(np.int64)
-    return np.where(active < 0, scaling.lower, np.where(active > 0, scaling.upper, z)), active
+    resolution = max(1, len(d)) * np.finfo(float).eps
+    root = np.where(values > resolution, np.sqrt(np.maximum(values, resolution)), np.inf)
+    inverse = vectors / root / d[:, None]
+    z = inverse @ (inverse.T @ right)
+    slack = 1e-14 * np.maximum(1.0, np.abs(scaling.upper))
+    reached = scaling.constant + matrix @ z
+    if np.all((reached >= scaling.lower - slack) & (reached <= scaling.upper + slack)):
+        return z, none, np.eye(len(z))
+    # In x = F(z − z_free), F the root of `normal`, the limits ask for the shortest x in a
+    # polyhedron G x ≥ h: a nonnegative least-squares problem (C. Lawson and R. Hanson, *Solving
+    # least squares problems*, chapter 23). Directions that the data leave open get a little
+    # curvature, so that a limit can be reached along them.
+    root = np.sqrt(np.maximum(values, resolution))
+    inverse = vectors / root / d[:, None]
+    g = np.vstack([matrix @ inverse, -matrix @ inverse])
+    h = np.concatenate([scaling.lower - reached, reached - scaling.upper])
+    size = np.linalg.norm(h)
+    target = np.zeros(len(right) + 1)
+    target[-1] = 1.0
+    multipliers, _ = nnls(np.vstack([g.T, h / size]), target)
+    excess = np.vstack([g.T, h / size]) @ multipliers - target
+    z = z - inverse @ (excess[:-1] / excess[-1]) * size
+    half = len(matrix)
+    limits = (multipliers[half:] > 0).astype(np.int64) - (multipliers[:half] > 0)
+    held = limits != 0
+    if not np.any(held):
+        return z, limits, np.eye(len(z))
+    # On the limits to the last bit.
+    bound = np.where(limits < 0, scaling.lower, scaling.upper) - scaling.constant
+    z = z + np.linalg.pinv(matrix[held]) @ (bound - matrix @ z)[held]
+    return z, limits, null_space(matrix[held])

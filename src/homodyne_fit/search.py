@@ -1,37 +1,46 @@
-"""Where to start: rates read off the data, and a multi-start on a small sample of it.
+"""The global search: many starts on a small sample of the data, few on a larger one.
 
 The sinc² has side lobes, so the cost has local minima in the shear rate and in phi0, and a rate
 off by an order of magnitude leaves a flat landscape. Contrast and offset need no start, being
-eliminated. The remaining unknowns that matter are three: how fast the transport decays, how
-fast the flow does, and where the flow points. A grid over these, on a sample of a few tiles that
-spans all lags, costs less than one pass over a large measurement.
+eliminated. Starts spread evenly over what the data could resolve are therefore screened on a few
+tiles that span all lags, and the more promising half goes on, to more steps and to more data,
+until one basin is left: successive halving (K. Jamieson and A. Talwalkar, *AISTATS*, 2016).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import qmc
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.model import Model
+from homodyne_fit.multi_start import MultiStart
 from nlsq_stratified import NormalEquations, TrustRegionResult, solve
 
-__all__ = ["Start", "best_start", "start_grid"]
+__all__ = ["SAMPLINGS", "Evaluate", "Start", "best_start", "spread_starts"]
 
-# Grid points for the transport rate, the shear rate and the flow direction.
-GRID = (10, 12, 3)
-# Degrees between flow directions, where the limits of phi0 are wide.
-DIRECTION_STEP = 15.0
-# Candidates refined after the grid, and evaluations each may take.
-REFINED, REFINEMENT_NFEV = 8, 30
-# Accuracy of a refined candidate, in standard errors of the sample.
+SAMPLINGS = {"sobol": qmc.Sobol, "latin_hypercube": qmc.LatinHypercube}
+
+# Starts that go on from the screening, and evaluations of each in the rounds on the first sample;
+# after every round the better half goes on.
+REFINED, ROUNDS = 16, (4, 8, 16)
+# Evaluations of each start on a larger sample.
+LATER_ROUND = 8
+# Accuracy of a refined start, in standard errors of the sample.
 REFINEMENT_TOLERANCE = 0.3
+# Basins are one if their minima are within this distance, in standard errors.
+SAME_BASIN = 5.0
+# Exponents of the starts.
+EXPONENTS = 1.0
+
+Evaluate = Callable[[NDArray[np.float64]], NormalEquations]
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,29 +50,47 @@ class Start:
     Attributes
     ----------
     coordinates : (m,) array
-        The best refined candidate.
-    n_refined, n_reached : int
-        Candidates refined, and how many of these reached the best basin.
+        The minimum of the best basin on the last sample.
+    n_starts, n_refined, n_reached : int
+        Starts screened, starts refined, and how many of these reached the best basin.
     """
 
     coordinates: NDArray[np.float64]
+    n_starts: int
     n_refined: int
     n_reached: int
 
+    def report(self) -> dict[str, Any]:
+        """For the result."""
+        return {
+            "starts": self.n_starts,
+            "refined": self.n_refined,
+            "reached_best": self.n_reached,
+            "effect": f"{self.n_starts} starts screened; {self.n_reached} of the {self.n_refined} "
+            "refined reached the best basin",
+        }
 
-def start_grid(
+
+@dataclass(frozen=True, eq=False)
+class _Basin:
+    fit: TrustRegionResult
+    starts: frozenset[int] = field(default_factory=frozenset)
+
+
+def spread_starts(
     model: Model,
     start: NDArray[np.float64],
     space: SearchSpace,
     data: TwoTimeData,
     gap: float,
+    settings: MultiStart,
 ) -> NDArray[np.float64]:
-    """Candidates (n, p): `start` with each rate swept over what the data could resolve.
+    """Starts (n, p) spread evenly over what the data could resolve.
 
     A transport decay is visible when ``q² J t`` is about 1 for some time t between one frame
-    and the whole measurement; a shear decay when ``½ q h γ̇ t`` is. The prefactors that give
-    such rates at mid-measurement, given the exponents of `start`, are spaced evenly on a
-    logarithmic scale. Parameters that are not free keep their value.
+    and the whole measurement; a shear decay when ``½ q h γ̇ t`` is. The rates at
+    mid-measurement are spread on a logarithmic scale, exponents and direction evenly. Parameters
+    that are not free keep their value in `start`.
 
     Parameters
     ----------
@@ -76,86 +103,90 @@ def start_grid(
     gap : float
         Å.
     """
-    names, lower, upper = model.parameters, space.lower, space.upper
-    free = np.isnan(space.fixed)
+    lower, upper, free = space.lower, space.upper, np.isnan(space.fixed)
     q, dt, duration = float(np.median(data.q)), data.dt, float(data.times[-1])
-    middle = duration / 2
-
-    def sweep(name: str, slowest: float, fastest: float, count: int) -> NDArray[np.float64]:
-        index = names.index(name)
-        if not free[index]:
-            return start[index : index + 1]
-        exponent = start[index + 1]
-        values = np.geomspace(slowest, fastest, count) / middle**exponent
-        return np.unique(np.clip(values, lower[index], upper[index]))
-
-    axes = {0: sweep(names[0], 0.1 / (q**2 * duration), 3.0 / (q**2 * dt), GRID[0])}
+    visible = {0: (0.1 / (q**2 * duration), 3.0 / (q**2 * dt))}
     if model.has_flow:
-        b = len(model.transport_parameters)
         phase = 0.5 * q * gap
-        axes[b] = sweep(names[b], 0.3 / (phase * duration), 3.0 / (phase * dt), GRID[1])
-        last = len(names) - 1
-        if free[last]:
-            # The model does not change when the flow turns by 180°.
-            span = min(upper[last] - lower[last], 180.0)
-            count = max(GRID[2], round(span / DIRECTION_STEP))
-            middle_phi = (lower[last] + upper[last]) / 2
-            axes[last] = middle_phi + span * ((np.arange(count) + 0.5) / count - 0.5)
-    candidates = []
-    for values in itertools.product(*axes.values()):
-        candidate = start.copy()
-        candidate[list(axes)] = values
-        candidates.append(candidate)
-    return np.array(candidates)
+        visible[space.power_laws[1]] = 0.3 / (phase * duration), 3.0 / (phase * dt)
+    sampler = SAMPLINGS[settings.sampling_strategy](2 * len(visible) + 1, rng=settings.seed)
+    unit = sampler.random(settings.n_starts)
+    starts = np.tile(start, (settings.n_starts, 1))
+    for column, (i, (slowest, fastest)) in enumerate(visible.items()):
+        if free[i + 1]:
+            span = max(lower[i + 1], -EXPONENTS), min(upper[i + 1], EXPONENTS)
+            starts[:, i + 1] = span[0] + (span[1] - span[0]) * unit[:, 2 * column + 1]
+        if free[i]:
+            rates = slowest * (fastest / slowest) ** unit[:, 2 * column]
+            starts[:, i] = rates / (duration / 2) ** starts[:, i + 1]
+    last = len(start) - 1
+    if model.has_flow and free[last]:
+        # The model does not change when the flow turns by 180°.
+        half = min(upper[last] - lower[last], 180.0) / 2
+        starts[:, last] = (lower[last] + upper[last]) / 2 + half * (2 * unit[:, -1] - 1)
+    return np.where(free, np.clip(starts, lower, upper), starts)
 
 
 def best_start(
-    evaluate: Callable[[NDArray[np.float64]], NormalEquations],
-    candidates: NDArray[np.float64],
+    evaluators: Sequence[Evaluate],
+    starts: NDArray[np.float64],
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
 ) -> Start:
-    """Evaluate all candidates, refine the first and the most promising, return the best.
+    """Screen all starts, refine the first and the most promising, return the best basin.
 
     Parameters
     ----------
-    evaluate : callable
-        On the sample.
-    candidates : (n, m) array
+    evaluators : sequence of callable
+        On samples of growing size.
+    starts : (n, m) array
         The first one is what the user asked for, and is always refined.
     lower, upper : (m,) array
     """
-    costs = np.array([_cost(evaluate(candidate)) for candidate in candidates])
-    # The best of each flow direction (the last coordinate) come before second bests.
+    costs = np.array([_cost(evaluators[0](start)) for start in starts])
     ranked = [i for i in np.argsort(costs, kind="stable") if i != 0]
-    directions = candidates[ranked, -1]
-    firsts = sorted(np.unique(directions, return_index=True)[1])
-    rest = sorted(set(range(len(ranked))) - set(firsts))
-    promising = [ranked[i] for i in [*firsts, *rest]][: REFINED - 1]
-    chosen = [i for i in [0, *promising] if np.isfinite(costs[i])]
+    chosen = [i for i in [0, *ranked][:REFINED] if np.isfinite(costs[i])]
     if not chosen:
         raise InputError("the model is not finite at any start within the bounds")
-    refined = [
-        solve(
-            evaluate,
-            candidates[i],
-            lower,
-            upper,
-            tolerance=REFINEMENT_TOLERANCE,
-            max_nfev=REFINEMENT_NFEV,
-        )
-        for i in chosen
+
+    def refined(evaluate: Evaluate, y: NDArray[np.float64], nfev: int) -> TrustRegionResult:
+        return solve(evaluate, y, lower, upper, tolerance=REFINEMENT_TOLERANCE, max_nfev=nfev)
+
+    rounds = [(evaluators[0], nfev) for nfev in ROUNDS]
+    rounds += [(evaluate, LATER_ROUND) for evaluate in evaluators[1:]]
+    basins = [
+        _Basin(refined(*rounds[0][:1], starts[i], rounds[0][1]), frozenset([i])) for i in chosen
     ]
-    best = min(refined, key=lambda fit: fit.state.cost)
-    reached = sum(bool(_same_basin(fit, best)) for fit in refined)
-    return Start(best.x, len(refined), reached)
+    for evaluate, nfev in rounds[1:]:
+        basins = _distinct(basins)
+        basins = basins[: max(1, -(-len(basins) // 2))]
+        basins = [replace(basin, fit=refined(evaluate, basin.fit.x, nfev)) for basin in basins]
+    best = _distinct(basins)[0]
+    return Start(best.fit.x, len(starts), len(chosen), len(best.starts))
 
 
 def _cost(state: NormalEquations) -> float:
     return state.cost if state.finite else np.inf
 
 
-def _same_basin(fit: TrustRegionResult, best: TrustRegionResult) -> bool:
-    """Within a likelihood ratio that a few standard errors of every parameter would explain."""
-    variance = 2 * best.state.cost / best.state.n_points
-    return fit.state.cost - best.state.cost <= 2.0 * len(best.x) * variance
+def _distinct(basins: Sequence[_Basin]) -> list[_Basin]:
+    """The basins, best first; fits that lie in the one of a better fit are counted there."""
+    distinct: list[_Basin] = []
+    for basin in sorted(basins, key=lambda basin: basin.fit.state.cost):
+        home = next((i for i, other in enumerate(distinct) if _same(basin.fit, other.fit)), None)
+        if home is None:
+            distinct.append(basin)
+        else:
+            distinct[home] = replace(distinct[home], starts=distinct[home].starts | basin.starts)
+    return distinct
+
+
+def _same(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
+    """Whether two fits are a few standard errors apart, and so are their costs."""
+    state = better.state
+    variance = 2 * state.cost / max(1, state.n_points)
+    step = fit.x - better.x
+    return bool(
+        fit.state.cost - state.cost <= 0.5 * SAME_BASIN**2 * variance
+        and step @ state.hessian @ step <= SAME_BASIN**2 * variance
+    )

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.bounded_search import BoundedSolution
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.evaluation import Position
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import Estimate, FitInfo, FitResult
-from homodyne_fit.scaling import JointEquations
 from nlsq_stratified import Equations, Spread, spread
 
 __all__ = ["assemble_result", "physics_spread"]
@@ -22,33 +21,22 @@ __all__ = ["assemble_result", "physics_spread"]
 WEAK_EIGENVALUE = 1e-4
 
 
-def assemble_result(
-    objective: TwoTimeObjective,
-    solution: BoundedSolution,
-    joint: JointEquations,
-    physics: Spread,
-    info: FitInfo,
-) -> FitResult:
+def assemble_result(position: Position, physics: Spread, info: FitInfo) -> FitResult:
     """Turn the solution and the joint normal equations there into a result.
 
     Parameters
     ----------
-    objective : TwoTimeObjective
-        In the coordinates of the solution.
-    solution : BoundedSolution
-    joint : JointEquations
-        At the solution.
+    position : Position
+        The solution.
     physics : Spread
         Of the parameters that are not fixed, from `physics_spread`.
     info : FitInfo
     """
-    space, y = solution.space, solution.result.x
-    scaling, equations = objective.scaling.matrix, joint.equations
+    space, y, joint = position.space, position.result.x, position.joint
+    scaling = position.objective.scaling.matrix
     p, m = len(space.fixed), len(y)
-    free = np.concatenate([solution.result.active, joint.active]) == 0
-    inverse = spread(equations.linear_problem()[0], free)
-    variance = 2 * equations.cost / max(1, equations.n_points - np.count_nonzero(free))
-    root = inverse.root * np.sqrt(variance)
+    inverse = _joint_spread(position)
+    root = inverse.root
 
     # From (coordinates, z) to (parameters, contrasts, offsets).
     outward = np.zeros((p + len(scaling), m + scaling.shape[1]))
@@ -59,13 +47,11 @@ def assemble_result(
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
 
-    at_bound = np.concatenate(
-        [space.at_limit(solution.result.active), (scaling != 0) @ (joint.active != 0)]
-    )
-    fixed = np.concatenate([~np.isnan(space.fixed), np.zeros(len(scaling), bool)])
+    at_bound = np.concatenate([space.at_limit(position.result.active), joint.limits != 0])
+    fixed = np.concatenate([~np.isnan(space.fixed), ~np.any(scaling, axis=1)])
     stderr[at_bound | fixed] = np.nan
 
-    values = np.concatenate([space.to_parameters(y), scaling @ joint.z])
+    values = np.concatenate([position.parameters, position.scaling])
     half = len(scaling) // 2
     pairs = [(kind, k) for kind in ("contrast", "offset") for k in range(half)]
     kinds = [*space.model.parameters, *(kind for kind, _ in pairs)]
@@ -85,15 +71,40 @@ def assemble_result(
         coordinates=y,
         coordinates_root=root[:m],
         coordinates_null=inverse.null[:m],
-        cost=equations.cost,
-        noise=float(np.sqrt(variance)),
-        n_points=equations.n_points,
+        cost=0.5 * joint.sum_of_squares,
+        noise=float(np.sqrt(position.variance)),
+        n_points=joint.equations.n_points,
         info=info,
-        objective=objective,
+        objective=position.objective,
         condition_number=physics.condition,
         weak_directions=_weak_directions(
             physics, np.array(space.model.parameters)[np.isnan(space.fixed)]
         ),
+    )
+
+
+def _joint_spread(position: Position) -> Spread:
+    """Spread of the searched coordinates and z for the noise found.
+
+    The inverse Hessian H, times the noise variance. Where angles are weighted H⁻¹ is not the
+    covariance, but H⁻¹ S H⁻¹ is, with S from squared weights; a penalty counts in both, being
+    a prior.
+    """
+    joint, weights = position.joint, position.objective.weights
+    movable = joint.movable(position.free)
+    factor = joint.equations.linear_problem()[0] @ movable
+    inverse = spread(factor, np.ones(movable.shape[1], dtype=bool))
+    root = inverse.root
+    if np.any(weights != weights[0]):
+        penalty = np.zeros_like(joint.squared)
+        penalty[joint.n_physics :, joint.n_physics :] = joint.scaling.penalty
+        ratio = root.T @ movable.T @ (joint.squared + penalty) @ movable @ root
+        values, vectors = np.linalg.eigh(ratio)
+        root = root @ vectors * np.sqrt(np.maximum(values, 0.0))
+    return replace(
+        inverse,
+        root=movable @ root * np.sqrt(position.variance),
+        null=movable @ inverse.null,
     )
 
 

@@ -167,13 +167,15 @@ class TestParametersJson:
         fit = parameters["fit"]
         assert fit["success"] is True
         assert (fit["n_points"], fit["n_angles"]) == (4 * 80 * 79 // 2, 4)
-        assert fit["per_angle_mode"] == "individual"
+        assert fit["per_angle_mode"] == "auto: hierarchical"
         assert fit["cost"] < fit["cost_initial"]
         assert fit["noise"] == pytest.approx(0.02, rel=4 / np.sqrt(2 * fit["n_points"]))
         assert fit["cost"] == pytest.approx(0.5 * fit["n_points"] * fit["noise"] ** 2, rel=2e-3)
         assert fit["passes"] > 0
         assert fit["seconds"] > 0
-        assert fit["layers"]["multi_start"]["candidates"] > 1
+        assert fit["layers"]["multi_start"]["starts"] > 1
+        for layer in ("multi_start", "reparametrization", "regularization", "gradient_monitoring"):
+            assert fit["layers"][layer]["effect"]
 
     def test_repeats_the_configuration(self, parameters, road):
         config = parameters["config"]
@@ -374,8 +376,9 @@ class TestKeysHaveEffect:
 
     def test_one_scaling_for_all_angles(self, configured, tmp_path):
         change = (
-            "    anti_degeneracy:\n      per_angle_mode: individual",
-            "    per_angle_scaling: false\n    multi_start: {enable: false}",
+            "      per_angle_mode: auto",
+            "      fourier_order: 2\n    per_angle_scaling: false\n"
+            "    multi_start: {enable: false}",
         )
         _, found = self.result(configured, tmp_path, "", change)
         assert found["fit"]["per_angle_mode"] == "averaged"
@@ -454,7 +457,6 @@ MISTAKES = {
         ("optimization:", "initial_parameters: {values: {D0: 1}}\noptimization:"),
         ".*the start of D0, 1, is outside its bounds, 100 to 100000",
     ),
-    "mode: not yet": (("mode: individual", "mode: auto"), ".*'auto' is not available yet; use .*"),
     "no YAML": (("analyzer_parameters:", "analyzer_parameters: ["), ".*not valid YAML: line .*"),
 }
 

@@ -11,6 +11,7 @@ from homodyne_fit.config import Root, load_config, parse_config
 from homodyne_fit.errors import InputError
 from homodyne_fit.foreign_keys import KEYS, SECTIONS
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
+from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.simulate.writers import write_aps_u, write_array
 
 GAP = "analyzer_parameters: {geometry: {stator_rotor_gap: 2000000}}\n"
@@ -111,8 +112,25 @@ MISTAKES = {
     ),
     "angle mode: unknown": (
         nlsq("anti_degeneracy: {per_angle_mode: single}"),
-        "optimization.nlsq.anti_degeneracy.per_angle_mode: must be 'individual' or 'averaged' "
-        "(got 'single')",
+        "optimization.nlsq.anti_degeneracy.per_angle_mode: must be 'auto', 'individual', "
+        "'averaged', 'constant', 'fourier', 'hierarchical' or 'sequential' (got 'single')",
+    ),
+    "a layer: unknown": (
+        nlsq("anti_degeneracy: {regularisation: {enable: true}}"),
+        "optimization.nlsq.anti_degeneracy.regularisation: there is no such key (did you mean "
+        "'regularization'?)",
+    ),
+    "a layer: out of range": (
+        nlsq("anti_degeneracy: {shear_weighting: {min_weight: 1.5}}"),
+        "optimization.nlsq.anti_degeneracy.shear_weighting.min_weight: must be at most 1 (got 1.5)",
+    ),
+    "λ of a penalty": (
+        nlsq("anti_degeneracy: {regularization: {lambda: 0}}"),
+        "optimization.nlsq.anti_degeneracy.regularization.lambda: must be greater than 0 (got 0)",
+    ),
+    "held contrast": (
+        nlsq("anti_degeneracy: {constant: {contrast: [0.3, high]}}"),
+        "optimization.nlsq.anti_degeneracy.constant.contrast.1: a number is needed (got 'high')",
     ),
     "shear: unknown": (
         "model: {shear: xpcsjax}",
@@ -242,13 +260,6 @@ NOT_YET = {
         for loss in ("soft_l1", "huber", "cauchy", "arctan")
     },
     **{
-        nlsq(f"anti_degeneracy: {{per_angle_mode: {mode}}}"): (
-            f"optimization.nlsq.anti_degeneracy.per_angle_mode: '{mode}' is not available yet; "
-            "use 'individual' or 'averaged'"
-        )
-        for mode in ("auto", "constant", "fourier", "hierarchical")
-    },
-    **{
         f"optimization: {{method: {method}}}": (
             f"optimization.method: '{method}' is not available yet; use 'nlsq'"
         )
@@ -344,7 +355,7 @@ def sections(model=Root, path="", wrap=lambda inner: inner):
 ALL_KEYS = [
     pytest.param(path, key, wrap, id=f"{path}.{key}" if path else key)
     for path, model, wrap in sections()
-    for key in model.model_fields
+    for key in (field.alias or name for name, field in model.model_fields.items())
     if len(key) > 3  # of two or three letters, another may be as near
 ]
 
@@ -387,7 +398,7 @@ def test_what_was_understood_can_be_written_as_json():
     ).to_json()
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert described["initial_parameters"]["values"] == {"gamma_dot_t0": 1e-3}
-    assert Root.model_validate(described).model_dump(mode="json") == described
+    assert Root.model_validate(described).model_dump(mode="json", by_alias=True) == described
 
 
 class TestReading:
@@ -440,7 +451,7 @@ class TestForeignKeys:
         used = {
             (f"{path}.{key}" if path else key)
             for path, model, _ in sections()
-            for key in model.model_fields
+            for key in (field.alias or name for name, field in model.model_fields.items())
         }
         named = {f"{section}.{key}" if section else key for section, key in FOREIGN}
         assert not used & named
@@ -508,8 +519,8 @@ class TestSettings:
         assert found.model is LAMINAR_FLOW
         assert found.gap == 2e6
         assert (found.initial, found.fixed, found.bounds) == ({}, {}, {})
-        assert found.per_angle_mode == "individual"
-        assert found.multi_start
+        assert found.anti_degeneracy.per_angle_mode == "auto"
+        assert found.multi_start == MultiStart()
         assert found.shear == "documented"
         assert found.threads is None
 
@@ -581,8 +592,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("text", "mode"),
         [
-            ("", "individual"),
-            ("per_angle_scaling: true", "individual"),
+            ("", "auto"),
+            ("per_angle_scaling: true", "auto"),
             ("per_angle_scaling: false", "averaged"),
             ("anti_degeneracy: {per_angle_mode: averaged}", "averaged"),
             (
@@ -592,7 +603,24 @@ class TestSettings:
         ],
     )
     def test_scaling_mode(self, text, mode):
-        assert settings(nlsq(text)).per_angle_mode == mode
+        assert settings(nlsq(text)).anti_degeneracy.per_angle_mode == mode
+
+    def test_layers(self):
+        found = settings(
+            nlsq(
+                "anti_degeneracy: {per_angle_mode: fourier, fourier_order: 1, "
+                "constant: {contrast: 0.3}, hierarchical: {enable: false}, "
+                "regularization: {enable: true, mode: relative}, "
+                "gradient_monitoring: {response: hierarchical}, shear_weighting: {enable: true}}"
+            )
+        ).anti_degeneracy
+        assert (found.per_angle_mode, found.fourier_order) == ("fourier", 1)
+        assert found.constant.contrast == [0.3]
+        assert not found.hierarchical.enable
+        assert found.regularization.mode == "cv"
+        assert found.regularization.weight == pytest.approx(10.0)
+        assert found.gradient_monitoring.response == "restart"
+        assert found.shear_weighting.enable
 
     def test_how_to_search(self):
         found = settings(
@@ -602,7 +630,7 @@ class TestSettings:
             )
             + "model: {shear: homodyne}"
         )
-        assert not found.multi_start
+        assert not found.multi_start.enable
         assert found.max_nfev == 7
         assert found.tolerance == 0.01
         assert found.threads == 3

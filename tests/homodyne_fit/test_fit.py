@@ -9,14 +9,20 @@ from scipy.optimize import least_squares
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
+from homodyne_fit.multi_start import MultiStart
 
 STATIC_TRUTH = (1500.0, -0.4, 300.0)
 
 
-def settings_for(m, **given):
-    flow = len(m.params) == 7
-    return FitSettings(**({"gap": m.gap} if flow else {"model": STATIC}), **given)
+def settings_for(m, per_angle_mode="individual", multi_start=True, **given):
+    return FitSettings(
+        **({"gap": m.gap} if len(m.params) == 7 else {"model": STATIC}),
+        anti_degeneracy=AntiDegeneracy(per_angle_mode=per_angle_mode),
+        multi_start=MultiStart(enable=multi_start),
+        **given,
+    )
 
 
 def scipy_fit(m, numpy_c2, start, bounds=(-np.inf, np.inf), free=None):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.fit import FitSettings, fit
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, decay
+from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.plots import (
     angle_view,
     block_average,
@@ -51,14 +52,18 @@ def measurement(model, phi):
 def sheared():
     data = measurement(LAMINAR_FLOW, PHI)
     initial = dict(zip(LAMINAR_FLOW.parameters, TRUTH[LAMINAR_FLOW], strict=True))
-    return data, fit(data, FitSettings(gap=GAP, initial=initial, multi_start=False))
+    return data, fit(
+        data, FitSettings(gap=GAP, initial=initial, multi_start=MultiStart(enable=False))
+    )
 
 
 @pytest.fixture(scope="module")
 def static():
     data = measurement(STATIC, PHI[:1])
     initial = dict(zip(STATIC.parameters, TRUTH[STATIC], strict=True))
-    return data, fit(data, FitSettings(model=STATIC, initial=initial, multi_start=False))
+    return data, fit(
+        data, FitSettings(model=STATIC, initial=initial, multi_start=MultiStart(enable=False))
+    )
 
 
 @pytest.fixture(scope="module")

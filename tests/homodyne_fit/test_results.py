@@ -7,10 +7,12 @@ import pytest
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.results import Estimate, FitResult
 
 OFFSETS = {"D_offset": 150.0, "gamma_dot_t_offset": 5e-5}
+INDIVIDUAL = AntiDegeneracy(per_angle_mode="individual")
 TIMES = np.array([0.0, 0.1, 1.0, 5.0, 9.0])
 
 
@@ -22,19 +24,24 @@ def measured(measure):
 @pytest.fixture(scope="module")
 def free(measured):
     """All parameters free."""
-    return fit(measured.data, FitSettings(gap=measured.gap))
+    return fit(measured.data, FitSettings(gap=measured.gap, anti_degeneracy=INDIVIDUAL))
 
 
 @pytest.fixture(scope="module")
 def well_determined(measured):
     """The constant parts of both rates held, so that the rest is far from degenerate."""
-    return fit(measured.data, FitSettings(gap=measured.gap, fixed=OFFSETS))
+    return fit(
+        measured.data, FitSettings(gap=measured.gap, anti_degeneracy=INDIVIDUAL, fixed=OFFSETS)
+    )
 
 
 @pytest.fixture(scope="module")
 def at_bound(measured):
     """D0 cannot reach its value."""
-    return fit(measured.data, FitSettings(gap=measured.gap, bounds={"D0": (100.0, 900.0)}))
+    return fit(
+        measured.data,
+        FitSettings(gap=measured.gap, anti_degeneracy=INDIVIDUAL, bounds={"D0": (100.0, 900.0)}),
+    )
 
 
 @pytest.fixture(scope="module")

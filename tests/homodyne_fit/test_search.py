@@ -5,7 +5,8 @@ from scipy.optimize import least_squares
 from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
-from homodyne_fit.search import GRID, best_start, start_grid
+from homodyne_fit.multi_start import MultiStart
+from homodyne_fit.search import best_start, spread_starts
 from nlsq_stratified import NormalEquations
 
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
@@ -20,28 +21,32 @@ def space(model, fixed=()):
     return SearchSpace(model, 5.0, LOWER[:p], UPPER[:p], values)
 
 
-def test_grid_sweeps_the_rates_that_the_data_resolve(measure):
+@pytest.mark.parametrize("sampling", ["sobol", "latin_hypercube"])
+def test_starts_spread_over_the_rates_that_the_data_resolve(measure, sampling):
     m = measure()
     lower, upper = 0 * LOWER, 1e9 + UPPER
+    lower[[1, 4]], upper[[1, 4]] = -2, 2
     lower[6], upper[6] = -10.0, 10.0
     s = SearchSpace(LAMINAR_FLOW, 5.0, lower, upper, np.full(7, np.nan))
-    grid = start_grid(LAMINAR_FLOW, START, s, m.data, m.gap)
-    assert len(grid) == np.prod(GRID)
-    rate = grid[:, 0] * 5.0**0.5  # of transport at mid-measurement
-    assert rate.min() * 0.0054**2 * 10.0 == pytest.approx(0.1)
-    assert rate.max() * 0.0054**2 * 0.1 == pytest.approx(3.0)
-    assert len(np.unique(grid[:, 6])) == 3
-    np.testing.assert_array_equal(
-        grid[:, [1, 2, 4, 5]], np.tile(START[[1, 2, 4, 5]], (len(grid), 1))
-    )
+    multi = MultiStart(n_starts=256, sampling_strategy=sampling, seed=3)
+    starts = spread_starts(LAMINAR_FLOW, START, s, m.data, m.gap, multi)
+    assert starts.shape == (256, 7)
+    span = np.log([0.1 / (0.0054**2 * 10.0), 3.0 / (0.0054**2 * 0.1)])
+    rate = (np.log(starts[:, 0] * 5.0 ** starts[:, 1]) - span[0]) / np.ptp(span)
+    # Each quarter of every axis holds a quarter of the starts.
+    for unit in (rate, (starts[:, 1] + 1) / 2, (starts[:, 4] + 1) / 2, (starts[:, 6] + 10) / 20):
+        assert np.all(np.histogram(unit, 4, (0, 1))[0] == 64)
+    np.testing.assert_array_equal(starts[:, [2, 5]], np.tile(START[[2, 5]], (256, 1)))
+    again = spread_starts(LAMINAR_FLOW, START, s, m.data, m.gap, multi)
+    np.testing.assert_array_equal(starts, again)
 
 
-def test_grid_keeps_within_limits_and_keeps_what_is_fixed(measure):
+def test_starts_keep_within_limits_and_keep_what_is_fixed(measure):
     m = measure()
-    grid = start_grid(LAMINAR_FLOW, START, space(LAMINAR_FLOW, fixed=(3, 6)), m.data, m.gap)
-    assert np.all((grid >= LOWER) & (grid <= UPPER))
-    assert np.all(grid[:, [3, 6]] == START[[3, 6]])
-    assert len(np.unique(grid, axis=0)) == len(grid)
+    s = space(LAMINAR_FLOW, fixed=(3, 6))
+    starts = spread_starts(LAMINAR_FLOW, START, s, m.data, m.gap, MultiStart(n_starts=64))
+    assert np.all((starts >= LOWER) & (starts <= UPPER))
+    assert np.all(starts[:, [3, 6]] == START[[3, 6]])
 
 
 def two_valleys(y):
@@ -53,7 +58,7 @@ def two_valleys(y):
 
 def test_best_start_leaves_the_valley_of_the_given_start():
     candidates = np.array([[9.0], [14.0], [6.0], [1.0], [-3.0]])
-    found = best_start(two_valleys, candidates, np.array([-4.0]), np.array([20.0]))
+    found = best_start([two_valleys], candidates, np.array([-4.0]), np.array([20.0]))
     assert abs(found.coordinates[0]) < 1.5
     assert found.n_refined == 5
     assert 1 <= found.n_reached < 5
@@ -65,10 +70,10 @@ def test_candidates_that_are_not_finite_are_passed_over():
         return state if y[0] < 5 else NormalEquations(np.nan, state.gradient, state.hessian, 2)
 
     candidates = np.array([[9.0], [1.0]])
-    found = best_start(cost, candidates, np.array([-4.0]), np.array([20.0]))
+    found = best_start([cost], candidates, np.array([-4.0]), np.array([20.0]))
     assert abs(found.coordinates[0]) < 1.5
     with pytest.raises(ValueError, match="not finite at any start"):
-        best_start(cost, candidates[:1], np.array([-4.0]), np.array([20.0]))
+        best_start([cost], candidates[:1], np.array([-4.0]), np.array([20.0]))
 
 
 def power_law_problem(measured, times):

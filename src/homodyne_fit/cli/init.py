@@ -35,7 +35,9 @@ analyzer_parameters:
 optimization:
   nlsq:
     anti_degeneracy:
-      per_angle_mode: individual  # contrast and offset of each angle; or averaged: one for all
+      # Contrast and offset of the angles: auto lets the data decide how far they differ;
+      # individual leaves each angle its own, freely; averaged has one pair for all
+      per_angle_mode: auto
 """
 
 

@@ -1,0 +1,126 @@
+"""Evaluations of an objective on some of the chunks, none done twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.scaling import JointEquations
+from homodyne_fit.tiles import TileChunk
+from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
+
+__all__ = ["Evaluations", "PassCounter", "Position", "Progress"]
+
+# Called with the name of the stage, the passes so far, and the cost per point.
+Progress = Callable[[str, float, float], None]
+
+
+class PassCounter:
+    """Counts evaluated tiles, as passes over the whole measurement."""
+
+    def __init__(self, n_tiles: int, progress: Progress | None) -> None:
+        self.n_tiles, self.progress, self.passes = n_tiles, progress, 0.0
+
+    def add(self, stage: str, tiles: int, state: NormalEquations) -> None:
+        """Count the evaluation of so many tiles."""
+        self.passes += tiles / self.n_tiles
+        if self.progress is not None:
+            self.progress(stage, self.passes, state.cost / max(1, state.n_points))
+
+
+@dataclass(frozen=True, eq=False)
+class Position:
+    """Where a search ended, and the equations of physics and scaling there.
+
+    Attributes
+    ----------
+    objective : TwoTimeObjective
+        In the coordinates of `space`.
+    space : SearchSpace
+    result : TrustRegionResult
+    sums : (K, m, m) array
+    joint : JointEquations
+    """
+
+    objective: TwoTimeObjective
+    space: SearchSpace
+    result: TrustRegionResult
+    sums: NDArray[np.float64]
+    joint: JointEquations
+
+    @property
+    def parameters(self) -> NDArray[np.float64]:
+        """Parameters of the model (p,)."""
+        return self.space.to_parameters(self.result.x)
+
+    @property
+    def free(self) -> NDArray[np.bool_]:
+        """Which of the searched coordinates are not at a limit, (m,)."""
+        return self.result.active == 0
+
+    @property
+    def variance(self) -> float:
+        """Of the noise of a point."""
+        return self.joint.noise_variance(self.free)
+
+    @property
+    def scaling(self) -> NDArray[np.float64]:
+        """Contrasts, then offsets (2K,)."""
+        return self.joint.scaling.values(self.joint.z)
+
+
+class Evaluations:
+    """Moment sums over some chunks, remembered by the physics they belong to.
+
+    The moments do not depend on contrast, offset, weights or penalties, so an objective that
+    differs in these alone costs nothing at a place already seen.
+
+    Parameters
+    ----------
+    stage : str
+        Name for the progress display.
+    chunks : sequence of TileChunk
+    executor : concurrent.futures.Executor
+    counter : PassCounter
+    """
+
+    def __init__(
+        self, stage: str, chunks: Sequence[TileChunk], executor: Executor, counter: PassCounter
+    ) -> None:
+        self.stage, self.chunks, self.executor, self.counter = stage, chunks, executor, counter
+        self.tiles = sum(len(chunk.c2) for chunk in chunks)
+        self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
+
+    def sums(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Moments (K, m, m) at the searched coordinates y."""
+        key = (objective.model, objective.complete(y).tobytes())
+        if key not in self._sums:
+            self._sums[key] = reduce(objective, y, self.chunks, self.executor)
+            state = objective.normal_equations(y, self._sums[key])
+            self.counter.add(self.stage, self.tiles, state)
+        return self._sums[key]
+
+    def equations(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NormalEquations:
+        """Normal equations of the physics at y."""
+        return objective.normal_equations(y, self.sums(objective, y))
+
+    def of(
+        self, objective: TwoTimeObjective
+    ) -> Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]:
+        """`equations` as a function of the search space, then of its coordinates."""
+        return lambda space: partial(self.equations, objective.within(space))
+
+    def position(
+        self, objective: TwoTimeObjective, space: SearchSpace, result: TrustRegionResult
+    ) -> Position:
+        """Physics and scaling together where a search ended."""
+        objective = objective.within(space)
+        sums = self.sums(objective, result.x)
+        return Position(objective, space, result, sums, objective.joint_equations(sums))

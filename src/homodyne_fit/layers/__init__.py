@@ -1,0 +1,1 @@
+"""Defences against degeneracy, one class each, behind a thin controller."""

@@ -1,0 +1,31 @@
+"""Settings of the global search."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from homodyne_fit.sections import Section, Whole
+
+__all__ = ["MultiStart"]
+
+
+class MultiStart(Section):
+    """How the best basin is searched for.
+
+    Attributes
+    ----------
+    enable : bool
+        If False, the fit starts from the initial values alone.
+    n_starts : int
+        Starts that are screened.
+    sampling_strategy : str
+        How they are spread.
+    seed : int
+    """
+
+    enable: bool = True
+    n_starts: Annotated[Whole, Field(gt=0)] = 128
+    sampling_strategy: Literal["sobol", "latin_hypercube"] = "sobol"
+    seed: Annotated[Whole, Field(ge=0)] = 0
