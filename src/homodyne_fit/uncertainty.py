@@ -2,24 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.bounded_search import BoundedSolution
 from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.identifiability import Solution, parameter_factor, tell_directions
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import Estimate, FitInfo, FitResult
 from homodyne_fit.scaling import JointEquations
 from nlsq_stratified import Equations, Spread, spread
 
-__all__ = ["assemble_result", "physics_spread"]
+__all__ = ["Released", "assemble_result", "physics_spread"]
 
-# Eigenvalue of the scaled Hessian below which a direction is called weak: parameters can move
-# along it by 100 times what each alone could.
-WEAK_EIGENVALUE = 1e-4
+
+@dataclass(frozen=True, eq=False)
+class Released:
+    """The solution in a search space that holds nothing at a limit.
+
+    Attributes
+    ----------
+    space : SearchSpace
+    y : (m,) array
+        Its searched coordinates.
+    joint : JointEquations
+        There.
+    """
+
+    space: SearchSpace
+    y: NDArray[np.float64]
+    joint: JointEquations
 
 
 def assemble_result(
@@ -28,6 +43,7 @@ def assemble_result(
     joint: JointEquations,
     physics: Spread,
     info: FitInfo,
+    released: Released | None = None,
 ) -> FitResult:
     """Turn the solution and the joint normal equations there into a result.
 
@@ -41,6 +57,9 @@ def assemble_result(
     physics : Spread
         Of the parameters that are not fixed, from `physics_spread`.
     info : FitInfo
+    released : Released, optional
+        The solution with no parameter held, from which the weak directions are told. When None,
+        parameters that are held at a limit take no part in them.
     """
     space, y = solution.space, solution.result.x
     scaling, equations = objective.scaling.matrix, joint.equations
@@ -73,6 +92,20 @@ def assemble_result(
         Estimate(float(v), float(e), PARAMETERS[name].unit, bool(b), bool(f))
         for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
     ]
+    told = released or Released(space, y, joint)
+    weak_directions, weakest = tell_directions(
+        Solution(
+            told.space,
+            told.y,
+            told.joint,
+            scaling,
+            values[p:],
+            objective.phi,
+            at_bound[:p],
+            variance,
+            objective.dt,
+        )
+    )
     return FitResult(
         model=space.model,
         parameters=dict(zip(space.model.parameters, estimates, strict=False)),
@@ -91,9 +124,8 @@ def assemble_result(
         info=info,
         objective=objective,
         condition_number=physics.condition,
-        weak_directions=_weak_directions(
-            physics, np.array(space.model.parameters)[np.isnan(space.fixed)]
-        ),
+        weak_directions=weak_directions,
+        weakest=weakest,
     )
 
 
@@ -109,21 +141,4 @@ def physics_spread(space: SearchSpace, y: NDArray[np.float64], state: Equations)
     state : NormalEquations
         There.
     """
-    factor = state.linear_problem()[0]
-    factor = factor @ np.linalg.pinv(space.jacobian(y)[space.searched])
-    return spread(factor, np.ones(len(y), dtype=bool))
-
-
-def _weak_directions(physics: Spread, names: NDArray[np.str_]) -> list[dict[str, Any]]:
-    """Directions of small eigenvalue, in units of what each parameter alone could vary."""
-    weak = []
-    for value, direction in zip(physics.eigenvalues, physics.directions, strict=True):
-        if value < WEAK_EIGENVALUE * physics.eigenvalues[0]:
-            upward = direction * np.sign(direction[np.argmax(np.abs(direction))])
-            components = {
-                str(name): round(float(x), 3)
-                for name, x in zip(names, upward, strict=True)
-                if abs(x) >= 0.05
-            }
-            weak.append({"eigenvalue": float(value), "direction": components})
-    return weak
+    return spread(parameter_factor(space, y, state), np.ones(len(y), dtype=bool))
