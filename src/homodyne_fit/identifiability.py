@@ -61,9 +61,9 @@ ANGLE_CHANGE, ANGLE_FACTOR = 0.01, 2.0
 LEAST_RISE = 1e-3
 
 # Transport vanishes where q² ∫ J dt over the whole measurement is below the first; the contrast
-# is an extrapolation where the correlation falls by less than the second of it, and as good as
-# at its physical limit above the third.
-VANISHING, INCOMPLETE_DECAY, FULL_CONTRAST = 0.1, 0.2, 0.9
+# is an extrapolation where the correlation falls by less than the second of it, as good as at its
+# physical limit above the third, and out of line above that many times the median of the angles.
+VANISHING, INCOMPLETE_DECAY, FULL_CONTRAST, OUTLYING_CONTRAST = 0.1, 0.2, 0.9, 2.0
 
 # Relative error at mid-measurement up to which a rate is determined, and error of an exponent
 # from which on it is not.
@@ -387,7 +387,8 @@ def _vanishing_transport(result: FitResult) -> list[str]:
     at_bound = np.array([estimate.at_bound for estimate in result.contrast])
     fall = _falls(result)
     limit = (contrast >= FULL_CONTRAST) | (at_bound & (contrast > 0))
-    inflated = limit | (fall < INCOMPLETE_DECAY)
+    usual = float(np.median(contrast))
+    inflated = limit | (fall < INCOMPLETE_DECAY) | (contrast > OUTLYING_CONTRAST * usual)
     if not (share < VANISHING and np.any(contrast[inflated] > 0)):
         return []
     worst = int(np.argmax(np.where(inflated, contrast / np.maximum(fall, 1e-12), -1.0)))
@@ -400,6 +401,8 @@ def _vanishing_transport(result: FitResult) -> list[str]:
     )
     if at_bound[worst]:
         text += ", its bound"
+    if contrast[worst] > OUTLYING_CONTRAST * usual:
+        text += f" (the median of the angles is {format_number(usual, 3)})"
     if fall[worst] < INCOMPLETE_DECAY:
         text += f", though the fitted c2 falls by {format_number(seen, 2)} at most"
     return [

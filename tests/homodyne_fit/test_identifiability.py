@@ -262,33 +262,38 @@ class TestWarnings:
         assert "is 0.6, its bound, though the fitted c2 falls by" in vanishing
         assert any(text.startswith("The contrast is at its bound at ") for text in others)
 
-    @pytest.mark.parametrize("contrast", [0.3, 0.95])
-    def test_transport_that_vanishes_beside_a_flow(self, flowing, contrast):
-        # Along the flow the shear completes the decay; across it nothing decays.
-        m, result = flowing
+    @pytest.mark.parametrize(
+        ("phi0", "contrast", "angle", "said"),
+        [
+            (0.0, (0.3, 0.3, 0.3), "φ = 90°", "c2 falls by 0.00068 at most"),
+            (-45.0, (0.3, 0.3, 0.3), "φ = 45°", "c2 falls by 0.00068 at most"),
+            (20.0, (0.3, 0.3, 0.3), None, None),
+            (20.0, (0.95, 0.3, 0.3), "φ = 0°", "is 0.95 (the median of the angles is 0.3). A"),
+            (20.0, (0.95, 0.95, 0.95), "φ = ", "is 0.95. A"),
+            (20.0, (0.3, 0.8, 0.3), "φ = 45°", "is 0.8 (the median of the angles is 0.3). A"),
+        ],
+    )
+    def test_transport_that_vanishes_beside_a_flow(self, flowing, phi0, contrast, angle, said):
+        # The shear completes the decay at every angle but the one across the flow.
+        _, result = flowing
         coordinates = result.coordinates.copy()
-        coordinates[:2] = 20.0, 0.0
-        loud = [replace(e, value=contrast) for e in result.contrast]
-        for phi0, kept in ((0.0, [0, 1, 2]), (0.0, [0])):
-            moved = replace(
-                result,
-                coordinates=coordinates,
-                parameters={
-                    **result.parameters,
-                    "phi0": replace(result.parameters["phi0"], value=phi0),
-                },
-                contrast=tuple(loud[k] for k in kept),
-                objective=replace(
-                    result.objective,
-                    q=m.q[kept],
-                    phi=m.phi[kept],
-                    gap=5 * m.gap,
-                ),
-            )
-            texts = [text for text in moved.warnings if "vanishes" in text]
-            assert bool(texts) == (2 in kept or contrast > 0.9)
-            if 2 in kept:
-                assert "at φ = 90°" in texts[0]
+        coordinates[[0, 1, 6]] = 20.0, 0.0, phi0
+        direction = replace(result.parameters["phi0"], value=phi0)
+        changed = replace(
+            result,
+            coordinates=coordinates,
+            parameters={**result.parameters, "phi0": direction},
+            contrast=tuple(
+                replace(e, value=c) for e, c in zip(result.contrast, contrast, strict=True)
+            ),
+            objective=replace(result.objective, gap=10 * result.objective.gap),
+        )
+        texts = [text for text in changed.warnings if "vanishes" in text]
+        if angle is None:
+            assert texts == []
+        else:
+            assert f"the contrast at {angle}" in texts[0]
+            assert said in texts[0]
 
     def test_a_bound_is_named(self, measure):
         m = measure(DECAYING, n=40, phi=(0.0, 90.0), noise=0.01)
