@@ -9,7 +9,7 @@ and :math:`\chi^2 = 2\,\mathrm{cost}/\sigma^2` changes by
 
 .. math:: \Delta\chi^2 = (2\,g^T dy + dy^T (H_{yy} - H_{yz} H_{zz}^{-1} H_{zy})\,dy) / \sigma^2,
 
-where the gradient g vanishes unless a limit holds the solution. (A component of z at a limit
+where the gradient g vanishes unless a limit holds the solution. (A contrast or offset at a limit
 follows inwards only, and its gradient counts.) Directions are eigenvectors of the
 reduced Hessian in the parameters x, scaled to unit diagonal. They are followed along a straight
 line in y rather than in x: there the valleys of the cost are straight
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import lsq_linear
+from scipy.optimize import nnls
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import Model, rates
@@ -86,6 +86,8 @@ class Solution:
         From z to contrast[0..K-1], offset[0..K-1].
     values : (2K,) array
         These.
+    limits : (2K,) int
+        -1 or 1 where one of them sits at its lower or upper limit.
     phi : (K,) array
         Degrees.
     at_bound : (p,) bool
@@ -101,6 +103,7 @@ class Solution:
     joint: JointEquations
     scaling: NDArray[np.float64]
     values: NDArray[np.float64]
+    limits: NDArray[np.int64]
     phi: NDArray[np.float64]
     at_bound: NDArray[np.bool_]
     variance: float
@@ -250,15 +253,15 @@ def _scales(space: SearchSpace, y: NDArray[np.float64], dt: float) -> NDArray[np
 
 def _follow(solution: Solution, step: NDArray[np.float64]) -> Move:
     """Go along `step` (m,), in units of the searched parameters, as far as `STEP` says."""
-    space, y, joint = solution.space, solution.y, solution.joint
+    space, y = solution.space, solution.y
     dy = np.linalg.pinv(space.jacobian(y)[space.searched]) @ step
     dy = dy * _length(solution, dy)
-    dz = _response(joint, dy)
+    dz = _response(solution, dy)
     share = _contrast_share(solution, solution.scaling @ dz)
     if share > STEP:
         dy = dy * (STEP / share)
-        dz = _response(joint, dy)
-    both, equations = np.concatenate([dy, dz]), joint.equations
+        dz = _response(solution, dy)
+    both, equations = np.concatenate([dy, dz]), solution.joint.equations
     rise = 2 * equations.gradient @ both + np.sum((equations.linear_problem()[0] @ both) ** 2)
     with np.errstate(divide="ignore", invalid="ignore"):
         delta_chi2 = float(np.float64(rise) / solution.variance)
@@ -267,15 +270,24 @@ def _follow(solution: Solution, step: NDArray[np.float64]) -> Move:
     )
 
 
-def _response(joint: JointEquations, dy: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Change of z (k,) that follows `dy` (m,) at its best; a limit lets it move inwards only."""
-    factor, target = joint.equations.linear_problem()
+def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Change of z (k,) that follows `dy` (m,) at its best.
+
+    A contrast or offset at a limit moves inwards only: z minimises ``|A z - b|`` under
+    ``G z >= 0``, in the coordinates in which A is a rotation.
+    """
+    factor, target = solution.joint.equations.linear_problem()
     of_z, rest = factor[:, len(dy) :], target - factor[:, : len(dy)] @ dy
-    if not np.any(joint.active):
-        return np.linalg.lstsq(of_z, rest)[0]
-    lower = np.where(joint.active < 0, 0.0, -np.inf)
-    upper = np.where(joint.active > 0, 0.0, np.inf)
-    return lsq_linear(of_z, rest, (lower, upper), method="bvls").x
+    left, singular, rows = np.linalg.svd(of_z, full_matrices=False)
+    kept = singular > len(singular) * np.finfo(float).eps * np.max(singular, initial=0.0)
+    outward = (rows[kept] / singular[kept, None]).T
+    best = left[:, kept].T @ rest
+    held = solution.limits != 0
+    inward = -solution.limits[held, None] * (solution.scaling[held] @ outward)
+    if len(inward):
+        # The nearest point of a cone: what is missing is a positive sum of its normals.
+        best = best + inward.T @ nnls(inward.T, -best)[0]
+    return outward @ best
 
 
 def _contrast_share(solution: Solution, change: NDArray[np.float64]) -> float:

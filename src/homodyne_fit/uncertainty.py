@@ -100,6 +100,7 @@ def assemble_result(
             told.joint,
             scaling,
             values[p:],
+            np.sign(scaling @ joint.active).astype(np.int64),
             objective.phi,
             at_bound[:p],
             variance,

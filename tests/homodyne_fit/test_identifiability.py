@@ -206,6 +206,7 @@ class TestDirections:
             joint=objective.joint_equations(sums),
             scaling=objective.scaling.matrix,
             values=scaling,
+            limits=np.zeros(4, dtype=np.int64),
             phi=m.phi,
             at_bound=np.array([True, False, False]),
             variance=result.noise**2,
