@@ -23,8 +23,7 @@ from homodyne_fit.scaling import scaling_map
 from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.tiles import probe_chunk, tile_chunks
-from homodyne_fit.uncertainty import assemble_result, physics_spread
-from nlsq_stratified import Spread
+from homodyne_fit.uncertainty import assemble_result
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
@@ -90,7 +89,7 @@ def _fit(
     success, message = _verdict(position)
     return assemble_result(
         position,
-        search.spread(position),
+        search.released(position),
         FitInfo(
             success=success,
             message=message,
@@ -232,14 +231,14 @@ class _Search:
         )
         return evaluations.position(objective, solution.space, solution.result)
 
-    def spread(self, position: Position) -> Spread:
-        """Of the parameters at the solution; one more pass if some are held at limits."""
-        space, y, state = position.space, position.result.x, position.result.state
-        if space.held:
-            released = replace(space, held={})
-            y = space.complete(y)[released.searched]
-            space, state = released, self.everything.of(position.objective)(released)(y)
-        return physics_spread(space, y, state)
+    def released(self, position: Position) -> Position:
+        """The same place with no parameter held; one more pass if some are."""
+        space, y = position.space, position.result.x
+        if not space.held:
+            return position
+        free = replace(space, held={})
+        result = replace(position.result, x=space.complete(y)[free.searched])
+        return self.everything.position(position.objective, free, result)
 
 
 def _verdict(position: Position) -> tuple[bool, str]:

@@ -17,9 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import chi2
 
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.model import RATE_FLOOR
+from homodyne_fit.profile import Profile
 from homodyne_fit.results import Estimate, FitResult
 
 __all__ = [
@@ -31,6 +33,7 @@ __all__ = [
     "plot_rates",
     "plot_scaling",
     "plot_two_time",
+    "profile_plot",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -46,6 +49,9 @@ AGES, LAG_POINTS = 3, 36
 RESIDUAL_RANGE, RESIDUAL_STEPS = 4.0, 17
 # A rate that varies by more than this factor is drawn on logarithmic axes.
 LOG_RANGE = 20.0
+
+# A profile is drawn up to so many times the rise at the end of its interval.
+SHOWN_RISE = 12.0
 
 # Colours that also differ in lightness and with colour-blindness (Okabe and Ito).
 AGE_STYLES = (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"))
@@ -258,6 +264,44 @@ def plot_scaling(result: FitResult) -> Figure:
         _label(panel, "", name)
         _open_frame(panel)
     axes[1].set_xlabel("azimuthal angle φ (°)", fontsize=LABEL_SIZE)
+    return figure
+
+
+def profile_plot(profile: Profile, level: float = 0.68) -> Figure:
+    """Rise of chi-squared against one parameter, with the confidence interval.
+
+    Parameters
+    ----------
+    profile : Profile
+        Fits that did not converge are open circles.
+    level : float
+        Of the interval.
+    """
+    figure = Figure(figsize=(4.6, 3.1), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    known, values, rise = profile.success, profile.values, profile.delta_chi2
+    low, high = profile.interval(level)
+    axes.axvspan(
+        values.min() if low is None else low,
+        values.max() if high is None else high,
+        color=BAND,
+        alpha=0.5,
+        linewidth=0,
+        label=f"{100 * level:.3g} % interval" + (", open" if None in (low, high) else ""),
+    )
+    threshold = float(chi2.ppf(level, 1))
+    axes.axhline(threshold, color=INK, linewidth=0.8, linestyle="--")
+    axes.plot(values[known], rise[known], "o-", color=CURVE, markersize=4, linewidth=1.6)
+    axes.plot(values[~known], rise[~known], "o", color=CURVE, markersize=4, markerfacecolor="white")
+    if np.any(rise > SHOWN_RISE * threshold):
+        axes.set_ylim(-0.05 * SHOWN_RISE * threshold, SHOWN_RISE * threshold)
+    axes.axvline(profile.best, color=INK, linewidth=0.8)
+    axes.legend(fontsize=TICK_SIZE, frameon=False)
+    unit = f" ({profile.unit})" if profile.unit else ""
+    _label(axes, f"{profile.name}{unit}", r"rise of $\chi^2$")
+    axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 5), useMathText=True)
+    axes.xaxis.get_offset_text().set_fontsize(TICK_SIZE)
+    _open_frame(axes)
     return figure
 
 

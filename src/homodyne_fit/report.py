@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +21,9 @@ from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.identifiability import hardly_determined
 from homodyne_fit.model import RATE_FLOOR
+from homodyne_fit.number_format import format_estimate, format_number, listed
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.plots import (
     AngleView,
@@ -41,10 +42,7 @@ __all__ = ["cautions", "format_estimate", "format_number", "render_report", "wri
 DETAIL = ((8, 250, 180), (16, 180, 160), (np.inf, 125, 130))
 # Times at which J and the shear rate are drawn, at most.
 CURVE_POINTS = 400
-# Powers of ten that are written out.
-PLAIN_ORDERS = range(-3, 6)
 PACKAGES = ("homodyne_fit", "nlsq", "jax", "numpy", "scipy", "matplotlib")
-SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -113,34 +111,6 @@ def render_report(
     )
 
 
-def format_number(value: float, digits: int = 6) -> str:
-    """A number in at most so many digits, with a power of ten for an exponent."""
-    if not np.isfinite(value):
-        return "not a number" if np.isnan(value) else "∞" if value > 0 else "−∞"
-    mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
-    return f"{mantissa}{_power_of_ten(int(exponent.replace('−', '-')))}" if exponent else mantissa
-
-
-def format_estimate(value: float, stderr: float) -> str:
-    """``value ± error``: the error in two digits, the value rounded to the same place.
-
-    Without a finite, positive error the value alone; with an error beyond the precision of the
-    value each rounded on its own.
-    """
-    if not (np.isfinite(value) and np.isfinite(stderr) and stderr > 0):
-        return format_number(value)
-    exact, error = Decimal(value), Decimal(f"{stderr:.1e}")
-    place = error.adjusted() - 1
-    if exact and exact.adjusted() - place > 15:
-        return f"{format_number(value, 16)} ± {format_number(stderr, 2)}"
-    rounded = exact.quantize(Decimal(1).scaleb(place))
-    order = max(rounded.adjusted() if rounded else place, error.adjusted())
-    if order in PLAIN_ORDERS:
-        return f"{_fixed(rounded, place)} ± {_fixed(error, place)}"
-    pair = (_fixed(number.scaleb(-order), place - order) for number in (rounded, error))
-    return f"({' ± '.join(pair)}){_power_of_ten(order)}"
-
-
 def cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
     """What to know before using the numbers.
 
@@ -152,24 +122,10 @@ def cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
     """
     return [
         *_convergence_cautions(result),
-        *_bound_cautions(result),
-        *_undetermined_cautions(result),
+        *result.warnings,
         *_weak_cautions(result),
         *_floor_cautions(result, times),
     ]
-
-
-def _fixed(number: Decimal, place: int) -> str:
-    text = f"{number:.{max(0, -place)}f}"
-    return text.replace("-", "−") if number else text.removeprefix("-")
-
-
-def _power_of_ten(exponent: int) -> str:
-    return f" × 10{str(exponent).translate(SUPERSCRIPTS)}"
-
-
-def _with_unit(text: str, unit: str) -> str:
-    return f"{text} {unit}".rstrip()
 
 
 def _verdict(result: FitResult, warnings: Sequence[str]) -> Verdict:
@@ -232,17 +188,8 @@ def _state(result: FitResult, name: str) -> str:
     if estimate.fixed:
         return "held fixed"
     if estimate.at_bound:
-        return f"at its bound: {_bound(result, name)}"
+        return "at its bound"
     return "not determined by the data" if np.isinf(estimate.stderr) else ""
-
-
-def _bound(result: FitResult, name: str) -> str:
-    """Which bound a parameter sits at."""
-    estimate, space = result.parameters[name], result.space
-    index = result.model.parameters.index(name)
-    middle = (space.lower[index] + space.upper[index]) / 2
-    side = "lower" if estimate.value < middle else "upper"
-    return f"{side}, {_with_unit(format_number(estimate.value), estimate.unit)}"
 
 
 def _convergence_cautions(result: FitResult) -> list[str]:
@@ -254,75 +201,19 @@ def _convergence_cautions(result: FitResult) -> list[str]:
     ]
 
 
-def _bound_cautions(result: FitResult) -> list[str]:
-    bounds = [
-        f"{name} ({_bound(result, name)})" for name, e in result.parameters.items() if e.at_bound
-    ]
-    texts = []
-    if bounds:
-        verb = "is at its bound" if len(bounds) == 1 else "are at their bounds"
-        texts.append(
-            f"{_listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
-            "bound has no error, and all other errors hold only with it there. Where physics "
-            "allows, widen the bound and fit again."
-        )
-    for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
-        where = _angles_where(result, [estimate.at_bound for estimate in estimates])
-        if where:
-            texts.append(f"The {kind} is at its bound at {where}, and has no error there.")
-    return texts
-
-
-def _undetermined_cautions(result: FitResult) -> list[str]:
-    names = [name for name, e in result.parameters.items() if np.isinf(e.stderr)]
-    texts = []
-    if names:
-        texts.append(
-            f"The data do not determine {_listed(names)}: the error is infinite and the value "
-            f"arbitrary. What they do determine is in the bands of {_curve_names(result)}."
-        )
-    for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
-        where = _angles_where(result, [np.isinf(estimate.stderr) for estimate in estimates])
-        if where:
-            texts.append(f"The data do not determine the {kind} at {where}.")
-    return texts
-
-
-def _angles_where(result: FitResult, flags: Sequence[bool | np.bool_]) -> str:
-    if len(flags) > 1 and all(flags):
-        return "every angle"
-    phi = [p for p, flag in zip(result.objective.phi, flags, strict=True) if flag]
-    return "φ = " + ", ".join(f"{format_number(p)}°" for p in phi) if phi else ""
-
-
 def _weak_cautions(result: FitResult) -> list[str]:
-    if not result.weak_directions:
+    names = hardly_determined(result)
+    if not names:
         return []
-    combinations = "; ".join(_combination(weak) for weak in result.weak_directions)
     return [
-        f"These combinations of parameters are hardly determined: {combinations}. Along them the "
-        "parameters can move together with almost no change of the fit, so none of them should be "
-        f"quoted alone. {_curve_names(result)} with their bands take this into account."
+        f"Hardly determined one by one: {listed(names)}. They can move together almost unnoticed, "
+        "as told below the table of parameters, so none of them should be quoted alone. "
+        f"{_curve_names(result)} with their bands take this into account."
     ]
 
 
 def _curve_names(result: FitResult) -> str:
     return "J(t) and γ̇(t)" if result.model.has_flow else "J(t)"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
-
-
-def _combination(weak: dict[str, Any]) -> str:
-    """Such as ``0.71 D0 − 0.70 D_offset (100 times looser than each alone)``."""
-    direction = weak["direction"]
-    sign = -1 if next(iter(direction.values())) < 0 else 1
-    terms = [f"{'−' if sign * x < 0 else '+'} {abs(x):.2f} {name}" for name, x in direction.items()]
-    text = " ".join(terms).removeprefix("+ ")
-    if weak["eigenvalue"] <= 0:
-        return f"{text} (not at all)"
-    return f"{text} ({float(f'{weak["eigenvalue"] ** -0.5:.2g}'):g} times looser than each alone)"
 
 
 def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:

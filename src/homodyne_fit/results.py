@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.atomic import replacing
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.identifiability import warnings
 from homodyne_fit.model import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.objective import TwoTimeObjective
 
@@ -101,8 +102,10 @@ class FitResult:
     condition_number : float
         Of the Hessian of the free physics parameters, scaled to unit diagonal.
     weak_directions : list of dict
-        Combinations of parameters that the data hardly fix: eigenvalue, and components in
-        units of what each parameter alone could vary.
+        Combinations of parameters that the data hardly fix, as
+        `homodyne_fit.identifiability.tell_directions` tells them.
+    weakest : dict or None
+        The combination that they fix least, weak or not.
     """
 
     model: Model
@@ -123,6 +126,7 @@ class FitResult:
     objective: TwoTimeObjective
     condition_number: float
     weak_directions: list[dict[str, Any]]
+    weakest: dict[str, Any] | None = None
 
     @property
     def success(self) -> bool:
@@ -133,6 +137,11 @@ class FitResult:
     def values(self) -> NDArray[np.float64]:
         """Physics parameters (p,)."""
         return np.array([estimate.value for estimate in self.parameters.values()])
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before using single numbers, in sentences."""
+        return warnings(self)
 
     def J(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Transport coefficient at `times` (n,) and its standard error, Å²/s."""
@@ -216,12 +225,31 @@ class FitResult:
                     self.condition_number if np.isfinite(self.condition_number) else None
                 ),
                 "weak_directions": self.weak_directions,
+                "weakest": self.weakest,
+                "rates": self._rates_to_json(),
+                "warnings": self.warnings,
             },
             "versions": {
                 name: version(name) for name in ("homodyne_fit", "nlsq", "jax", "numpy", "scipy")
             },
             "config": config or {},
         }
+
+    def _rates_to_json(self) -> dict[str, dict[str, Any]]:
+        """J and the shear rate at mid-measurement: what the data fix best."""
+        curves = {"J": (self.J, "Å²/s")}
+        if self.model.has_flow:
+            curves["gamma_dot"] = (self.gamma_dot, "1/s")
+        rates = {}
+        for name, (curve, unit) in curves.items():
+            (value,), (stderr,) = curve(self.space.tau)
+            rates[name] = {
+                "time": self.space.tau,
+                "value": float(value),
+                "stderr": float(stderr) if np.isfinite(stderr) else None,
+                "unit": unit,
+            }
+        return rates
 
     def write_json(self, path: Path, config: dict[str, Any] | None = None) -> None:
         """Write ``parameters.json``."""

@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.evaluation import Position
+from homodyne_fit.identifiability import Solution, parameter_factor, tell_directions
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import Estimate, FitInfo, FitResult
-from nlsq_stratified import Equations, Spread, spread
+from nlsq_stratified import Spread, spread
 
-__all__ = ["assemble_result", "physics_spread"]
-
-# Eigenvalue of the scaled Hessian below which a direction is called weak: parameters can move
-# along it by 100 times what each alone could.
-WEAK_EIGENVALUE = 1e-4
+__all__ = ["assemble_result"]
 
 
-def assemble_result(position: Position, physics: Spread, info: FitInfo) -> FitResult:
+def assemble_result(position: Position, released: Position, info: FitInfo) -> FitResult:
     """Turn the solution and the joint normal equations there into a result.
 
     Parameters
     ----------
     position : Position
         The solution.
-    physics : Spread
-        Of the parameters that are not fixed, from `physics_spread`.
+    released : Position
+        The solution in a space that holds no parameter at a limit: what the data know of a
+        parameter does not depend on its limits.
     info : FitInfo
     """
     space, y, joint = position.space, position.result.x, position.joint
@@ -59,6 +54,20 @@ def assemble_result(position: Position, physics: Spread, info: FitInfo) -> FitRe
         Estimate(float(v), float(e), PARAMETERS[name].unit, bool(b), bool(f))
         for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
     ]
+    weak_directions, weakest = tell_directions(
+        Solution(
+            released.space,
+            released.result.x,
+            released.joint,
+            scaling,
+            position.scaling,
+            joint.limits,
+            position.objective.phi,
+            at_bound[:p],
+            position.variance,
+            position.objective.dt,
+        )
+    )
     return FitResult(
         model=space.model,
         parameters=dict(zip(space.model.parameters, estimates, strict=False)),
@@ -76,10 +85,9 @@ def assemble_result(position: Position, physics: Spread, info: FitInfo) -> FitRe
         n_points=joint.equations.n_points,
         info=info,
         objective=position.objective,
-        condition_number=physics.condition,
-        weak_directions=_weak_directions(
-            physics, np.array(space.model.parameters)[np.isnan(space.fixed)]
-        ),
+        condition_number=_physics_spread(released).condition,
+        weak_directions=weak_directions,
+        weakest=weakest,
     )
 
 
@@ -108,33 +116,7 @@ def _joint_spread(position: Position) -> Spread:
     )
 
 
-def physics_spread(space: SearchSpace, y: NDArray[np.float64], state: Equations) -> Spread:
-    """Spread of the parameters that are not fixed, contrast and offset at their best.
-
-    Parameters
-    ----------
-    space : SearchSpace
-        With nothing held: what the data know of a parameter does not depend on its limits.
-    y : (m,) array
-        Its searched coordinates.
-    state : NormalEquations
-        There.
-    """
-    factor = state.linear_problem()[0]
-    factor = factor @ np.linalg.pinv(space.jacobian(y)[space.searched])
-    return spread(factor, np.ones(len(y), dtype=bool))
-
-
-def _weak_directions(physics: Spread, names: NDArray[np.str_]) -> list[dict[str, Any]]:
-    """Directions of small eigenvalue, in units of what each parameter alone could vary."""
-    weak = []
-    for value, direction in zip(physics.eigenvalues, physics.directions, strict=True):
-        if value < WEAK_EIGENVALUE * physics.eigenvalues[0]:
-            upward = direction * np.sign(direction[np.argmax(np.abs(direction))])
-            components = {
-                str(name): round(float(x), 3)
-                for name, x in zip(names, upward, strict=True)
-                if abs(x) >= 0.05
-            }
-            weak.append({"eigenvalue": float(value), "direction": components})
-    return weak
+def _physics_spread(released: Position) -> Spread:
+    """Spread of the parameters that are not fixed, contrast and offset at their best."""
+    factor = parameter_factor(released.space, released.result.x, released.joint.reduced())
+    return spread(factor, np.ones(len(released.result.x), dtype=bool))

@@ -131,6 +131,13 @@ class TestRoad:
         assert note.endswith("; rely on J and shear rate at mid-measurement, and on the curves "
                              "in the report")  # fmt: skip
 
+    def test_how_parameters_move_together_is_said(self, road, parameters):
+        lines = road.fitted.out.splitlines()
+        for weak in parameters["identifiability"]["weak_directions"]:
+            assert f"  {weak['text']}" in lines
+        for text in parameters["identifiability"]["warnings"]:
+            assert f"warning: {text}" in lines
+
 
 @pytest.fixture(scope="module")
 def parameters(road):
@@ -157,10 +164,17 @@ class TestParametersJson:
             *("success", "message", "cost_initial", "cost", "noise", "n_points", "n_angles"),
             *("passes", "seconds", "per_angle_mode", "layers"),
         }
-        assert set(parameters["identifiability"]) == {"condition_number", "weak_directions"}
-        for direction in parameters["identifiability"]["weak_directions"]:
-            assert set(direction) == {"eigenvalue", "direction"}
+        told = parameters["identifiability"]
+        assert set(told) == {
+            *("condition_number", "weak_directions", "weakest", "rates", "warnings"),
+        }
+        for direction in (*told["weak_directions"], told["weakest"]):
+            assert set(direction) == {"eigenvalue", "direction", "changes", "delta_chi2", "text"}
             assert set(direction["direction"]) <= set(PHYSICS)
+            assert set(direction["changes"]) == {*PHYSICS, "contrast", "offset"}
+        assert set(told["rates"]) == {"J", "gamma_dot"}
+        for rate in told["rates"].values():
+            assert set(rate) == {"time", "value", "stderr", "unit"}
         assert {"homodyne_fit", "nlsq", "jax", "numpy", "scipy"} <= set(parameters["versions"])
 
     def test_says_how_the_fit_went(self, parameters):
@@ -368,7 +382,7 @@ class TestKeysHaveEffect:
         assert (p["D_offset"]["value"], p["beta"]["value"]) == (0, 0.2)
         assert p["gamma_dot_t_offset"]["at_bound"]
         assert p["gamma_dot_t_offset"]["value"] == 1e-4
-        assert "note: at a bound: gamma_dot_t_offset" in done.out
+        assert "warning: gamma_dot_t_offset (lower, 0.0001 1/s) is at its bound" in done.out
         assert done.err == (
             f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect: "
             "parameter_space.bounds: type\n"
@@ -401,7 +415,7 @@ class TestKeysHaveEffect:
         assert held == [True, False, False, False]
         assert found["scaling"][0]["contrast"]["value"] == 0.26
         assert found["scaling"][0]["contrast"]["stderr"] is None
-        assert "note: at a bound: contrast at 1 of 4 angles; rely on J and shear" in done.out
+        assert "warning: The contrast is at its bound at φ = 0° (0.26), and has no" in done.out
 
     def test_what_has_no_effect_is_named_in_one_warning(self, configured, tmp_path):
         extra = (

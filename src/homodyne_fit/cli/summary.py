@@ -7,13 +7,10 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from homodyne_fit.cli.wording import counted
+from homodyne_fit.identifiability import hardly_determined
 from homodyne_fit.results import Estimate, FitResult
 
 __all__ = ["error_text", "print_summary"]
-
-# Share of a parameter in a weakly determined direction from which on it is named.
-NAMED_SHARE = 0.1
 
 
 def error_text(estimate: Estimate) -> str:
@@ -26,7 +23,7 @@ def error_text(estimate: Estimate) -> str:
 
 
 def print_summary(console: Console, result: FitResult) -> None:
-    """Print verdict, parameters, rates at mid-measurement, and the range of the scaling."""
+    """Print verdict, parameters, rates at mid-measurement, range of the scaling, and warnings."""
     info = result.info
     style, verdict = ("green", "converged") if info.success else ("red", "NOT CONVERGED")
     console.print(verdict, style=style, end="")
@@ -54,8 +51,10 @@ def print_summary(console: Console, result: FitResult) -> None:
         console.print(f"{name} {low:.4f}{reach}")
     console.print(f"noise {result.noise:.4g}")
     determined = [name for name, (_, error, _) in rates.items() if 0 < error < math.inf]
-    if cautions := _cautions(result, determined):
-        console.print(f"note: {'; '.join(cautions)}")
+    for text in result.warnings:
+        console.print(f"warning: {text}", markup=False)
+    for text in _notes(result, determined):
+        console.print(text, markup=False)
 
 
 def _rates(result: FitResult) -> dict[str, tuple[float, float, str]]:
@@ -69,31 +68,15 @@ def _rates(result: FitResult) -> dict[str, tuple[float, float, str]]:
     }
 
 
-def _cautions(result: FitResult, determined: list[str]) -> list[str]:
-    """What a reader of single parameters should know; `determined` are the rates that are."""
-    at_bound = [name for name, estimate in result.parameters.items() if estimate.at_bound]
-    for name, values in (("contrast", result.contrast), ("offset", result.offset)):
-        if count := sum(estimate.at_bound for estimate in values):
-            at_bound.append(f"{name} at {count} of {counted(len(values), 'angle')}")
-    weak = [
-        name
-        for name in result.parameters
-        if any(
-            abs(direction["direction"].get(name, 0.0)) >= NAMED_SHARE
-            for direction in result.weak_directions
-        )
-    ]
-    cautions = []
-    if at_bound:
-        cautions.append(f"at a bound: {', '.join(at_bound)}")
-    if weak:
-        cautions.append(f"hardly determined one by one: {', '.join(weak)}")
-    if cautions and determined:
-        cautions.append(
-            f"rely on {' and '.join(determined)} at mid-measurement, and on the curves in the "
-            "report"
-        )
-    return cautions
+def _notes(result: FitResult, determined: list[str]) -> list[str]:
+    """How parameters can move together; `determined` are the rates that are."""
+    if not result.weak_directions:
+        return [f"least determined: {result.weakest['text']}"] if result.weakest else []
+    note = f"note: hardly determined one by one: {', '.join(hardly_determined(result))}"
+    if determined:
+        note += f"; rely on {' and '.join(determined)} at mid-measurement, and on the curves in the"
+        note += " report"
+    return [note, *(f"  {weak['text']}" for weak in result.weak_directions)]
 
 
 def _plus_minus(error: float) -> str:

@@ -1,0 +1,61 @@
+"""Numbers, and numbers with errors, as they appear in sentences and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import numpy as np
+
+__all__ = ["format_estimate", "format_number", "listed", "with_unit"]
+
+# Powers of ten that are written out.
+PLAIN_ORDERS = range(-3, 6)
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def format_number(value: float, digits: int = 6) -> str:
+    """A number in at most so many digits, with a power of ten for an exponent."""
+    if not np.isfinite(value):
+        return "not a number" if np.isnan(value) else "∞" if value > 0 else "−∞"
+    mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
+    return f"{mantissa}{_power_of_ten(int(exponent.replace('−', '-')))}" if exponent else mantissa
+
+
+def format_estimate(value: float, stderr: float) -> str:
+    """``value ± error``: the error in two digits, the value rounded to the same place.
+
+    Without a finite, positive error the value alone; with an error beyond the precision of the
+    value each rounded on its own.
+    """
+    if not (np.isfinite(value) and np.isfinite(stderr) and stderr > 0):
+        return format_number(value)
+    exact, error = Decimal(value), Decimal(f"{stderr:.1e}")
+    place = error.adjusted() - 1
+    if exact and exact.adjusted() - place > 15:
+        return f"{format_number(value, 16)} ± {format_number(stderr, 2)}"
+    rounded = exact.quantize(Decimal(1).scaleb(place))
+    order = max(rounded.adjusted() if rounded else place, error.adjusted())
+    if order in PLAIN_ORDERS:
+        return f"{_fixed(rounded, place)} ± {_fixed(error, place)}"
+    pair = (_fixed(number.scaleb(-order), place - order) for number in (rounded, error))
+    return f"({' ± '.join(pair)}){_power_of_ten(order)}"
+
+
+def with_unit(text: str, unit: str) -> str:
+    """Number and unit: ``12 Å²/s``, but ``12°``; the number alone where there is no unit."""
+    return f"{text}°" if unit == "°" else f"{text} {unit}".rstrip()
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a, b and c``."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def _fixed(number: Decimal, place: int) -> str:
+    text = f"{number:.{max(0, -place)}f}"
+    return text.replace("-", "−") if number else text.removeprefix("-")
+
+
+def _power_of_ten(exponent: int) -> str:
+    return f" × 10{str(exponent).translate(SUPERSCRIPTS)}"
