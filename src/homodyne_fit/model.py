@@ -176,18 +176,25 @@ def rates(
     jacobian : (2, n, p) array
         Their derivatives by the parameters.
     """
-
-    def both(p: jax.Array) -> jax.Array:
-        transport, shear = _split(model, p)
-        flow = jnp.zeros_like(t)
-        if model.shear_rate is not None:
-            flow = _rate(model.shear_rate, t, tau, dt, shear)
-        return jnp.stack([_rate(model.transport, t, tau, dt, transport), flow])
-
     with jax.enable_x64(True):
         t = jnp.atleast_1d(jnp.asarray(times, jnp.float64))
-        p = jnp.asarray(params, jnp.float64)
-        return np.asarray(both(p)), np.asarray(jax.jacfwd(both)(p))
+        found = _rates(model, jnp.asarray(params, jnp.float64), t, tau, dt)
+        values, jacobian = jax.device_get(found)
+    return values, jacobian
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _rates(
+    model: Model, params: jax.Array, times: jax.Array, tau: float, dt: float
+) -> tuple[jax.Array, jax.Array]:
+    def both(p: jax.Array) -> jax.Array:
+        transport, shear = _split(model, p)
+        flow = jnp.zeros_like(times)
+        if model.shear_rate is not None:
+            flow = _rate(model.shear_rate, times, tau, dt, shear)
+        return jnp.stack([_rate(model.transport, times, tau, dt, transport), flow])
+
+    return both(params), jax.jacfwd(both)(params)
 
 
 def decay(

@@ -18,6 +18,7 @@ from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.identifiability import warnings
 from homodyne_fit.model import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.objective import TwoTimeObjective
+from nlsq_stratified import Spread
 
 __all__ = ["Estimate", "FitInfo", "FitResult"]
 
@@ -151,25 +152,46 @@ class FitResult:
         """Shear rate at `times` (n,) and its standard error, 1/s."""
         return self._rate(1, times)
 
+    def mean_J(self) -> tuple[float, float]:
+        """Transport coefficient averaged over the frames and its standard error, Å²/s."""
+        return self._mean_rate(0)
+
+    def mean_gamma_dot(self) -> tuple[float, float]:
+        """Shear rate averaged over the frames and its standard error, 1/s."""
+        return self._mean_rate(1)
+
     def _rate(
         self, which: int, times: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Value and standard error by linear propagation from the coordinates of the search.
+        """Value and standard error at `times`; a rate at the floor of the model has none: NaN."""
+        values, jacobian = self._curve(which, times)
+        return values, np.where(values <= RATE_FLOOR, np.nan, self._errors(jacobian))
 
-        There the errors are finite even where those of the parameters are not. A rate at the
-        floor of the model has none: NaN.
-        """
+    def _mean_rate(self, which: int) -> tuple[float, float]:
+        o = self.objective
+        values, jacobian = self._curve(which, np.arange(o.n_frames) * o.dt)
+        return float(values.mean()), float(self._errors(jacobian.mean(axis=0)[None])[0])
+
+    def _curve(
+        self, which: int, times: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A rate (n,) and its derivatives by the searched coordinates (n, m)."""
         space = self.space
         values, jacobians = rates(
             space.form, space.complete(self.coordinates), times, space.tau, self.objective.dt
         )
-        jacobian = jacobians[which][:, space.searched]
+        return values[which], jacobians[which][:, space.searched]
+
+    def _errors(self, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard errors (n,) by linear propagation from the coordinates of the search (n, m).
+
+        There they are finite even where those of the parameters are not.
+        """
+        spread = Spread(
+            self.coordinates_root, self.coordinates_null, np.nan, np.empty(0), np.empty(0)
+        )
         errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
-        change = np.abs(jacobian @ self.coordinates_null)
-        terms = np.abs(jacobian) @ np.abs(self.coordinates_null)
-        lost = np.any(change > 1e-5 * terms, axis=1)
-        errors = np.where(lost, np.inf, errors)
-        return values[which], np.where(values[which] <= RATE_FLOOR, np.nan, errors)
+        return np.where(spread.lost(jacobian), np.inf, errors)
 
     @property
     def covariance(self) -> NDArray[np.float64]:

@@ -135,8 +135,8 @@ class JointEquations:
     sum_of_squares : float
         Of the residuals, without weights.
     squared : (p + m, p + m) array
-        The Hessian of the residuals with each weight squared: what the noise of the points does
-        to the gradient. The Hessian without the penalty where no weights are in use.
+        The Hessian of the residuals, without the penalty, with each weight squared: what the
+        noise of the points does to the gradient.
     """
 
     scaling: ScalingMap
@@ -215,25 +215,34 @@ def eliminate(
     limits, free = np.zeros(2 * n_angles, dtype=np.int64), np.eye(b.shape[2])
     if z is None:
         design = jacobian[:, :, p:]
-        normal = np.einsum("kia,kij,kjb->ab", design, weighted, design) + scaling.penalty
+        normal = _gram(design, weighted) + scaling.penalty
         on_rest = np.einsum("kij,kj->ki", weighted, residual(scaling.constant))
         z, limits, free = _limited_solution(
             normal, -np.einsum("kia,ki->a", design, on_rest), scaling
         )
     values = scaling.values(z)
     jacobian[:, np.arange(p), np.arange(p)] = values[:n_angles, None]
-    on_residual = np.einsum("kij,kj->ki", weighted, residual(values))
-    squares = np.maximum(
-        0.0, np.einsum("ki,kij,kj->k", residual(values), moments, residual(values))
+    ahead = residual(values)
+    on_residual = np.einsum("kij,kj->ki", moments, ahead)
+    squares = np.maximum(0.0, np.einsum("ki,ki->k", ahead, on_residual))
+    hessian = _gram(jacobian, weighted)
+    uniform = np.all(weights == weights[0])
+    squared = (
+        weights[0] * hessian if uniform else _gram(jacobian, weights[:, None, None] * weighted)
     )
-    hessian = np.einsum("kia,kij,kjb->ab", jacobian, weighted, jacobian)
-    squared = np.einsum("k,kia,kij,kjb->ab", weights, jacobian, weighted, jacobian)
-    gradient = np.einsum("kia,ki->a", jacobian, on_residual)
+    gradient = np.einsum("kia,ki->a", jacobian, weights[:, None] * on_residual)
     hessian[p:, p:] += scaling.penalty
     gradient[p:] += scaling.penalty @ z
     cost = 0.5 * (weights @ squares + z @ scaling.penalty @ z)
     equations = NormalEquations(cost, gradient, hessian, n_points)
     return JointEquations(scaling, z, limits, free, equations, squares.sum(), squared)
+
+
+def _gram(columns: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Σ_k columnsᵀ moments columns, (a, a), of (K, s, a) and (K, s, s)."""
+    n_angles, size, width = columns.shape
+    flat = n_angles * size, width
+    return columns.reshape(flat).T @ (moments @ columns).reshape(flat)
 
 
 def _limited_solution(
