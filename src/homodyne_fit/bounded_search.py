@@ -3,7 +3,8 @@
 The limits of a prefactor or an offset are not a box in (r, s, p1). So the search runs without
 them first. Where its answer lies beyond one, the minimum is on the limits of that power law: each
 is tried in turn on a sample of the data with the parameter held there, and the best one is
-followed up on all of it.
+followed up on all of it. A search that begins with a parameter held, since an earlier one ended so,
+keeps it there as long as the cost falls beyond the limit.
 """
 
 from __future__ import annotations
@@ -46,13 +47,14 @@ def solve_within_limits(
     max_nfev: int,
     watch: Callable[[SearchSpace, NDArray[np.float64]], None] | None = None,
 ) -> BoundedSolution:
-    """Minimise from y, holding parameters at their limits where the minimum is beyond.
+    """Minimise from y, holding parameters at their limits where the minimum is beyond them.
 
     Parameters
     ----------
     evaluate_in, sample_in : callable
         For all of the data, and for a sample on which limits are tried.
     space : SearchSpace
+        May hold parameters already.
     y : (m,) array
         Its searched coordinates.
     tolerance, max_nfev : float, int
@@ -78,11 +80,29 @@ def solve_within_limits(
 
     first = result = search(space, y)
     nfev = first.nfev
+    if space.held and not _held_rightly(evaluate_in, space, result.x):
+        y = space.base.released(result.x, space)
+        space = space.base
+        result = search(space, y)
+        nfev += result.nfev
     while (law := space.outside(space.to_parameters(result.x))) is not None:
         space, y = _best_limit(sample_in, space, law, result.x)
         result = search(space, y)
         nfev += result.nfev
     return BoundedSolution(space, replace(result, nfev=nfev, cost_initial=first.cost_initial))
+
+
+def _held_rightly(evaluate_in: EvaluateIn, space: SearchSpace, y: NDArray[np.float64]) -> bool:
+    """Whether the cost falls beyond every limit at which a parameter is held."""
+    released = replace(space, held={})
+    gradient = np.zeros(len(space.fixed))
+    gradient[released.searched] = evaluate_in(released)(
+        space.complete(y)[released.searched]
+    ).gradient
+    return all(
+        gradient[index] >= 0 if value == space.lower[index] else gradient[index] <= 0
+        for index, value in space.held.items()
+    )
 
 
 def _best_limit(

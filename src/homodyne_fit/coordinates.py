@@ -68,6 +68,11 @@ class SearchSpace:
         )
 
     @property
+    def base(self) -> SearchSpace:
+        """The space from which this one came by `on_limit`."""
+        return replace(self, direct=frozenset(), held={})
+
+    @property
     def form(self) -> Model:
         """The model as a function of y."""
         first = (self.power_laws[0] in self.straight, self.power_laws[-1] in self.straight)

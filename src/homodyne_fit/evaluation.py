@@ -16,7 +16,7 @@ from homodyne_fit.scaling import JointEquations
 from homodyne_fit.tiles import TileChunk
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
 
-__all__ = ["Evaluations", "PassCounter", "Position", "Progress"]
+__all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
 
 # Called with the name of the stage, the passes so far, and the cost per point.
 Progress = Callable[[str, float, float], None]
@@ -33,6 +33,14 @@ class PassCounter:
         self.passes += tiles / self.n_tiles
         if self.progress is not None:
             self.progress(stage, self.passes, state.cost / max(1, state.n_points))
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A search space and its searched coordinates y (m,)."""
+
+    space: SearchSpace
+    y: NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +62,11 @@ class Position:
     result: TrustRegionResult
     sums: NDArray[np.float64]
     joint: JointEquations
+
+    @property
+    def place(self) -> Place:
+        """Where it is."""
+        return Place(self.space, self.result.x)
 
     @property
     def parameters(self) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.evaluation import Evaluations, PassCounter, Position, Progress
+from homodyne_fit.evaluation import Evaluations, PassCounter, Place, Position, Progress
 from homodyne_fit.layers.build import build_controller
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
@@ -82,10 +82,11 @@ def _fit(
     if settings.multi_start.enable:
         found = search.best_start(objective, y)
         y, layers["multi_start"] = found.coordinates, found.report()
+    place = Place(search.space, y)
     if search.sample is not search.everything:
-        position = search.settle(search.sample, objective, y, SAMPLE_STAGE_TOLERANCE)
-        objective, y = position.objective, search.coordinates(position)
-    position = search.settle(search.everything, objective, y, settings.tolerance)
+        position = search.settle(search.sample, objective, place, SAMPLE_STAGE_TOLERANCE)
+        objective, place = position.objective, position.place
+    position = search.settle(search.everything, objective, place, settings.tolerance)
     success, message = _verdict(position)
     return assemble_result(
         position,
@@ -113,11 +114,13 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks = tile_chunks(data)
+        chunks, probe = tile_chunks(data), probe_chunk(data)
         self.counter = PassCounter(sum(len(chunk.c2) for chunk in chunks), progress)
-        self.probe = Evaluations("search", [probe_chunk(data)], executor, self.counter)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
-        self.sample = self.everything
+        self.probe = self.everything
+        if self.everything.tiles > len(probe.c2):
+            self.probe = Evaluations("search", [probe], executor, self.counter)
+        self.sample = self.probe
         if len(chunks) >= SAMPLE_STAGE_CHUNKS:
             share = chunks[: len(chunks) // SAMPLE_STAGE_SHARE]
             self.sample = Evaluations("sample", share, executor, self.counter)
@@ -162,7 +165,7 @@ class _Search:
         )
         starts = np.array([y, *map(self.space.to_coordinates, spread)])
         evaluators = [self.probe.of(objective)(self.space)]
-        if self.sample is not self.everything:
+        if self.sample is not self.probe:
             evaluators.append(self.sample.of(objective)(self.space))
         return best_start(evaluators, starts, *self.space.limits)
 
@@ -173,44 +176,45 @@ class _Search:
         if everything and self.settings.multi_start.enable:
             y = self.best_start(objective, y).coordinates
         sample = self.everything if everything else self.probe
-        position = self._solve(sample, objective, y, SAMPLE_STAGE_TOLERANCE)
-        return position, self.coordinates(position)
+        place = Place(self.space, y)
+        position = self._solve(sample, objective, place, SAMPLE_STAGE_TOLERANCE)
+        return position, self.space.released(position.result.x, position.space)
 
     def settle(
         self,
         evaluations: Evaluations,
         objective: TwoTimeObjective,
-        y: NDArray[np.float64],
+        place: Place,
         tolerance: float,
     ) -> Position:
-        """Search from y, again and again, until no layer asks for more."""
-        position = self._solve(evaluations, objective, y, tolerance, watched=True)
+        """Search, again and again, until no layer asks for more."""
+        self.controller.begin(tolerance)
+        position = self._solve(evaluations, objective, place, tolerance, watched=True)
         for _ in range(MAX_SEARCHES):
             if (parameters := self.controller.restart(position)) is not None:
-                y = self.space.to_coordinates(parameters)
+                place = Place(self.space, self.space.to_coordinates(parameters))
             elif (revised := self.controller.revise(position)) is not None:
-                y = self.coordinates(position)
-                if (
-                    revised.scaling.mode != objective.scaling.mode
-                    and self.settings.multi_start.enable
-                ):
-                    # Other contrasts and offsets may make another basin the best one.
-                    y = self.best_start(revised, y).coordinates
+                place = position.place
+                if revised.scaling.mode != objective.scaling.mode:
+                    place = self._another_basin(revised, place)
                 objective = revised
             else:
                 break
-            position = self._solve(evaluations, objective, y, tolerance, watched=True)
+            position = self._solve(evaluations, objective, place, tolerance, watched=True)
         return position
 
-    def coordinates(self, position: Position) -> NDArray[np.float64]:
-        """Coordinates of a position, released from the limits that may have held it."""
-        return self.space.released(position.result.x, position.space)
+    def _another_basin(self, objective: TwoTimeObjective, place: Place) -> Place:
+        """Other contrasts and offsets may make another basin the best one."""
+        if not self.settings.multi_start.enable:
+            return place
+        y = self.space.released(place.y, place.space)
+        return Place(self.space, self.best_start(objective, y).coordinates)
 
     def _solve(
         self,
         evaluations: Evaluations,
         objective: TwoTimeObjective,
-        y: NDArray[np.float64],
+        place: Place,
         tolerance: float,
         *,
         watched: bool = False,
@@ -223,8 +227,8 @@ class _Search:
         solution = solve_within_limits(
             evaluations.of(objective),
             sample.of(objective),
-            self.space,
-            y,
+            place.space,
+            place.y,
             tolerance,
             self.settings.max_nfev,
             watch if watched else None,

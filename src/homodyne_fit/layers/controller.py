@@ -30,6 +30,11 @@ class Controller:
             objective, y = layer.prepare(objective, y, rehearse)
         return objective, y
 
+    def begin(self, tolerance: float) -> None:
+        """Tell every layer that other data are taken up."""
+        for layer in self.layers:
+            layer.begin(tolerance)
+
     def check(
         self,
         space: SearchSpace,

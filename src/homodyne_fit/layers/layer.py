@@ -35,6 +35,9 @@ class Layer:
         """Before the search: return the objective and the start to go on with."""
         return objective, y
 
+    def begin(self, tolerance: float) -> None:
+        """Before the searches on a sample of the data or on all of them, to this tolerance."""
+
     def check(
         self,
         space: SearchSpace,

@@ -21,7 +21,7 @@ __all__ = ["Regularization"]
 FIRST_GUESS = 0.10, 0.02
 # The weights are settled when the answer would move by less than this, in standard errors.
 SETTLED = 0.01
-# Revisions after which they are taken as they are.
+# Revisions of one objective after which they are taken as they are.
 MAX_REVISIONS = 20
 
 
@@ -50,6 +50,8 @@ class Regularization(Layer):
     strength: float
     noise: float
     typical: tuple[float, float]
+    distance: float = SETTLED
+    searches: int = 0
     revisions: int = 0
     settled: bool = False
     spreads: Spreads | None = None
@@ -71,6 +73,10 @@ class Regularization(Layer):
         return self._penalised(objective, weights), y
 
     @override
+    def begin(self, tolerance: float) -> None:
+        self.settled, self.distance, self.searches = False, max(SETTLED, tolerance), 0
+
+    @override
     def revise(self, position: Position) -> TwoTimeObjective | None:
         objective = position.objective
         if self.method == "l2" or self.settled or not _can_spread(objective.scaling):
@@ -83,14 +89,15 @@ class Regularization(Layer):
             joint = replace(joint, free=position.joint.free)
             self.spreads = learn_spreads(joint, position.free, position.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
-            weights, near = position.variance / tau**2, self.spreads.distance < SETTLED
+            weights, near = position.variance / tau**2, self.spreads.distance <= self.distance
         else:
             means = np.mean(position.scaling.reshape(2, -1), axis=1)
             n_angles = objective.scaling.n_angles
             weights = self.strength * position.joint.sum_of_squares / (n_angles * means**2)
             near = bool(np.allclose(weights, self.weights, rtol=1e-3))
-        self.revisions, self.weights = self.revisions + 1, weights
-        self.settled = near or self.revisions >= MAX_REVISIONS
+        self.revisions, self.searches = self.revisions + 1, self.searches + 1
+        self.weights = weights
+        self.settled = near or self.searches >= MAX_REVISIONS
         return None if near else self._penalised(objective, weights)
 
     def _penalised(

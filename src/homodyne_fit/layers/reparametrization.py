@@ -66,6 +66,11 @@ class Reparametrization(Layer):
         return replace(objective, scaling=scaling), y
 
     @override
+    def begin(self, tolerance: float) -> None:
+        # More data may tell angles apart that fewer did not.
+        self.tested = self.relaxed
+
+    @override
     def revise(self, position: Position) -> TwoTimeObjective | None:
         if self.mode != "auto" or self.tested is not None or len(position.objective.phi) < 2:
             return None
