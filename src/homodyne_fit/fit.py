@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
@@ -64,10 +65,12 @@ def fit(
     InputError
         If settings and data do not fit together, or no start within the bounds is finite.
     """
-    if executor is not None:
-        return _fit(data, settings, executor, progress)
-    with ThreadPoolExecutor(settings.threads or os.cpu_count()) as threads:
-        return _fit(data, settings, threads, progress)
+    # The matrices of a fit are small: threads of the linear algebra would only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        if executor is not None:
+            return _fit(data, settings, executor, progress)
+        with ThreadPoolExecutor(settings.threads or os.cpu_count()) as threads:
+            return _fit(data, settings, threads, progress)
 
 
 def _fit(

@@ -200,49 +200,54 @@ def eliminate(
     p = size - 3
     n_points = int(np.rint(np.nan_to_num(moments[:, p + 1, p + 1].sum())))
     weights = np.ones(n_angles) if weights is None else weights
-    weighted = weights[:, None, None] * moments
-    b = scaling.matrix.reshape(2, n_angles, -1)
-    jacobian = np.zeros((n_angles, size, p + b.shape[2]))
-    jacobian[:, p : p + 2, p:] = np.moveaxis(b, 0, 1)
+    of_scaling = weights[:, None, None] * moments[:, p : p + 2, p : p + 2]
 
-    def residual(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """contrast f + offset − c2, as coefficients on the columns of the moments: (K, size)."""
+    def on_residual(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Columns times contrast f + offset − c2, (K, p + 2), and squares of that, (K,)."""
         contrast, offset = values.reshape(2, n_angles)
-        shifted = np.zeros((n_angles, size))
-        shifted[:, p], shifted[:, p + 1], shifted[:, p + 2] = contrast, offset - reference, -1.0
-        return shifted
+        residual = np.zeros((n_angles, size))
+        residual[:, p], residual[:, p + 1], residual[:, p + 2] = contrast, offset - reference, -1.0
+        products = np.einsum("kij,kj->ki", moments, residual)
+        return products[:, : p + 2], np.maximum(0.0, np.einsum("ki,ki->k", residual, products))
 
-    limits, free = np.zeros(2 * n_angles, dtype=np.int64), np.eye(b.shape[2])
+    limits, free = np.zeros(2 * n_angles, dtype=np.int64), np.eye(scaling.matrix.shape[1])
     if z is None:
-        design = jacobian[:, :, p:]
-        normal = _gram(design, weighted) + scaling.penalty
-        on_rest = np.einsum("kij,kj->ki", weighted, residual(scaling.constant))
+        rest = (weights[:, None] * on_residual(scaling.constant)[0][:, p:]).T.ravel()
         z, limits, free = _limited_solution(
-            normal, -np.einsum("kia,ki->a", design, on_rest), scaling
+            _in_z(of_scaling, scaling.matrix) + scaling.penalty, -scaling.matrix.T @ rest, scaling
         )
     values = scaling.values(z)
-    jacobian[:, np.arange(p), np.arange(p)] = values[:n_angles, None]
-    ahead = residual(values)
-    on_residual = np.einsum("kij,kj->ki", moments, ahead)
-    squares = np.maximum(0.0, np.einsum("ki,ki->k", ahead, on_residual))
-    hessian = _gram(jacobian, weighted)
-    uniform = np.all(weights == weights[0])
-    squared = (
-        weights[0] * hessian if uniform else _gram(jacobian, weights[:, None, None] * weighted)
+    products, squares = on_residual(values)
+    # Columns of the residual's Jacobian: contrast ∂f/∂θ, f, 1.
+    factors = np.ones((n_angles, p + 2))
+    factors[:, :p] = values[:n_angles, None]
+    local = moments[:, : p + 2, : p + 2] * factors[:, :, None] * factors[:, None, :]
+    hessian = _joint_hessian(weights[:, None, None] * local, scaling.matrix)
+    squared = _joint_hessian(weights[:, None, None] ** 2 * local, scaling.matrix)
+    slopes = weights[:, None] * factors * products
+    gradient = np.concatenate(
+        [slopes[:, :p].sum(axis=0), scaling.matrix.T @ slopes[:, p:].T.ravel()]
     )
-    gradient = np.einsum("kia,ki->a", jacobian, weights[:, None] * on_residual)
     hessian[p:, p:] += scaling.penalty
     gradient[p:] += scaling.penalty @ z
-    cost = 0.5 * (weights @ squares + z @ scaling.penalty @ z)
+    cost = 0.5 * float(weights @ squares + z @ scaling.penalty @ z)
     equations = NormalEquations(cost, gradient, hessian, n_points)
-    return JointEquations(scaling, z, limits, free, equations, squares.sum(), squared)
+    return JointEquations(scaling, z, limits, free, equations, float(squares.sum()), squared)
 
 
-def _gram(columns: NDArray[np.float64], moments: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Σ_k columnsᵀ moments columns, (a, a), of (K, s, a) and (K, s, s)."""
-    n_angles, size, width = columns.shape
-    flat = n_angles * size, width
-    return columns.reshape(flat).T @ (moments @ columns).reshape(flat)
+def _joint_hessian(local: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sum over the angles of (K, p + 2, p + 2), the last two columns in terms of z."""
+    p = local.shape[1] - 2
+    cross = local[:, :p, p:].transpose(1, 2, 0).reshape(p, len(matrix)) @ matrix
+    return np.block(
+        [[local[:, :p, :p].sum(axis=0), cross], [cross.T, _in_z(local[:, p:, p:], matrix)]]
+    )
+
+
+def _in_z(of_scaling: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Σ_k B_kᵀ (…)_k B_k, (m, m), with B_k the rows of contrast and offset of angle k."""
+    b = matrix.reshape(2, len(of_scaling), matrix.shape[1])
+    return matrix.T @ np.einsum("kij,jkm->ikm", of_scaling, b).reshape(matrix.shape)
 
 
 def _limited_solution(
