@@ -4,8 +4,10 @@ Simulated measurements with white noise: slow, middle and fast decay, weak and s
 angles; contrasts that differ by 0, 5 or 20 % and offsets by 0 or 2 % from angle to angle. Every
 mode fits the same data. For the time averages of J and of the shear rate, phi0 and the contrasts:
 bias, root-mean-square error, and how often the true value lies within 1 and 1.96 standard errors.
+With --ablation, each layer off in turn and each alone in place of the modes, with the global
+search and from a single start that is 50 % off.
 
-    .venv/bin/python benchmarks/degeneracy.py [--seeds 20] [--workers 2] [--output results.json]
+    .venv/bin/python benchmarks/degeneracy.py [--ablation] [--seeds 20] [--output results.json]
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import multiprocessing
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,32 @@ REGIMES = {
 CONTRAST_SPREADS = (0.0, 0.05, 0.20)
 OFFSET_SPREADS = (0.0, 0.02)
 MODES = ("individual", "averaged", "constant", "fourier", "hierarchical", "auto")
+OFF = {"enable": False}
+# What differs from the default: layers 2 to 4 on, layer 5 off, mode auto.
+ABLATION: dict[str, dict[str, Any]] = {
+    "default": {},
+    "without 1 (individual)": {"per_angle_mode": "individual"},
+    "without 2": {"hierarchical": OFF},
+    "without 3": {"regularization": OFF},
+    "without 4": {"gradient_monitoring": OFF},
+    "with 5": {"shear_weighting": {"enable": True}},
+    "1 alone": {"hierarchical": OFF, "regularization": OFF, "gradient_monitoring": OFF},
+    "2 alone": {"per_angle_mode": "individual", "gradient_monitoring": OFF},
+    "3 alone": {
+        "per_angle_mode": "individual",
+        "regularization": {"enable": True},
+        "hierarchical": OFF,
+        "gradient_monitoring": OFF,
+    },
+    "4 alone": {"per_angle_mode": "individual", "hierarchical": OFF},
+    "5 alone": {
+        "per_angle_mode": "individual",
+        "hierarchical": OFF,
+        "gradient_monitoring": OFF,
+        "shear_weighting": {"enable": True},
+    },
+    "none": {"per_angle_mode": "individual", "hierarchical": OFF, "gradient_monitoring": OFF},
+}
 QUANTITIES = ("mean J", "mean γ̇", "phi0", "contrast")
 
 
@@ -78,22 +108,41 @@ def measurement(regime: Regime, contrast_spread: float, offset_spread: float, se
     return TwoTimeData(c2, phi, np.full(k, Q), DT, "simulated"), contrast
 
 
-def run(task: tuple[str, float, float, int]) -> list[dict[str, Any]]:
-    """Fit one measurement in every mode; return errors and standard errors."""
-    from homodyne_fit.fit import FitSettings, fit
+def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
+    """What is compared: arguments of the settings by name."""
     from homodyne_fit.layers.settings import AntiDegeneracy
+    from homodyne_fit.multi_start import MultiStart
+
+    if not ablation:
+        modes = [m for m in MODES if m != "fourier" or REGIMES[name].angles >= 5]
+        return {m: {"anti_degeneracy": AntiDegeneracy(per_angle_mode=m)} for m in modes}
+    layers = {name: AntiDegeneracy.model_validate(given) for name, given in ABLATION.items()}
+    transport, shear = rates(REGIMES[name])
+    start = {
+        "D0": 0.75 * transport.mean(),
+        "D_offset": 0.75 * transport.mean(),
+        "gamma_dot_t0": 0.75 * shear.mean(),
+        "gamma_dot_t_offset": 0.75 * shear.mean(),
+    }
+    alone = {"multi_start": MultiStart(enable=False), "initial": start}
+    return {name: {"anti_degeneracy": chosen} for name, chosen in layers.items()} | {
+        f"{name}, one start": {"anti_degeneracy": chosen, **alone}
+        for name, chosen in layers.items()
+    }
+
+
+def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dict[str, Any]]:
+    """Fit one measurement in every variant; return errors and standard errors."""
+    from homodyne_fit.fit import FitSettings, fit
 
     name, contrast_spread, offset_spread, seed = task
     regime = REGIMES[name]
     data, contrast = measurement(regime, contrast_spread, offset_spread, seed)
     true_j, true_shear = (float(r.mean()) for r in rates(regime))
     records = []
-    for mode in MODES:
-        if mode == "fourier" and regime.angles < 5:
-            continue
-        layers = AntiDegeneracy(per_angle_mode=mode)
+    for mode, given in variants(name, ablation).items():
         began = time.perf_counter()
-        result = fit(data, FitSettings(gap=GAP, anti_degeneracy=layers, threads=1))
+        result = fit(data, FitSettings(gap=GAP, threads=1, **given))
         (j, j_error), (shear, shear_error) = result.mean_J(), result.mean_gamma_dot()
         phi0 = result.parameters["phi0"]
         records.append(
@@ -102,6 +151,7 @@ def run(task: tuple[str, float, float, int]) -> list[dict[str, Any]]:
                 "seed": seed,
                 "mode": mode,
                 "used": result.objective.scaling.mode,
+                "restarts": result.info.layers.get("gradient_monitoring", {}).get("restarts", 0),
                 "success": result.success,
                 "seconds": time.perf_counter() - began,
                 "error": {
@@ -134,81 +184,132 @@ def summary(records: list[dict[str, Any]], quantity: str) -> dict[str, float]:
     return {
         "bias": float(np.mean(errors)),
         "rms": float(np.sqrt(np.mean(errors**2))),
+        "median": float(np.median(np.abs(errors))),
         "within 1": float(np.mean(pulls < 1)) if len(pulls) else np.nan,
         "within 1.96": float(np.mean(pulls < 1.96)) if len(pulls) else np.nan,
         "no error": float(np.mean(~has_error)),
     }
 
 
-def report(records: list[dict[str, Any]]) -> None:
-    """Print the tables in Markdown."""
-    cells: dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]] = defaultdict(
-        lambda: defaultdict(list)
-    )
+Cells = dict[tuple[Any, ...], dict[str, list[dict[str, Any]]]]
+
+
+def by_cell(records: list[dict[str, Any]]) -> Cells:
+    """Records of each cell and mode."""
+    cells: Cells = defaultdict(lambda: defaultdict(list))
     for record in records:
         cells[tuple(record["cell"])][record["mode"]].append(record)
+    return cells
+
+
+def table(header: list[str], rows: Iterable[list[str]]) -> None:
+    """Print a table in Markdown."""
+    for row in (header, ["---"] * len(header), *rows):
+        print("|", " | ".join(row), "|")
+
+
+def percent(share: float) -> str:
+    return "–" if np.isnan(share) else f"{100 * share:.0f}"
+
+
+def report_cells(cells: Cells, modes: list[str]) -> None:
+    """One table for each quantity: cells by modes."""
     for quantity in QUANTITIES:
         unit, scale = ("°", 1) if quantity == "phi0" else ("%", 100)
         print(f"\n## {quantity}: RMS error (bias) in {unit}, coverage of 68 and 95 % intervals\n")
-        print("| regime | spread of contrast, offset |", " | ".join(MODES), "|")
-        print("|---|---|" + "---|" * len(MODES))
-        for cell, modes in cells.items():
-            row = []
-            for mode in MODES:
-                if mode not in modes:
-                    row.append("–")
-                    continue
-                s = summary(modes[mode], quantity)
+        rows = []
+        for (name, contrast, offset), found in cells.items():
+            row = [name, f"{100 * contrast:g} %, {100 * offset:g} %"]
+            for mode in modes:
+                s = summary(found[mode], quantity) if mode in found else None
                 row.append(
                     f"{scale * s['rms']:.3g} ({scale * s['bias']:+.2g}) "
-                    f"{100 * s['within 1']:.0f}/{100 * s['within 1.96']:.0f}"
+                    f"{percent(s['within 1'])}/{percent(s['within 1.96'])}"
+                    if s
+                    else "–"
                 )
-            print(f"| {cell[0]} | {100 * cell[1]:g} %, {100 * cell[2]:g} % |", " | ".join(row), "|")
-    print("\n## Against the best mode of each cell: RMS error over that of the best\n")
-    print("| quantity | mode | median | worst | worst cell |")
-    print("|---|---|---|---|---|")
-    for quantity, mode in itertools.product(QUANTITIES, MODES):
+            rows.append(row)
+        table(["regime", "spread of contrast, offset", *modes], rows)
+
+
+def report_best(cells: Cells, modes: list[str]) -> None:
+    """Every mode against the best one of each cell."""
+    print("\n## RMS error over that of the best mode of the cell\n")
+    rows = []
+    for quantity, mode in itertools.product(QUANTITIES, modes):
         ratios = []
-        for cell, modes in cells.items():
-            if mode in modes:
-                rms = {m: summary(r, quantity)["rms"] for m, r in modes.items() if m != "constant"}
-                own = summary(modes[mode], quantity)["rms"]
-                ratios.append((own / min(rms.values()), cell))
-        worst = max(ratios)
-        where = f"{worst[1][0]}, {100 * worst[1][1]:g} %, {100 * worst[1][2]:g} %"
+        for cell, found in cells.items():
+            if mode in found:
+                rms = {m: summary(r, quantity)["rms"] for m, r in found.items()}
+                ratios.append((rms[mode] / min(rms.values()), cell))
+        worst, (name, contrast, offset) = max(ratios)
+        where = f"{name}, {100 * contrast:g} %, {100 * offset:g} %"
         median = np.median([ratio for ratio, _ in ratios])
-        print(f"| {quantity} | {mode} | {median:.2f} | {worst[0]:.2f} | {where} |")
-    print("\n## Over all cells\n")
-    print("| mode | not converged | seconds, median |", " | ".join(QUANTITIES), "|")
-    print("|---|---|---|" + "---|" * len(QUANTITIES))
-    for mode in MODES:
-        own = [r for r in records if r["mode"] == mode]
-        coverage = [summary(own, quantity) for quantity in QUANTITIES]
-        print(
-            f"| {mode} | {sum(not r['success'] for r in own)} of {len(own)} "
-            f"| {np.median([r['seconds'] for r in own]):.2f} |",
-            " | ".join(f"{100 * s['within 1']:.0f}/{100 * s['within 1.96']:.0f}" for s in coverage),
-            "|",
+        within = np.mean([ratio < 1.1 for ratio, _ in ratios])
+        rows.append(
+            [quantity, mode, f"{median:.2f}", f"{worst:.2f}", where, f"{percent(float(within))} %"]
         )
+    table(["quantity", "mode", "median", "worst", "worst cell", "cells within 10 %"], rows)
+
+
+def report_all(records: list[dict[str, Any]], modes: list[str]) -> None:
+    """One line for each mode."""
+    print("\n## Over all cells: RMS error in % (phi0 in °), coverage of 68 and 95 % intervals\n")
+    rows = []
+    for mode in modes:
+        own = [r for r in records if r["mode"] == mode]
+        row = [
+            mode,
+            f"{sum(not r['success'] for r in own)} of {len(own)}",
+            str(sum(r["restarts"] for r in own)),
+            f"{np.median([r['seconds'] for r in own]):.2f}",
+        ]
+        for quantity in QUANTITIES:
+            s, scale = summary(own, quantity), 1 if quantity == "phi0" else 100
+            coverage = f"{percent(s['within 1'])}/{percent(s['within 1.96'])}"
+            row.append(f"{scale * s['median']:.3g} / {scale * s['rms']:.3g}, {coverage}")
+        rows.append(row)
+    quantities = [f"{quantity}: median / RMS" for quantity in QUANTITIES]
+    table(["mode", "not converged", "restarts", "s, median", *quantities], rows)
+
+
+def report(records: list[dict[str, Any]]) -> None:
+    """Print the tables."""
+    cells, modes = by_cell(records), list(dict.fromkeys(r["mode"] for r in records))
+    if set(modes) <= set(MODES):
+        report_cells(cells, modes)
+        report_best(cells, modes)
+    report_all(records, modes)
 
 
 def main() -> None:
     """Run all cells and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ablation", action="store_true", help="layers off and alone")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="by their beginning")
+    parser.add_argument(
+        "--spreads", choices=("all", "both"), default="all", help="both: 5 %% and 2 %%"
+    )
     parser.add_argument("--output", type=Path, help="all records, as JSON")
     parser.add_argument("--read", type=Path, help="print the tables of such a file")
     options = parser.parse_args()
     if options.read:
         return report(json.loads(options.read.read_text()))
     names = [name for name in REGIMES if name.startswith(tuple(options.regimes))]
-    tasks = list(itertools.product(names, CONTRAST_SPREADS, OFFSET_SPREADS, range(options.seeds)))
+    spreads = list(itertools.product(CONTRAST_SPREADS, OFFSET_SPREADS))
+    if options.spreads == "both":
+        spreads = [(0.05, 0.02)]
+    tasks = [
+        (name, *spread, seed)
+        for name, spread, seed in itertools.product(names, spreads, range(options.seeds))
+    ]
     context = multiprocessing.get_context("spawn")
     records: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        for done, found in enumerate(pool.map(run, tasks), 1):
+        found_all = pool.map(partial(run, ablation=options.ablation), tasks)
+        for done, found in enumerate(found_all, 1):
             records += found
             print(f"\r{done}/{len(tasks)}", end="", file=sys.stderr, flush=True)
     if options.output:

@@ -105,6 +105,7 @@ def render_report(
         rates=_rates_picture(data, result),
         scaling_picture=_scaling_picture(result) if data.n_angles > 1 else None,
         several_q=bool(np.ptp(data.q) > 0),
+        layers=_layers(result),
         angles=angles,
         details=_details(result, config),
         written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
@@ -164,6 +165,11 @@ def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
         ("Time taken", f"{format_number(info.seconds, 2)} s"),
         ("Passes over the data", f"{info.passes:.1f}"),
     ]
+
+
+def _layers(result: FitResult) -> list[tuple[str, str]]:
+    """Name and effect of each part of the search, layers without any included."""
+    return [(name.replace("_", " "), layer["effect"]) for name, layer in result.info.layers.items()]
 
 
 def _span(values: NDArray[np.float64]) -> str:

@@ -49,6 +49,10 @@ def print_summary(console: Console, result: FitResult) -> None:
         low, high = min(e.value for e in values), max(e.value for e in values)
         reach = f" to {high:.4f} over the angles" if several else ""
         console.print(f"{name} {low:.4f}{reach}")
+    for layer in ("reparametrization", "regularization", "gradient_monitoring"):
+        effect = info.layers.get(layer, {}).get("effect", "none")
+        if not effect.startswith("none"):
+            console.print(f"{layer.replace('_', ' ')}: {effect}", markup=False, highlight=False)
     console.print(f"noise {result.noise:.4g}")
     determined = [name for name, (_, error, _) in rates.items() if 0 < error < math.inf]
     for text in result.warnings:
