@@ -28,7 +28,7 @@ from typing import Any
 
 import numpy as np
 
-FRAMES, DT, Q, GAP, PHI0, NOISE, CONTRAST = 80, 0.1, 0.0054, 2e6, 3.0, 0.02, 0.3
+FRAMES, DT, Q, GAP, PHI0, NOISE, CONTRAST = 64, 0.1, 0.0054, 2e6, 3.0, 0.02, 0.3
 DURATION = (FRAMES - 1) * DT
 
 
