@@ -151,6 +151,9 @@ def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dic
                 "seed": seed,
                 "mode": mode,
                 "used": result.objective.scaling.mode,
+                "log_evidence": result.info.layers.get("reparametrization", {})
+                .get("test", {})
+                .get("log_evidence"),
                 "restarts": result.info.layers.get("gradient_monitoring", {}).get("restarts", 0),
                 "success": result.success,
                 "seconds": time.perf_counter() - began,
@@ -179,7 +182,7 @@ def summary(records: list[dict[str, Any]], quantity: str) -> dict[str, float]:
     """Bias, RMS error and coverage of one quantity over the seeds of a cell and mode."""
     errors = np.concatenate([r["error"][quantity] for r in records])
     stderr = np.concatenate([r["stderr"][quantity] for r in records])
-    has_error = np.isfinite(stderr)
+    has_error = np.isfinite(stderr) & (stderr > 0)
     pulls = np.abs(errors[has_error] / stderr[has_error])
     return {
         "bias": float(np.mean(errors)),
@@ -299,8 +302,8 @@ def main() -> None:
         return report(json.loads(options.read.read_text()))
     names = [name for name in REGIMES if name.startswith(tuple(options.regimes))]
     spreads = list(itertools.product(CONTRAST_SPREADS, OFFSET_SPREADS))
-    if options.spreads == "both":
-        spreads = [(0.05, 0.02)]
+    if options.spreads:
+        spreads = list(zip(options.spreads[::2], options.spreads[1::2], strict=True))
     tasks = [
         (name, *spread, seed)
         for name, spread, seed in itertools.product(names, spreads, range(options.seeds))
