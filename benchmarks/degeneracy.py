@@ -293,7 +293,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="by their beginning")
     parser.add_argument(
-        "--spreads", choices=("all", "both"), default="all", help="both: 5 %% and 2 %%"
+        "--spreads",
+        type=float,
+        nargs="*",
+        help="pairs of contrast and offset spread, in place of all combinations",
     )
     parser.add_argument("--output", type=Path, help="all records, as JSON")
     parser.add_argument("--read", type=Path, help="print the tables of such a file")
