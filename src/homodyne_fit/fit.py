@@ -194,8 +194,8 @@ class _Search:
         self.controller.begin(tolerance)
         position = self._solve(evaluations, objective, place, tolerance, watched=True)
         for _ in range(MAX_SEARCHES):
-            if (parameters := self.controller.restart(position)) is not None:
-                place = Place(self.space, self.space.to_coordinates(parameters))
+            if (elsewhere := self.controller.restart(position)) is not None:
+                place = elsewhere
             elif (revised := self.controller.revise(position)) is not None:
                 place = position.place
                 if revised.scaling.mode != objective.scaling.mode:

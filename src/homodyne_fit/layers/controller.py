@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.evaluation import Position
+from homodyne_fit.evaluation import Place, Position
 from homodyne_fit.layers.layer import Layer, Rehearse
 from homodyne_fit.objective import TwoTimeObjective
 
@@ -46,8 +46,8 @@ class Controller:
         for layer in self.layers:
             layer.check(space, objective, y, sums)
 
-    def restart(self, position: Position) -> NDArray[np.float64] | None:
-        """Parameters of the first layer that wants another search."""
+    def restart(self, position: Position) -> Place | None:
+        """Where the first layer that wants another search wants it."""
         answers = (layer.restart(position) for layer in self.layers)
         return next((answer for answer in answers if answer is not None), None)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.evaluation import Position
+from homodyne_fit.evaluation import Place, Position
 from homodyne_fit.layers.layer import Layer
 from homodyne_fit.objective import TwoTimeObjective
 
@@ -28,7 +28,7 @@ class GradientMonitor(Layer):
     is what a joint search would see: the gradients at the new physics and the contrast and offset
     of the step before, each by the relative change of its variable. A collapse is a ratio below
     the threshold some checks in a row, or a search that ends where no parameter of the physics
-    has an effect.
+    has an effect. Where no restart leads to a lower cost, the search goes on from where it was.
 
     Attributes
     ----------
@@ -54,6 +54,8 @@ class GradientMonitor(Layer):
     _in_a_row: int = 0
     _collapsed: bool = False
     _before: tuple[object, NDArray[np.float64]] | None = None
+    _left: Position | None = None
+    _returned: bool = False
 
     @property
     def restarts(self) -> int:
@@ -68,6 +70,8 @@ class GradientMonitor(Layer):
         y: NDArray[np.float64],
         sums: NDArray[np.float64],
     ) -> None:
+        if self._returned:
+            return
         before, z = self._before, objective.joint_equations(sums).z
         self._before = objective.scaling, z
         if before is None or before[0] is not objective.scaling or not len(z):
@@ -86,19 +90,30 @@ class GradientMonitor(Layer):
                 raise StopIteration(trigger)
 
     @override
-    def restart(self, position: Position) -> NDArray[np.float64] | None:
+    def restart(self, position: Position) -> Place | None:
         if not self._collapsed and _without_effect(position):
             self._collapse("the physics has no effect where the search ended")
         collapsed, self._collapsed, self._before = self._collapsed, False, None
         if not collapsed or self.response != "restart":
-            return None
-        rng = np.random.default_rng([self.seed, self.restarts])
-        parameters, space = position.parameters.copy(), position.space
-        for i in space.power_laws:
+            return self._back_to_better(position)
+        if self._left is None or _lower(position, self._left):
+            self._left = position
+        rng, base = np.random.default_rng([self.seed, self.restarts]), position.space.base
+        parameters = position.parameters
+        for i in base.power_laws:
             parameters[i] *= np.exp(rng.normal(0.0, KICK))
-        parameters = np.where(np.isfinite(parameters), parameters, space.lower)
-        parameters = np.clip(parameters, space.lower, space.upper)
-        return np.where(np.isnan(space.fixed), parameters, space.fixed)
+        parameters = np.where(np.isfinite(parameters), parameters, base.lower)
+        parameters = np.clip(parameters, base.lower, base.upper)
+        parameters = np.where(np.isnan(base.fixed), parameters, base.fixed)
+        return Place(base, base.to_coordinates(parameters))
+
+    def _back_to_better(self, position: Position) -> Place | None:
+        """Where a search was broken off, if the ones in its place found nothing better."""
+        left, self._left = self._left, None
+        if left is None or not _lower(left, position):
+            return None
+        self._returned = True
+        return left.place
 
     def _collapse(self, trigger: str) -> None:
         """Record it; go on as if nothing had happened after too many restarts."""
@@ -118,6 +133,12 @@ class GradientMonitor(Layer):
         if not self.events:
             return said | {"effect": "none: the gradient did not collapse"}
         return said | {"effect": "; ".join(f"{e['trigger']}: {e['response']}" for e in self.events)}
+
+
+def _lower(position: Position, other: Position) -> bool:
+    """Whether the cost is, of the same objective."""
+    same = position.joint.scaling is other.joint.scaling
+    return same and position.joint.equations.cost < other.joint.equations.cost
 
 
 def _without_effect(position: Position) -> bool:

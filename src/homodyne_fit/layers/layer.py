@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.evaluation import Position
+from homodyne_fit.evaluation import Place, Position
 from homodyne_fit.objective import TwoTimeObjective
 
 __all__ = ["Layer", "Rehearse"]
@@ -47,8 +47,8 @@ class Layer:
     ) -> None:
         """After each step of a search, with the moments (K, m, m); StopIteration ends it."""
 
-    def restart(self, position: Position) -> NDArray[np.float64] | None:
-        """After a search: parameters (p,) from which to search again, or None."""
+    def restart(self, position: Position) -> Place | None:
+        """After a search: where to search again, or None."""
         return None
 
     def revise(self, position: Position) -> TwoTimeObjective | None:
