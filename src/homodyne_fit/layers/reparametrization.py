@@ -72,7 +72,9 @@ class Reparametrization(Layer):
         each = replace(self.build("individual"), mode="auto: hierarchical")
         individual = replace(position.objective, scaling=each)
         joint = individual.joint_equations(position.sums, z=position.scaling)
-        joint = replace(joint, free=np.eye(len(joint.z))[:, position.joint.limits == 0])
+        # A limit holds the angles that would rather be beyond it.
+        held = position.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
+        joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
         self.tested = learn_spreads(joint, position.free, position.variance)
         if self.tested.log_evidence <= 0:
             return None
