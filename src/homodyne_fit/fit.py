@@ -87,6 +87,8 @@ def _fit(
         objective, y = position.objective, search.coordinates(position)
     position = search.settle(search.everything, objective, y, settings.tolerance)
     success, message = _verdict(position)
+    if (failure := search.controller.failure()) is not None:
+        success, message = False, failure
     return assemble_result(
         position,
         search.released(position),
@@ -184,9 +186,13 @@ class _Search:
         tolerance: float,
     ) -> Position:
         """Search from y, again and again, until no layer asks for more."""
-        position = self._solve(evaluations, objective, y, tolerance, watched=True)
+        nfev = 1 if self.controller.failure() else self.settings.max_nfev
+        position = self._solve(evaluations, objective, y, tolerance, nfev, watched=True)
         for _ in range(MAX_SEARCHES):
-            if (parameters := self.controller.restart(position)) is not None:
+            parameters = self.controller.restart(position)
+            if self.controller.failure() is not None:
+                break
+            if parameters is not None:
                 y = self.space.to_coordinates(parameters)
             elif (revised := self.controller.revise(position)) is not None:
                 y = self.coordinates(position)
@@ -212,6 +218,7 @@ class _Search:
         objective: TwoTimeObjective,
         y: NDArray[np.float64],
         tolerance: float,
+        max_nfev: int | None = None,
         *,
         watched: bool = False,
     ) -> Position:
@@ -226,7 +233,7 @@ class _Search:
             self.space,
             y,
             tolerance,
-            self.settings.max_nfev,
+            max_nfev or self.settings.max_nfev,
             watch if watched else None,
         )
         return evaluations.position(objective, solution.space, solution.result)
@@ -246,7 +253,7 @@ def _verdict(position: Position) -> tuple[bool, str]:
     contrast = position.scaling[: len(position.objective.phi)]
     if np.all(np.abs(contrast) <= NO_CONTRAST):
         return False, "the data show no decay: the contrast is zero at every angle"
-    if np.any(position.space.searched) and not np.any(np.diag(position.result.state.hessian)):
+    if position.without_effect:
         return False, "the model does not decay: no physical parameter has an effect"
     return position.result.success, position.result.message
 

@@ -87,7 +87,7 @@ class GradientMonitor(Layer):
 
     @override
     def restart(self, position: Position) -> NDArray[np.float64] | None:
-        if not self._collapsed and _without_effect(position):
+        if not self._collapsed and position.without_effect:
             self._collapse("the physics has no effect where the search ended")
         collapsed, self._collapsed, self._before = self._collapsed, False, None
         if not collapsed or self.response != "restart":
@@ -99,6 +99,12 @@ class GradientMonitor(Layer):
         parameters = np.where(np.isfinite(parameters), parameters, space.lower)
         parameters = np.clip(parameters, space.lower, space.upper)
         return np.where(np.isnan(space.fixed), parameters, space.fixed)
+
+    @override
+    def failure(self) -> str | None:
+        if self.response != "abort" or not self.events:
+            return None
+        return f"the gradient monitor ended the fit: {self.events[0]['trigger']}"
 
     def _collapse(self, trigger: str) -> None:
         """Record it; go on as if nothing had happened after too many restarts."""
@@ -118,11 +124,3 @@ class GradientMonitor(Layer):
         if not self.events:
             return said | {"effect": "none: the gradient did not collapse"}
         return said | {"effect": "; ".join(f"{e['trigger']}: {e['response']}" for e in self.events)}
-
-
-def _without_effect(position: Position) -> bool:
-    """Whether changing any parameter by its own size changes χ² by less than 1."""
-    y, p = position.result.x, position.joint.n_physics
-    curvature = np.diag(position.joint.equations.hessian)[:p]
-    effects = curvature * position.space.natural_scales(y) ** 2
-    return bool(p) and bool(np.all(effects < max(position.variance, np.finfo(float).tiny)))

@@ -51,9 +51,9 @@ class Regularization(Layer):
     noise: float
     typical: tuple[float, float]
     revisions: int = 0
-    settled: bool = False
     spreads: Spreads | None = None
     weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+    _settled_on: int = 0
 
     @override
     def prepare(
@@ -72,8 +72,9 @@ class Regularization(Layer):
 
     @override
     def revise(self, position: Position) -> TwoTimeObjective | None:
-        objective = position.objective
-        if self.method == "l2" or self.settled or not _can_spread(objective.scaling):
+        objective, n_points = position.objective, position.joint.equations.n_points
+        # What is settled on a sample is looked at again on all points.
+        if self._settled_on == n_points or not _can_spread(objective.scaling):
             return None
         if self.method == "evidence":
             plain = objective.scaling.penalised(0.0, 0.0)
@@ -84,13 +85,17 @@ class Regularization(Layer):
             self.spreads = learn_spreads(joint, position.free, position.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
             weights, near = position.variance / tau**2, self.spreads.distance < SETTLED
+        elif self.method == "l2":
+            weights = np.array([self.strength, 0.0])
+            near = np.array_equal(weights, self.weights)
         else:
             means = np.mean(position.scaling.reshape(2, -1), axis=1)
             n_angles = objective.scaling.n_angles
             weights = self.strength * position.joint.sum_of_squares / (n_angles * means**2)
             near = bool(np.allclose(weights, self.weights, rtol=1e-3))
         self.revisions, self.weights = self.revisions + 1, weights
-        self.settled = near or self.revisions >= MAX_REVISIONS
+        if near or self.revisions >= MAX_REVISIONS:
+            self._settled_on = n_points
         return None if near else self._penalised(objective, weights)
 
     def _penalised(

@@ -38,8 +38,8 @@ class Reparametrization(Layer):
     held : (2K,) array
         Contrasts and offsets that the mode ``constant`` holds.
     shrink : bool
-        Whether ``auto`` lets the angles differ by no more than they seem to at first; layer 3
-        goes on from there.
+        Whether ``auto`` lets the angles differ by no more than they seem to at first, layer 3
+        going on from there; if not, layer 3 has another penalty or none.
     """
 
     name = "reparametrization"
@@ -67,7 +67,7 @@ class Reparametrization(Layer):
 
     @override
     def revise(self, position: Position) -> TwoTimeObjective | None:
-        if self.mode != "auto" or self.tested is not None or len(position.objective.phi) < 2:
+        if self.mode != "auto" or self.relaxed is not None or len(position.objective.phi) < 2:
             return None
         each = replace(self.build("individual"), mode="auto: hierarchical")
         individual = replace(position.objective, scaling=each)
