@@ -84,6 +84,14 @@ class Position:
         return self.joint.noise_variance(self.free)
 
     @property
+    def without_effect(self) -> bool:
+        """Whether changing any searched coordinate by its own size changes χ² by less than 1."""
+        p = self.joint.n_physics
+        curvature = np.diag(self.joint.equations.hessian)[:p]
+        effects = curvature * self.space.natural_scales(self.result.x) ** 2
+        return bool(p) and bool(np.all(effects < max(self.variance, np.finfo(float).tiny)))
+
+    @property
     def scaling(self) -> NDArray[np.float64]:
         """Contrasts, then offsets (2K,)."""
         return self.joint.scaling.values(self.joint.z)

@@ -91,6 +91,8 @@ def _fit(
         objective, place = position.objective, position.place
     position = search.settle(search.everything, objective, place, settings.tolerance)
     success, message = _verdict(position)
+    if (failure := search.controller.failure()) is not None:
+        success, message = False, failure
     return assemble_result(
         position,
         search.released(position),
@@ -192,9 +194,13 @@ class _Search:
     ) -> Position:
         """Search, again and again, until no layer asks for more."""
         self.controller.begin(tolerance)
-        position = self._solve(evaluations, objective, place, tolerance, watched=True)
+        nfev = 1 if self.controller.failure() else self.settings.max_nfev
+        position = self._solve(evaluations, objective, place, tolerance, nfev, watched=True)
         for _ in range(MAX_SEARCHES):
-            if (elsewhere := self.controller.restart(position)) is not None:
+            elsewhere = self.controller.restart(position)
+            if self.controller.failure() is not None:
+                break
+            if elsewhere is not None:
                 place = elsewhere
             elif (revised := self.controller.revise(position)) is not None:
                 place = position.place
@@ -219,6 +225,7 @@ class _Search:
         objective: TwoTimeObjective,
         place: Place,
         tolerance: float,
+        max_nfev: int | None = None,
         *,
         watched: bool = False,
     ) -> Position:
@@ -233,7 +240,7 @@ class _Search:
             place.space,
             place.y,
             tolerance,
-            self.settings.max_nfev,
+            max_nfev or self.settings.max_nfev,
             watch if watched else None,
         )
         return evaluations.position(objective, solution.space, solution.result)
@@ -253,7 +260,7 @@ def _verdict(position: Position) -> tuple[bool, str]:
     contrast = position.scaling[: len(position.objective.phi)]
     if np.all(np.abs(contrast) <= NO_CONTRAST):
         return False, "the data show no decay: the contrast is zero at every angle"
-    if np.any(position.space.searched) and not np.any(np.diag(position.result.state.hessian)):
+    if position.without_effect:
         return False, "the model does not decay: no physical parameter has an effect"
     return position.result.success, position.result.message
 

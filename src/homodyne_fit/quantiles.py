@@ -11,8 +11,8 @@ __all__ = ["noise_guess", "quantile_scaling"]
 
 # Share of the lags, from either end, and the quantile taken of c2 there.
 SHARE, LOW, HIGH = 0.2, 0.10, 0.90
-# Lags looked at of each end.
-LAGS = 32
+# Lags looked at of each end, and for the noise.
+LAGS, NOISE_LAGS = 32, 8
 
 
 def quantile_scaling(data: TwoTimeData) -> NDArray[np.float64]:
@@ -36,8 +36,9 @@ def noise_guess(data: TwoTimeData) -> float:
     The model hardly changes from (t1, t2) to (t1 + dt, t2 + dt). The median serves, since a few
     early frames may age fast.
     """
-    lag = max(1, data.n_frames // 3)
-    steps = [np.diff(np.diagonal(c2, lag)) for c2 in data.c2]
+    third = max(1, data.n_frames // 3)
+    lags = range(third, max(third + 1, min(third + NOISE_LAGS, data.n_frames)))
+    steps = [np.diff(np.diagonal(c2, lag)) for c2 in data.c2 for lag in lags]
     steps = np.abs(np.concatenate([step[np.isfinite(step)] for step in steps]))
     # Of |x| for normal x with a variance of 2 σ².
     return float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0

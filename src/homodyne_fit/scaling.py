@@ -35,8 +35,9 @@ class ScalingMap:
     constant : (2K,) array
     lower, upper : (2K,) array
         Limits of the contrasts and offsets.
-    penalty : (m, m) array
-        The cost gains ``½ zᵀ penalty z``.
+    penalty_root : (2K, m) array
+        The cost gains ``½ |penalty_root @ z|²``: squares of differences, since the difference of
+        squares would lose the digits in which angles of a strong penalty differ.
     """
 
     mode: str
@@ -44,7 +45,12 @@ class ScalingMap:
     constant: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
-    penalty: NDArray[np.float64]
+    penalty_root: NDArray[np.float64]
+
+    @property
+    def penalty(self) -> NDArray[np.float64]:
+        """Curvature that the penalty adds, (m, m)."""
+        return self.penalty_root.T @ self.penalty_root
 
     @property
     def n_angles(self) -> int:
@@ -57,8 +63,10 @@ class ScalingMap:
 
     def penalised(self, contrast: float, offset: float) -> ScalingMap:
         """Add ``½ (contrast Σ(c_k − c̄)² + offset Σ(o_k − ō)²)`` to the cost."""
-        forms = np.kron(np.diag([contrast, offset]), spread_form(self.n_angles))
-        return replace(self, penalty=self.matrix.T @ forms @ self.matrix)
+        parts = self.matrix.reshape(2, self.n_angles, -1)
+        deviations = parts - parts.mean(axis=1, keepdims=True)
+        roots = np.sqrt([contrast, offset])[:, None, None]
+        return replace(self, penalty_root=(roots * deviations).reshape(self.matrix.shape))
 
 
 def spread_form(n_angles: int) -> NDArray[np.float64]:
@@ -114,8 +122,8 @@ def scaling_map(
     else:
         matrix = np.eye(2 * n_angles)
     lower, upper = (np.repeat([contrast[i], offset[i]], n_angles) for i in (0, 1))
-    penalty = np.zeros((matrix.shape[1],) * 2)
-    return ScalingMap(mode, np.asarray(matrix, np.float64), constant, lower, upper, penalty)
+    no_penalty = np.zeros_like(matrix, dtype=np.float64)
+    return ScalingMap(mode, np.asarray(matrix, np.float64), constant, lower, upper, no_penalty)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,9 +236,10 @@ def eliminate(
     gradient = np.concatenate(
         [slopes[:, :p].sum(axis=0), scaling.matrix.T @ slopes[:, p:].T.ravel()]
     )
+    deviations = scaling.penalty_root @ z
     hessian[p:, p:] += scaling.penalty
-    gradient[p:] += scaling.penalty @ z
-    cost = 0.5 * float(weights @ squares + z @ scaling.penalty @ z)
+    gradient[p:] += scaling.penalty_root.T @ deviations
+    cost = 0.5 * float(weights @ squares + deviations @ deviations)
     equations = NormalEquations(cost, gradient, hessian, n_points)
     return JointEquations(scaling, z, limits, free, equations, float(squares.sum()), squared)
 
@@ -293,4 +302,10 @@ def _limited_solution(
     # On the limits to the last bit.
     bound = np.where(limits < 0, scaling.lower, scaling.upper) - scaling.constant
     z = z + np.linalg.pinv(matrix[held]) @ (bound - matrix @ z)[held]
-    return z, limits, null_space(matrix[held])
+    free = null_space(matrix[held])
+    # Values that share their freedom with one on a limit are on it, too.
+    still = np.linalg.norm(matrix @ free, axis=1) <= 1e-9 * np.linalg.norm(matrix, axis=1)
+    reached = scaling.constant + matrix @ z
+    limits = np.where(still & (np.abs(reached - scaling.upper) <= slack), 1, limits)
+    limits = np.where(still & (np.abs(reached - scaling.lower) <= slack), -1, limits)
+    return z, limits, free

@@ -227,7 +227,7 @@ class _QuadraticModel:
         self.curvature = np.linalg.norm(self.factor, axis=0)
         self.scale = np.where(self.curvature > 0, self.curvature, 1.0)
         # Curvature that the damping adds, for each parameter.
-        self.damper = np.where(state.majorant > 0, np.sqrt(state.majorant), 1.0)
+        self.damper = np.where(state.majorant > 0, np.sqrt(np.maximum(state.majorant, 0.0)), 1.0)
         if x_scale is not None:
             sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
             self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes

@@ -1,13 +1,17 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+import homodyne_fit.fit as fit_module
 from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.search import best_start, spread_starts
-from nlsq_stratified import NormalEquations
+from homodyne_fit.settings import FitSettings
+from nlsq_stratified import NormalEquations, solve
 
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
 UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])
@@ -125,3 +129,30 @@ def test_a_prefactor_beyond_its_limit_is_held_there(truth, limited, limit):
             gtol=1e-15,
         )
         assert solution.result.state.cost == pytest.approx(expected.cost, rel=1e-9)
+
+
+def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure):
+    """Side lobes of the sinc² and rates far off: no start is near, and the counts are true."""
+    m = measure(n=64, phi=(0.0, 45.0, 90.0), noise=0.01)
+    settings = FitSettings(gap=m.gap, fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5})
+    with ThreadPoolExecutor(1) as executor:
+        search = fit_module._Search(m.data, settings, executor, None)
+        evaluate = search.probe.of(search.objective)(search.space)
+        lower, upper = search.space.limits
+        rng = np.random.default_rng(3)
+        wrong = np.tile(m.params, (20, 1))
+        wrong[:, 0] *= np.exp(rng.choice([-1, 1], 20) * rng.uniform(0.7, 3.0, 20))
+        wrong[:, 3] *= np.exp(rng.choice([-1, 1], 20) * rng.uniform(0.7, 3.0, 20))
+        wrong[:, 1], wrong[:, 4] = rng.uniform(-1, 1, 20), rng.uniform(-1, 1, 20)
+        wrong[:, 6] = rng.uniform(-10, 10, 20)
+        wrong[:, 0] = np.clip(wrong[:, 0], 100.0, 1e5)
+        starts = np.array([search.space.to_coordinates(x) for x in wrong])
+        found = best_start([evaluate], starts, lower, upper)
+        home = solve(evaluate, search.space.to_coordinates(m.params), lower, upper)
+        alone = [solve(evaluate, start, lower, upper, max_nfev=200).state.cost for start in starts]
+    variance = 2 * home.state.cost / home.state.n_points
+    assert evaluate(found.coordinates).cost <= home.state.cost + 0.5 * variance
+    assert (found.n_starts, found.n_refined) == (20, 16)
+    # Each counted start gets there alone, too; not all do.
+    reach = np.count_nonzero(np.array(alone) <= home.state.cost + 12.5 * variance)
+    assert 1 <= found.n_reached <= min(reach, 16)

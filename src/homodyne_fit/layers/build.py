@@ -54,7 +54,8 @@ def build_controller(
     regularization = settings.regularization
     learned = settings.per_angle_mode in ("auto", "hierarchical")
     shrink = learned if regularization.enable is None else regularization.enable
-    layers: list[Layer] = [Reparametrization(settings.per_angle_mode, build, held, shrink)]
+    by_evidence = shrink and regularization.mode == "evidence"
+    layers: list[Layer] = [Reparametrization(settings.per_angle_mode, build, held, by_evidence)]
     if settings.hierarchical.enable and settings.per_angle_mode != "constant":
         layers.append(HierarchicalStages(build("constant", held=estimate)))
     if shrink and data.n_angles > 1:

@@ -56,6 +56,11 @@ class Controller:
         answers = (layer.revise(position) for layer in self.layers)
         return next((answer for answer in answers if answer is not None), None)
 
+    def failure(self) -> str | None:
+        """Why the fit is to end here and not to count as converged, or None."""
+        reasons = (layer.failure() for layer in self.layers)
+        return next((reason for reason in reasons if reason is not None), None)
+
     def report(self) -> dict[str, Any]:
         """What each layer did."""
         return {layer.name: layer.report() for layer in self.layers}

@@ -108,6 +108,7 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         jac=True,
         method="L-BFGS-B",
         bounds=list(zip(lower, upper, strict=True)),
+        options={"ftol": 1e-14, "gtol": 1e-8},
     ).x
     value, _, squared_distance = evaluate(best)
     free_step = np.linalg.lstsq(hessian, -gradient, rcond=None)[0]

@@ -91,7 +91,7 @@ class GradientMonitor(Layer):
 
     @override
     def restart(self, position: Position) -> Place | None:
-        if not self._collapsed and _without_effect(position):
+        if not self._collapsed and position.without_effect:
             self._collapse("the physics has no effect where the search ended")
         collapsed, self._collapsed, self._before = self._collapsed, False, None
         if not collapsed or self.response != "restart":
@@ -114,6 +114,12 @@ class GradientMonitor(Layer):
             return None
         self._returned = True
         return left.place
+
+    @override
+    def failure(self) -> str | None:
+        if self.response != "abort" or not self.events:
+            return None
+        return f"the gradient monitor ended the fit: {self.events[0]['trigger']}"
 
     def _collapse(self, trigger: str) -> None:
         """Record it; go on as if nothing had happened after too many restarts."""
@@ -139,11 +145,3 @@ def _lower(position: Position, other: Position) -> bool:
     """Whether the cost is, of the same objective."""
     same = position.joint.scaling is other.joint.scaling
     return same and position.joint.equations.cost < other.joint.equations.cost
-
-
-def _without_effect(position: Position) -> bool:
-    """Whether changing any parameter by its own size changes χ² by less than 1."""
-    y, p = position.result.x, position.joint.n_physics
-    curvature = np.diag(position.joint.equations.hessian)[:p]
-    effects = curvature * position.space.natural_scales(y) ** 2
-    return bool(p) and bool(np.all(effects < max(position.variance, np.finfo(float).tiny)))

@@ -55,6 +55,10 @@ class Layer:
         """After a search that need not be repeated: an objective to go on with, or None."""
         return None
 
+    def failure(self) -> str | None:
+        """Why the fit is to end here and not to count as converged, or None."""
+        return None
+
     def report(self) -> dict[str, Any]:
         """What the layer did, for the result; `effect` says it in words."""
         raise NotImplementedError

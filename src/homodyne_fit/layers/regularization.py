@@ -74,12 +74,13 @@ class Regularization(Layer):
 
     @override
     def begin(self, tolerance: float) -> None:
+        # What is settled on a sample is looked at again on all points.
         self.settled, self.distance, self.searches = False, max(SETTLED, tolerance), 0
 
     @override
     def revise(self, position: Position) -> TwoTimeObjective | None:
         objective = position.objective
-        if self.method == "l2" or self.settled or not _can_spread(objective.scaling):
+        if self.settled or not _can_spread(objective.scaling):
             return None
         if self.method == "evidence":
             plain = objective.scaling.penalised(0.0, 0.0)
@@ -90,6 +91,9 @@ class Regularization(Layer):
             self.spreads = learn_spreads(joint, position.free, position.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
             weights, near = position.variance / tau**2, self.spreads.distance <= self.distance
+        elif self.method == "l2":
+            weights = np.array([self.strength, 0.0])
+            near = np.array_equal(weights, self.weights)
         else:
             means = np.mean(position.scaling.reshape(2, -1), axis=1)
             n_angles = objective.scaling.n_angles

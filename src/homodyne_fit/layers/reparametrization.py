@@ -38,8 +38,8 @@ class Reparametrization(Layer):
     held : (2K,) array
         Contrasts and offsets that the mode ``constant`` holds.
     shrink : bool
-        Whether ``auto`` lets the angles differ by no more than they seem to at first; layer 3
-        goes on from there.
+        Whether ``auto`` lets the angles differ by no more than they seem to at first, layer 3
+        going on from there; if not, layer 3 has another penalty or none.
     """
 
     name = "reparametrization"
@@ -66,18 +66,15 @@ class Reparametrization(Layer):
         return replace(objective, scaling=scaling), y
 
     @override
-    def begin(self, tolerance: float) -> None:
-        # More data may tell angles apart that fewer did not.
-        self.tested = self.relaxed
-
-    @override
     def revise(self, position: Position) -> TwoTimeObjective | None:
-        if self.mode != "auto" or self.tested is not None or len(position.objective.phi) < 2:
+        if self.mode != "auto" or self.relaxed is not None or len(position.objective.phi) < 2:
             return None
         each = replace(self.build("individual"), mode="auto: hierarchical")
         individual = replace(position.objective, scaling=each)
         joint = individual.joint_equations(position.sums, z=position.scaling)
-        joint = replace(joint, free=np.eye(len(joint.z))[:, position.joint.limits == 0])
+        # A limit holds the angles that would rather be beyond it.
+        held = position.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
+        joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
         self.tested = learn_spreads(joint, position.free, position.variance)
         if self.tested.log_evidence <= 0:
             return None
@@ -101,6 +98,8 @@ class Reparametrization(Layer):
     @override
     def report(self) -> dict[str, Any]:
         said: dict[str, Any] = {"mode": self.mode}
+        if self.mode == "hierarchical" and not self.shrink:
+            return said | {"effect": _EFFECTS["individual"]}
         if self.tested is None:
             return said | {"effect": _EFFECTS[self.mode]}
         test = self.tested
