@@ -2,13 +2,18 @@
 #
 #   make PYTHON=/path/to/python demo     makes .venv from that Python (only when .venv has to be made)
 #   make test PYTEST_ARGS='-k chunks'    passes arguments on to pytest
+#   make bench-peers PEERS_ARGS='--seeds 3'    likewise to benchmarks/peers.py
 
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# The programs that we compare with are no part of the project and get an environment of their own.
+PEERS := .venv-peers
+PEERS_STAMP := $(PEERS)/.installed
 CANDIDATES := python3.14 python3.13 python3.12 python3 python
 PYTEST_ARGS :=
 UPSTREAM_TEST_ARGS :=
+PEERS_ARGS :=
 
 # Settings of an active environment that would leak into .venv.
 unexport PYTHONHOME PYTHONPATH PIP_PREFIX PIP_TARGET PIP_USER
@@ -22,9 +27,11 @@ PROBE := import sys, ensurepip, venv; \
 # (a copied or moved .venv still points at the old one).
 USABLE := $(BIN)/python -c '$(PROBE)' >/dev/null 2>&1 && \
 	{ [ ! -e $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ]; }
+PEERS_USABLE := [ "$$(cat $(PEERS_STAMP) 2>/dev/null)" = "$$(pwd -P)" ] && \
+	$(PEERS)/bin/python -c '$(PROBE)' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format upstream-test upstream-pr clean distclean FORCE
+.PHONY: help demo test lint types format upstream-test upstream-pr bench-peers clean distclean FORCE
 
 help:
 	@echo 'make demo       simulate a measurement, fit it and write the report'
@@ -34,8 +41,9 @@ help:
 	@echo 'make format     rewrite the code in the project style'
 	@echo 'make upstream-test  run the tests of NLSQ itself with our names in place of its (half an hour)'
 	@echo 'make upstream-pr    build NLSQ with our modules inside and run its tests there'
+	@echo 'make bench-peers    fit the same data with homodyne, xpcsjax and homodyne_fit'
 	@echo 'make clean      remove caches and build products'
-	@echo 'make distclean  remove .venv too'
+	@echo 'make distclean  remove .venv and .venv-peers too'
 	@echo
 	@echo 'Each target sets up .venv first if it has to; PYTHON=/path/to/python chooses the Python.'
 
@@ -65,13 +73,16 @@ upstream-test: $(STAMP)
 upstream-pr: $(STAMP)
 	@$(BIN)/python tools/upstream_pr.py $(UPSTREAM_TEST_ARGS)
 
+bench-peers: $(STAMP) $(PEERS_STAMP)
+	@$(BIN)/python benchmarks/peers.py $(PEERS_ARGS)
+
 clean:
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis .benchmarks .coverage htmlcov
-	@find . -path ./$(VENV) -prune -o -path ./.git -prune -o \
+	@find . -path ./$(VENV) -prune -o -path ./$(PEERS) -prune -o -path ./.git -prune -o \
 		\( -name __pycache__ -o -name '*.egg-info' \) -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	@rm -rf $(VENV)
+	@rm -rf $(VENV) $(PEERS)
 
 FORCE:
 
@@ -95,4 +106,11 @@ $(STAMP): pyproject.toml constraints.txt $(if $(shell $(USABLE) && echo yes),,FO
 	@echo 'Installing into $(VENV) (the first time takes some minutes)'
 	@rm -f $@
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@pwd -P > $@
+
+$(PEERS_STAMP): pyproject.toml constraints.txt $(if $(shell $(PEERS_USABLE) && echo yes),,FORCE) | $(STAMP)
+	@$(PEERS_USABLE) || $(BIN)/python -m venv --clear $(PEERS)
+	@echo 'Installing into $(PEERS) (the first time takes some minutes)'
+	@rm -f $@
+	@$(PEERS)/bin/python -m pip install -qq --disable-pip-version-check -e '.[bench]' -c constraints.txt
 	@pwd -P > $@
