@@ -246,7 +246,8 @@ def baseline_drift(c2: NDArray[np.floating]) -> tuple[float, float]:
     """
     n = len(c2)
     lags = np.unique(np.linspace(n // 2, max(n // 2, n - 2), DRIFT_LAGS).astype(np.int64))
-    cross, square, steps = 0.0, 0.0, [np.zeros(0)]
+    cross, square = 0.0, 0.0
+    steps: list[NDArray[np.floating]] = [np.zeros(0)]
     for lag in lags[lags > 0]:
         values = np.diagonal(c2, lag).astype(np.float64)
         finite = np.isfinite(values)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homodyne_fit.cli.wording import counted, ranges, table
+from homodyne_fit.cli.wording import counted, table
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,9 +16,7 @@ if TYPE_CHECKING:
     from homodyne_fit.quality import MatrixQuality
 
 HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
-STORED = {"upper": "upper half", "lower": "lower half", "all": "full", "": "nothing"}
-# A drift is spoken of from so many standard errors and such a part of the contrast on.
-DRIFT_ERRORS, DRIFT_CONTRAST = 5.0, 0.1
+FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,23 +33,15 @@ def run(args: argparse.Namespace) -> int:
     """Print format, frames, time, the angles at each q, and the quality of each matrix."""
     from homodyne_fit.loaders import open_two_time
 
+    if args.plot is not None and args.plot.suffix.lower() not in FIGURES:
+        raise InputError(f"{args.plot}: the name of a figure ends with .png, .pdf or .svg")
     if args.headers_only and args.plot is not None:
         raise InputError("--headers-only reads no matrix, so that there is nothing to --plot")
     file = open_two_time(args.data)
     positions = _positions(file, args.q)
     _print_contents(args.data, file)
     if not args.headers_only:
-        from homodyne_fit.quality import assess
-
-        matrices = [
-            assess(file.read_stored(index), file.populated, file.shift) for index in positions
-        ]
-        print(
-            table([HEADER, *(_row(file, k, m) for k, m in zip(positions, matrices, strict=True))])
-        )
-        print("noise at the shortest and longest lag; drift of the baseline ± standard error")
-        for text in _remarks(file, positions, matrices):
-            print(f"note: {text}")
+        matrices = _print_quality(file, positions)
         if args.plot is not None:
             _draw(args.plot, file, positions, matrices)
             print(f"wrote {args.plot}")
@@ -93,10 +83,24 @@ def _print_contents(path: Path, file: TwoTimeFile) -> None:
             )
 
 
+def _print_quality(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
+    """Print a table with a row for each matrix, and what is wrong; return what was found."""
+    from homodyne_fit.cli.quality_notes import remarks
+    from homodyne_fit.quality import assess
+
+    matrices = [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+    rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
+    print(table([HEADER, *rows]))
+    print("noise at the shortest and longest lag; drift of the baseline ± standard error")
+    for text in remarks(file, positions, matrices):
+        print(f"note: {text}")
+    return matrices
+
+
 def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
-    noise = (
-        "–".join(f"{value:.2g}" for value in matrix.noise[[0, -1]]) if len(matrix.noise) else "?"
-    )
+    from homodyne_fit.cli.quality_notes import STORED
+
+    ends = matrix.noise[[0, -1]] if len(matrix.noise) else ()
     return (
         "?" if file.q is None else f"{file.q[position]:.4g}",
         "?" if file.phi is None else f"{file.phi[position]:g}",
@@ -104,80 +108,26 @@ def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, 
         f"{100 * matrix.finite:.4g} %",
         f"{matrix.contrast:.3g}",
         f"{matrix.offset:.4g}",
-        noise,
+        " to ".join(f"{value:.2g}" for value in ends) or "?",
         f"{matrix.drift:.2g} ± {matrix.drift_error:.1g}",
     )
-
-
-def _remarks(
-    file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
-) -> Iterator[str]:
-    """What is wrong with each matrix, and between them, in words."""
-    from homodyne_fit.quality import duplicates
-
-    for position, matrix in zip(positions, matrices, strict=True):
-        for text in _remarks_about(matrix):
-            yield f"{_called(file, position)}: {text}"
-    for first, later in duplicates(matrices):
-        yield (
-            f"{_called(file, positions[later])}: the same data as {_called(file, positions[first])}"
-        )
-    seen: dict[tuple[float, float], int] = {}
-    for position in positions if file.q is not None and file.phi is not None else ():
-        place = (float(file.q[position]), float(file.phi[position] % 360))
-        first = seen.setdefault(place, position)
-        if first != position:
-            yield f"{_called(file, position)}: q and φ are those of {_called(file, first)}"
-
-
-def _remarks_about(matrix: MatrixQuality) -> Iterator[str]:
-    if not matrix.stored:
-        yield "nothing is stored: every value is zero or missing"
-        return
-    if matrix.unexpectedly_full:
-        yield f"both halves are stored, where the {STORED[matrix.expected]} was expected"
-    elif matrix.stored != "all" and matrix.expected not in ("", matrix.stored):
-        yield f"the {STORED[matrix.stored]} is stored, where {STORED[matrix.expected]} was expected"
-    if matrix.asymmetric:
-        share = f"{100 * matrix.asymmetric:.3g} %"
-        yield f"not symmetric: {share} of the entries differ; it cannot be fitted"
-    for frames, what in (
-        (matrix.dead, "without a signal"),
-        (matrix.odd, "unlike those around them"),
-        (matrix.repeated, "that repeat the one before"),
-    ):
-        if len(frames):
-            yield f"frames {what}: {ranges(frames.tolist())}"
-    if abs(matrix.drift) > max(
-        DRIFT_ERRORS * matrix.drift_error, DRIFT_CONTRAST * abs(matrix.contrast)
-    ):
-        yield f"the baseline drifts by {matrix.drift:.2g}, for a contrast of {matrix.contrast:.2g}"
-
-
-def _called(file: TwoTimeFile, position: int) -> str:
-    """What the user knows a matrix by, and the file."""
-    known = [] if file.q is None else [f"q = {file.q[position]:.4g} Å⁻¹"]
-    known += [] if file.phi is None else [f"φ = {file.phi[position]:g}°"]
-    return ", ".join([*known, file.names[position]])
 
 
 def _draw(
     path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
     """Draw the wave vector with most matrices."""
-    import numpy as np
-
     from homodyne_fit.atomic import replacing
     from homodyne_fit.loaders.selection import q_groups
     from homodyne_fit.quality_plot import quality_plot
 
-    shown = np.arange(len(positions))
+    shown: list[int] = list(range(len(positions)))
     title = file.path.name
     if file.q is not None:
         q = file.q[list(positions)]
-        shown = max(q_groups(q), key=len)
+        shown = max((group.tolist() for group in q_groups(q)), key=len, default=shown)
         title += f", q = {q[shown].mean():.4g} Å⁻¹"
     phi = [float(k if file.phi is None else file.phi[positions[k]]) for k in shown]
     figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=120)
+        figure.savefig(temporary, format=FIGURES[path.suffix.lower()], dpi=120)

@@ -133,12 +133,14 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
     distances = np.abs(centres - wanted)
     nearest = int(np.argmin(distances))
     spacings = np.diff(centres)[max(nearest - 1, 0) : nearest + 1]
-    reach = spacings.max() / 2 if len(spacings) else ONLY_Q * centres[nearest]
+    reach, what = ONLY_Q * centres[nearest], f"{ONLY_Q:.0%} of it"
+    if len(spacings):
+        reach, what = spacings.max() / 2, "half a bin"
     if not distances[nearest] <= reach * (1 + ROUNDING):
         raise InputError(
-            f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}: the nearest is "
-            f"{distances[nearest]:.3g} Å⁻¹ away, and half a bin is {reach:.3g}; set {Q_KEY} to "
-            "one of them"
+            f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
+            f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; set {Q_KEY} to one "
+            "of them"
         )
     return groups[nearest]
 
