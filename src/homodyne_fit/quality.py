@@ -111,7 +111,6 @@ def assess(
     """
     part = populated_part(stored)
     differs = asymmetry(stored) != 0 if part == "all" else np.zeros_like(stored, dtype=bool)
-    np.fill_diagonal(differs, False)
     c2 = _symmetric(stored, part) + shift
     any_finite = part != "" and bool(np.isfinite(c2).any())
     contrast, offset = levels_at_the_ends(c2) if any_finite else (np.nan, np.nan)

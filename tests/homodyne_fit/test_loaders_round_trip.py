@@ -106,7 +106,7 @@ def test_plain_round_trip(tmp_path_factory, count, half, suffix):
     baseline_reference=st.sampled_from([0, 1]),
     populated_elements=st.sampled_from(["all", "upper_half", "lower_half"]),
     time_origin_location=st.sampled_from(["upper_left", "lower_left"]),
-    frames=st.sampled_from([(1, -1), (2, 4)]),
+    frames=st.sampled_from([(1, -1), (2, 4), (3, 5)]),
 )
 def test_nxxpcs_round_trip(tmp_path_factory, bins, frames, **attributes):
     path = tmp_path_factory.mktemp("trip") / "a.nxs"
