@@ -82,11 +82,25 @@ class AnalyzerParameters(Section):
     geometry: Geometry = Geometry()
 
 
+def _frames_or_file(value: Any) -> Any:
+    whole = isinstance(value, list) and all(type(item) is int for item in value)
+    if value is not None and not whole and not isinstance(value, str):
+        raise ValueError(
+            "a list of frame numbers, counted from 1, or the name of a text file of them is "
+            f"needed (got {value!r})"
+        )
+    return value
+
+
+FrameList = Annotated[tuple[int, ...] | str, BeforeValidator(_frames_or_file)]
+
+
 class ExperimentalData(Section):
     file_path: str | None = None
     data_folder_path: str | None = None
     data_file_name: str | None = None
     phi_angles: list[Number] | None = None
+    mask_frames: FrameList | None = None
 
     @property
     def path(self) -> Path | None:
@@ -272,6 +286,19 @@ class Config:
         path = self.root.experimental_data.path
         if path is None:
             raise InputError(f"{self.path}: experimental_data.file_path is missing")
+        return self._found(path)
+
+    @property
+    def masked_frames(self) -> tuple[int, ...]:
+        """Frames to leave out, counted from 1: those listed, or those of the file named."""
+        from homodyne_fit.loaders.frame_list import read_frame_list
+
+        given = self.root.experimental_data.mask_frames
+        if isinstance(given, str):
+            return read_frame_list(self._found(Path(given).expanduser()))
+        return given or ()
+
+    def _found(self, path: Path) -> Path:
         beside = self.path.parent / path
         return beside if beside.exists() or not path.exists() else path
 
@@ -299,6 +326,7 @@ class Config:
             dt=analyzer.dt,
             dt_override=analyzer.dt_override,
             phi=root.experimental_data.phi_angles,
+            mask_frames=self.masked_frames,
         )
 
     def settings(self) -> Any:

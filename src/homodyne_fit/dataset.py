@@ -31,6 +31,8 @@ class TwoTimeData:
         Time between two frames, seconds. Time starts at 0 with the first frame kept.
     source : str
         Where the data came from, for messages and reports.
+    notes : tuple of str
+        What a user has to know about how they were selected.
 
     Raises
     ------
@@ -43,6 +45,7 @@ class TwoTimeData:
     q: NDArray[np.float64]
     dt: float
     source: str
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         c2 = np.asarray(self.c2)

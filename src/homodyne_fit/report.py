@@ -97,6 +97,7 @@ def render_report(
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         result=result,
         source=data.source,
+        notes=data.notes,
         title=Path(data.source).name,
         verdict=_verdict(result, warnings),
         facts=_facts(data, result),

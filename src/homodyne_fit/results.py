@@ -292,6 +292,7 @@ class FitResult:
         with replacing(path) as temporary, h5py.File(temporary, "w") as file:
             file.attrs["summary"] = json.dumps(self.to_json(config), allow_nan=False)
             file.attrs["source"] = data.source
+            file.attrs["notes"] = "; ".join(data.notes)
             group = file.create_group("parameters")
             estimates = list(self.parameters.values())
             group["names"] = list(self.parameters)

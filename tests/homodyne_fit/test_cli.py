@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import COMMANDS, main
-from homodyne_fit.cli.wording import by_section, counted
-from homodyne_fit.simulate.writers import write_aps_u
+from homodyne_fit.cli.wording import by_section, counted, ranges, table
+from homodyne_fit.simulate.writers import write_aps_u, write_array
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 OUTPUTS = {"parameters.json", "result.h5", "report.html"}
@@ -365,6 +365,15 @@ class TestKeysHaveEffect:
         assert [angle["phi"] for angle in found["scaling"]] == [0, 45, 90]
         assert found["fit"]["n_points"] == 3 * 60 * 59 // 2
 
+    def test_masked_frames_and_a_nearby_q_are_spoken_of(self, configured, tmp_path):
+        change = ("experimental_data:", "experimental_data:\n  mask_frames: [7, 8]")
+        done, found = self.result(configured, tmp_path, "", change)
+        note = "2 of 80 frames masked, 157 points of each angle (7, 8)"
+        assert f"note: {note}\n" in done.out
+        assert found["fit"]["n_points"] == 4 * 78 * 77 // 2
+        with h5py.File(tmp_path / "c_results" / "result.h5") as file:
+            assert file.attrs["notes"] == note
+
     def test_fixed_active_and_bounded_parameters(self, configured, tmp_path):
         extra = (
             "initial_parameters:\n"
@@ -444,7 +453,7 @@ MISTAKES = {
     "gap: missing": (("stator_rotor_gap: 2e6", ""), ".*stator_rotor_gap is missing: .*"),
     "q: not in the file": (
         ("wavevector_q: 0.0054", "wavevector_q: 0.01"),
-        ".*no matrix is near q = 0.01 Å⁻¹, but the file has q = 0.0054 Å⁻¹; set .*wavevector_q.*",
+        ".*no matrix is near q = 0.01 Å⁻¹, but .* q = 0.0054 Å⁻¹; .* set .*wavevector_q.*",
     ),
     "dt: another": (
         ("dt: 0.1", "dt: 0.2"),
@@ -632,7 +641,7 @@ class TestInspect:
         c2 = 1 + rng.random((4, 6, 6))
         path = tmp_path / "my data.h5"
         write_aps_u(path, c2, [0.004, 0.0054], [0, 45, 90], [0, 1, 2, 4], 0.5, stride=2, avg=5)
-        done = called("inspect", path)
+        done = called("inspect", path, "--headers-only")
         assert done.status == 0
         assert done.out.splitlines() == [
             f"{path}: APS-U",
@@ -652,6 +661,107 @@ class TestInspect:
             "q: not in the file",
             "φ: not in the file",
         ]
+        assert lines[6].split()[:3] == ["?", "?", "full"]
+
+    @pytest.fixture
+    def measured(self, tmp_path):
+        """Two angles at each of two q: a symmetric decay with little noise."""
+        rng = np.random.default_rng(1)
+        lag = np.abs(np.subtract.outer(np.arange(40), np.arange(40)))
+        half = np.triu(rng.normal(0, 0.02, (4, 40, 40)), 1)
+        c2 = 1 + 0.3 * (lag < 8) + half + half.swapaxes(1, 2)
+        write_aps_u(tmp_path / "m.h5", c2, [0.004, 0.006], [0, 90], range(4), 0.5)
+        return tmp_path / "m.h5", c2
+
+    def test_a_table_of_the_quality(self, measured):
+        path, c2 = measured
+        lines = called("inspect", path).out.splitlines()
+        header, *rows, legend, following = lines[5:]
+        assert header.split("  ")[0] == "q (Å⁻¹)"
+        assert [row.split()[:6] for row in rows] == [
+            [q, phi, "upper", "half", "100", "%"] for q in ("0.004", "0.006") for phi in ("0", "90")
+        ]
+        for row, matrix in zip(rows, c2, strict=True):
+            contrast, offset = map(float, row.split()[6:8])
+            assert offset == pytest.approx(np.median(matrix[np.triu_indices(40, 33)]), rel=1e-3)
+            assert contrast == pytest.approx(0.3, abs=0.02)
+        assert legend.startswith("noise at the shortest")
+        assert following == f"next: homodyne_fit init {path}"
+
+    def test_what_is_wrong_is_said_in_words(self, measured):
+        path, c2 = measured
+        dead = c2[1].copy()
+        dead[4:7, :] = dead[:, 4:7] = np.nan
+        asymmetric = c2[3] + 0.1 * np.tri(40, k=-1)
+        with h5py.File(path, "r+") as file:
+            for number, matrix in ((2, np.triu(dead)), (3, c2[0]), (4, asymmetric)):
+                file[f"/xpcs/twotime/correlation_map/c2_{number:05d}"][...] = matrix
+        notes = [line for line in called("inspect", path).out.splitlines() if "note: " in line]
+        name = "/xpcs/twotime/correlation_map/c2_0000"
+        assert notes == [
+            f"note: q = 0.004 Å⁻¹, φ = 90°, {name}2: frames without a signal: 5–7",
+            f"note: q = 0.006 Å⁻¹, φ = 0°, {name}3: both halves are stored, where the upper half "
+            "was expected",
+            f"note: q = 0.006 Å⁻¹, φ = 90°, {name}4: both halves are stored, where the upper half "
+            "was expected",
+            f"note: q = 0.006 Å⁻¹, φ = 90°, {name}4: not symmetric: 100 % of the entries differ; "
+            "it cannot be fitted",
+            f"note: q = 0.006 Å⁻¹, φ = 0°, {name}3: the same data as q = 0.004 Å⁻¹, φ = 0°, "
+            f"{name}1",
+            "note: frames are left out with experimental_data: {mask_frames: [5, 6, 7]}",
+        ]
+
+    def test_a_half_where_the_other_was_expected(self, measured):
+        path, c2 = measured
+        with h5py.File(path, "r+") as file:
+            file["/xpcs/twotime/correlation_map/c2_00002"][...] = np.tril(c2[1])
+        out = called("inspect", path).out
+        assert "c2_00002: the lower half is stored, where the upper half was expected\n" in out
+
+    def test_empty_matrices_and_equal_angles(self, tmp_path):
+        path = tmp_path / "s.npz"
+        c2 = np.stack([np.zeros((6, 6)), 1 + np.eye(6), 1.5 + np.eye(6)])
+        write_array(path, c2, q=0.004, phi=[0, 10, 370], dt=1)
+        out = called("inspect", path).out
+        assert "note: q = 0.004 Å⁻¹, φ = 0°, c2[0]: nothing is stored" in out
+        assert "c2[2]: q and φ are those of q = 0.004 Å⁻¹, φ = 10°, c2[1]" in out
+        assert "the same data" not in out
+
+    def test_one_wave_vector_can_be_chosen(self, measured):
+        path, _ = measured
+        lines = called("inspect", path, "--q", "0.0059").out.splitlines()
+        assert [line.split()[0] for line in lines[6:8]] == ["0.006", "0.006"]
+        assert lines[8].startswith("noise at")
+        assert "no matrix is near q = 1 Å⁻¹" in called("inspect", path, "--q", "1").err
+
+    @pytest.mark.parametrize(
+        ("name", "start"), [("a.png", b"\x89PNG"), ("a.pdf", b"%PDF"), ("a", b"\x89PNG")]
+    )
+    def test_the_figure(self, measured, tmp_path, name, start):
+        path, _ = measured
+        done = called("inspect", path, "--plot", tmp_path / name)
+        assert f"wrote {tmp_path / name}\n" in done.out
+        assert (tmp_path / name).read_bytes().startswith(start)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--plot", "none/a.png"], r"none/a\.png: cannot be written \(No such file.*"),
+            (["--plot", "a.xyz"], r"a\.xyz: the name of a figure ends with \.png, .*"),
+            (["--plot", "a.png", "--headers-only"], r"--headers-only reads no matrix.*"),
+        ],
+    )
+    def test_figures_that_cannot_be_drawn(self, measured, monkeypatch, options, message):
+        path, _ = measured
+        monkeypatch.chdir(path.parent)
+        done = called("inspect", path, *options)
+        assert done.status == 1
+        assert_one_line(done.err, message)
+
+    def test_a_file_without_q_has_none_to_choose(self, tmp_path):
+        np.save(tmp_path / "c2.npy", 1 + np.ones((5, 5)))
+        done = called("inspect", tmp_path / "c2.npy", "--q", "0.004")
+        assert_one_line(done.err, r".*c2\.npy: the file does not give q; leave --q out")
 
 
 class TestDemo:
@@ -765,3 +875,6 @@ def test_wording():
     assert [counted(n, "matrix") for n in (1, 3)] == ["1 matrix", "3 matrices"]
     assert by_section([]) == ""
     assert by_section(["a", "b.c", "b.d.e", "f", "b.g"]) == "a, f; b: c, g; b.d: e"
+    assert ranges([]) == ""
+    assert ranges([1, 4, 5, 6, 9, 10]) == "1, 4–6, 9–10"
+    assert table([["a", "bcd"], ["ef", "g"]]) == " a  bcd\nef    g"

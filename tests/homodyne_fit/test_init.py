@@ -12,7 +12,14 @@ from homodyne_fit.cli import main
 from homodyne_fit.cli.init import configuration
 from homodyne_fit.config import load_config, parse_config
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulate.writers import write_aps_old, write_aps_u, write_array
+from homodyne_fit.simulate.writers import (
+    write_aps_old,
+    write_aps_u,
+    write_array,
+    write_homodyne_cache,
+    write_nxxpcs,
+    write_pychx,
+)
 
 N, DT, Q, PHI = 8, 0.25, (0.0041, 0.0054), (0.0, 30.0, 90.0)
 
@@ -39,6 +46,22 @@ def aps_old(path):
     write_aps_old(path, matrices(len(PHI)), Q[:1], PHI, np.arange(len(PHI)), DT)
 
 
+def nxxpcs(path):
+    write_nxxpcs(path, matrices(len(PHI)), Q[:1] * 3, PHI, DT)
+
+
+def pychx(path):
+    write_pychx(path, matrices(len(PHI)), Q[:1] * 3, PHI, DT)
+
+
+def rings_of_pychx(path):
+    write_pychx(path, matrices(3), [0.002, 0.003, Q[0]], None, DT)
+
+
+def homodyne_cache(path):
+    write_homodyne_cache(path, matrices(len(PHI)), Q[0], PHI, DT)
+
+
 def everything_in_npz(path):
     write_array(path, matrices(3), q=Q[:1], phi=PHI, dt=DT)
 
@@ -59,6 +82,10 @@ def stack(path):
 FORMATS = {
     "APS-U": (aps_u, "data.h5", "laminar_flow", ["gap"]),
     "APS old": (aps_old, "data.hdf", "laminar_flow", ["gap"]),
+    "NXxpcs": (nxxpcs, "data.nxs", "laminar_flow", ["gap"]),
+    "pyCHX": (pychx, "data.h5", "laminar_flow", ["dt", "gap"]),
+    "pyCHX, whole rings": (rings_of_pychx, "data.h5", "static", ["dt"]),
+    "homodyne cache": (homodyne_cache, "data.npz", "laminar_flow", ["gap"]),
     "npz": (everything_in_npz, "data.npz", "laminar_flow", ["gap"]),
     "npz of C2 alone": (bare_npz, "data.npz", "laminar_flow", ["phi", "dt", "q", "gap"]),
     "npy of several": (stack, "data.npy", "laminar_flow", ["phi", "dt", "q", "gap"]),

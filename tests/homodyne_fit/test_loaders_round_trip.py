@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load, open_two_time
-from homodyne_fit.simulate.writers import write_aps_old, write_aps_u, write_array
+from homodyne_fit.simulate.writers import (
+    write_aps_old,
+    write_aps_u,
+    write_array,
+    write_homodyne_cache,
+    write_nxxpcs,
+    write_pychx,
+)
 
 HALVES = {"upper": np.triu, "lower": np.tril, "full": np.asarray}
 
@@ -92,6 +99,60 @@ def test_plain_round_trip(tmp_path_factory, count, half, suffix):
     assert (data.q.tolist(), data.phi.tolist(), data.dt) == ([0.004] * count, phi.tolist(), 0.2)
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    bins=st.sets(st.integers(1, 9), min_size=1),
+    storage_mode=st.sampled_from(["one_array_q_first", "one_array_q_last", "data_exchange_keys"]),
+    baseline_reference=st.sampled_from([0, 1]),
+    populated_elements=st.sampled_from(["all", "upper_half", "lower_half"]),
+    time_origin_location=st.sampled_from(["upper_left", "lower_left"]),
+    frames=st.sampled_from([(1, -1), (2, 4), (3, 5)]),
+)
+def test_nxxpcs_round_trip(tmp_path_factory, bins, frames, **attributes):
+    path = tmp_path_factory.mktemp("trip") / "a.nxs"
+    labels = np.array(sorted(bins))
+    q, phi = 0.002 * 1.5 ** np.arange(9), np.linspace(-180, 140, 9)
+    c2 = symmetric(0, len(labels), 5)
+    write_nxxpcs(path, c2, q, phi, 0.3, labels=labels, **attributes)
+
+    file = open_two_time(path)
+
+    assert (file.format, file.n_matrices, file.n_frames, file.dt) == ("NXxpcs", len(labels), 5, 0.3)
+    np.testing.assert_array_equal(file.q, q[labels - 1])
+    np.testing.assert_array_equal(file.phi, phi[labels - 1])
+    data = load(path, q=q[labels[-1] - 1], frames=frames)
+    window = slice(frames[0] - 1, None if frames[1] == -1 else frames[1])
+    # c2 − 1 as float32 is rounded twice.
+    tolerance = 0 if attributes["baseline_reference"] else 2e-7
+    np.testing.assert_allclose(data.c2[0], c2[-1, window, window], rtol=tolerance)
+    assert data.c2.dtype == np.float32
+
+
+@pytest.mark.parametrize("count", [1, 3, 12])
+@pytest.mark.parametrize("angles", [True, False])
+def test_pychx_round_trip(tmp_path, count, angles):
+    path = tmp_path / "a.h5"
+    c2, q = symmetric(0, count, 5), 0.002 * 1.2 ** np.arange(count)
+    phi = np.linspace(-90, 80, count) if angles else None
+    write_pychx(path, c2, q, phi, 0.3)
+    file = open_two_time(path)
+    assert (file.format, file.n_matrices, file.n_frames, file.dt) == ("pyCHX", count, 5, None)
+    np.testing.assert_array_equal(file.q, q)
+    np.testing.assert_array_equal(file.phi, phi)
+    np.testing.assert_array_equal([file.read(k) for k in range(count)], c2)
+
+
+@pytest.mark.parametrize("q", [0.004, [0.004, 0.00401, 0.00402]])
+def test_homodyne_cache_round_trip(tmp_path, q):
+    path, c2, phi = tmp_path / "a.npz", symmetric(0, 3, 5), [0.0, 45.0, 90.0]
+    write_homodyne_cache(path, c2, q, phi, 0.3)
+    assert open_two_time(path).format == "homodyne cache"
+    data = load(path, q=0.004)
+    np.testing.assert_array_equal(data.c2, c2)
+    assert (data.q.tolist(), data.phi.tolist()) == (np.broadcast_to(q, 3).tolist(), phi)
+    assert data.dt == pytest.approx(0.3, rel=1e-12)
+
+
 def test_a_matrix_is_stored_as_its_upper_half(tmp_path):
     c2 = symmetric(2, 2, 5)
     write_aps_u(tmp_path / "u.h5", c2, [0.004], [0, 30, 60], [0, 2], 0.1)
@@ -140,6 +201,22 @@ def test_a_matrix_needs_pixels(tmp_path):
 def test_names_that_cannot_be_written(tmp_path, name):
     with pytest.raises(InputError, match=r"must end with \.npz|there is no folder"):
         write_array(tmp_path / name, np.ones((3, 3)))
+    with pytest.raises(InputError, match=r"must end with \.npz|there is no folder"):
+        write_homodyne_cache(tmp_path / name, np.ones((1, 3, 3)), 0.004, [0.0], 0.1)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"phi": [0.0]}, "2 q need as many φ, not 1"),
+        ({"labels": [1]}, "2 matrices need as many different bins"),
+        ({"labels": [2, 3]}, "bins must be from 0 to 1"),
+    ],
+)
+def test_what_nxxpcs_cannot_hold(tmp_path, given, message):
+    known = {"q": [0.004, 0.006], "phi": [0.0, 90.0], "dt": 0.1}
+    with pytest.raises(ValueError, match=message):
+        write_nxxpcs(tmp_path / "a.h5", np.ones((2, 3, 3)), **{**known, **given})
 
 
 def test_npy_holds_the_array_only(tmp_path):

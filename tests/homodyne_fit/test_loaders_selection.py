@@ -6,7 +6,7 @@ import pytest
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load
 from homodyne_fit.loaders.selection import nearest_q, q_groups, within_ranges
-from homodyne_fit.simulate.writers import write_aps_u, write_array
+from homodyne_fit.simulate.writers import write_aps_u, write_array, write_pychx
 
 ANGLES = [0.0, 10.0, 90.0, 180.0, 270.0, 350.0]
 DT = 0.1
@@ -50,6 +50,25 @@ def test_the_nearest_q_is_taken(path, wanted, taken):
 def test_a_q_that_is_not_in_the_file_is_refused(path, wanted):
     with pytest.raises(InputError, match=r"a\.h5: no matrix is near q = .*0\.004, 0\.006 Å⁻¹"):
         load(path, q=wanted)
+
+
+@pytest.mark.parametrize("wanted", [0.00299, 0.00701])
+def test_the_distance_is_shown_where_it_is_too_large(path, wanted):
+    with pytest.raises(InputError, match=r"nearest is 0\.00101 Å⁻¹ away, and half a bin is 0\.001"):
+        load(path, q=wanted)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "notes"),
+    [
+        (0.004, ()),
+        (0.0040000001, ()),
+        (0.0048, ("the nearest q, 0.004 Å⁻¹, is 0.0008 Å⁻¹ from the 0.0048 Å⁻¹ asked for",)),
+        (0.0069, ("the nearest q, 0.006 Å⁻¹, is 0.0009 Å⁻¹ from the 0.0069 Å⁻¹ asked for",)),
+    ],
+)
+def test_the_distance_is_shown_where_it_is_allowed(path, wanted, notes):
+    assert load(path, q=wanted).notes == notes
 
 
 def test_several_q_need_a_choice(path):
@@ -159,6 +178,47 @@ def test_too_few_frames(path):
         load(path, q=0.004, frames=(5, -1))
 
 
+# Frames that are left out
+
+
+@pytest.mark.parametrize(
+    ("frames", "mask", "masked", "note"),
+    [
+        ((1, -1), [2, 5, 5], [1, 4], "2 of 6 frames masked, 9 points of each angle (2, 5)"),
+        ((2, 5), [1, 3], [1], "1 of 4 frames masked, 3 points of each angle (3)"),
+        ((2, 5), [6], [], "0 of 4 frames masked, 0 points of each angle"),
+    ],
+)
+def test_masked_frames_are_missing_and_counted(path, frames, mask, masked, note):
+    expected = load(path, q=0.004, frames=frames).c2
+    for frame in masked:
+        expected[:, frame, :] = np.nan
+        expected[:, :, frame] = np.nan
+    data = load(path, q=0.004, frames=frames, mask_frames=mask)
+    np.testing.assert_array_equal(data.c2, expected)
+    assert data.notes == (note,)
+    lost = np.isnan(data.c2[0][np.triu_indices(data.n_frames, 1)]).sum()
+    assert f" {lost} points" in note
+
+
+def test_without_a_mask_nothing_is_said(path):
+    assert load(path, q=0.004).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        ([0, 3], r"mask_frames has the frames 0, but the file has the frames 1 to 6"),
+        ([3, 7, 9], r"mask_frames has the frames 7, 9, but the file has"),
+        ([-1], r"mask_frames has the frames -1, but"),
+        ([1, 2, 3, 4], r"mask_frames leaves 2 of 6 frames; 3 are needed"),
+    ],
+)
+def test_frames_that_cannot_be_masked(path, mask, message):
+    with pytest.raises(InputError, match=message):
+        load(path, q=0.004, mask_frames=mask)
+
+
 # Time between frames
 
 
@@ -202,6 +262,21 @@ def test_as_many_angles_as_matrices(tmp_path):
     write_array(tmp_path / "a.npy", matrices(2))
     with pytest.raises(InputError, match=r"gives 3 angle\(s\), but the file has 2 matrices"):
         load(tmp_path / "a.npy", q=0.005, dt=1.0, phi=[0, 1, 2])
+
+
+def test_angles_of_one_wave_vector_only(tmp_path):
+    write_pychx(tmp_path / "a.h5", matrices(5), [0.004, 0.004, 0.006, 0.006, 0.008], None, 1.0)
+
+    def angles(q, phi):
+        return load(tmp_path / "a.h5", q=q, dt=1.0, phi=phi).phi.tolist()
+
+    assert angles(0.006, [10, 20]) == [10.0, 20.0]
+    assert angles(0.006, [1, 2, 3, 4, 5]) == [3.0, 4.0]
+    assert angles(0.008, None) == [0.0]
+    with pytest.raises(InputError, match=r"gives 3 angle\(s\), .* 5 matrices, 2 of them at this q"):
+        angles(0.004, [1, 2, 3])
+    with pytest.raises(InputError, match=r"the angles of its 2 matrices; set .*phi_angles"):
+        angles(0.004, None)
 
 
 def test_angles_only_for_files_without(path):

@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import main
+from homodyne_fit.cli.simulate import FORMATS as OFFERED
+from homodyne_fit.cli.simulate import PARAMETERS
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load, open_two_time
 from homodyne_fit.simulate.measurement import (
+    FORMATS,
     Measurement,
     from_first_principles,
     from_formula,
@@ -190,6 +193,32 @@ class TestCommand:
         )  # fmt: skip
         clean = from_formula(m, contrast=[0.1, 0.2, 0.3], offset=1.01, noise=0)
         np.testing.assert_array_equal(data.c2, clean)
+
+    @pytest.mark.parametrize(
+        ("format", "name", "found"),
+        [
+            ("aps-u", "s.h5", "APS-U"),
+            ("aps-old", "s.h5", "APS old"),
+            ("nxxpcs", "s.h5", "NXxpcs"),
+            ("pychx", "s.h5", "pyCHX"),
+            ("homodyne-cache", "s.npz", "homodyne cache"),
+            ("array", "s.npz", "plain array"),
+        ],
+    )
+    def test_every_format_holds_the_same(self, tmp_path, capsys, format, name, found):
+        path = tmp_path / name
+        options = ("--frames", "9", "--phi", "0,45,90", "--dt", "0.5", "--format", format)
+        assert main(["simulate", "-o", str(path), *options]) == 0
+        dt = " --dt 0.5" if format == "pychx" else ""
+        assert capsys.readouterr().out.endswith(f" init {path} --gap 2e+06{dt}\n")
+        assert open_two_time(path).format == found
+        data = load(path, dt=0.5)
+        m = Measurement(PARAMETERS, phi=(0, 45, 90), dt=0.5, n_frames=9)
+        np.testing.assert_array_equal(data.c2, from_formula(m))
+        assert (data.q.tolist(), data.phi.tolist()) == ([0.0054] * 3, [0, 45, 90])
+
+    def test_every_format_can_be_asked_for(self):
+        assert tuple(FORMATS) == OFFERED
 
     def test_static(self, tmp_path, capsys):
         path, status = simulate(tmp_path, "--static", "--parameter", "alpha=0.5")

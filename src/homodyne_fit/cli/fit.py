@@ -86,6 +86,8 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
         f"q = {data.q[0]:.4g} Å⁻¹, dt = {data.dt:g} s",
         markup=False,
     )
+    for note in data.notes:
+        console.print(f"note: {note}", markup=False)
     with console.status("fitting") as status:
         result = fit(
             data,

@@ -117,7 +117,7 @@ def configuration(
             comment = f"FILL IN: {comment}"
         return f"{' ' * indent}{key}: {_yaml_number(value)}  # {comment}"
 
-    q_comment, phi = "Å⁻¹", file.phi
+    q_comment, phi, n_angles = "Å⁻¹", file.phi, file.n_matrices
     if file.q is not None:
         groups = q_groups(file.q)
         if q is None and groups:
@@ -128,6 +128,7 @@ def configuration(
             q_comment += f"; the file also has {', '.join(others)}"
         q = float(file.q[chosen].mean())
         phi = None if phi is None else phi[chosen]
+        n_angles = len(chosen)
     note = _one_line(file.dt_note)
     if dt is None:
         dt = file.dt
@@ -135,7 +136,6 @@ def configuration(
         raise InputError(
             f"{data}: --dt is {dt:g} s, but the file says {file.dt:g} s ({note}); leave --dt out"
         )
-    n_angles = file.n_matrices if phi is None else len(phi)
     angles = ""
     if phi is None and n_angles > 1:
         missing.append("experimental_data.phi_angles")

@@ -1,26 +1,69 @@
-"""Show what a two-time file holds."""
+"""Show what a two-time file holds, and how good it is."""
 
 from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from homodyne_fit.cli.wording import counted
+from homodyne_fit.cli.wording import counted, table
+from homodyne_fit.errors import InputError
+
+if TYPE_CHECKING:
+    from homodyne_fit.loaders import TwoTimeFile
+    from homodyne_fit.quality import MatrixQuality
+
+HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
+FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("data", type=Path, metavar="DATA", help="two-time file")
+    parser.add_argument("--q", type=float, help="wave vector to look at, Å⁻¹; default: all")
+    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the quality too")
+    parser.add_argument(
+        "--headers-only", action="store_true", help="read no matrix: leave the quality out"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print format, frames, time, and the angles at each q."""
+    """Print format, frames, time, the angles at each q, and the quality of each matrix."""
     from homodyne_fit.loaders import open_two_time
+
+    if args.plot is not None and args.plot.suffix.lower() not in FIGURES:
+        raise InputError(f"{args.plot}: the name of a figure ends with .png, .pdf or .svg")
+    if args.headers_only and args.plot is not None:
+        raise InputError("--headers-only reads no matrix, so that there is nothing to --plot")
+    file = open_two_time(args.data)
+    positions = _positions(file, args.q)
+    _print_contents(args.data, file)
+    if not args.headers_only:
+        matrices = _print_quality(file, positions)
+        if args.plot is not None:
+            _draw(args.plot, file, positions, matrices)
+            print(f"wrote {args.plot}")
+    print(f"next: homodyne_fit init {shlex.quote(str(args.data))}")
+    return 0
+
+
+def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
+    """Positions of the matrices to look at."""
+    from homodyne_fit.loaders.selection import nearest_q
+
+    if q is None:
+        return list(range(file.n_matrices))
+    if file.q is None:
+        raise InputError(f"{file.path}: the file does not give q; leave --q out")
+    return nearest_q(file.q, q, str(file.path)).tolist()
+
+
+def _print_contents(path: Path, file: TwoTimeFile) -> None:
     from homodyne_fit.loaders.selection import q_groups
 
-    file = open_two_time(args.data)
-    print(f"{args.data}: {file.format}")
+    print(f"{path}: {file.format}")
     print(f"{counted(file.n_matrices, 'matrix')} of {file.n_frames} × {file.n_frames} frames")
     dt = "not in the file" if file.dt is None else f"{file.dt:g} s"
     note = f" ({file.dt_note})" if file.dt_note else ""
@@ -38,5 +81,53 @@ def run(args: argparse.Namespace) -> int:
                 f"q = {file.q[group].mean():.4g} Å⁻¹: {counted(len(group), 'matrix')}"
                 + (f", φ = {angles}°" if angles else "")
             )
-    print(f"next: homodyne_fit init {shlex.quote(str(args.data))}")
-    return 0
+
+
+def _print_quality(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
+    """Print a table with a row for each matrix, and what is wrong; return what was found."""
+    from homodyne_fit.cli.quality_notes import remarks
+    from homodyne_fit.quality import assess
+
+    matrices = [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+    rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
+    print(table([HEADER, *rows]))
+    print("noise at the shortest and longest lag; drift of the baseline ± standard error")
+    for text in remarks(file, positions, matrices):
+        print(f"note: {text}")
+    return matrices
+
+
+def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
+    from homodyne_fit.cli.quality_notes import STORED
+
+    ends = matrix.noise[[0, -1]] if len(matrix.noise) else ()
+    return (
+        "?" if file.q is None else f"{file.q[position]:.4g}",
+        "?" if file.phi is None else f"{file.phi[position]:g}",
+        STORED[matrix.stored],
+        f"{100 * matrix.finite:.4g} %",
+        f"{matrix.contrast:.3g}",
+        f"{matrix.offset:.4g}",
+        " to ".join(f"{value:.2g}" for value in ends) or "?",
+        f"{matrix.drift:.2g} ± {matrix.drift_error:.1g}",
+    )
+
+
+def _draw(
+    path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
+) -> None:
+    """Draw the wave vector with most matrices."""
+    from homodyne_fit.atomic import replacing
+    from homodyne_fit.loaders.selection import q_groups
+    from homodyne_fit.quality_plot import quality_plot
+
+    shown: list[int] = list(range(len(positions)))
+    title = file.path.name
+    if file.q is not None:
+        q = file.q[list(positions)]
+        shown = max((group.tolist() for group in q_groups(q)), key=len, default=shown)
+        title += f", q = {q[shown].mean():.4g} Å⁻¹"
+    phi = [float(k if file.phi is None else file.phi[positions[k]]) for k in shown]
+    figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=FIGURES[path.suffix.lower()], dpi=120)

@@ -10,6 +10,9 @@ from typing import Any
 from homodyne_fit.errors import InputError
 from homodyne_fit.parameters import ALIASES
 
+# Named here too, so that --help imports nothing.
+FORMATS = ("aps-u", "aps-old", "nxxpcs", "pychx", "homodyne-cache", "array")
+
 # A suspension in slow shear: both decays take some seconds at q = 0.0054 Å⁻¹.
 PARAMETERS = {
     "D0": 8000.0,
@@ -25,6 +28,9 @@ PARAMETERS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="to write")
+    parser.add_argument(
+        "--format", choices=FORMATS, default="aps-u", help="of the file; default: aps-u"
+    )
     parser.add_argument(
         "--first-principles",
         action="store_true",
@@ -109,12 +115,12 @@ def run(args: argparse.Namespace) -> int:
     else:
         how = {"contrast": args.contrast, "offset": args.offset, "noise": args.noise}
         c2 = from_formula(measurement, seed=args.seed, **how)
-    truth = write_measurement(args.output, measurement, c2, seed=args.seed, **how)
+    truth = write_measurement(args.output, measurement, c2, args.format, seed=args.seed, **how)
     print(f"wrote {args.output} and {truth}")
-    output = shlex.quote(str(args.output))
-    print(
-        f"next: homodyne_fit init {output} {'--static' if args.static else f'--gap {args.gap:g}'}"
-    )
+    options = ["--static" if args.static else f"--gap {args.gap:g}"]
+    if args.format == "pychx":  # whose files do not fix the unit of the time
+        options.append(f"--dt {args.dt:g}")
+    print(f"next: homodyne_fit init {shlex.quote(str(args.output))} {' '.join(options)}")
     return 0
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-__all__ = ["by_section", "counted"]
+__all__ = ["by_section", "counted", "ranges", "table"]
 
 PLURALS = {"matrix": "matrices"}
 
@@ -23,4 +23,24 @@ def by_section(paths: Iterable[str]) -> str:
     return "; ".join(
         f"{section}: {', '.join(keys)}" if section else ", ".join(keys)
         for section, keys in sections.items()
+    )
+
+
+def ranges(numbers: Iterable[int]) -> str:
+    """Ascending numbers in one line, those that follow each other as a range: ``1, 4–6``."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}–{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equal length as lines, the columns flush right and two spaces apart."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
     )

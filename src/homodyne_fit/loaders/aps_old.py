@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import hdf5
+from homodyne_fit.loaders import bins, hdf5, hdf5_matrices
+from homodyne_fit.loaders.format import Format
 from homodyne_fit.loaders.listing import names as listed
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
-from homodyne_fit.loaders.units import require_degrees, require_inverse_angstrom
 
-__all__ = ["FORMAT", "LAYOUT", "describe", "recognises"]
+__all__ = ["APS_OLD"]
 
 MATRICES = "/exchange/C2T_all"  # g2_%05d, the number not always padded
 LABELS = "/xpcs/qphi_bin_to_process"  # (n,) or (n, 1), from 1
@@ -29,14 +29,6 @@ PHI = "/xpcs/dphilist"  # (1, bins)
 FRAME_TIME = "/measurement/instrument/detector/exposure_period"  # (1, 1), as the next two
 STRIDE = "/xpcs/stride_frames"
 AVERAGE = "/xpcs/avg_frames"
-
-FORMAT = "APS old"
-LAYOUT = f"matrices under {MATRICES}"
-
-
-def recognises(file: h5py.File) -> bool:
-    """Whether the file has the group of two-time matrices."""
-    return hdf5.group_at(file, MATRICES) is not None
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
@@ -47,32 +39,19 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     InputError
         If an entry is missing, or labels, lists and matrices do not fit together.
     """
-    q, phi = _lists(file)
-    matrices = hdf5.numbered(file, MATRICES)
+    q, phi = bins.q_and_phi(file, Q, PHI)
+    matrices = hdf5_matrices.numbered(file, MATRICES)
     labels = _labels(np.array(list(matrices)), hdf5.integers(file, LABELS), path)
-    if labels.min() < 1 or labels.max() > len(q):
-        raise InputError(
-            f"{path}: the labels of {LABELS} go from {labels.min()} to {labels.max()}, but {Q} "
-            f"has {len(q)} bins"
-        )
-    return hdf5.two_time_file(
+    return hdf5_matrices.two_time_file(
         file,
         path,
-        FORMAT,
+        APS_OLD.name,
         list(matrices.values()),
-        q[labels - 1],
-        phi[labels - 1],
+        bins.at_labels(q, labels, Q, f"{path}: {LABELS}"),
+        bins.at_labels(phi, labels, PHI, f"{path}: {LABELS}"),
         hdf5.frame_time(file, FRAME_TIME, STRIDE, AVERAGE),
+        populated="upper",
     )
-
-
-def _lists(file: h5py.File) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    q, phi = hdf5.numbers(file, Q), hdf5.numbers(file, PHI)
-    if len(q) != len(phi):
-        raise InputError(f"{file.filename}: {Q} has {len(q)} bins, but {PHI} has {len(phi)}")
-    require_inverse_angstrom(hdf5.unit(file, Q), f"{file.filename}: {Q}", q)
-    require_degrees(hdf5.unit(file, PHI), f"{file.filename}: {PHI}")
-    return q, phi
 
 
 def _labels(
@@ -88,3 +67,6 @@ def _labels(
         f"{listed(map(str, matrix_numbers))}, which neither count the {len(labels)} bins of "
         f"{LABELS} from 1 nor name bins among {listed(map(str, labels))}"
     )
+
+
+APS_OLD = Format("APS old", f"matrices under {MATRICES}", hdf5.has_group(MATRICES), describe)

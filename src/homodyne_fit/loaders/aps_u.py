@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import hdf5
+from homodyne_fit.loaders import bins, hdf5, hdf5_matrices
+from homodyne_fit.loaders.format import Format
 from homodyne_fit.loaders.listing import names as listed
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
 from homodyne_fit.loaders.units import require_degrees, require_inverse_angstrom
 
-__all__ = ["FORMAT", "LAYOUT", "describe", "recognises"]
+__all__ = ["APS_U"]
 
 MATRICES = "/xpcs/twotime/correlation_map"  # c2_%05d, a running index into LABELS from 1
 LABELS = "/xpcs/twotime/processed_bins"  # label of each matrix, from 1
@@ -33,14 +34,6 @@ FRAME_TIME = "/entry/instrument/detector_1/frame_time"
 STRIDE = "/xpcs/twotime/config/stride_frame"
 AVERAGE = "/xpcs/twotime/config/avg_frame"
 
-FORMAT = "APS-U"
-LAYOUT = f"matrices under {MATRICES}"
-
-
-def recognises(file: h5py.File) -> bool:
-    """Whether the file has the group of two-time matrices."""
-    return hdf5.group_at(file, MATRICES) is not None
-
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     """Say what an APS-U file holds.
@@ -52,21 +45,22 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     """
     q, phi = _grid(file)
     labels = hdf5.integers(file, LABELS)
-    matrices = hdf5.numbered(file, MATRICES)
+    matrices = hdf5_matrices.numbered(file, MATRICES)
     if list(matrices) != list(range(1, len(labels) + 1)):
         raise InputError(
             f"{path}: {LABELS} names {len(labels)} matrices, which must be numbered 1 to "
             f"{len(labels)}, but {MATRICES} has the numbers {listed(map(str, matrices))}"
         )
-    bins = _natural_bins(file, labels, len(q) * len(phi))
-    return hdf5.two_time_file(
+    natural = _natural_bins(file, labels, len(q) * len(phi))
+    return hdf5_matrices.two_time_file(
         file,
         path,
-        FORMAT,
+        APS_U.name,
         list(matrices.values()),
-        q[bins // len(phi)],
-        phi[bins % len(phi)],
+        q[natural // len(phi)],
+        phi[natural % len(phi)],
         hdf5.frame_time(file, FRAME_TIME, STRIDE, AVERAGE),
+        populated="upper",
     )
 
 
@@ -84,22 +78,19 @@ def _grid(file: h5py.File) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     q_unit, phi_unit = (hdf5.texts(file, UNITS) or ["", ""])[:2]
     require_inverse_angstrom(q_unit, f"{file.filename}: {UNITS}", q)
     require_degrees(phi_unit, f"{file.filename}: {UNITS}")
-    require_inverse_angstrom(hdf5.unit(file, Q), f"{file.filename}: {Q}", q)
-    require_degrees(hdf5.unit(file, PHI), f"{file.filename}: {PHI}")
+    bins.check_units(file, Q, PHI, q)
     return q, phi
 
 
 def _natural_bins(file: h5py.File, labels: NDArray[np.int64], n_bins: int) -> NDArray[np.int64]:
-    natural = hdf5.integers(file, NATURAL_BINS)
-    if labels.min() < 1 or labels.max() > len(natural):
+    mapping = hdf5.integers(file, NATURAL_BINS)
+    natural = bins.at_labels(mapping, labels, NATURAL_BINS, f"{file.filename}: {LABELS}")
+    if natural.min() < 0 or natural.max() >= n_bins:
         raise InputError(
-            f"{file.filename}: {LABELS} goes from {labels.min()} to {labels.max()}, but the "
-            f"labels of {NATURAL_BINS} from 1 to {len(natural)}"
+            f"{file.filename}: {NATURAL_BINS} goes from {natural.min()} to {natural.max()}, but "
+            f"the grid of {GRID} has the bins 0 to {n_bins - 1}"
         )
-    bins = natural[labels - 1]
-    if bins.min() < 0 or bins.max() >= n_bins:
-        raise InputError(
-            f"{file.filename}: {NATURAL_BINS} goes from {bins.min()} to {bins.max()}, but the "
-            f"grid of {GRID} has the bins 0 to {n_bins - 1}"
-        )
-    return bins
+    return natural
+
+
+APS_U = Format("APS-U", f"matrices under {MATRICES}", hdf5.has_group(MATRICES), describe)

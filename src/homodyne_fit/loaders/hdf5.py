@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,18 +14,22 @@ from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders.listing import names as listed
-from homodyne_fit.loaders.two_time_file import TwoTimeFile
 
 __all__ = [
+    "attribute_numbers",
+    "attribute_text",
     "contents",
+    "dataset",
+    "exists",
     "frame_time",
     "group_at",
+    "has_group",
     "integers",
-    "numbered",
+    "list_of_numbers",
     "numbers",
     "opened",
+    "shape_of",
     "texts",
-    "two_time_file",
     "unit",
 ]
 
@@ -62,6 +64,30 @@ def group_at(file: h5py.File, name: str) -> h5py.Group | None:
     return found if isinstance(found, h5py.Group) else None
 
 
+def has_group(name: str) -> Callable[[h5py.File], bool]:
+    """Return a function that says whether a file has a group of that name."""
+    return lambda file: group_at(file, name) is not None
+
+
+def exists(file: h5py.File, name: str) -> bool:
+    """Whether the file has a group or a dataset of that name."""
+    return isinstance(_at(file, name), h5py.Group | h5py.Dataset)
+
+
+def shape_of(file: h5py.File, name: str) -> tuple[int, ...] | None:
+    """Return the shape of a dataset, or None if there is none of that name."""
+    found = _at(file, name)
+    return found.shape if isinstance(found, h5py.Dataset) else None
+
+
+def list_of_numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
+    """Read a dataset of real numbers of shape (n,), (1, n) or (n, 1) as one list."""
+    shape = dataset(file, name).shape
+    if len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
+        raise InputError(f"{file.filename}: {name} has shape {shape}; one list is needed")
+    return numbers(file, name)
+
+
 def numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
     """Read a dataset of real numbers as one list, whatever its shape."""
     return _values(file, name, "fiu").astype(np.float64)
@@ -86,10 +112,25 @@ def texts(file: h5py.File, name: str) -> list[str]:
 
 def unit(file: h5py.File, name: str) -> str:
     """Return the attribute ``units`` of a dataset, or an empty string."""
-    dataset = _at(file, name)
-    stated = dataset.attrs.get("units", "") if isinstance(dataset, h5py.Dataset) else ""
+    return attribute_text(file, name, "units")
+
+
+def attribute_text(file: h5py.File, name: str, attribute: str) -> str:
+    """Return an attribute as text, or an empty string where there is none."""
+    found = _at(file, name)
+    known = isinstance(found, h5py.Group | h5py.Dataset)
+    stated = found.attrs.get(attribute, "") if known else ""
     first = np.ravel(stated)[0] if np.size(stated) else ""
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.float64] | None:
+    """Return an attribute as a list of numbers, or None where it is absent or holds none."""
+    found = _at(file, name)
+    if not isinstance(found, h5py.Group | h5py.Dataset) or attribute not in found.attrs:
+        return None
+    values = np.ravel(np.asarray(found.attrs[attribute]))
+    return values.astype(np.float64) if values.size and values.dtype.kind in "fiu" else None
 
 
 def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None, str]:
@@ -116,61 +157,15 @@ def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None,
     return prod(values), " × ".join(f"{Path(key).name} {value:.9g}" for key, value in terms)
 
 
-def numbered(file: h5py.File, group: str) -> dict[int, str]:
-    """Return the full names of a group's matrices by the number each ends with, ascending.
-
-    HDF5 lists names as text, so that 10 precedes 2 unless all are padded to the same length.
-    """
-    found: dict[int, str] = {}
-    for key in map(str, group_at(file, group) or ()):
-        digits = re.search(r"[0-9]+$", key)
-        if digits is None or int(digits[0]) in found:
-            reason = "ends with no number" if digits is None else "repeats a number"
-            raise InputError(f"{file.filename}: the name {group}/{key} {reason}")
-        found[int(digits[0])] = f"{group}/{key}"
-    if not found:
-        raise InputError(f"{file.filename}: {group} holds no matrix")
-    return dict(sorted(found.items()))
-
-
-def two_time_file(
-    file: h5py.File,
-    path: Path,
-    format: str,
-    names: Sequence[str],
-    q: NDArray[np.float64],
-    phi: NDArray[np.float64],
-    dt: tuple[float | None, str],
-) -> TwoTimeFile:
-    """Describe a file that stores each matrix as a dataset of its own, all of one size."""
-    shape = _dataset(file, names[0]).shape
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise InputError(f"{path}: {names[0]} has shape {shape}; a square matrix is needed")
-    stored = partial(_stored, path, tuple(names), shape[0])
-    return TwoTimeFile(path, format, tuple(names), shape[0], q, phi, *dt, stored)
-
-
-def _stored(
-    path: Path, names: tuple[str, ...], n_frames: int, index: int, frames: slice
-) -> NDArray[np.generic]:
-    with opened(path) as file:
-        dataset = _dataset(file, names[index])
-        if dataset.shape != (n_frames, n_frames):
-            raise InputError(
-                f"{path}: {names[index]} has shape {dataset.shape}, "
-                f"but {names[0]} has {(n_frames, n_frames)}"
-            )
-        return np.asarray(dataset[frames, frames])
-
-
 def _values(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
-    values = np.ravel(_dataset(file, name)[()])
+    values = np.ravel(dataset(file, name)[()])
     if values.dtype.kind not in kinds or not values.size:
         raise InputError(f"{file.filename}: {name} must hold numbers, not {values.dtype}")
     return values
 
 
-def _dataset(file: h5py.File, name: str) -> h5py.Dataset:
+def dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return the dataset of that name, which the format needs."""
     found = _at(file, name)
     if isinstance(found, h5py.Dataset):
         return found

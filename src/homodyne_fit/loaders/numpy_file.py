@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders.listing import names as listed
 
-__all__ = ["ArrayHeader", "contents", "headers", "read"]
+__all__ = ["ArrayHeader", "companion", "contents", "headers", "read", "stack"]
 
 # What NumPy and zipfile raise on a damaged file.
 DAMAGE = (
@@ -40,6 +41,12 @@ class ArrayHeader:
 
     shape: tuple[int, ...]
     dtype: np.dtype
+
+    @property
+    def is_c2(self) -> bool:
+        """Whether the array can be one square matrix of real numbers, or several."""
+        square = len(self.shape) in (2, 3) and self.shape[-1] == self.shape[-2]
+        return square and 0 not in self.shape and self.dtype.kind in "fiu"
 
 
 def headers(path: Path) -> dict[str, ArrayHeader]:
@@ -67,6 +74,46 @@ def read(path: Path, name: str) -> NDArray[np.generic]:
             return np.load(path, mmap_mode="r", allow_pickle=False)
         with np.load(path, allow_pickle=False) as archive:
             return archive[name]
+
+
+def stack(
+    path: Path, name: str, shape: tuple[int, ...]
+) -> Callable[[int, slice], NDArray[np.generic]]:
+    """Return a function of matrix and frames that reads an array (n, n) or (K, n, n).
+
+    Of a .npy it reads only those; a .npz has to be unpacked, which is done once.
+    """
+
+    @cache
+    def matrices() -> NDArray[np.generic]:
+        return read(path, name).reshape(-1, *shape[-2:])
+
+    def stored(index: int, frames: slice) -> NDArray[np.generic]:
+        return matrices()[index, frames, frames]
+
+    return stored
+
+
+def companion(
+    arrays: Mapping[str, ArrayHeader], path: Path, name: str, sizes: tuple[int, ...]
+) -> NDArray[np.float64] | None:
+    """Read what stands beside C2 as a list; None if it is absent.
+
+    Raises
+    ------
+    InputError
+        If it does not hold real numbers, as many as one of the sizes.
+    """
+    if name not in arrays:
+        return None
+    header = arrays[name]
+    if header.dtype.kind not in "fiu" or prod(header.shape) not in sizes:
+        wanted = " or ".join(map(str, sorted(set(sizes))))
+        raise InputError(
+            f"{path}: the array {name} has shape {header.shape} and type {header.dtype}; "
+            f"{wanted} real number(s) are needed"
+        )
+    return np.ravel(read(path, name)).astype(np.float64)
 
 
 def contents(arrays: Mapping[str, ArrayHeader]) -> str:

@@ -1,6 +1,6 @@
 """Telling the format of a file from what is in it, never from its name.
 
-A further format is a module with the four names of `Format`, entered in a table below.
+A further format is a module with a `Format`, entered in a table below.
 """
 
 from __future__ import annotations
@@ -8,42 +8,28 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
 import h5py
 
 from homodyne_fit.errors import InputError, suggestion
-from homodyne_fit.loaders import aps_old, aps_u, arrays, hdf5, numpy_file
+from homodyne_fit.loaders import hdf5, numpy_file
+from homodyne_fit.loaders.aps_old import APS_OLD
+from homodyne_fit.loaders.aps_u import APS_U
+from homodyne_fit.loaders.arrays import PLAIN_ARRAY
+from homodyne_fit.loaders.format import Format
+from homodyne_fit.loaders.homodyne_cache import HOMODYNE_CACHE
 from homodyne_fit.loaders.numpy_file import ArrayHeader
+from homodyne_fit.loaders.nxxpcs import NXXPCS
+from homodyne_fit.loaders.pychx import PYCHX
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
 
-__all__ = ["Format", "open_two_time"]
+__all__ = ["open_two_time"]
 
 
-class Format[Contents](Protocol):
-    """A format: what it is called, how to know it, and how to read what a file of it says."""
-
-    @property
-    def FORMAT(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def LAYOUT(self) -> str:
-        """What tells it from others, for a message."""
-        ...
-
-    def recognises(self, contents: Contents, /) -> bool:
-        """Whether a file with these contents is of the format."""
-        ...
-
-    def describe(self, contents: Contents, path: Path, /) -> TwoTimeFile:
-        """Say what the file holds."""
-        ...
-
-
-HDF5_FORMATS: tuple[Format[h5py.File], ...] = (aps_u, aps_old)
-NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (arrays,)
+# The first that recognises a file describes it. APS-U files may carry an empty outline of NXxpcs
+# besides, so that APS-U is asked before it.
+HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
+NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz is a zip
@@ -76,7 +62,7 @@ def _describe[Contents](
     for candidate in formats:
         if candidate.recognises(contents):
             return candidate.describe(contents, path)
-    known = "; ".join(f"{candidate.FORMAT}: {candidate.LAYOUT}" for candidate in formats)
+    known = "; ".join(f"{candidate.name}: {candidate.layout}" for candidate in formats)
     raise InputError(
         f"{path}: the {kind} file has none of the known layouts ({known}); it holds {listing}"
     )
@@ -103,5 +89,5 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _expected() -> str:
-    known = ", ".join(each.FORMAT for each in (*HDF5_FORMATS, *NUMPY_FORMATS))
+    known = ", ".join(each.name for each in (*HDF5_FORMATS, *NUMPY_FORMATS))
     return f"expected one file of two-time correlations ({known})"

@@ -19,10 +19,12 @@ __all__ = ["load", "nearest_q", "q_groups", "within_ranges"]
 Q_KEY = "analyzer_parameters.scattering.wavevector_q"
 DT_KEY = "analyzer_parameters.dt"
 PHI_KEY = "experimental_data.phi_angles"
+MASK_KEY = "experimental_data.mask_frames"
 
 SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
 ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
 SAME_DT = 1e-6  # relative
+ROUNDING = 1e-6  # relative; a q stored as float32 is off by up to 6e-8
 FEWEST_FRAMES = 3
 SAME_PHI = 1e-4  # degrees; an angle stored as float32 is off by up to 3e-5
 
@@ -36,6 +38,7 @@ def load(
     dt: float | None = None,
     dt_override: bool = False,
     phi: Sequence[float] | None = None,
+    mask_frames: Sequence[int] = (),
 ) -> TwoTimeData:
     """Load the matrices of one wave vector.
 
@@ -56,13 +59,17 @@ def load(
     dt_override : bool
         Take `dt` even though the file says otherwise.
     phi : sequence of float, optional
-        Angle of each matrix, degrees, for a file that has none. A single matrix is at 0 by
-        default.
+        Angle of each matrix of the file, or of the wave vector, degrees, for a file that has
+        none. A single matrix is at 0 by default.
+    mask_frames : sequence of int
+        Frames of the file, counted from 1, whose points are left out: their rows and columns
+        become NaN.
 
     Returns
     -------
     TwoTimeData
-        The angles in the order of the file.
+        The angles in the order of the file. `notes` says how far q is from the wanted one, and
+        which frames are masked.
 
     Raises
     ------
@@ -72,16 +79,21 @@ def load(
     file = open_two_time(path)
     step = _frame_time(file, dt, dt_override)
     window = _window(file, frames)
-    angles = _angles(file, phi)
+    masked, notes = _masked(file, mask_frames, window)
     wave_vectors = _wave_vectors(file, q)
     kept = nearest_q(wave_vectors, q, str(file.path))
-    kept = kept[_wanted(angles[kept], phi_ranges, file)]
+    angles = _angles(file, phi, kept)
+    wanted = _wanted(angles, phi_ranges, file)
+    kept, angles = kept[wanted], angles[wanted]
+    c2 = _stack(file, kept, window)
+    c2[:, masked, :] = c2[:, :, masked] = np.nan
     return TwoTimeData(
-        c2=_stack(file, kept, window),
-        phi=angles[kept],
+        c2=c2,
+        phi=angles,
         q=wave_vectors[kept],
         dt=step,
         source=str(file.path),
+        notes=(*_distance(wave_vectors[kept], q), *notes),
     )
 
 
@@ -118,15 +130,29 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
         if len(groups) > 1:
             raise InputError(f"{source}: {choice}; set {Q_KEY} to one of them")
         return groups[0]
-    nearest = int(np.argmin(np.abs(centres - wanted)))
+    distances = np.abs(centres - wanted)
+    nearest = int(np.argmin(distances))
     spacings = np.diff(centres)[max(nearest - 1, 0) : nearest + 1]
-    reach = spacings.max() / 2 if len(spacings) else ONLY_Q * centres[nearest]
-    if not abs(centres[nearest] - wanted) <= reach:
+    reach, what = ONLY_Q * centres[nearest], f"{ONLY_Q:.0%} of it"
+    if len(spacings):
+        reach, what = spacings.max() / 2, "half a bin"
+    if not distances[nearest] <= reach * (1 + ROUNDING):
         raise InputError(
-            f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; "
-            f"set {Q_KEY} to one of them"
+            f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
+            f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; set {Q_KEY} to one "
+            "of them"
         )
     return groups[nearest]
+
+
+def _distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
+    """Say how far the wave vectors (K,) are from the wanted one, if they are."""
+    if wanted is None or np.all(np.abs(q - wanted) <= ROUNDING * np.abs(wanted)):
+        return []
+    return [
+        f"the nearest q, {q.mean():.6g} Å⁻¹, is {abs(q.mean() - wanted):.3g} Å⁻¹ from the "
+        f"{wanted:.6g} Å⁻¹ asked for"
+    ]
 
 
 def within_ranges(
@@ -190,23 +216,58 @@ def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     return slice(first - 1, end)
 
 
-def _angles(file: TwoTimeFile, phi: Sequence[float] | None) -> NDArray[np.float64]:
+def _masked(
+    file: TwoTimeFile, frames: Sequence[int], window: slice
+) -> tuple[NDArray[np.intp], list[str]]:
+    """Return the masked frames, counted from 0 in the window, and a sentence that counts them."""
+    listed_frames = np.unique(np.asarray(frames, dtype=np.int64))
+    outside = listed_frames[(listed_frames < 1) | (listed_frames > file.n_frames)]
+    if len(outside):
+        raise InputError(
+            f"{file.path}: {MASK_KEY} has the frames {numbers(outside)}, but the file has the "
+            f"frames 1 to {file.n_frames}"
+        )
+    n_frames = window.stop - window.start
+    masked = listed_frames - 1 - window.start
+    masked = masked[(masked >= 0) & (masked < n_frames)]
+    left = n_frames - len(masked)
+    if left < FEWEST_FRAMES:
+        raise InputError(
+            f"{file.path}: {MASK_KEY} leaves {left} of {n_frames} frames; {FEWEST_FRAMES} are "
+            "needed"
+        )
+    if not len(listed_frames):
+        return masked, []
+    points = n_frames * (n_frames - 1) // 2 - left * (left - 1) // 2
+    return masked, [
+        f"{len(masked)} of {n_frames} frames masked, {points} points of each angle"
+        + (f" ({numbers(masked + 1 + window.start)})" if len(masked) else "")
+    ]
+
+
+def _angles(
+    file: TwoTimeFile, phi: Sequence[float] | None, kept: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Return the angles of the matrices that are kept, those of one wave vector."""
     if file.phi is not None:
         if phi is not None:
             raise InputError(f"{file.path}: the file has its own angles; remove {PHI_KEY}")
-        return file.phi
+        return file.phi[kept]
     if phi is None:
-        if file.n_matrices > 1:
+        if len(kept) > 1:
             raise InputError(
-                f"{file.path}: the file does not give the angles of its {file.n_matrices} "
+                f"{file.path}: the file does not give the angles of its {len(kept)} "
                 f"matrices; set {PHI_KEY}, in degrees"
             )
         return np.zeros(1)
     angles = np.atleast_1d(np.asarray(phi, dtype=np.float64))
-    if angles.shape != (file.n_matrices,):
+    if angles.shape == (file.n_matrices,):
+        return angles[kept]
+    if angles.shape != (len(kept),):
         raise InputError(
             f"{file.path}: {PHI_KEY} gives {angles.size} angle(s), but the file has "
             f"{file.n_matrices} matrices"
+            + ("" if len(kept) == file.n_matrices else f", {len(kept)} of them at this q")
         )
     return angles
 

@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
 
-__all__ = ["TwoTimeFile", "completed"]
+__all__ = ["Populated", "TwoTimeFile", "asymmetry", "completed", "populated_part"]
 
 # Two stored halves agree when they differ by less than this fraction of their size; float32
 # arithmetic in a different order leaves about 1e-6.
 SYMMETRY = 1e-5
+
+# What of a matrix is stored; an empty text where nothing is said about it.
+Populated = Literal["all", "upper", "lower", ""]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,11 @@ class TwoTimeFile:
         How the file gives dt, or why it does not.
     stored : callable
         ``stored(index, frames)`` is the matrix as the file has it, cut to the frames.
+    populated : str
+        Which part of each matrix the format, or the file, says is stored. Nothing relies on it:
+        what is stored shows in the matrix.
+    shift : float
+        What the file left out of c2, so that it has to be added: 1 where c2 − 1 is stored.
     """
 
     path: Path
@@ -54,6 +63,8 @@ class TwoTimeFile:
     dt: float | None
     dt_note: str
     stored: Callable[[int, slice], NDArray[np.generic]]
+    populated: Populated = ""
+    shift: float = 0.0
 
     @property
     def n_matrices(self) -> int:
@@ -79,8 +90,14 @@ class TwoTimeFile:
         InputError
             If the matrix cannot be read, holds no correlation, or is full but not symmetric.
         """
+        matrix = self.read_stored(index, frames)
+        c2 = completed(matrix, f"{self.path}: {self.names[index]}")
+        return c2 + self.shift if self.shift else c2
+
+    def read_stored(self, index: int, frames: slice = slice(None)) -> NDArray[np.floating]:
+        """Read one matrix as it is stored, (n, n), be it a half, symmetric or not."""
         name = f"{self.path}: {self.names[index]}"
-        return completed(_as_float(self.stored(index, frames), name), name)
+        return _as_float(self.stored(index, frames), name)
 
 
 def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
@@ -88,30 +105,48 @@ def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
 
     A half that holds nothing but zeros and non-finite numbers is not stored.
     """
-    present = np.isfinite(matrix) & (matrix != 0)
-    upper = bool(np.triu(present, 1).any())
-    lower = bool(np.tril(present, -1).any())
-    if not (upper or lower):
+    part = populated_part(matrix)
+    if not part:
         raise InputError(f"{name} has no correlation at t1 ≠ t2: every value is zero or missing")
-    if upper and lower:
-        _check_symmetry(matrix, float(np.mean(np.abs(matrix[present]))), name)
-    elif lower:
+    if part == "all":
+        _check_symmetry(matrix, name)
+    elif part == "lower":
         matrix = matrix.T
     below = np.tri(len(matrix), k=-1, dtype=bool)
     return np.where(below, matrix.T, matrix)
 
 
-def _check_symmetry(matrix: NDArray[np.floating], scale: float, name: str) -> None:
+def populated_part(matrix: NDArray[np.floating]) -> Populated:
+    """Which half of a matrix (n, n) holds anything but zeros and non-finite numbers, or both."""
+    present = np.isfinite(matrix) & (matrix != 0)
+    upper = bool(np.triu(present, 1).any())
+    lower = bool(np.tril(present, -1).any())
+    if upper and lower:
+        return "all"
+    return "upper" if upper else "lower" if lower else ""
+
+
+def asymmetry(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
+    """|c2(t1, t2) − c2(t2, t1)| of a full matrix (n, n): 0 within rounding, NaN if one is missing.
+
+    Both missing is symmetric.
+    """
+    present = np.isfinite(matrix) & (matrix != 0)
+    scale = float(np.mean(np.abs(matrix[present]))) if present.any() else 0.0
     close = np.isclose(matrix, matrix.T, rtol=SYMMETRY, atol=SYMMETRY * scale, equal_nan=True)
-    if close.all():
-        return
     with np.errstate(invalid="ignore"):
-        difference = np.where(close, 0, np.abs(matrix - matrix.T))
-    missing = np.isnan(difference)
-    row, column = np.unravel_index(np.argmax(np.where(missing, np.inf, difference)), close.shape)
+        return np.where(close, 0, np.abs(matrix - matrix.T))
+
+
+def _check_symmetry(matrix: NDArray[np.floating], name: str) -> None:
+    difference = asymmetry(matrix)
+    if not difference.any():
+        return
+    worst = np.argmax(np.where(np.isnan(difference), np.inf, difference))
+    row, column = np.unravel_index(worst, difference.shape)
     raise InputError(
-        f"{name} holds both halves but is not symmetric: {np.mean(~close):.2%} of the entries "
-        f"differ, c2[{row}, {column}] = {matrix[row, column]:.6g} but "
+        f"{name} holds both halves but is not symmetric: {np.mean(difference != 0):.2%} of the "
+        f"entries differ, c2[{row}, {column}] = {matrix[row, column]:.6g} but "
         f"c2[{column}, {row}] = {matrix[column, row]:.6g}"
     )
 

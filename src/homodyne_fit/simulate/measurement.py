@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,9 +16,17 @@ from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, Model, decay, rates
 from homodyne_fit.parameters import ALIASES
 from homodyne_fit.simulate.speckle import two_time
-from homodyne_fit.simulate.writers import write_aps_u
+from homodyne_fit.simulate.writers import (
+    write_aps_old,
+    write_aps_u,
+    write_array,
+    write_homodyne_cache,
+    write_nxxpcs,
+    write_pychx,
+)
 
 __all__ = [
+    "FORMATS",
     "Measurement",
     "from_first_principles",
     "from_formula",
@@ -184,18 +192,35 @@ def speckle_contrast(modes: float) -> float:
     return (1 - 1 / PARTICLES) / modes
 
 
+# How a measurement is written in each format.
+FORMATS: dict[str, Callable[[Path, Measurement, NDArray[np.float32]], None]] = {
+    "aps-u": lambda path, m, c2: write_aps_u(path, c2, [m.q], m.phi, range(len(m.phi)), m.dt),
+    "aps-old": lambda path, m, c2: write_aps_old(path, c2, [m.q], m.phi, range(len(m.phi)), m.dt),
+    "nxxpcs": lambda path, m, c2: write_nxxpcs(path, c2, [m.q] * len(m.phi), m.phi, m.dt),
+    "pychx": lambda path, m, c2: write_pychx(path, c2, [m.q] * len(m.phi), m.phi, m.dt),
+    "homodyne-cache": lambda path, m, c2: write_homodyne_cache(path, c2, m.q, m.phi, m.dt),
+    "array": lambda path, m, c2: write_array(path, c2, q=m.q, phi=m.phi, dt=m.dt),
+}
+
+
 def write_measurement(
-    path: Path, measurement: Measurement, c2: NDArray[np.float32], **how: object
+    path: Path,
+    measurement: Measurement,
+    c2: NDArray[np.float32],
+    format: str = "aps-u",
+    **how: object,
 ) -> Path:
-    """Write an APS-U file, and ``<path>.truth.json`` beside it; return the path of the truth.
+    """Write a two-time file, and ``<path>.truth.json`` beside it; return the path of the truth.
 
     Parameters
     ----------
+    format : str
+        One of `FORMATS`.
     how : object
         What else to record about the simulation.
     """
     m = measurement
-    write_aps_u(path, c2, [m.q], list(m.phi), np.arange(len(m.phi)), m.dt)
+    FORMATS[format](path, m, c2)
     left_out = {"parameters", "model"} | (set() if m.model.has_flow else {"gap"})
     truth = {
         "model": m.model.name,
