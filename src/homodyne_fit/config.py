@@ -200,7 +200,7 @@ class Nlsq(Section):
     per_angle_scaling: bool | None = None
     loss: Literal["linear"] = "linear"
     max_iterations: Annotated[Whole, Field(gt=0)] = 100
-    standard_error_tolerance: Positive = 1e-4
+    standard_error_tolerance: Positive = 0.01
     threads: Annotated[Whole, Field(gt=0)] | None = None
     anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
     multi_start: MultiStart = MultiStart()
