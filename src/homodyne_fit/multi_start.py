@@ -25,7 +25,13 @@ class MultiStart(Section):
     seed : int
     """
 
-    enable: bool = True
-    n_starts: Annotated[Whole, Field(gt=0)] = 128
-    sampling_strategy: Literal["sobol", "latin_hypercube"] = "sobol"
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    enable: bool = Field(
+        default=True, description="false: the fit starts from the initial values alone."
+    )
+    n_starts: Annotated[Whole, Field(gt=0)] = Field(
+        default=128, description="Starts that are screened."
+    )
+    sampling_strategy: Literal["sobol", "latin_hypercube"] = Field(
+        default="sobol", description="How they are spread."
+    )
+    seed: Annotated[Whole, Field(ge=0)] = Field(default=0, description="Seed of the starts.")
