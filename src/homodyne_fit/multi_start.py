@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from homodyne_fit.sections import Section, Whole
+from homodyne_fit.sections import Count, NotNegative, Section
 
 __all__ = ["MultiStart"]
 
@@ -28,10 +28,8 @@ class MultiStart(Section):
     enable: bool = Field(
         default=True, description="false: the fit starts from the initial values alone."
     )
-    n_starts: Annotated[Whole, Field(gt=0)] = Field(
-        default=128, description="Starts that are screened."
-    )
+    n_starts: Count = Field(default=128, description="Starts that are screened.")
     sampling_strategy: Literal["sobol", "latin_hypercube"] = Field(
         default="sobol", description="How they are spread."
     )
-    seed: Annotated[Whole, Field(ge=0)] = Field(default=0, description="Seed of the starts.")
+    seed: NotNegative = Field(default=0, description="Seed of the starts.")

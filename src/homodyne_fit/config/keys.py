@@ -20,7 +20,7 @@ from homodyne_fit.config.parameter_names import (
 from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import SCALING
-from homodyne_fit.sections import Number, Positive, Section, Whole
+from homodyne_fit.sections import Count, Number, Positive, Section, Whole
 
 __all__ = ["FLOW", "InitialParameters", "Nlsq", "Root"]
 
@@ -263,14 +263,12 @@ class Nlsq(Section):
         "`averaged`, which is the name to use.",
     )
     loss: Literal["linear"] = Field(default="linear", description="Loss: least squares.")
-    max_iterations: Annotated[Whole, Field(gt=0)] = Field(
-        default=100, description="Passes over all points at most."
-    )
+    max_iterations: Count = Field(default=100, description="Passes over all points at most.")
     standard_error_tolerance: Positive = Field(
         default=1e-4,
         description="The fit ends at this distance from the minimum, in standard errors.",
     )
-    threads: Annotated[Whole, Field(gt=0)] | None = Field(
+    threads: Count | None = Field(
         default=None, description="Threads that sum over the points; null: one for each processor."
     )
     anti_degeneracy: AntiDegeneracy = AntiDegeneracy()

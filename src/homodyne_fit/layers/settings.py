@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
-from homodyne_fit.sections import Number, Positive, Section, Whole
+from homodyne_fit.sections import Count, Fraction, NotNegative, Number, Positive, Section
 
 __all__ = [
     "AntiDegeneracy",
@@ -134,7 +134,7 @@ class GradientMonitoring(Section):
         default=0.01,
         description="Gradient of the physics over that of the scaling that is too small.",
     )
-    consecutive_triggers: Annotated[Whole, Field(gt=0)] = Field(
+    consecutive_triggers: Count = Field(
         default=5, description="Steps in a row for which it has to be."
     )
     response: Literal["restart", "warn", "abort"] = Field(
@@ -142,8 +142,8 @@ class GradientMonitoring(Section):
         description="What follows; hierarchical and reset stand for restart.",
         json_schema_extra={"enum": ["restart", "warn", "abort", *OTHER_RESPONSES]},
     )
-    max_restarts: Annotated[Whole, Field(ge=0)] = Field(default=3, description="Restarts at most.")
-    seed: Annotated[Whole, Field(ge=0)] = Field(default=0, description="Seed of the new starts.")
+    max_restarts: NotNegative = Field(default=3, description="Restarts at most.")
+    seed: NotNegative = Field(default=0, description="Seed of the new starts.")
 
     @field_validator("response", mode="before")
     @classmethod
@@ -159,7 +159,7 @@ class ShearWeighting(Section):
     """
 
     enable: bool = Field(default=False, description="Whether angles are weighted.")
-    min_weight: Annotated[Positive, Field(le=1)] = Field(
+    min_weight: Fraction = Field(
         default=0.3, description="Weight of an angle across the flow; along it, 1."
     )
     alpha: Positive = Field(default=1.0, description="Exponent of |cos(φ0 − φ)| in the weight.")
@@ -180,7 +180,7 @@ class AntiDegeneracy(Section):
         "pair for each, freely; averaged, one for all; fourier, a series in φ; constant, held; "
         "sequential, held at what each angle gives alone.",
     )
-    fourier_order: Annotated[Whole, Field(gt=0)] = Field(
+    fourier_order: Count = Field(
         default=2,
         description="Order of the series in φ of the mode `fourier`; needs 1 + 2·order angles.",
     )
