@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from homodyne_fit.loaders.selection import Selection
     from homodyne_fit.settings import FitSettings
 
-__all__ = ["Config", "load_config", "parse_config"]
+__all__ = ["Config", "load_config", "parse_config", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def load_config(path: Path) -> Config:
     InputError
         If the file cannot be read or holds mistakes; see `parse_config`.
     """
-    return parse_config(_text(path), path)
+    return parse_config(text_of(path), path)
 
 
 def parse_config(text: str, path: Path) -> Config:
@@ -232,7 +232,14 @@ def parse_config(text: str, path: Path) -> Config:
     return Config(path, reading.root, reading.foreign)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Read a text file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is none.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
