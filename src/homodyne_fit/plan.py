@@ -15,7 +15,7 @@ __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
 
 # What a fit takes, from fits of this version with two processors: passes over all points that it
 # makes, seconds a point and pass, seconds until the first pass, bytes of the program itself.
-PASSES = (20, 150)
+PASSES = (20, 400)
 SECONDS_PER_POINT = 5e-8
 SECONDS_TO_START = 6.0
 PROGRAM_BYTES = 5e8

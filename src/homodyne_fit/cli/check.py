@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from homodyne_fit.cli.wording import counted, reasons, table
 from homodyne_fit.errors import InputError
-from homodyne_fit.number_format import format_number
 
 if TYPE_CHECKING:
     from homodyne_fit.plan import ParameterPlan, Plan
@@ -69,6 +68,7 @@ def _as_json(described: dict) -> str:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
+
     config, chosen = plan.config, plan.selection
     yield f"{config.path}: no mistakes found"
     yield _entry("model", _model(plan))
@@ -98,6 +98,7 @@ def _entry(label: str, text: str) -> str:
 
 
 def _model(plan: Plan) -> str:
+
     root = plan.config.root
     if not root.has_flow:
         return "static: diffusion alone"
@@ -109,6 +110,7 @@ def _model(plan: Plan) -> str:
 
 
 def _frames(plan: Plan) -> str:
+
     chosen = plan.selection
     text = f"{chosen.frames.start + 1} to {chosen.frames.stop} of {chosen.file.n_frames}"
     if len(chosen.masked):
@@ -118,6 +120,7 @@ def _frames(plan: Plan) -> str:
 
 
 def _row(parameter: ParameterPlan) -> tuple[str, ...]:
+
     start = "from the data" if parameter.start is None else format_number(parameter.start)
     if parameter.role == "eliminated":
         start = "none needed"

@@ -65,6 +65,8 @@ def _of_the_flow(root: Root) -> Iterator[Ignored]:
 def _of_the_parameters(root: Root) -> Iterator[Ignored]:
     initial = root.initial_parameters
     physics = model_parameters(root)
+    if initial.parameter_names is not None and initial.values is None:
+        yield Ignored(f"{INITIAL}.parameter_names", "there is no list of values")
     for name in initial.start:
         if name in SCALING:
             yield Ignored(f"{INITIAL}.values.{name}", ELIMINATED)

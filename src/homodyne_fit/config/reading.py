@@ -241,4 +241,5 @@ def _problem(detail: Any) -> Problem:
     shown = (
         "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [given, near]))})"
     )
-    return Problem(where, f"{known.format(**context)}{shown}")
+    limits = {name: f"{each:g}" for name, each in context.items() if isinstance(each, int | float)}
+    return Problem(where, f"{known.format(**context | limits)}{shown}")
