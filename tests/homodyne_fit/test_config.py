@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from homodyne_fit.config import load_config, parse_config
 from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
 from homodyne_fit.config.keys import Root
+from homodyne_fit.config.reading import KNOWN_PATHS, read
 from homodyne_fit.errors import InputError
 from homodyne_fit.layers.settings import LAYERS
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
@@ -301,6 +302,8 @@ NO_CONFIGURATION = {
         "metadata: {date: 2024-02-30}\n",
         "not valid YAML: day",
     ),
+    "a scalar of another type": ("metadata: !!float x\n", "not valid YAML: could not convert"),
+    "no date": ("metadata: !!timestamp x\n", "not valid YAML: "),
     "a control character": ("output: \x00\n", "not valid YAML: unacceptable character"),
     "an object of Python": (
         "output: !!python/object/apply:os.getcwd []\n",
@@ -370,6 +373,29 @@ def test_a_misspelt_key_gets_the_nearest_name(section, key, wrap):
     where = f"{section}.{misspelt}" if section else misspelt
     expected = f"c.yaml: {where}: there is no such key (did you mean '{key}'?)"
     assert expected in problems(wrap(f"{misspelt}: 1"))
+
+
+ODD = (
+    *("", "true", "3", "-1", "x", "1e400", ".nan", "0x10", "2024-02-03", "'1e3'"),
+    *("[]", "[1, a]", "[[1]]", "[~]", "[{}]", "[{name: D0}]", "[true, 1]"),
+    *("{}", "{a: 1}", "{3: 4}", "{~: 1}", "{D0: }", "!!set {a}"),
+)
+
+
+@pytest.mark.parametrize("path", KNOWN_PATHS)
+def test_whatever_a_key_is_given_is_read_or_named_in_one_line(path):
+    *outer, key = path.split(".")
+    for value in ODD:
+        text = f"{key}: {value}"
+        for section in reversed(outer):
+            listed = section in ("bounds", "target_ranges")
+            text = f"{section}: [{{{text}}}]" if listed else f"{section}: {{{text}}}"
+        reading = read(text)
+        assert reading.root is not None
+        for problem in reading.problems:
+            assert problem.path.startswith(path.partition(".")[0])
+            assert problem.text
+            assert "\n" not in problem.text
 
 
 def test_defaults_are_those_of_an_empty_section():

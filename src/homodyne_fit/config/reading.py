@@ -22,7 +22,7 @@ from homodyne_fit.config.problems import Problem, unexplained
 from homodyne_fit.config.units import questions
 from homodyne_fit.errors import suggestion
 
-__all__ = ["Reading", "read"]
+__all__ = ["KNOWN_PATHS", "Reading", "read", "section_of"]
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ def read(text: str) -> Reading:
     try:
         loader = _Loader(text)
         raw = loader.get_single_data()
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        # PyYAML raises the last two on scalars that are not of the type they are tagged with.
         twice = loader.twice if loader else []
         return _nothing(*twice, Problem("", f"not valid YAML: {_yaml_problem(error)}"))
     if raw is None:
