@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 from pydantic import BaseModel
 
-from homodyne_fit.config import Root, load_config, parse_config
+from homodyne_fit.config import load_config, parse_config
+from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
+from homodyne_fit.config.keys import Root
+from homodyne_fit.config.reading import KNOWN_PATHS, read
 from homodyne_fit.errors import InputError
-from homodyne_fit.foreign_keys import KEYS, SECTIONS
+from homodyne_fit.layers.settings import LAYERS
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.simulate.writers import write_aps_u, write_array
@@ -65,8 +68,9 @@ MISTAKES = {
     ),
     "gap: in mm": (
         "analyzer_parameters: {geometry: {stator_rotor_gap: 0.2}}",
-        "analyzer_parameters.geometry.stator_rotor_gap: a gap of 0.2 Å is not plausible; is the "
-        "unit Å (1 mm = 1e7 Å)?",
+        "analyzer_parameters.geometry.stator_rotor_gap: a gap of 0.2 Å is not plausible; is it "
+        "in another unit? 0.2 mm is 2e+06 Å; if it is in Å, set "
+        "analyzer_parameters.units_confirmed: [stator_rotor_gap]",
     ),
     "gap: negative": (
         "analyzer_parameters: {geometry: {stator_rotor_gap: -1}}",
@@ -108,7 +112,7 @@ MISTAKES = {
     "mode: unknown": (
         "analysis_mode: laminar",
         "analysis_mode: must be 'laminar_flow', 'static', 'static_isotropic' or "
-        "'static_anisotropic' (got 'laminar')",
+        "'static_anisotropic' (got 'laminar'; did you mean 'laminar_flow'?)",
     ),
     "angle mode: unknown": (
         nlsq("anti_degeneracy: {per_angle_mode: single}"),
@@ -218,8 +222,8 @@ MISTAKES = {
     ),
     "fixed: the scaling": (
         initial("fixed_parameters: {contrast: 0.3}"),
-        "initial_parameters: contrast cannot be held fixed; narrow its parameter_space.bounds "
-        "instead",
+        "initial_parameters: contrast cannot be held fixed; narrow its parameter_space.bounds, "
+        "or take the per_angle_mode 'constant'",
     ),
     "fixed and active": (
         initial("fixed_parameters: {beta: 0}, active_parameters: [D0, beta]"),
@@ -298,6 +302,8 @@ NO_CONFIGURATION = {
         "metadata: {date: 2024-02-30}\n",
         "not valid YAML: day",
     ),
+    "a scalar of another type": ("metadata: !!float x\n", "not valid YAML: could not convert"),
+    "no date": ("metadata: !!timestamp x\n", "not valid YAML: "),
     "a control character": ("output: \x00\n", "not valid YAML: unacceptable character"),
     "an object of Python": (
         "output: !!python/object/apply:os.getcwd []\n",
@@ -332,7 +338,8 @@ def test_every_mistake_has_a_line_of_its_own():
         "c.yaml: analyzer_parameters.scattering.wavevectr_q: there is no such key "
         "(did you mean 'wavevector_q'?)",
         "c.yaml: analyzer_parameters.dt: a number is needed (got 'fast')",
-        "c.yaml: parameter_space.bounds.0.name: there is no parameter 'D1'",
+        "c.yaml: parameter_space.bounds.0.name: there is no parameter 'D1'; there are D0, alpha, "
+        "D_offset, gamma_dot_t0, beta, gamma_dot_t_offset, phi0, contrast, offset",
         "c.yaml: parameter_space.bounds.0.max: a number is needed (got 'x')",
     ]
 
@@ -366,6 +373,29 @@ def test_a_misspelt_key_gets_the_nearest_name(section, key, wrap):
     where = f"{section}.{misspelt}" if section else misspelt
     expected = f"c.yaml: {where}: there is no such key (did you mean '{key}'?)"
     assert expected in problems(wrap(f"{misspelt}: 1"))
+
+
+ODD = (
+    *("", "true", "3", "-1", "x", "1e400", ".nan", "0x10", "2024-02-03", "'1e3'"),
+    *("[]", "[1, a]", "[[1]]", "[~]", "[{}]", "[{name: D0}]", "[true, 1]"),
+    *("{}", "{a: 1}", "{3: 4}", "{~: 1}", "{D0: }", "!!set {a}"),
+)
+
+
+@pytest.mark.parametrize("path", KNOWN_PATHS)
+def test_whatever_a_key_is_given_is_read_or_named_in_one_line(path):
+    *outer, key = path.split(".")
+    for value in ODD:
+        text = f"{key}: {value}"
+        for section in reversed(outer):
+            listed = section in ("bounds", "target_ranges")
+            text = f"{section}: [{{{text}}}]" if listed else f"{section}: {{{text}}}"
+        reading = read(text)
+        assert reading.root is not None
+        for problem in reading.problems:
+            assert problem.path.startswith(path.partition(".")[0])
+            assert problem.text
+            assert "\n" not in problem.text
 
 
 def test_defaults_are_those_of_an_empty_section():
@@ -420,10 +450,7 @@ class TestReading:
             load_config(tmp_path / "c.h5")
 
 
-FOREIGN = [
-    *((path.rpartition(".")[0], path.rpartition(".")[2]) for path in sorted(SECTIONS)),
-    *((section, key) for section in sorted(KEYS) for key in sorted(KEYS[section])),
-]
+FOREIGN = [(path.rpartition(".")[0], path.rpartition(".")[2]) for path in sorted(WITHOUT_EFFECT)]
 
 
 class TestForeignKeys:
@@ -444,7 +471,7 @@ class TestForeignKeys:
             )
             text = text.replace("[{", "[{" + entry + ", ")
         config = parsed(text)
-        assert config.foreign == (path,)
+        assert config.foreign == ((path, WITHOUT_EFFECT[path]),)
         assert path in config.ignored
 
     def test_none_is_a_key_that_is_used(self):
@@ -483,6 +510,37 @@ class TestWithoutEffect:
                 ["experimental_data.data_folder_path", "experimental_data.data_file_name"],
             ),
             (
+                initial("parameter_names: [D0], values: null"),
+                ["initial_parameters.parameter_names"],
+            ),
+            (
+                initial("per_angle_scaling: {contrast: [0.3], offset: null}"),
+                ["initial_parameters.per_angle_scaling.contrast"],
+            ),
+            (
+                nlsq("anti_degeneracy: {fourier_order: 1, constant: {offset: 1}}"),
+                [
+                    "optimization.nlsq.anti_degeneracy.constant.offset",
+                    "optimization.nlsq.anti_degeneracy.fourier_order",
+                ],
+            ),
+            (
+                nlsq("multi_start: {enable: false, n_starts: 5, seed: 1}"),
+                ["optimization.nlsq.multi_start.n_starts", "optimization.nlsq.multi_start.seed"],
+            ),
+            (
+                nlsq("anti_degeneracy: {regularization: {enable: false, lambda: 2}}"),
+                ["optimization.nlsq.anti_degeneracy.regularization.lambda"],
+            ),
+            (
+                nlsq("anti_degeneracy: {enable: false, shear_weighting: {enable: true}}"),
+                ["optimization.nlsq.anti_degeneracy.shear_weighting"],
+            ),
+            (
+                "phi_filtering: {enabled: false, target_ranges: [{min_angle: 1, max_angle: 2}]}",
+                ["phi_filtering.target_ranges"],
+            ),
+            (
                 "analysis_mode: static\nmodel: {shear: homodyne}\n" + GAP,
                 ["analyzer_parameters.geometry.stator_rotor_gap", "model.shear"],
             ),
@@ -505,6 +563,7 @@ class TestWithoutEffect:
     def test_is_named(self, text, named):
         config = parsed(text)
         assert list(config.ignored) == named
+        assert all(reason and reason[-1] != "." for _, reason in config.without_effect)
         if "static" in text:
             config.settings()
 
@@ -531,7 +590,9 @@ class TestSettings:
         assert found.gap is None
 
     def test_flow_needs_a_gap(self):
-        with pytest.raises(InputError, match="stator_rotor_gap is missing: laminar_flow needs"):
+        with pytest.raises(
+            InputError, match="stator_rotor_gap: this key is missing: laminar_flow needs"
+        ):
             parsed("analysis_mode: laminar_flow").settings()
 
     def test_start_values_by_name_or_in_a_list(self):
@@ -567,7 +628,9 @@ class TestSettings:
         assert found.initial == {"D0": 2000}
 
     def test_what_is_not_active_needs_a_value(self):
-        with pytest.raises(InputError, match="initial_parameters: alpha is not active, so it"):
+        with pytest.raises(
+            InputError, match="held and needs a value: alpha, D_offset, gamma_dot_t0"
+        ):
             settings(initial("active_parameters: [D0]"))
 
     def test_bounds(self):
@@ -586,7 +649,9 @@ class TestSettings:
         ],
     )
     def test_a_start_outside_its_bounds(self, text, message):
-        with pytest.raises(InputError, match=f"c.yaml: initial_parameters: {message}"):
+        with pytest.raises(
+            InputError, match=rf"c.yaml: initial_parameters\.values\.\w+: {message}"
+        ):
             settings(text)
 
     @pytest.mark.parametrize(
@@ -621,6 +686,32 @@ class TestSettings:
         assert found.regularization.weight == pytest.approx(10.0)
         assert found.gradient_monitoring.response == "restart"
         assert found.shear_weighting.enable
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            nlsq("anti_degeneracy: {per_angle_mode: constant}")
+            + initial("per_angle_scaling: {contrast: [0.3, 0.4], offset: 1.01}"),
+            nlsq("anti_degeneracy: {per_angle_mode: constant, constant: {contrast: [0.3, 0.4]}}")
+            + initial("per_angle_scaling: {contrast: null, offset: [1.01]}"),
+        ],
+    )
+    def test_values_that_the_mode_constant_holds(self, text):
+        constant = settings(text).anti_degeneracy.constant
+        assert (constant.contrast, constant.offset) == ([0.3, 0.4], [1.01])
+        assert parsed(GAP + text).ignored == ()
+
+    def test_other_modes_hold_none(self):
+        found = settings(initial("per_angle_scaling: {contrast: [0.3, 0.4]}")).anti_degeneracy
+        assert found.per_angle_mode == "auto"
+
+    def test_layers_are_off_where_the_section_is(self):
+        found = settings(
+            nlsq("anti_degeneracy: {enable: false, shear_weighting: {enable: true, alpha: 2}}")
+        ).anti_degeneracy
+        assert found.per_angle_mode == "auto"
+        for name in LAYERS:
+            assert getattr(found, name).enable is False
 
     def test_how_to_search(self):
         found = settings(

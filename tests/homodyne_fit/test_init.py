@@ -125,6 +125,7 @@ class TestEveryFormat:
         assert lines == [
             f"wrote {output}",
             f"fill in: {', '.join(missing)}",
+            f"check: homodyne_fit check {output}",
             f"then: homodyne_fit --config {output}",
         ]
         text = output.read_text(encoding="utf-8")
@@ -339,7 +340,10 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ("--gap 0.2", "stator_rotor_gap: a gap of 0.2 Å is not plausible; is the unit Å"),
+            (
+                "--gap 0.2",
+                "stator_rotor_gap: a gap of 0.2 Å is not plausible; is it in another unit",
+            ),
             ("--gap nan", "stator_rotor_gap: a finite number is needed"),
             ("--q 0.01", "no matrix is near q = 0.01 Å⁻¹, but the file has q = 0.0041 Å⁻¹"),
             ("--q -1", "no matrix is near q = -1 Å⁻¹"),

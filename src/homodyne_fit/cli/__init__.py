@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from homodyne_fit.cli import demo, fit, init, inspect, simulate
+from homodyne_fit.cli import check, demo, fit, init, inspect, simulate
 from homodyne_fit.errors import InputError, suggestion
 
 __all__ = ["main"]
@@ -21,12 +21,13 @@ __all__ = ["main"]
 # Exit codes.
 CONVERGED, ERROR, NOT_CONVERGED = 0, 1, 2
 
-COMMANDS = {"inspect": inspect, "init": init, "simulate": simulate, "demo": demo}
+COMMANDS = {"inspect": inspect, "init": init, "check": check, "simulate": simulate, "demo": demo}
 
 EXAMPLES = """\
 examples:
   homodyne_fit inspect data.h5                 what is in the file
   homodyne_fit init data.h5 -o fit.yaml        write a configuration from it
+  homodyne_fit check fit.yaml                  what a fit would do, and every mistake
   homodyne_fit --config fit.yaml               fit; results go to fit_results/
   homodyne_fit demo                            simulate a measurement and fit it
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import require_writable
-from homodyne_fit.cli.wording import by_section, counted
+from homodyne_fit.cli.wording import counted, reasons
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,10 +68,11 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
 
     console = Console(quiet=quiet, highlight=False, soft_wrap=True)
     if config.ignored and not quiet:
-        print(
-            f"homodyne_fit: warning: {config.path}: without effect: {by_section(config.ignored)}",
-            file=sys.stderr,
-        )
+        lines = [
+            f"homodyne_fit: warning: {config.path}: without effect:",
+            *reasons(config.without_effect),
+        ]
+        print("\n  ".join(lines), file=sys.stderr)
     settings = config.settings()
     data = config.load_data()
     prepare_folder(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["by_section", "counted", "ranges", "table"]
+__all__ = ["by_section", "counted", "ranges", "reasons", "table"]
 
 PLURALS = {"matrix": "matrices"}
 
@@ -24,6 +24,14 @@ def by_section(paths: Iterable[str]) -> str:
         f"{section}: {', '.join(keys)}" if section else ", ".join(keys)
         for section, keys in sections.items()
     )
+
+
+def reasons(ignored: Iterable[tuple[str, str]]) -> list[str]:
+    """Keys without effect, given as (dotted path, reason): a line for each reason."""
+    grouped: dict[str, list[str]] = {}
+    for path, reason in ignored:
+        grouped.setdefault(reason, []).append(path)
+    return [f"{by_section(paths)} ({reason})" for reason, paths in grouped.items()]
 
 
 def ranges(numbers: Iterable[int]) -> str:
