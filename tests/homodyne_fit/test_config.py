@@ -556,14 +556,14 @@ class TestWithoutEffect:
         config = parsed(text)
         assert list(config.ignored) == named
         assert all(reason and reason[-1] != "." for _, reason in config.without_effect)
+        if "static" in text:
+            config.settings()
 
     @pytest.mark.parametrize("loss", ["linear", "soft_l1", "huber", "cauchy", "arctan"])
     def test_robust_losses_of_other_programs(self, loss):
-        config = parse_config(nlsq(f"loss: {loss}"), Path("c.yaml"))
+        config = parsed(nlsq(f"loss: {loss}"))
         paths = [path for path, _ in config.without_effect]
         assert ("optimization.nlsq.loss" in paths) == (loss != "linear")
-        if "static" in text:
-            config.settings()
 
     def test_nothing_is_named_without_reason(self):
         text = "analysis_mode: laminar_flow\noptimization: {nlsq: {per_angle_scaling: false}}\n"
