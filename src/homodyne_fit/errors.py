@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["InputError", "suggestion"]
+__all__ = ["InputError", "Mistakes", "suggestion"]
 
 
 class InputError(ValueError):
@@ -14,6 +15,32 @@ class InputError(ValueError):
     The message is one sentence that says what is wrong, where, and what to do. The command
     line prints it and exits with status 1.
     """
+
+
+class Mistakes:
+    """Collects errors, so that all are said at once.
+
+    Attributes
+    ----------
+    lines : list of str
+        Messages, one line each.
+    """
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    @contextmanager
+    def collected(self) -> Iterator[None]:
+        """Keep the `InputError` of a block for later."""
+        try:
+            yield
+        except InputError as error:
+            self.lines += str(error).splitlines()
+
+    def raise_any(self) -> None:
+        """Raise one `InputError` with all messages, if there are any."""
+        if self.lines:
+            raise InputError("\n".join(self.lines))
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from homodyne_fit.sections import Section, Whole
+from homodyne_fit.sections import Count, NotNegative, Section
 
 __all__ = ["MultiStart"]
 
@@ -25,7 +25,11 @@ class MultiStart(Section):
     seed : int
     """
 
-    enable: bool = True
-    n_starts: Annotated[Whole, Field(gt=0)] = 128
-    sampling_strategy: Literal["sobol", "latin_hypercube"] = "sobol"
-    seed: Annotated[Whole, Field(ge=0)] = 0
+    enable: bool = Field(
+        default=True, description="false: the fit starts from the initial values alone."
+    )
+    n_starts: Count = Field(default=128, description="Starts that are screened.")
+    sampling_strategy: Literal["sobol", "latin_hypercube"] = Field(
+        default="sobol", description="How they are spread."
+    )
+    seed: NotNegative = Field(default=0, description="Seed of the starts.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ALIASES", "PARAMETERS", "Parameter"]
+__all__ = ["ALIASES", "DIFFUSION", "PARAMETERS", "SCALING", "Parameter"]
 
 
 @dataclass(frozen=True)
@@ -46,3 +46,9 @@ PARAMETERS = {
 }
 
 ALIASES = {"gamma_dot_0": "gamma_dot_t0"}
+
+# The two that every angle has of its own.
+SCALING = ("contrast", "offset")
+
+# What a sample without flow is described by; a sheared one has all.
+DIFFUSION = ("D0", "alpha", "D_offset")

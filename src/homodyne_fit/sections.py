@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-__all__ = ["Number", "Positive", "Section", "Whole"]
+__all__ = ["Count", "Fraction", "NotNegative", "Number", "Positive", "Section", "Whole"]
 
 
 def _no_bool(value: Any) -> Any:
@@ -16,9 +16,14 @@ def _no_bool(value: Any) -> Any:
     return value
 
 
-Number = Annotated[float, BeforeValidator(_no_bool), Field(allow_inf_nan=False)]
-Positive = Annotated[Number, Field(gt=0)]
-Whole = Annotated[int, BeforeValidator(_no_bool)]
+_NO_BOOL = BeforeValidator(_no_bool)
+
+Number = Annotated[float, Field(allow_inf_nan=False), _NO_BOOL]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), _NO_BOOL]
+Fraction = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False), _NO_BOOL]
+Whole = Annotated[int, _NO_BOOL]
+Count = Annotated[int, Field(gt=0), _NO_BOOL]
+NotNegative = Annotated[int, Field(ge=0), _NO_BOOL]
 
 
 class Section(BaseModel):

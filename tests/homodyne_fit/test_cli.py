@@ -449,8 +449,8 @@ MISTAKES = {
         ("gap: 2e6", "gap: two"),
         r".*c\.yaml: analyzer_parameters\.geometry\.stator_rotor_gap: a number is needed .*'two'.*",
     ),
-    "gap: in mm": (("gap: 2e6", "gap: 0.2"), ".*a gap of 0.2 Å is not plausible; is the unit Å .*"),
-    "gap: missing": (("stator_rotor_gap: 2e6", ""), ".*stator_rotor_gap is missing: .*"),
+    "gap: in mm": (("gap: 2e6", "gap: 0.2"), ".*a gap of 0.2 Å is not plausible; .*"),
+    "gap: missing": (("stator_rotor_gap: 2e6", ""), ".*stator_rotor_gap: this key is missing: .*"),
     "q: not in the file": (
         ("wavevector_q: 0.0054", "wavevector_q: 0.01"),
         ".*no matrix is near q = 0.01 Å⁻¹, but .* q = 0.0054 Å⁻¹; .* set .*wavevector_q.*",
@@ -478,7 +478,7 @@ MISTAKES = {
     ),
     "a start out of bounds": (
         ("optimization:", "initial_parameters: {values: {D0: 1}}\noptimization:"),
-        ".*the start of D0, 1, is outside its bounds, 100 to 100000",
+        ".*the start of D0, 1, is outside its bounds, 100 to 100000; change it, .*",
     ),
     "no YAML": (("analyzer_parameters:", "analyzer_parameters: ["), ".*not valid YAML: line .*"),
 }

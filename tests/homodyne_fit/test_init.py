@@ -339,7 +339,10 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ("--gap 0.2", "stator_rotor_gap: a gap of 0.2 Å is not plausible; is the unit Å"),
+            (
+                "--gap 0.2",
+                "stator_rotor_gap: a gap of 0.2 Å is not plausible; is it in another unit",
+            ),
             ("--gap nan", "stator_rotor_gap: a finite number is needed"),
             ("--q 0.01", "no matrix is near q = 0.01 Å⁻¹, but the file has q = 0.0041 Å⁻¹"),
             ("--q -1", "no matrix is near q = -1 Å⁻¹"),

@@ -50,7 +50,7 @@ def build_controller(
     build: Callable[..., ScalingMap] = partial(
         scaling_map, phi=data.phi, contrast=contrast, offset=offset, order=settings.fourier_order
     )
-    held = _held(settings.constant, estimate, lower, upper)
+    held = _held(settings.constant, estimate, {"contrast": contrast, "offset": offset})
     regularization = settings.regularization
     learned = settings.per_angle_mode in ("auto", "hierarchical")
     shrink = learned if regularization.enable is None else regularization.enable
@@ -86,29 +86,13 @@ def build_controller(
 
 
 def _held(
-    given: Constant,
-    estimate: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
+    given: Constant, estimate: NDArray[np.float64], limits: dict[str, Limits]
 ) -> NDArray[np.float64]:
     """Contrasts, then offsets, (2K,): those given, else the estimates."""
-    held, n_angles = estimate.copy(), len(estimate) // 2
-    for name, value, part in (
-        ("contrast", given.contrast, slice(0, n_angles)),
-        ("offset", given.offset, slice(n_angles, None)),
-    ):
-        if value is None:
-            continue
-        values = np.atleast_1d(np.asarray(value, dtype=np.float64))
-        if len(values) not in (1, n_angles):
-            raise InputError(
-                f"constant.{name}: {len(values)} values for {n_angles} angles; give one value, or "
-                "one for each angle"
-            )
-        if np.any((values < lower[part]) | (values > upper[part])):
-            raise InputError(
-                f"constant.{name}: {values.tolist()} is not within the bounds of {name}, "
-                f"{lower[part][0]:g} to {upper[part][0]:g}"
-            )
-        held[part] = values
-    return held
+    held = estimate.reshape(2, -1).copy()
+    for name, problem in given.problems(held.shape[1], limits):
+        raise InputError(f"constant.{name}: {problem}")
+    for row, values in zip(held, (given.contrast, given.offset), strict=True):
+        if values is not None:
+            row[:] = values
+    return held.ravel()

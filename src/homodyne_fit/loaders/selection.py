@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.loaders.listing import numbers
 from homodyne_fit.loaders.recognition import open_two_time
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
 
-__all__ = ["load", "nearest_q", "q_groups", "within_ranges"]
+__all__ = ["Selection", "load", "nearest_q", "q_groups", "select", "within_ranges"]
 
 Q_KEY = "analyzer_parameters.scattering.wavevector_q"
 DT_KEY = "analyzer_parameters.dt"
@@ -76,23 +77,116 @@ def load(
     InputError
         If the file, or what is asked of it, cannot be used.
     """
+    return select(
+        path,
+        q=q,
+        phi_ranges=phi_ranges,
+        frames=frames,
+        dt=dt,
+        dt_override=dt_override,
+        phi=phi,
+        mask_frames=mask_frames,
+    ).read()
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The K matrices of one wave vector that are wanted of a file, before they are read.
+
+    Attributes
+    ----------
+    file : TwoTimeFile
+    positions : (K,) int
+        Of the matrices in the file.
+    phi, q : (K,) float64
+        Degrees, Å⁻¹.
+    n_angles_at_q : int
+        Angles that the file has at this wave vector, wanted or not.
+    dt : float
+        Time between two frames, s.
+    frames : slice
+        Frames to keep, counted from 0.
+    masked : (m,) int
+        Frames to leave out, counted from 0 within those.
+    notes : tuple of str
+    """
+
+    file: TwoTimeFile
+    positions: NDArray[np.intp]
+    phi: NDArray[np.float64]
+    q: NDArray[np.float64]
+    n_angles_at_q: int
+    dt: float
+    frames: slice
+    masked: NDArray[np.intp]
+    notes: tuple[str, ...]
+
+    @property
+    def n_frames(self) -> int:
+        """n, masked frames included."""
+        return self.frames.stop - self.frames.start
+
+    @property
+    def n_points(self) -> int:
+        """Points t1 < t2 between frames that are not masked, at all angles together."""
+        left = self.n_frames - len(self.masked)
+        return len(self.positions) * (left * (left - 1) // 2)
+
+    def read(self) -> TwoTimeData:
+        """Read the matrices."""
+        c2 = _stack(self.file, self.positions, self.frames)
+        c2[:, self.masked, :] = c2[:, :, self.masked] = np.nan
+        return TwoTimeData(
+            c2=c2,
+            phi=self.phi,
+            q=self.q,
+            dt=self.dt,
+            source=str(self.file.path),
+            notes=self.notes,
+        )
+
+
+def select(
+    path: str | os.PathLike[str],
+    *,
+    q: float | None = None,
+    phi_ranges: Sequence[tuple[float, float]] | None = None,
+    frames: tuple[int, int] = (1, -1),
+    dt: float | None = None,
+    dt_override: bool = False,
+    phi: Sequence[float] | None = None,
+    mask_frames: Sequence[int] = (),
+) -> Selection:
+    """Find what is wanted of a file, without reading a matrix; the arguments are those of `load`.
+
+    Raises
+    ------
+    InputError
+        If the file, or what is asked of it, cannot be used; one line for each mistake.
+    """
     file = open_two_time(path)
-    step = _frame_time(file, dt, dt_override)
-    window = _window(file, frames)
-    masked, notes = _masked(file, mask_frames, window)
-    wave_vectors = _wave_vectors(file, q)
-    kept = nearest_q(wave_vectors, q, str(file.path))
-    angles = _angles(file, phi, kept)
-    wanted = _wanted(angles, phi_ranges, file)
-    kept, angles = kept[wanted], angles[wanted]
-    c2 = _stack(file, kept, window)
-    c2[:, masked, :] = c2[:, :, masked] = np.nan
-    return TwoTimeData(
-        c2=c2,
-        phi=angles,
+    mistakes = Mistakes()
+    with mistakes.collected():
+        step = _frame_time(file, dt, dt_override)
+    with mistakes.collected():
+        window = _window(file, frames)
+        masked, notes = _masked(file, mask_frames, window)
+    with mistakes.collected():
+        wave_vectors = _wave_vectors(file, q)
+        at_q = nearest_q(wave_vectors, q, str(file.path))
+        angles = _angles(file, phi, at_q)
+        wanted = _wanted(angles, phi_ranges, file)
+    mistakes.raise_any()
+    kept = at_q[wanted]
+    return Selection(
+        file=file,
+        positions=kept,
+        phi=angles[wanted],
         q=wave_vectors[kept],
+        n_angles_at_q=len(at_q),
         dt=step,
-        source=str(file.path),
+        frames=window,
+        masked=masked,
         notes=(*_distance(wave_vectors[kept], q), *notes),
     )
 
@@ -140,9 +234,16 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
         raise InputError(
             f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
             f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; set {Q_KEY} to one "
-            "of them"
+            f"of them{_if_nm(wanted, centres)}"
         )
     return groups[nearest]
+
+
+def _if_nm(wanted: float, q: NDArray[np.float64]) -> str:
+    """Say so if the wanted wave vector is one of the file in nm⁻¹."""
+    if not np.any(np.abs(q - wanted / 10) <= SAME_Q * q):
+        return ""
+    return f" (is it in nm⁻¹? {wanted:g} nm⁻¹ is {wanted / 10:g} Å⁻¹)"
 
 
 def _distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
@@ -195,9 +296,17 @@ def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
     if not override and not abs(dt - file.dt) <= SAME_DT * abs(file.dt):
         raise InputError(
             f"{file.path}: {DT_KEY} is {dt:.9g} s, but the file says {file.dt:.9g} s "
-            f"({file.dt_note}); remove it, or set dt_override: true"
+            f"({file.dt_note}); remove it, or set dt_override: true{_if_ms(dt, file.dt)}"
         )
     return float(dt) if override else file.dt
+
+
+def _if_ms(dt: float, known: float) -> str:
+    """Say so if a time between frames is the known one in ms or µs."""
+    for unit, seconds in (("ms", 1e-3), ("µs", 1e-6)):
+        if abs(dt * seconds - known) <= SAME_DT * known:
+            return f" (is it in {unit}? {dt:g} {unit} is {known:g} s)"
+    return ""
 
 
 def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:

@@ -1,0 +1,246 @@
+"""A configuration file: what it says, and the objects that a fit works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homodyne_fit.config.consistency import held, limits, model_parameters
+from homodyne_fit.config.effects import Ignored, without_effect
+from homodyne_fit.config.keys import Root
+from homodyne_fit.config.problems import Problem
+from homodyne_fit.config.reading import read
+from homodyne_fit.config.units import questions_of_file
+from homodyne_fit.errors import InputError
+from homodyne_fit.layers.settings import AntiDegeneracy
+from homodyne_fit.parameters import SCALING
+
+if TYPE_CHECKING:
+    from homodyne_fit.dataset import TwoTimeData
+    from homodyne_fit.loaders.selection import Selection
+    from homodyne_fit.settings import FitSettings
+
+__all__ = ["Config", "load_config", "parse_config"]
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration file.
+
+    Attributes
+    ----------
+    path : Path
+    root : Root
+        Its contents.
+    foreign : tuple of Ignored
+        Keys that have a meaning in other programs only, and why they have none here.
+    """
+
+    path: Path
+    root: Root
+    foreign: tuple[Ignored, ...]
+
+    @property
+    def without_effect(self) -> tuple[Ignored, ...]:
+        """Everything that has no effect, and why."""
+        return (*self.foreign, *without_effect(self.root))
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Dotted paths of everything that has no effect."""
+        return tuple(path for path, _ in self.without_effect)
+
+    @property
+    def data_path(self) -> Path:
+        """The data file: relative paths start at the configuration's folder, else here."""
+        path = self.root.experimental_data.path
+        if path is None:
+            raise InputError(f"{self.path}: experimental_data.file_path is missing")
+        return self._found(path)
+
+    @property
+    def masked_frames(self) -> tuple[int, ...]:
+        """Frames to leave out, counted from 1: those listed, or those of the file named."""
+        from homodyne_fit.loaders.frame_list import read_frame_list
+
+        given = self.root.experimental_data.mask_frames
+        if isinstance(given, str):
+            return read_frame_list(self._found(Path(given).expanduser()))
+        return given or ()
+
+    def _found(self, path: Path) -> Path:
+        beside = self.path.parent / path
+        return beside if beside.exists() or not path.exists() else path
+
+    def selection(self) -> Selection:
+        """What the configuration selects from the data file; no matrix is read.
+
+        Raises
+        ------
+        InputError
+            If the file, or what is asked of it, cannot be used; one line for each mistake.
+        """
+        from homodyne_fit.loaders.selection import select
+
+        analyzer, root = self.root.analyzer_parameters, self.root
+        ranges = None
+        if root.phi_filtering.enabled and root.phi_filtering.target_ranges:
+            ranges = [(r.min_angle, r.max_angle) for r in root.phi_filtering.target_ranges]
+        if root.preprocessing.phi_range is not None:
+            low, high = root.preprocessing.phi_range
+            ranges = [(low, high)]
+        selection = select(
+            self.data_path,
+            q=analyzer.scattering.wavevector_q,
+            phi_ranges=ranges,
+            frames=(analyzer.start_frame, analyzer.end_frame),
+            dt=analyzer.dt,
+            dt_override=analyzer.dt_override,
+            phi=root.experimental_data.phi_angles,
+            mask_frames=self.masked_frames,
+        )
+        asked = [*questions_of_file(root, selection.file), *self._for_angles(selection.phi)]
+        self._refuse(asked)
+        return selection
+
+    def load_data(self) -> TwoTimeData:
+        """Read what the configuration selects."""
+        return self.selection().read()
+
+    def problems(self) -> Iterator[Problem]:
+        """What keeps the configuration from being fitted, besides what `parse_config` finds."""
+        geometry = self.root.analyzer_parameters.geometry
+        if self.root.has_flow and geometry.stator_rotor_gap is None:
+            yield Problem(
+                "analyzer_parameters.geometry.stator_rotor_gap",
+                "this key is missing: laminar_flow needs the gap, in Å",
+            )
+
+    @property
+    def anti_degeneracy(self) -> AntiDegeneracy:
+        """How contrast and offset may differ, with the mode and the held values in force."""
+        nlsq = self.root.optimization.nlsq
+        given, constant = self.root.initial_parameters.per_angle_scaling, {}
+        for name in SCALING:
+            constant[name] = getattr(nlsq.anti_degeneracy.constant, name) or getattr(given, name)
+        return nlsq.anti_degeneracy.in_force.model_copy(
+            update={
+                "per_angle_mode": nlsq.per_angle_mode,
+                "constant": nlsq.anti_degeneracy.constant.model_copy(update=constant),
+            }
+        )
+
+    def settings(self) -> FitSettings:
+        """Everything but the data.
+
+        Raises
+        ------
+        InputError
+            If something is missing that the model needs.
+        """
+        from homodyne_fit.model import LAMINAR_FLOW, STATIC
+        from homodyne_fit.settings import FitSettings
+
+        self._refuse(self.problems())
+        root, nlsq = self.root, self.root.optimization.nlsq
+        names, fixed = model_parameters(root), held(root)
+        return FitSettings(
+            model=LAMINAR_FLOW if root.has_flow else STATIC,
+            gap=root.analyzer_parameters.geometry.stator_rotor_gap,
+            initial={
+                name: value
+                for name, value in root.initial_parameters.start.items()
+                if name in names and name not in fixed
+            },
+            fixed=fixed,
+            bounds={
+                bound.name: (bound.min, bound.max)
+                for bound in root.parameter_space.bounds
+                if bound.name in (*names, *SCALING)
+            },
+            anti_degeneracy=self.anti_degeneracy,
+            multi_start=nlsq.multi_start,
+            tolerance=nlsq.standard_error_tolerance,
+            max_nfev=nlsq.max_iterations,
+            shear=root.model.shear,
+            threads=nlsq.threads,
+        )
+
+    def _for_angles(self, phi: Any) -> Iterator[Problem]:
+        """What the number of angles does not allow."""
+        settings = self.anti_degeneracy
+        mode, n_angles = settings.per_angle_mode, len(phi)
+        if mode == "constant":
+            for name, text in settings.constant.problems(
+                n_angles, {name: limits(self.root, name) for name in SCALING}
+            ):
+                given = getattr(self.root.initial_parameters.per_angle_scaling, name)
+                section = (
+                    "optimization.nlsq.anti_degeneracy.constant"
+                    if given is None
+                    else "initial_parameters.per_angle_scaling"
+                )
+                yield Problem(f"{section}.{name}", text)
+        needed = 1 + 2 * settings.fourier_order
+        if mode == "fourier" and n_angles < needed:
+            yield Problem(
+                "optimization.nlsq.anti_degeneracy.fourier_order",
+                f"a series of order {settings.fourier_order} needs at least {needed} angles, but "
+                f"{n_angles} are used; lower it, or take another per_angle_mode",
+            )
+
+    def _refuse(self, problems: Any) -> None:
+        lines = [f"{self.path}: {problem}" for problem in problems]
+        if lines:
+            raise InputError("\n".join(lines))
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as it was understood, defaults included."""
+        return self.root.model_dump(mode="json", by_alias=True)
+
+
+def load_config(path: Path) -> Config:
+    """Read and validate a YAML file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds mistakes; see `parse_config`.
+    """
+    return parse_config(_text(path), path)
+
+
+def parse_config(text: str, path: Path) -> Config:
+    """Validate the text of a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        Where the text is from, or will be.
+
+    Raises
+    ------
+    InputError
+        If there are mistakes; the message has one line for each, with the dotted path of the
+        key, the value and what is allowed.
+    """
+    reading = read(text)
+    if reading.root is None or reading.problems:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in reading.problems))
+    return Config(path, reading.root, reading.foreign)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path}: the configuration cannot be read ({error.strerror or error})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: a configuration is a text file, and this is none; for a data file, "
+            "'homodyne_fit init' writes one"
+        ) from error

@@ -1,0 +1,133 @@
+"""What in a configuration has no effect, because of the model or of another key; and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from homodyne_fit.config.consistency import model_parameters
+from homodyne_fit.config.keys import Root
+from homodyne_fit.layers.settings import LAYERS
+from homodyne_fit.parameters import SCALING
+from homodyne_fit.sections import Section
+
+__all__ = ["Ignored", "by_reason", "without_effect"]
+
+INITIAL = "initial_parameters"
+NLSQ = "optimization.nlsq"
+LAYER_PATH = f"{NLSQ}.anti_degeneracy"
+NO_SUCH_PARAMETER = "the model of this analysis_mode has no such parameter"
+ELIMINATED = "contrast and offset are found exactly from the physics, without a start"
+
+
+class Ignored(NamedTuple):
+    """A key without effect.
+
+    Attributes
+    ----------
+    path : str
+        Dotted path, without indices of lists.
+    reason : str
+    """
+
+    path: str
+    reason: str
+
+
+def by_reason(ignored: Iterable[Ignored]) -> dict[str, list[str]]:
+    """Paths of the keys without effect, by the reason."""
+    grouped: dict[str, list[str]] = {}
+    for path, reason in ignored:
+        grouped.setdefault(reason, []).append(path)
+    return grouped
+
+
+def without_effect(root: Root) -> Iterator[Ignored]:
+    """Name what the model, or another key, leaves without effect."""
+    yield from _of_the_data(root)
+    if not root.has_flow:
+        yield from _of_the_flow(root)
+    yield from _of_the_parameters(root)
+    yield from _of_the_scaling(root)
+    yield from _switched_off(root)
+
+
+def _of_the_data(root: Root) -> Iterator[Ignored]:
+    data = root.experimental_data
+    if data.file_path is not None:
+        for key in ("data_folder_path", "data_file_name"):
+            if getattr(data, key) is not None:
+                yield Ignored(f"experimental_data.{key}", "experimental_data.file_path says it")
+
+
+def _of_the_flow(root: Root) -> Iterator[Ignored]:
+    why = "the sample does not flow in this analysis_mode"
+    if root.analyzer_parameters.geometry.stator_rotor_gap is not None:
+        yield Ignored("analyzer_parameters.geometry.stator_rotor_gap", why)
+    if root.model.shear != "documented":
+        yield Ignored("model.shear", why)
+    if root.optimization.nlsq.anti_degeneracy.shear_weighting.enable:
+        yield Ignored(f"{LAYER_PATH}.shear_weighting", why)
+
+
+def _of_the_parameters(root: Root) -> Iterator[Ignored]:
+    initial = root.initial_parameters
+    physics = model_parameters(root)
+    for name in initial.start:
+        if name in SCALING:
+            yield Ignored(f"{INITIAL}.values.{name}", ELIMINATED)
+        elif name not in physics:
+            yield Ignored(f"{INITIAL}.values.{name}", NO_SUCH_PARAMETER)
+        elif name in initial.fixed:
+            yield Ignored(
+                f"{INITIAL}.values.{name}", "initial_parameters.fixed_parameters holds it"
+            )
+    for name in initial.fixed:
+        if name not in physics:
+            yield Ignored(f"{INITIAL}.fixed_parameters.{name}", NO_SUCH_PARAMETER)
+    for name in initial.active_parameters or ():
+        if name not in (*physics, *SCALING):
+            yield Ignored(f"{INITIAL}.active_parameters.{name}", NO_SUCH_PARAMETER)
+    for bound in root.parameter_space.bounds:
+        if bound.name not in (*physics, *SCALING):
+            yield Ignored(f"parameter_space.bounds.{bound.name}", NO_SUCH_PARAMETER)
+
+
+def _of_the_scaling(root: Root) -> Iterator[Ignored]:
+    nlsq = root.optimization.nlsq
+    settings, mode = nlsq.anti_degeneracy, nlsq.per_angle_mode
+    if nlsq.per_angle_scaling is not None and settings.names_mode:
+        yield Ignored(f"{NLSQ}.per_angle_scaling", "anti_degeneracy.per_angle_mode says it")
+    if mode != "constant":
+        given = root.initial_parameters.per_angle_scaling
+        for key in SCALING:
+            if getattr(given, key) is not None:
+                yield Ignored(f"{INITIAL}.per_angle_scaling.{key}", ELIMINATED)
+            if getattr(settings.constant, key) is not None:
+                yield Ignored(
+                    f"{LAYER_PATH}.constant.{key}", "the per_angle_mode is not 'constant'"
+                )
+    if mode != "fourier" and "fourier_order" in settings.model_fields_set:
+        yield Ignored(f"{LAYER_PATH}.fourier_order", "the per_angle_mode is not 'fourier'")
+
+
+def _switched_off(root: Root) -> Iterator[Ignored]:
+    """Keys that stand in a section that is off."""
+    nlsq, filtering = root.optimization.nlsq, root.phi_filtering
+    if not filtering.enabled and filtering.target_ranges:
+        yield Ignored("phi_filtering.target_ranges", "phi_filtering.enabled is false")
+    if not nlsq.multi_start.enable:
+        yield from _others(f"{NLSQ}.multi_start", nlsq.multi_start)
+    for name in LAYERS:
+        layer = getattr(nlsq.anti_degeneracy, name)
+        if not nlsq.anti_degeneracy.enable:
+            if layer.model_fields_set:
+                yield Ignored(f"{LAYER_PATH}.{name}", "anti_degeneracy.enable is false")
+        elif layer.enable is False:
+            yield from _others(f"{LAYER_PATH}.{name}", layer)
+
+
+def _others(path: str, section: Section) -> Iterator[Ignored]:
+    for name, field in type(section).model_fields.items():
+        if name in section.model_fields_set and name != "enable":
+            yield Ignored(f"{path}.{field.alias or name}", f"{path}.enable is false")
