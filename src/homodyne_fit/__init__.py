@@ -60,7 +60,7 @@ _MODULES = {
 
 
 class _Package(ModuleType):
-    """This package, its public names resolved on use.
+    """A package whose public names are resolved on use.
 
     They are properties because some modules bear the names of public functions: importing
     ``homodyne_fit.fit`` would put the module in the place of the function.

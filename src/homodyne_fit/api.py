@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
+import numpy as np
+
 from homodyne_fit.analysis import Analysis
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, suggestion
@@ -105,9 +107,13 @@ def fit(
         gap=gap,
         initial=dict(initial or {}),
         fixed=dict(fixed or {}),
-        bounds={name: (float(lower), float(upper)) for name, (lower, upper) in (bounds or {}).items()},
+        bounds={
+            name: (float(lower), float(upper)) for name, (lower, upper) in (bounds or {}).items()
+        },
         anti_degeneracy=anti_degeneracy or _anti_degeneracy(per_angle_mode),
-        multi_start=MultiStart(enable=multi_start) if isinstance(multi_start, bool) else multi_start,
+        multi_start=MultiStart(enable=multi_start)
+        if isinstance(multi_start, bool)
+        else multi_start,
         tolerance=tolerance,
         max_nfev=max_nfev,
         shear=shear,
@@ -157,13 +163,16 @@ def simulate(
     """
     m = Measurement(dict(parameters), q, tuple(phi), gap, dt, n_frames)
     c2 = from_formula(m, contrast=contrast, offset=offset, noise=noise, seed=seed)
-    return TwoTimeData(c2, m.phi, [m.q] * len(m.phi), m.dt, f"a simulation with seed {seed}")
+    return TwoTimeData(
+        c2, np.array(m.phi), np.full(len(m.phi), m.q), m.dt, f"a simulation with seed {seed}"
+    )
 
 
 def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, Any]:
     """The settings as a configuration file has them: what `Config.settings` turns back."""
     bounds = [
-        {"name": name, "min": lower, "max": upper} for name, (lower, upper) in settings.bounds.items()
+        {"name": name, "min": lower, "max": upper}
+        for name, (lower, upper) in settings.bounds.items()
     ]
     dump = {"mode": "json", "by_alias": True}
     return {

@@ -62,16 +62,18 @@ def _write(group: h5py.Group, name: str, value: Any) -> None:
         raise TypeError(f"{group.name}/{name}: a {type(value).__name__} cannot be stored")
 
 
-def read_fields(group: h5py.Group, kind: type) -> Any:
+def read_fields(group: Any, kind: type) -> Any:
     """Read a dataclass that `write_fields` wrote."""
     if kind is Model:
         rates = {name: RATES[rate] for name, rate in group.attrs.items() if name != "name"}
         return replace(MODELS[group.attrs["name"]], **rates)
     hints = typing.get_type_hints(kind)
-    return kind(**{field.name: _read(group, field.name, hints[field.name]) for field in fields(kind)})
+    return kind(
+        **{field.name: _read(group, field.name, hints[field.name]) for field in fields(kind)}
+    )
 
 
-def _read(group: h5py.Group, name: str, hint: Any) -> Any:
+def _read(group: Any, name: str, hint: Any) -> Any:
     options = [option for option in typing.get_args(hint) if option is not NoneType]
     if NoneType in typing.get_args(hint):
         if name not in group and name not in group.attrs:

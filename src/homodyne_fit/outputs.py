@@ -19,8 +19,10 @@ __all__ = [
     "OUTPUTS",
     "PLOTS",
     "figures",
+    "make_folder",
     "prepare_folder",
     "require_no_results",
+    "save_figure",
     "write_outputs",
     "write_plots",
 ]
@@ -57,7 +59,7 @@ def prepare_folder(
     if not overwrite:
         require_no_results(folder)
     for path in (folder, *([folder / PLOTS] if plots else [])):
-        _make(path)
+        make_folder(path)
     for name in (*OUTPUTS, *(ON_REQUEST[name] for name in exports)):
         require_writable(folder / name)
 
@@ -89,18 +91,25 @@ def write_outputs(
     names = [*OUTPUTS, *(ON_REQUEST[name] for name in exports)]
     for path in earlier - {folder / name for name in names} - set(drawn):
         path.unlink()
+    if not drawn and _is_empty(folder / PLOTS):
+        (folder / PLOTS).rmdir()
     return [*names, *([f"{PLOTS}/"] if plots else [])]
 
 
 def write_plots(analysis: Analysis, folder: Path) -> list[Path]:
     """Write every figure as a PNG into a folder, which is made if need be; return the files."""
-    _make(folder)
+    make_folder(folder)
     drawn = []
     for name, figure in figures(analysis):
-        drawn.append(folder / f"{name}.png")
-        with replacing(drawn[-1]) as temporary:
-            figure.savefig(temporary, format="png", dpi=PLOT_DPI, metadata={"Software": None})
+        drawn.append(save_figure(figure, folder / f"{name}.png"))
     return drawn
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG; return the file."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PLOT_DPI, metadata={"Software": None})
+    return path
 
 
 def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
@@ -123,7 +132,12 @@ def _earlier(folder: Path) -> Iterator[Path]:
         yield from (folder / PLOTS).glob(pattern)
 
 
-def _make(folder: Path) -> None:
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none; an `InputError` says why it cannot be made."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError) as error:

@@ -72,9 +72,7 @@ def _replaced_by_name(
     spelt = _as_spelt([str(item["name"]) for item in items], name)
     if not any(item["name"] == spelt for item in items):
         items = [*items, {"name": name}]
-    return [
-        _replaced(item, rest, value, path) if item["name"] == spelt else item for item in items
-    ]
+    return [_replaced(item, rest, value, path) if item["name"] == spelt else item for item in items]
 
 
 def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:
@@ -86,7 +84,7 @@ def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:
 def _by_name(section: Mapping[str, Any], key: str) -> Any:
     """One value of a section; a list beside `parameter_names` as the mapping that it stands for."""
     value, names = section.get(key), section.get("parameter_names")
-    if key == "values" and isinstance(value, list) and isinstance(names, list):
-        if len(value) == len(names):
-            return dict(zip(map(str, names), value, strict=True))
-    return value
+    if not (key == "values" and isinstance(value, list) and isinstance(names, list)):
+        return value
+    paired = len(value) == len(names)
+    return dict(zip(map(str, names), value, strict=True)) if paired else value

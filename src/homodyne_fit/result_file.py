@@ -45,9 +45,11 @@ COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 IN_UNITS = ("value", "stderr", "lower", "upper")
 ERROR_MEANING = "standard error; NaN where not free, infinite where not determined"
 
+# What is read of a file: h5py's types say neither what is at a path nor what an array holds.
+Node = Any
+
 # Arrays that the result is restored from besides `space` and `objective`.
 STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates_null")
-NUMBERS = ("cost", "noise", "condition_number")
 
 
 def write_result(path: Path, analysis: Analysis) -> None:
@@ -91,7 +93,7 @@ def load_result(path: str | os.PathLike[str]) -> Analysis:
         raise InputError(f"{path}: cannot be read as a result ({_brief(error)})") from error
 
 
-def _require_known(file: h5py.File, path: Path) -> None:
+def _require_known(file: Node, path: Path) -> None:
     if file.attrs.get("format") != FORMAT:
         raise InputError(f"{path}: is no result of homodyne_fit; a fit writes one as {NAME}")
     if (version := int(file.attrs["format_version"])) > FORMAT_VERSION:
@@ -196,7 +198,7 @@ def _write_state(group: h5py.Group, analysis: Analysis) -> None:
         write_fields(group.create_group(name), getattr(analysis, name))
     for name in STATE:
         group[name] = getattr(analysis, name)
-    for name in NUMBERS:
+    for name in ("cost", "noise", "condition_number"):
         group.attrs[name] = getattr(analysis, name)
     _name_axes(group)
 
@@ -250,7 +252,7 @@ def _label(dataset: h5py.Dataset, axes: Sequence[Any], unit: str, meaning: str) 
     dataset.attrs.update({"units": unit, "long_name": meaning})
 
 
-def _read(file: h5py.File, path: Path) -> Analysis:
+def _read(file: Node, path: Path) -> Analysis:
     summary = json.loads(file["summary"].asstr()[()])
     fit, weak, provenance = summary["fit"], summary["identifiability"], summary["provenance"]
     state, parameters, scaling = file["state"], file["parameters"], file["scaling"]
@@ -263,7 +265,9 @@ def _read(file: h5py.File, path: Path) -> Analysis:
         offset=_estimates(scaling, "offset", "offset_"),
         names=tuple(_texts(parameters["quantity"])),
         **{name: state[name][()] for name in STATE},
-        **{name: float(state.attrs[name]) for name in NUMBERS},
+        cost=float(state.attrs["cost"]),
+        noise=float(state.attrs["noise"]),
+        condition_number=float(state.attrs["condition_number"]),
         space=read_fields(state["space"], SearchSpace),
         objective=read_fields(state["objective"], TwoTimeObjective),
         n_points=fit["n_points"],
@@ -279,7 +283,7 @@ def _read(file: h5py.File, path: Path) -> Analysis:
 
 
 def _estimates(
-    group: h5py.Group, name: str, prefix: str, units: Sequence[str] = ()
+    group: Node, name: str, prefix: str, units: Sequence[str] = ()
 ) -> tuple[Estimate, ...]:
     columns = (name, *(prefix + end for end in ("stderr", "at_bound", "fixed")))
     value, stderr, at_bound, fixed = (group[column][()] for column in columns)
@@ -291,13 +295,14 @@ def _estimates(
     )
 
 
-def _texts(dataset: h5py.Dataset) -> list[str]:
+def _texts(dataset: Node) -> list[str]:
     return dataset.asstr()[()].tolist()
 
 
 def _read_data(path: Path) -> TwoTimeData:
     """The data of a result, from its file; (t1, t2) is as fitted only where t1 < t2."""
-    with h5py.File(path) as file:
+    with h5py.File(path) as opened:
+        file: Node = opened
         provenance = json.loads(file["summary"].asstr()[()])["provenance"]
         return TwoTimeData(
             c2=file["c2/data"][()],

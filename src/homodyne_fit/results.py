@@ -136,7 +136,7 @@ class FitResult:
     @property
     def times(self) -> NDArray[np.float64]:
         """Time of each frame (n,), seconds."""
-        return np.arange(self.objective.n_frames) * self.objective.dt
+        return np.arange(self.objective.n_frames, dtype=np.float64) * self.objective.dt
 
     @property
     def warnings(self) -> list[str]:

@@ -13,21 +13,35 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from homodyne_fit.cli import demo, fit, init, inspect, simulate
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.cli import batch, completion, demo, fit, init, inspect, report, simulate
+from homodyne_fit.cli.wording import explanation
+from homodyne_fit.errors import suggestion
 
 __all__ = ["main"]
 
 # Exit codes.
 CONVERGED, ERROR, NOT_CONVERGED = 0, 1, 2
 
-COMMANDS = {"inspect": inspect, "init": init, "simulate": simulate, "demo": demo}
+COMMANDS = {
+    "inspect": inspect,
+    "init": init,
+    "batch": batch,
+    "report": report,
+    "simulate": simulate,
+    "demo": demo,
+    "completion": completion,
+}
 
 EXAMPLES = """\
 examples:
   homodyne_fit inspect data.h5                 what is in the file
   homodyne_fit init data.h5 -o fit.yaml        write a configuration from it
   homodyne_fit --config fit.yaml               fit; results go to fit_results/
+  homodyne_fit --config fit.yaml --set analyzer_parameters.end_frame=500 --output-dir first500
+  homodyne_fit --config fit.yaml --json --overwrite | jq .parameters.D0.value
+  homodyne_fit batch 'runs/*.yaml'             many fits, one table
+  homodyne_fit batch fit.yaml --data 'runs/*.h5'
+  homodyne_fit report fit_results --save-plots
   homodyne_fit demo                            simulate a measurement and fit it
 
 exit status: 0 converged, 1 error, 2 ran but did not converge
@@ -38,6 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser, commands = _parsers()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     if not argv:
         parser.print_help()
         return ERROR
@@ -56,24 +74,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output has seen enough; nothing may be flushed into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (InputError, OSError, MemoryError, KeyboardInterrupt) as error:
-        for line in _explanation(error).splitlines():
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 a user gets a line, not a trace
+        for line in explanation(error).splitlines():
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
         if args.verbose:
             traceback.print_exc()
     return ERROR
-
-
-def _explanation(error: BaseException) -> str:
-    match error:
-        case KeyboardInterrupt():
-            return "interrupted"
-        case MemoryError():
-            return f"not enough memory: {error}"
-        case OSError():
-            where = f"{error.filename}: " if error.filename else ""
-            return f"{where}{error.strerror or error}"
-    return str(error)
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
