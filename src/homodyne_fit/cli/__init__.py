@@ -120,7 +120,7 @@ def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str
         name = word.partition("=")[0]
         if name == "--":
             return
-        if name.startswith("--") and not any(option.startswith(name) for option in known):
+        if name.startswith("--") and name not in known:
             parser.error(f"there is no option {name}{suggestion(name, known)}")
 
 
@@ -135,7 +135,8 @@ class _Parser(argparse.ArgumentParser):
     """Reports wrong usage in one line, with the exit status of an error; argparse's is 2."""
 
     def __init__(self, **options) -> None:
-        super().__init__(**options)
+        # An abbreviation would be looked for among the options of all commands.
+        super().__init__(allow_abbrev=False, **options)
         # A list of numbers may begin with a negative one.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 

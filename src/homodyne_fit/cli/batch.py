@@ -17,12 +17,16 @@ from homodyne_fit.cli.fit_options import (
     no_effect,
     overrides,
 )
-from homodyne_fit.cli.wording import counted, explanation
+from homodyne_fit.cli.wording import counted, explanation, table
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
-    from homodyne_fit.analysis import Analysis
+    from rich.console import Console
+
     from homodyne_fit.config import Config
+
+
+COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
 
 
 @dataclass
@@ -93,7 +97,7 @@ def run(args: argparse.Namespace) -> int:
         _print_table(console, jobs)
     if any(job.error is not None for job in jobs):
         return 1
-    return 0 if all(job.row and job.row["success"] for job in jobs) else 2
+    return 0 if all(job.row and job.row["fit"]["success"] for job in jobs) else 2
 
 
 def _planned(args: argparse.Namespace) -> list[Job]:
@@ -155,7 +159,7 @@ def _require_distinct(jobs: list[Job]) -> None:
         seen[folder] = job.name
 
 
-def _run(job: Job, args: argparse.Namespace, console: Any) -> None:
+def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
     """One fit; whatever goes wrong is noted, and the batch goes on."""
     from homodyne_fit.cli.fit import fit_config
 
@@ -170,7 +174,7 @@ def _run(job: Job, args: argparse.Namespace, console: Any) -> None:
                 plots=args.save_plots,
                 warn=not args.quiet,
             )
-            job.row = _row(analysis, job.folder)
+            job.row = {"results": str(job.folder), **analysis.to_json()}
     except Exception as error:  # noqa: BLE001 the other fits have to go on
         job.error = explanation(error)
         if args.verbose:
@@ -180,26 +184,13 @@ def _run(job: Job, args: argparse.Namespace, console: Any) -> None:
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
 
 
-def _row(analysis: Analysis, folder: Path) -> dict[str, Any]:
-    told = analysis.to_json()
-    return {"success": analysis.success, "results": str(folder), **told}
-
-
-def _print_table(console: Any, jobs: list[Job]) -> None:
-    """One line for each fit: verdict, rates at mid-measurement, direction of the flow."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("fit", overflow="fold")
-    table.add_column("verdict")
-    for title in ("J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise"):
-        table.add_column(title, justify="right")
-    for job in jobs:
-        table.add_row(job.name, *_cells(job))
-    console.print()
-    console.print(table)
+def _print_table(console: Console, jobs: list[Job]) -> None:
+    """One line for each fit: verdict, rates at mid-measurement, direction of the flow, noise."""
+    lines = table([COLUMNS, *map(_cells, jobs)]).splitlines()
+    for line, name in zip(lines, ("fit", *(job.name for job in jobs)), strict=True):
+        console.print(f"{line}  {name}", markup=False)
     failed = sum(job.error is not None for job in jobs)
-    stopped = sum(job.row is not None and not job.row["success"] for job in jobs)
+    stopped = sum(job.row is not None and not job.row["fit"]["success"] for job in jobs)
     console.print(
         f"{counted(len(jobs), 'fit')}: {len(jobs) - failed - stopped} converged, {stopped} did "
         f"not, {counted(failed, 'error')}",
@@ -207,13 +198,13 @@ def _print_table(console: Any, jobs: list[Job]) -> None:
     )
 
 
-def _cells(job: Job) -> list[str]:
+def _cells(job: Job) -> tuple[str, ...]:
     if job.row is None:
-        return ["[red]error[/]", "", "", "", ""]
-    verdict = "[green]converged[/]" if job.row["success"] else "[red]NOT CONVERGED[/]"
+        return ("error", *[""] * (len(COLUMNS) - 1))
+    verdict = "converged" if job.row["fit"]["success"] else "NOT CONVERGED"
     rates = job.row["identifiability"]["rates"]
     shown = (rates.get("J"), rates.get("gamma_dot"), job.row["parameters"].get("phi0"))
-    return [verdict, *map(_with_error, shown), f"{job.row['fit']['noise']:.3g}"]
+    return verdict, *map(_with_error, shown), f"{job.row['fit']['noise']:.3g}"
 
 
 def _with_error(estimate: dict[str, Any] | None) -> str:
