@@ -20,14 +20,14 @@ class InputError(ValueError):
 class Mistakes:
     """Collects errors, so that all are said at once.
 
-    Attributes
+    Parameters
     ----------
-    lines : list of str
-        Messages, one line each.
+    lines : iterable of str
+        Messages known already, one line each.
     """
 
-    def __init__(self) -> None:
-        self.lines: list[str] = []
+    def __init__(self, lines: Iterable[str] = ()) -> None:
+        self.lines = list(lines)
 
     @contextmanager
     def collected(self) -> Iterator[None]:

@@ -108,7 +108,9 @@ class TestRoad:
 
     def test_what_is_missing_is_named(self, road):
         assert road.unfilled.status == 1
-        assert_one_line(road.unfilled.err, ".*stator_rotor_gap is missing: laminar_flow needs .*")
+        assert_one_line(
+            road.unfilled.err, ".*stator_rotor_gap: this key is missing: laminar_flow needs .*"
+        )
 
     def test_the_fit_converges_and_writes_all_outputs(self, road):
         assert road.fitted.status == 0
@@ -393,8 +395,9 @@ class TestKeysHaveEffect:
         assert p["gamma_dot_t_offset"]["value"] == 1e-4
         assert "warning: gamma_dot_t_offset (lower, 0.0001 1/s) is at its bound" in done.out
         assert done.err == (
-            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect: "
-            "parameter_space.bounds: type\n"
+            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect:\n"
+            "  parameter_space.bounds: type (there are no priors: the fit is least squares within "
+            "the bounds)\n"
         )
 
     def test_one_scaling_for_all_angles(self, configured, tmp_path):
@@ -426,14 +429,18 @@ class TestKeysHaveEffect:
         assert found["scaling"][0]["contrast"]["stderr"] is None
         assert "warning: The contrast is at its bound at φ = 0° (0.26), and has no" in done.out
 
-    def test_what_has_no_effect_is_named_in_one_warning(self, configured, tmp_path):
+    def test_what_has_no_effect_is_named_with_the_reason(self, configured, tmp_path):
         extra = (
             "metadata: {version: 1}\nperformance: {}\noutput: {formats: [], create_subdirs: true}\n"
         )
         done, _ = self.result(configured, tmp_path, extra)
         assert done.err == (
-            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect: "
-            "metadata, performance; output: formats, create_subdirs\n"
+            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect:\n"
+            "  metadata (a note for the reader)\n"
+            "  performance (there is one method, which always sums over all points, in chunks of "
+            "all angles)\n"
+            "  output: formats (files and figures of a result are always the same)\n"
+            "  output: create_subdirs (output.directory, or --output-dir, names the folder)\n"
         )
 
 
@@ -574,6 +581,7 @@ class TestUsage:
         [
             ("--config", "argument --config: expected one argument"),
             ("--confg c.yaml", r"there is no option --confg \(did you mean '--config'\?\)"),
+            ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
             ("--config=c.yaml --overwite", r".*--overwite \(did you mean '--overwrite'\?\)"),
             ("--config c.yaml --method foo", "argument --method: invalid choice: 'foo'.*"),
             ("--config c.yaml more", "invalid command: 'more'.*"),

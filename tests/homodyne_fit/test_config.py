@@ -10,7 +10,9 @@ from pydantic import BaseModel
 from homodyne_fit.config import load_config, parse_config
 from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
 from homodyne_fit.config.keys import Root
+from homodyne_fit.config.reading import KNOWN_PATHS, read
 from homodyne_fit.errors import InputError
+from homodyne_fit.layers.settings import LAYERS
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.simulate.writers import write_aps_u, write_array
@@ -300,6 +302,8 @@ NO_CONFIGURATION = {
         "metadata: {date: 2024-02-30}\n",
         "not valid YAML: day",
     ),
+    "a scalar of another type": ("metadata: !!float x\n", "not valid YAML: could not convert"),
+    "no date": ("metadata: !!timestamp x\n", "not valid YAML: "),
     "a control character": ("output: \x00\n", "not valid YAML: unacceptable character"),
     "an object of Python": (
         "output: !!python/object/apply:os.getcwd []\n",
@@ -369,6 +373,29 @@ def test_a_misspelt_key_gets_the_nearest_name(section, key, wrap):
     where = f"{section}.{misspelt}" if section else misspelt
     expected = f"c.yaml: {where}: there is no such key (did you mean '{key}'?)"
     assert expected in problems(wrap(f"{misspelt}: 1"))
+
+
+ODD = (
+    *("", "true", "3", "-1", "x", "1e400", ".nan", "0x10", "2024-02-03", "'1e3'"),
+    *("[]", "[1, a]", "[[1]]", "[~]", "[{}]", "[{name: D0}]", "[true, 1]"),
+    *("{}", "{a: 1}", "{3: 4}", "{~: 1}", "{D0: }", "!!set {a}"),
+)
+
+
+@pytest.mark.parametrize("path", KNOWN_PATHS)
+def test_whatever_a_key_is_given_is_read_or_named_in_one_line(path):
+    *outer, key = path.split(".")
+    for value in ODD:
+        text = f"{key}: {value}"
+        for section in reversed(outer):
+            listed = section in ("bounds", "target_ranges")
+            text = f"{section}: [{{{text}}}]" if listed else f"{section}: {{{text}}}"
+        reading = read(text)
+        assert reading.root is not None
+        for problem in reading.problems:
+            assert problem.path.startswith(path.partition(".")[0])
+            assert problem.text
+            assert "\n" not in problem.text
 
 
 def test_defaults_are_those_of_an_empty_section():
@@ -483,6 +510,37 @@ class TestWithoutEffect:
                 ["experimental_data.data_folder_path", "experimental_data.data_file_name"],
             ),
             (
+                initial("parameter_names: [D0], values: null"),
+                ["initial_parameters.parameter_names"],
+            ),
+            (
+                initial("per_angle_scaling: {contrast: [0.3], offset: null}"),
+                ["initial_parameters.per_angle_scaling.contrast"],
+            ),
+            (
+                nlsq("anti_degeneracy: {fourier_order: 1, constant: {offset: 1}}"),
+                [
+                    "optimization.nlsq.anti_degeneracy.constant.offset",
+                    "optimization.nlsq.anti_degeneracy.fourier_order",
+                ],
+            ),
+            (
+                nlsq("multi_start: {enable: false, n_starts: 5, seed: 1}"),
+                ["optimization.nlsq.multi_start.n_starts", "optimization.nlsq.multi_start.seed"],
+            ),
+            (
+                nlsq("anti_degeneracy: {regularization: {enable: false, lambda: 2}}"),
+                ["optimization.nlsq.anti_degeneracy.regularization.lambda"],
+            ),
+            (
+                nlsq("anti_degeneracy: {enable: false, shear_weighting: {enable: true}}"),
+                ["optimization.nlsq.anti_degeneracy.shear_weighting"],
+            ),
+            (
+                "phi_filtering: {enabled: false, target_ranges: [{min_angle: 1, max_angle: 2}]}",
+                ["phi_filtering.target_ranges"],
+            ),
+            (
                 "analysis_mode: static\nmodel: {shear: homodyne}\n" + GAP,
                 ["analyzer_parameters.geometry.stator_rotor_gap", "model.shear"],
             ),
@@ -505,6 +563,7 @@ class TestWithoutEffect:
     def test_is_named(self, text, named):
         config = parsed(text)
         assert list(config.ignored) == named
+        assert all(reason and reason[-1] != "." for _, reason in config.without_effect)
         if "static" in text:
             config.settings()
 
@@ -627,6 +686,32 @@ class TestSettings:
         assert found.regularization.weight == pytest.approx(10.0)
         assert found.gradient_monitoring.response == "restart"
         assert found.shear_weighting.enable
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            nlsq("anti_degeneracy: {per_angle_mode: constant}")
+            + initial("per_angle_scaling: {contrast: [0.3, 0.4], offset: 1.01}"),
+            nlsq("anti_degeneracy: {per_angle_mode: constant, constant: {contrast: [0.3, 0.4]}}")
+            + initial("per_angle_scaling: {contrast: null, offset: [1.01]}"),
+        ],
+    )
+    def test_values_that_the_mode_constant_holds(self, text):
+        constant = settings(text).anti_degeneracy.constant
+        assert (constant.contrast, constant.offset) == ([0.3, 0.4], [1.01])
+        assert parsed(GAP + text).ignored == ()
+
+    def test_other_modes_hold_none(self):
+        found = settings(initial("per_angle_scaling: {contrast: [0.3, 0.4]}")).anti_degeneracy
+        assert found.per_angle_mode == "auto"
+
+    def test_layers_are_off_where_the_section_is(self):
+        found = settings(
+            nlsq("anti_degeneracy: {enable: false, shear_weighting: {enable: true, alpha: 2}}")
+        ).anti_degeneracy
+        assert found.per_angle_mode == "auto"
+        for name in LAYERS:
+            assert getattr(found, name).enable is False
 
     def test_how_to_search(self):
         found = settings(

@@ -167,9 +167,15 @@ class TestDryRun:
     def test_says_what_would_be_done_and_does_nothing(self, fitted, road, tmp_path):
         done = fitted("--dry-run")
         assert (done.status, done.err) == (0, "")
-        assert f"{road.data}: 2 angles, 40 frames" in done.out
-        assert "1,560 points" in done.out
+        assert done.out.startswith(f"{road.config}: no mistakes found\n")
+        assert "1,560 with t1 < t2" in done.out
         assert not (tmp_path / "out").exists()
+
+    def test_is_check_with_the_options_applied(self, fitted, called, road, tmp_path):
+        folder = ("--output-dir", tmp_path / "out")
+        assert fitted("--dry-run").out == called("check", road.config, *folder).out
+        done = fitted("--dry-run", "--json", "--set", "analyzer_parameters.end_frame=30")
+        assert json.loads(done.out)["data"]["n_points"] == 2 * 30 * 29 // 2
 
     def test_finds_mistakes(self, fitted):
         done = fitted("--dry-run", "--set", "analyzer_parameters.end_frame=99")

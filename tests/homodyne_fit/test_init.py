@@ -125,6 +125,7 @@ class TestEveryFormat:
         assert lines == [
             f"wrote {output}",
             f"fill in: {', '.join(missing)}",
+            f"check: homodyne_fit check {output}",
             f"then: homodyne_fit --config {output}",
         ]
         text = output.read_text(encoding="utf-8")

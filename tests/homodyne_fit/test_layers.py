@@ -9,7 +9,8 @@ from scipy.optimize import least_squares
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fit import FitSettings, fit
-from homodyne_fit.layers.settings import AntiDegeneracy
+from homodyne_fit.layers.build import build_controller
+from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
 
 # The attribute `homodyne_fit.fit` is the function.
@@ -590,3 +591,14 @@ def test_shear_weights_without_effect_say_so(measure):
         ),
     )
     assert result.info.layers["shear_weighting"]["effect"].startswith("none: ")
+
+
+def test_values_to_hold_matter_to_the_mode_that_holds_them_alone(measure):
+    data = measure(n=20).data
+    contrast = [0.3, 0.4]  # of three angles
+    for mode in ("auto", "individual", "averaged"):
+        settings = AntiDegeneracy(per_angle_mode=mode, constant=Constant(contrast=contrast))
+        build_controller(data, settings, (0, 1), (0.5, 1.5), 0.0)
+    settings = AntiDegeneracy(per_angle_mode="constant", constant=Constant(contrast=contrast))
+    with pytest.raises(InputError, match="contrast: 2 values for 3 angles; give one value, or"):
+        build_controller(data, settings, (0, 1), (0.5, 1.5), 0.0)

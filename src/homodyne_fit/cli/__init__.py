@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from homodyne_fit.cli import batch, completion, demo, fit, init, inspect, report, simulate
+from homodyne_fit.cli import batch, check, completion, demo, fit, init, inspect, report, simulate
 from homodyne_fit.cli.wording import explanation
 from homodyne_fit.errors import suggestion
 
@@ -25,6 +25,7 @@ CONVERGED, ERROR, NOT_CONVERGED = 0, 1, 2
 COMMANDS = {
     "inspect": inspect,
     "init": init,
+    "check": check,
     "batch": batch,
     "report": report,
     "simulate": simulate,
@@ -36,6 +37,7 @@ EXAMPLES = """\
 examples:
   homodyne_fit inspect data.h5                 what is in the file
   homodyne_fit init data.h5 -o fit.yaml        write a configuration from it
+  homodyne_fit check fit.yaml                  what a fit would do, and every mistake
   homodyne_fit --config fit.yaml               fit; results go to fit_results/
   homodyne_fit --config fit.yaml --set analyzer_parameters.end_frame=500 --output-dir first500
   homodyne_fit --config fit.yaml --json --overwrite | jq .parameters.D0.value
@@ -89,6 +91,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         description="Fit diffusion and shear flow to XPCS two-time correlations.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # It would take the options of a command for abbreviations of its own.
+        allow_abbrev=False,
     )
     fit.add_arguments(parser)
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
@@ -115,12 +119,19 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> None:
     """Name a misspelt option; argparse would complain about what follows it."""
-    known = [o for each in (parser, *commands.values()) for o in each.options]
+    abbreviable = [option for command in commands.values() for option in command.options]
+    known = [*parser.options, *abbreviable]
+    if not any(word in commands for word in argv):
+        abbreviable = []
     for word in argv:
         name = word.partition("=")[0]
         if name == "--":
             return
-        if name.startswith("--") and name not in known:
+        if (
+            name.startswith("--")
+            and name not in known
+            and not any(option.startswith(name) for option in abbreviable)
+        ):
             parser.error(f"there is no option {name}{suggestion(name, known)}")
 
 
@@ -135,8 +146,7 @@ class _Parser(argparse.ArgumentParser):
     """Reports wrong usage in one line, with the exit status of an error; argparse's is 2."""
 
     def __init__(self, **options) -> None:
-        # An abbreviation would be looked for among the options of all commands.
-        super().__init__(allow_abbrev=False, **options)
+        super().__init__(**options)
         # A list of numbers may begin with a negative one.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homodyne_fit.cli import drawings
+from homodyne_fit.cli import check, drawings
 from homodyne_fit.cli.fit_options import (
     add_drop_in_options,
     add_key_options,
@@ -17,7 +17,7 @@ from homodyne_fit.cli.fit_options import (
     no_effect,
     overrides,
 )
-from homodyne_fit.cli.wording import by_section, counted
+from homodyne_fit.cli.wording import counted, reasons
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
     from homodyne_fit.config import Config
     from homodyne_fit.dataset import TwoTimeData
-    from homodyne_fit.loaders.selection import Selection
 
 METHODS = ("nlsq", "mcmc", "cmc", "both")
 
@@ -63,11 +62,11 @@ def run(args: argparse.Namespace) -> int:
             raise InputError(f"{option} has an effect with --plot-simulated-data only")
     for text in no_effect(args):
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    if args.dry_run:
+        return check.show(args.config, args.output_dir, overrides(args), as_json=args.json)
     config = load_config(args.config, overrides(args))
     folder = output_folder(config, args.output_dir)
     console = new_console(args.quiet or args.json)
-    if args.dry_run:
-        return dry_run(config, folder, console, overwrite=args.overwrite)
     if args.plot_experimental_data or args.plot_simulated_data:
         _draw(config, folder, args, console)
         if not args.save_plots:
@@ -158,29 +157,7 @@ def fit_config(
     return analysis
 
 
-def dry_run(config: Config, folder: Path, console: Console, *, overwrite: bool) -> int:
-    """Check the configuration, read the headers of the data, and say what a fit would do."""
-    from homodyne_fit.outputs import require_no_results
-
-    if not overwrite:
-        require_no_results(folder)
-    _warn_of_ignored(config)
-    settings = config.settings()
-    chosen = config.selection()
-    console.print(
-        f"{chosen.file.path}: {_described(chosen)}; {chosen.n_points:,} points", markup=False
-    )
-    for note in chosen.notes:
-        console.print(f"note: {note}", markup=False)
-    console.print(
-        f"would fit the model {settings.model.name}, per_angle_mode "
-        f"{settings.anti_degeneracy.per_angle_mode}, and write {folder}/",
-        markup=False,
-    )
-    return 0
-
-
-def _described(data: TwoTimeData | Selection) -> str:
+def _described(data: TwoTimeData) -> str:
     return (
         f"{counted(len(data.phi), 'angle')}, {data.n_frames} frames, q = {data.q[0]:.4g} Å⁻¹, "
         f"dt = {data.dt:g} s"
@@ -189,10 +166,11 @@ def _described(data: TwoTimeData | Selection) -> str:
 
 def _warn_of_ignored(config: Config) -> None:
     if config.ignored:
-        print(
-            f"homodyne_fit: warning: {config.path}: without effect: {by_section(config.ignored)}",
-            file=sys.stderr,
-        )
+        lines = [
+            f"homodyne_fit: warning: {config.path}: without effect:",
+            *reasons(config.without_effect),
+        ]
+        print("\n  ".join(lines), file=sys.stderr)
 
 
 def _draw(config: Config, folder: Path, args: argparse.Namespace, console: Console) -> None:

@@ -80,6 +80,7 @@ def run(args: argparse.Namespace) -> int:
     print(f"wrote {output}")
     if missing:
         print(f"fill in: {', '.join(missing)}")
+    print(f"check: homodyne_fit check {shlex.quote(str(output))}")
     print(f"then: homodyne_fit --config {shlex.quote(str(output))}")
     return 0
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from homodyne_fit.errors import InputError
 
-__all__ = ["by_section", "counted", "explanation", "ranges", "table"]
+__all__ = ["by_section", "counted", "explanation", "ranges", "reasons", "table"]
 
 PLURALS = {"matrix": "matrices"}
 
@@ -26,6 +26,14 @@ def by_section(paths: Iterable[str]) -> str:
         f"{section}: {', '.join(keys)}" if section else ", ".join(keys)
         for section, keys in sections.items()
     )
+
+
+def reasons(ignored: Iterable[tuple[str, str]]) -> list[str]:
+    """Keys without effect, given as (dotted path, reason): a line for each reason."""
+    grouped: dict[str, list[str]] = {}
+    for path, reason in ignored:
+        grouped.setdefault(reason, []).append(path)
+    return [f"{by_section(paths)} ({reason})" for reason, paths in grouped.items()]
 
 
 def ranges(numbers: Iterable[int]) -> str:

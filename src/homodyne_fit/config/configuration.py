@@ -13,7 +13,7 @@ from homodyne_fit.config.keys import Root
 from homodyne_fit.config.problems import Problem
 from homodyne_fit.config.reading import read
 from homodyne_fit.config.units import questions_of_file
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.overrides import Override
 from homodyne_fit.parameters import SCALING
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from homodyne_fit.loaders.selection import Selection
     from homodyne_fit.settings import FitSettings
 
-__all__ = ["Config", "load_config", "parse_config"]
+__all__ = ["Config", "load_config", "parse_config", "text_of"]
 
 
 @dataclass(frozen=True)
@@ -83,28 +83,43 @@ class Config:
         InputError
             If the file, or what is asked of it, cannot be used; one line for each mistake.
         """
+        from homodyne_fit.loaders import open_two_time
         from homodyne_fit.loaders.selection import select
 
+        path = self.data_path
+        try:
+            file = open_two_time(path)
+        except InputError as error:
+            raise InputError(f"{self.path}: experimental_data.file_path: {error}") from error
         analyzer, root = self.root.analyzer_parameters, self.root
-        ranges = None
-        if root.phi_filtering.enabled and root.phi_filtering.target_ranges:
-            ranges = [(r.min_angle, r.max_angle) for r in root.phi_filtering.target_ranges]
-        if root.preprocessing.phi_range is not None:
-            low, high = root.preprocessing.phi_range
-            ranges = [(low, high)]
-        selection = select(
-            self.data_path,
-            q=analyzer.scattering.wavevector_q,
-            phi_ranges=ranges,
-            frames=(analyzer.start_frame, analyzer.end_frame),
-            dt=analyzer.dt,
-            dt_override=analyzer.dt_override,
-            phi=root.experimental_data.phi_angles,
-            mask_frames=self.masked_frames,
-        )
-        asked = [*questions_of_file(root, selection.file), *self._for_angles(selection.phi)]
-        self._refuse(asked)
+        mistakes = Mistakes(map(self._line, questions_of_file(root, file)))
+        masked: tuple[int, ...] = ()
+        with mistakes.collected():
+            masked = self.masked_frames
+        selection = None
+        with mistakes.collected():
+            selection = select(
+                file,
+                q=analyzer.scattering.wavevector_q,
+                phi_ranges=self._angle_ranges(),
+                frames=(analyzer.start_frame, analyzer.end_frame),
+                dt=analyzer.dt,
+                dt_override=analyzer.dt_override,
+                phi=root.experimental_data.phi_angles,
+                mask_frames=masked,
+            )
+            mistakes.lines += map(self._line, self._for_angles(len(selection.phi)))
+        mistakes.raise_any()
+        assert selection is not None
         return selection
+
+    def _angle_ranges(self) -> list[tuple[float, float]] | None:
+        filtering, ends = self.root.phi_filtering, self.root.preprocessing.phi_range
+        if ends is not None:
+            return [(ends[0], ends[1])]
+        if filtering.enabled and filtering.target_ranges:
+            return [(each.min_angle, each.max_angle) for each in filtering.target_ranges]
+        return None
 
     def load_data(self) -> TwoTimeData:
         """Read what the configuration selects."""
@@ -144,7 +159,7 @@ class Config:
         from homodyne_fit.model import LAMINAR_FLOW, STATIC
         from homodyne_fit.settings import FitSettings
 
-        self._refuse(self.problems())
+        Mistakes(map(self._line, self.problems())).raise_any()
         root, nlsq = self.root, self.root.optimization.nlsq
         names, fixed = model_parameters(root), held(root)
         return FitSettings(
@@ -169,10 +184,10 @@ class Config:
             threads=nlsq.threads,
         )
 
-    def _for_angles(self, phi: Any) -> Iterator[Problem]:
+    def _for_angles(self, n_angles: int) -> Iterator[Problem]:
         """What the number of angles does not allow."""
         settings = self.anti_degeneracy
-        mode, n_angles = settings.per_angle_mode, len(phi)
+        mode = settings.per_angle_mode
         if mode == "constant":
             for name, text in settings.constant.problems(
                 n_angles, {name: limits(self.root, name) for name in SCALING}
@@ -192,10 +207,8 @@ class Config:
                 f"{n_angles} are used; lower it, or take another per_angle_mode",
             )
 
-    def _refuse(self, problems: Any) -> None:
-        lines = [f"{self.path}: {problem}" for problem in problems]
-        if lines:
-            raise InputError("\n".join(lines))
+    def _line(self, problem: Problem) -> str:
+        return f"{self.path}: {problem}"
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as it was understood, defaults included."""
@@ -215,7 +228,7 @@ def load_config(path: Path, overrides: Sequence[Override] = ()) -> Config:
     InputError
         If the file cannot be read or holds mistakes; see `parse_config`.
     """
-    return parse_config(_text(path), path, overrides)
+    return parse_config(text_of(path), path, overrides)
 
 
 def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> Config:
@@ -240,7 +253,14 @@ def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> C
     return Config(path, reading.root, reading.foreign)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Read a text file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is none.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from homodyne_fit.config.consistency import model_parameters
@@ -11,7 +11,7 @@ from homodyne_fit.layers.settings import LAYERS
 from homodyne_fit.parameters import SCALING
 from homodyne_fit.sections import Section
 
-__all__ = ["Ignored", "by_reason", "without_effect"]
+__all__ = ["Ignored", "without_effect"]
 
 INITIAL = "initial_parameters"
 NLSQ = "optimization.nlsq"
@@ -32,14 +32,6 @@ class Ignored(NamedTuple):
 
     path: str
     reason: str
-
-
-def by_reason(ignored: Iterable[Ignored]) -> dict[str, list[str]]:
-    """Paths of the keys without effect, by the reason."""
-    grouped: dict[str, list[str]] = {}
-    for path, reason in ignored:
-        grouped.setdefault(reason, []).append(path)
-    return grouped
 
 
 def without_effect(root: Root) -> Iterator[Ignored]:
@@ -73,6 +65,8 @@ def _of_the_flow(root: Root) -> Iterator[Ignored]:
 def _of_the_parameters(root: Root) -> Iterator[Ignored]:
     initial = root.initial_parameters
     physics = model_parameters(root)
+    if initial.parameter_names is not None and initial.values is None:
+        yield Ignored(f"{INITIAL}.parameter_names", "there is no list of values")
     for name in initial.start:
         if name in SCALING:
             yield Ignored(f"{INITIAL}.values.{name}", ELIMINATED)

@@ -28,6 +28,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "experimental_data.exchange_key",
     ),
     "angles come from the data file, or from experimental_data.phi_angles": (
+        "analyzer_parameters.scattering.phi_angles",
         "experimental_data.phi_angles_path",
         "experimental_data.phi_angles_file",
     ),

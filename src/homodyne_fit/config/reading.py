@@ -23,7 +23,7 @@ from homodyne_fit.config.units import questions
 from homodyne_fit.errors import suggestion
 from homodyne_fit.overrides import Override, overridden
 
-__all__ = ["Reading", "read"]
+__all__ = ["KNOWN_PATHS", "Reading", "read", "section_of"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ def read(text: str, overrides: Sequence[Override] = ()) -> Reading:
     try:
         loader = _Loader(text)
         raw = loader.get_single_data()
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        # PyYAML raises the last two on scalars that are not of the type they are tagged with.
         twice = loader.twice if loader else []
         return _nothing(*twice, Problem("", f"not valid YAML: {_yaml_problem(error)}"))
     if raw is None:
@@ -248,4 +249,5 @@ def _problem(detail: Any) -> Problem:
     shown = (
         "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [given, near]))})"
     )
-    return Problem(where, f"{known.format(**context)}{shown}")
+    limits = {name: f"{each:g}" for name, each in context.items() if isinstance(each, int | float)}
+    return Problem(where, f"{known.format(**context | limits)}{shown}")

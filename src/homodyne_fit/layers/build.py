@@ -50,7 +50,9 @@ def build_controller(
     build: Callable[..., ScalingMap] = partial(
         scaling_map, phi=data.phi, contrast=contrast, offset=offset, order=settings.fourier_order
     )
-    held = _held(settings.constant, estimate, {"contrast": contrast, "offset": offset})
+    held = estimate
+    if settings.per_angle_mode == "constant":
+        held = _held(settings.constant, estimate, {"contrast": contrast, "offset": offset})
     regularization = settings.regularization
     learned = settings.per_angle_mode in ("auto", "hierarchical")
     shrink = learned if regularization.enable is None else regularization.enable

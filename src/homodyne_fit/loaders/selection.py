@@ -21,6 +21,8 @@ Q_KEY = "analyzer_parameters.scattering.wavevector_q"
 DT_KEY = "analyzer_parameters.dt"
 PHI_KEY = "experimental_data.phi_angles"
 MASK_KEY = "experimental_data.mask_frames"
+FRAMES_KEYS = "analyzer_parameters.start_frame, end_frame"
+ANGLES_KEYS = "phi_filtering.target_ranges, or preprocessing.phi_range"
 
 SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
 ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
@@ -78,7 +80,7 @@ def load(
         If the file, or what is asked of it, cannot be used.
     """
     return select(
-        path,
+        open_two_time(path),
         q=q,
         phi_ranges=phi_ranges,
         frames=frames,
@@ -147,7 +149,7 @@ class Selection:
 
 
 def select(
-    path: str | os.PathLike[str],
+    file: TwoTimeFile,
     *,
     q: float | None = None,
     phi_ranges: Sequence[tuple[float, float]] | None = None,
@@ -162,9 +164,8 @@ def select(
     Raises
     ------
     InputError
-        If the file, or what is asked of it, cannot be used; one line for each mistake.
+        If the file does not have what is asked of it; one line for each mistake.
     """
-    file = open_two_time(path)
     mistakes = Mistakes()
     with mistakes.collected():
         step = _frame_time(file, dt, dt_override)
@@ -278,7 +279,8 @@ def _wanted(
     if not inside.any():
         shown = ", ".join(f"{low:g} to {high:g}" for low, high in ranges) or "(none)"
         raise InputError(
-            f"{file.path}: no angle is within {shown}°; at this q the file has φ = {numbers(phi)}°"
+            f"{file.path}: {ANGLES_KEYS}: no angle is within {shown}°; at this q the file has "
+            f"φ = {numbers(phi)}°"
         )
     return inside
 
@@ -314,13 +316,13 @@ def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     end = file.n_frames if last == -1 else last
     if not 1 <= first <= end <= file.n_frames:
         raise InputError(
-            f"{file.path}: the frames {first} to {last} were asked for, but the file has the "
-            f"frames 1 to {file.n_frames} (-1 stands for the last)"
+            f"{file.path}: {FRAMES_KEYS}: the frames {first} to {last} were asked for, but the "
+            f"file has the frames 1 to {file.n_frames} (-1 stands for the last)"
         )
     if end - first + 1 < FEWEST_FRAMES:
         raise InputError(
-            f"{file.path}: the frames {first} to {end} are fewer than the {FEWEST_FRAMES} that "
-            f"are needed; the file has the frames 1 to {file.n_frames}"
+            f"{file.path}: {FRAMES_KEYS}: the frames {first} to {end} are fewer than the "
+            f"{FEWEST_FRAMES} that are needed; the file has the frames 1 to {file.n_frames}"
         )
     return slice(first - 1, end)
 

@@ -1,0 +1,82 @@
+"""Check a configuration, and show what a fit would do, without running it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homodyne_fit.errors import InputError
+
+if TYPE_CHECKING:
+    from homodyne_fit.overrides import Override
+    from homodyne_fit.plan import Plan
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("file", type=Path, nargs="?", metavar="CONFIG", help="YAML configuration")
+    parser.add_argument(
+        "--output-dir", type=Path, metavar="DIR", help="where results would go, as for the fit"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument(
+        "--schema", action="store_true", help="print the JSON Schema of configurations, for editors"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what would be done, or every mistake; return 0 if there is none, else 1."""
+    if args.schema:
+        from homodyne_fit.config.json_schema import shipped_schema
+
+        print(shipped_schema(), end="")
+        return 0
+    if args.file is None:
+        raise InputError("check needs a configuration: homodyne_fit check CONFIG")
+    return show(args.file, args.output_dir, (), as_json=args.json)
+
+
+def show(file: Path, folder: Path | None, overrides: Sequence[Override], *, as_json: bool) -> int:
+    """Print what a fit would do, or every mistake; return 0 if there is none, else 1.
+
+    Parameters
+    ----------
+    file : Path
+        Configuration.
+    folder : Path or None
+        Where results would go, if that is asked for.
+    overrides : sequence of (str, value)
+        As in `homodyne_fit.config.parse_config`.
+    """
+    try:
+        plan = _plan(file, folder, overrides)
+    except InputError as error:
+        if not as_json:
+            raise
+        print(_as_json({"ok": False, "errors": str(error).splitlines()}))
+        return 1
+    if as_json:
+        ignored = [each._asdict() for each in plan.config.without_effect]
+        described = {"ok": True, "errors": [], **plan.to_json(), "without_effect": ignored}
+        print(_as_json(described))
+    else:
+        from homodyne_fit.cli.plan_text import plan_lines
+
+        print("\n".join(plan_lines(plan)))
+    return 0
+
+
+def _plan(file: Path, folder: Path | None, overrides: Sequence[Override]) -> Plan:
+    from homodyne_fit.cli.fit import output_folder
+    from homodyne_fit.config.examination import examine
+    from homodyne_fit.plan import plan_of
+
+    config, selection = examine(file, overrides)
+    return plan_of(config, selection, output_folder(config, folder))
+
+
+def _as_json(described: dict) -> str:
+    return json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)

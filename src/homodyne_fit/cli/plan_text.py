@@ -1,0 +1,97 @@
+"""A plan in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from homodyne_fit.cli.wording import counted, reasons, table
+from homodyne_fit.number_format import format_number
+from homodyne_fit.outputs import OUTPUTS
+from homodyne_fit.plan import ParameterPlan, Plan
+
+__all__ = ["plan_lines"]
+
+LABEL = 12  # characters
+
+
+def plan_lines(plan: Plan) -> Iterator[str]:
+    """What a fit will do, and what has no effect on it, line by line."""
+    config, chosen = plan.config, plan.selection
+    yield f"{config.path}: no mistakes found"
+    yield _entry("model", _model(plan))
+    yield _entry("data", f"{chosen.file.path} ({chosen.file.format})")
+    yield _entry("q", f"{format_number(float(chosen.q.mean()))} Å⁻¹")
+    angles = ", ".join(f"{phi:g}" for phi in chosen.phi)
+    yield _entry("angles", f"{len(chosen.phi)} of {chosen.n_angles_at_q}: {angles}°")
+    yield _entry("frames", _frames(plan))
+    yield _entry("points", f"{chosen.n_points:,} with t1 < t2, less what is missing in the file")
+    for name, what in plan.layers.items():
+        yield _entry("layer", f"{name}: {what}")
+    yield _entry("search", plan.search)
+    yield _entry("parameters", "")
+    yield table([("", "start", "lower", "upper", "unit"), *map(_row, plan.parameters)])
+    estimate = plan.estimate
+    yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
+    yield _entry("time", " to ".join(_duration(seconds) for seconds in estimate.seconds))
+    yield _entry("", f"({estimate.basis})")
+    yield _entry("output", _output(plan))
+    for note in chosen.notes:
+        yield _entry("note", note)
+    yield from _without_effect(plan)
+
+
+def _entry(label: str, text: str) -> str:
+    return f"{label:{LABEL}}{text}".rstrip()
+
+
+def _model(plan: Plan) -> str:
+
+    root = plan.config.root
+    if not root.has_flow:
+        return "static: diffusion alone"
+    gap = root.analyzer_parameters.geometry.stator_rotor_gap
+    assert gap is not None
+    millimetres = f"{format_number(gap)} Å = {gap / 1e7:g} mm"
+    form = "" if root.model.shear == "documented" else f", shear term as {root.model.shear} has it"
+    return f"laminar_flow: diffusion and shear, gap {millimetres}{form}"
+
+
+def _frames(plan: Plan) -> str:
+
+    chosen = plan.selection
+    text = f"{chosen.frames.start + 1} to {chosen.frames.stop} of {chosen.file.n_frames}"
+    if len(chosen.masked):
+        text += f", {len(chosen.masked)} masked"
+    lasting = format_number((chosen.n_frames - 1) * chosen.dt)
+    return f"{text}, {format_number(chosen.dt)} s apart, {lasting} s in all"
+
+
+def _row(parameter: ParameterPlan) -> tuple[str, ...]:
+    start = "from the data" if parameter.start is None else format_number(parameter.start)
+    if parameter.role == "eliminated":
+        start = "none needed"
+    if parameter.lower is None or parameter.upper is None:
+        return (f"  {parameter.name}", start, "held", "", parameter.unit)
+    bounds = (format_number(parameter.lower), format_number(parameter.upper))
+    return (f"  {parameter.name}", start, *bounds, parameter.unit)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _output(plan: Plan) -> str:
+    there = any((plan.output / name).exists() for name in OUTPUTS)
+    earlier = ": holds results already, so that the fit needs --overwrite" if there else ""
+    return f"{plan.output}/{earlier}"
+
+
+def _without_effect(plan: Plan) -> Iterator[str]:
+    ignored = plan.config.without_effect
+    if ignored:
+        yield f"{counted(len(ignored), 'key')} without effect"
+    for line in reasons(ignored):
+        yield f"  {line}"

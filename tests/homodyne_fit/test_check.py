@@ -1,0 +1,436 @@
+"""``check``: what a fit would do, and every mistake at once."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from homodyne_fit.cli import main
+from homodyne_fit.config import load_config
+from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
+from homodyne_fit.model import LAMINAR_FLOW, STATIC
+from homodyne_fit.simulate.writers import write_aps_u, write_array
+
+N, DT, Q, PHI = 12, 0.1, (0.004, 0.0054), (0.0, 45.0, 90.0, 135.0)
+GOOD = """\
+experimental_data: {file_path: a.h5}
+analyzer_parameters:
+  dt: 0.1
+  scattering: {wavevector_q: 0.0054}
+  geometry: {stator_rotor_gap: 2e6}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("check")
+    c2 = 1 + np.random.default_rng(0).random((len(Q) * len(PHI), N, N))
+    write_aps_u(folder / "a.h5", c2, Q, PHI, np.arange(len(c2)), DT)
+    write_array(folder / "bare.npy", c2[:2] + np.swapaxes(c2[:2], 1, 2))
+    (folder / "frames.txt").write_text("3 four\n")
+    return folder
+
+
+@pytest.fixture
+def checked(folder, capsys):
+    def check(text, *options):
+        path = folder / "c.yaml"
+        path.write_text(text, encoding="utf-8")
+        status = main(["check", str(path), *options])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err.replace(f"{folder}/", "")
+
+    return check
+
+
+def changed(old, new, more=""):
+    assert old in GOOD
+    return GOOD.replace(old, new) + more
+
+
+def nlsq(text):
+    return GOOD + f"optimization: {{nlsq: {{{text}}}}}\n"
+
+
+GAP_KEY = "analyzer_parameters.geometry.stator_rotor_gap"
+Q_KEY = "analyzer_parameters.scattering.wavevector_q"
+
+# Broken configurations, each with the one line it leads to.
+BROKEN = {
+    "no YAML": (
+        GOOD + "model: {",
+        "c.yaml: not valid YAML: line 6, column 9: expected the node content, but found "
+        "'<stream end>' (while parsing a flow node, line 6)",
+    ),
+    "a key twice": (
+        GOOD + "model: {}\nmodel: {}\n",
+        "c.yaml: not valid YAML: line 7, column 1: the key 'model' is given twice",
+    ),
+    "a misspelt section": (
+        GOOD + "optimisation: {}\n",
+        "c.yaml: optimisation: there is no such key (did you mean 'optimization'?)",
+    ),
+    "a misspelt key": (
+        changed("wavevector_q", "wave_vector"),
+        "c.yaml: analyzer_parameters.scattering.wave_vector: there is no such key (did you mean "
+        "'wavevector_q'?)",
+    ),
+    "a key in the wrong section": (
+        GOOD + "per_angle_mode: auto\n",
+        "c.yaml: per_angle_mode: there is no such key (did you mean "
+        "optimization.nlsq.anti_degeneracy.per_angle_mode?)",
+    ),
+    "a key of nowhere": (
+        GOOD + "output: {xyz: 1}\n",
+        "c.yaml: output.xyz: there is no such key; known here: directory",
+    ),
+    "a misspelt mode": (
+        GOOD + "analysis_mode: laminarflow\n",
+        "c.yaml: analysis_mode: must be 'laminar_flow', 'static', 'static_isotropic' or "
+        "'static_anisotropic' (got 'laminarflow'; did you mean 'laminar_flow'?)",
+    ),
+    "a misspelt parameter": (
+        GOOD + "initial_parameters: {values: {gama_dot_t0: 1e-3}}\n",
+        "c.yaml: initial_parameters.values.gama_dot_t0: there is no parameter 'gama_dot_t0' "
+        "(did you mean 'gamma_dot_t0'?)",
+    ),
+    "a misspelt scaling mode": (
+        nlsq("anti_degeneracy: {per_angle_mode: heirarchical}"),
+        "c.yaml: optimization.nlsq.anti_degeneracy.per_angle_mode: must be 'auto', 'individual', "
+        "'averaged', 'constant', 'fourier', 'hierarchical' or 'sequential' (got 'heirarchical'; "
+        "did you mean 'hierarchical'?)",
+    ),
+    "a loss that is to come": (
+        nlsq("loss: soft_l1"),
+        "c.yaml: optimization.nlsq.loss: 'soft_l1' is not available yet; use 'linear'",
+    ),
+    "a word for a number": (
+        changed("dt: 0.1", "dt: fast"),
+        "c.yaml: analyzer_parameters.dt: a number is needed (got 'fast')",
+    ),
+    "no gap": (
+        changed("stator_rotor_gap: 2e6", ""),
+        f"c.yaml: {GAP_KEY}: this key is missing: laminar_flow needs the gap, in Å",
+    ),
+    "a gap in m": (
+        changed("2e6", "1e-3"),
+        f"c.yaml: {GAP_KEY}: a gap of 0.001 Å is not plausible; is it in another unit? 0.001 m "
+        "is 1e+07 Å; if it is in Å, set analyzer_parameters.units_confirmed: [stator_rotor_gap]",
+    ),
+    "a gap in µm": (
+        changed("2e6", "200"),
+        f"c.yaml: {GAP_KEY}: a gap of 200 Å is not plausible; is it in another unit? 200 µm is "
+        "2e+06 Å; if it is in Å, set analyzer_parameters.units_confirmed: [stator_rotor_gap]",
+    ),
+    "q in nm⁻¹": (
+        changed("0.0054", "0.054"),
+        "a.h5: no matrix is near q = 0.054 Å⁻¹, but the file has q = 0.004, 0.0054 Å⁻¹; the "
+        f"nearest is 0.0486 Å⁻¹ away, and half a bin is 0.0007 Å⁻¹; set {Q_KEY} to one of them "
+        "(is it in nm⁻¹? 0.054 nm⁻¹ is 0.0054 Å⁻¹)",
+    ),
+    "q not said": (
+        changed("wavevector_q: 0.0054", ""),
+        f"a.h5: the file has q = 0.004, 0.0054 Å⁻¹; set {Q_KEY} to one of them",
+    ),
+    "phi0 in radians": (
+        GOOD + "parameter_space: {bounds: [{name: phi0, min: -3.14159, max: 3.14159}]}\n",
+        "c.yaml: parameter_space.bounds.0: the bounds of phi0: -3.14159, 3.14159 looks like "
+        "radians, but degrees are needed: -180, 180; if it is in degrees, set "
+        "analyzer_parameters.units_confirmed: [phi]",
+    ),
+    "dt in ms": (
+        changed("dt: 0.1", "dt: 100"),
+        "a.h5: analyzer_parameters.dt is 100 s, but the file says 0.1 s (frame_time 0.1 × "
+        "stride_frame 1 × avg_frame 1); remove it, or set dt_override: true (is it in ms? 100 ms "
+        "is 0.1 s)",
+    ),
+    "too many frames": (
+        changed("dt: 0.1", "end_frame: 2000"),
+        "a.h5: analyzer_parameters.start_frame, end_frame: the frames 1 to 2000 were asked for, "
+        "but the file has the frames 1 to 12 (-1 stands for the last)",
+    ),
+    "a list of frames": (
+        changed("a.h5}", "a.h5, mask_frames: frames.txt}"),
+        "frames.txt: line 1: 'four' is not a frame number, counted from 1",
+    ),
+    "no such file": (
+        changed("a.h5", "b.h5"),
+        "c.yaml: experimental_data.file_path: b.h5: there is no such file (did you mean 'a.h5'?)",
+    ),
+    "no file": (
+        changed("experimental_data: {file_path: a.h5}", ""),
+        "c.yaml: experimental_data.file_path is missing",
+    ),
+    "no angle there": (
+        GOOD + "phi_filtering: {target_ranges: [{min_angle: 10, max_angle: 20}]}\n",
+        "a.h5: phi_filtering.target_ranges, or preprocessing.phi_range: no angle is within 10 to "
+        "20°; at this q the file has φ = 0, 45, 90, 135°",
+    ),
+    "angles chosen twice": (
+        GOOD + "preprocessing: {phi_range: [0, 50]}\n"
+        "phi_filtering: {target_ranges: [{min_angle: 0, max_angle: 20}]}\n",
+        "c.yaml: preprocessing.phi_range: it and phi_filtering.target_ranges both select angles; "
+        "keep one",
+    ),
+    "a start outside its bounds": (
+        GOOD + "initial_parameters: {values: {D0: 50}}\n",
+        "c.yaml: initial_parameters.values.D0: the start of D0, 50, is outside its bounds, 100 to "
+        "100000; change it, or parameter_space.bounds",
+    ),
+    "held at nothing": (
+        GOOD + "initial_parameters: {active_parameters: [D0, alpha, gamma_dot_t0, phi0], "
+        "values: {beta: 0}}\n",
+        "c.yaml: initial_parameters.values: what is not in active_parameters is held and needs a "
+        "value: D_offset, gamma_dot_t_offset",
+    ),
+    "held and fitted": (
+        GOOD + "initial_parameters: {active_parameters: [beta], fixed_parameters: {beta: 0}}\n",
+        "c.yaml: initial_parameters: beta is in active_parameters and in fixed_parameters",
+    ),
+    "bounds the wrong way round": (
+        GOOD + "parameter_space: {bounds: [{name: D0, min: 10, max: 1}]}\n",
+        "c.yaml: parameter_space.bounds.0: the min of D0, 10, is not below 1",
+    ),
+    "too few angles for the series": (
+        nlsq("anti_degeneracy: {per_angle_mode: fourier}"),
+        "c.yaml: optimization.nlsq.anti_degeneracy.fourier_order: a series of order 2 needs at "
+        "least 5 angles, but 4 are used; lower it, or take another per_angle_mode",
+    ),
+    "contrasts of other angles": (
+        nlsq("anti_degeneracy: {per_angle_mode: constant}")
+        + "initial_parameters: {per_angle_scaling: {contrast: [0.3, 0.3]}}\n",
+        "c.yaml: initial_parameters.per_angle_scaling.contrast: 2 values for 4 angles; give one "
+        "value, or one for each angle",
+    ),
+    "an offset that cannot be": (
+        nlsq("anti_degeneracy: {per_angle_mode: constant, constant: {offset: 3}}"),
+        "c.yaml: optimization.nlsq.anti_degeneracy.constant.offset: [3.0] is not within the bounds "
+        "of offset, 0.5 to 1.5",
+    ),
+    "offsets given twice": (
+        nlsq("anti_degeneracy: {per_angle_mode: constant, constant: {offset: 1}}")
+        + "initial_parameters: {per_angle_scaling: {offset: 1}}\n",
+        "c.yaml: initial_parameters.per_angle_scaling.offset: "
+        "optimization.nlsq.anti_degeneracy.constant.offset gives it, too; keep one",
+    ),
+}
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(("text", "line"), BROKEN.values(), ids=BROKEN)
+    def test_each_is_one_line(self, checked, text, line):
+        status, out, err = checked(text)
+        assert (status, out) == (1, "")
+        assert err == f"homodyne_fit: error: {line}\n"
+
+    def test_all_are_said_at_once(self, checked):
+        text = """\
+experimental_data: {file_path: a.h5}
+analyzer_parameters: {dt: 0.5, end_frame: 99, scattering: {wavevector_q: 0.02}}
+initial_parameters: {values: {D0: 5, beta: high}, fixed_parameters: {D_ofset: 0}}
+parameter_space: {bounds: [{name: phi0, min: -3.1416, max: 3.1416}]}
+optimization: {nlsq: {max_iterations: 0}, nslq: {}}
+output: {directory: a}
+output: {directory: b}
+"""
+        status, _, err = checked(text)
+        assert status == 1
+        keys = (
+            "key 'output' is given twice",
+            r"optimization\.nslq: there is no such key",
+            r"initial_parameters\.values\.beta: a number",
+            r"fixed_parameters\.D_ofset: there is no parameter",
+            r"max_iterations: must be greater than 0",
+            r"bounds\.0: the bounds of phi0",
+            r"values\.D0: the start of D0, 5, is outside",
+            r"stator_rotor_gap: this key is missing",
+            r"dt is 0\.5 s, but the file says 0\.1 s",
+            r"the frames 1 to 99 were asked for",
+            r"no matrix is near q = 0\.02",
+        )
+        lines = err.splitlines()
+        assert len(lines) == len(keys)
+        for key in keys:
+            assert sum(bool(re.search(key, line)) for line in lines) == 1, key
+
+    def test_what_follows_from_a_mistake_is_not_said_as_well(self, checked):
+        wrong = changed("2e6", "two").replace("a.h5", "b.h5")
+        _, _, err = checked(wrong)
+        assert "stator_rotor_gap: a number is needed" in err
+        assert "missing" not in err
+
+    def test_to_programs(self, checked):
+        status, out, err = checked(changed("2e6", "200").replace("a.h5", "b.h5"), "--json")
+        assert (status, err) == (1, "")
+        found = json.loads(out)
+        assert found["ok"] is False
+        assert [("gap of 200" in e, "no such file" in e) for e in found["errors"]] == [
+            (True, False),
+            (False, True),
+        ]
+
+    def test_no_configuration_is_named(self, capsys):
+        assert main(["check"]) == 1
+        assert "check needs a configuration: homodyne_fit check CONFIG" in capsys.readouterr().err
+
+
+def described(checked, text, *options):
+    status, out, err = checked(text, "--json", *options)
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+class TestPlan:
+    def test_is_what_the_fit_loads(self, checked, folder):
+        text = changed(
+            "dt: 0.1",
+            "start_frame: 2\n  end_frame: 10",
+            "preprocessing: {phi_range: [-10, 100]}\n",
+        ).replace("a.h5}", "a.h5, mask_frames: [1, 3, 4]}")
+        plan = described(checked, text)
+        data = load_config(folder / "c.yaml").load_data()
+        rows, columns = np.triu_indices(data.n_frames, 1)
+        assert plan["data"]["n_points"] == np.isfinite(data.c2[:, rows, columns]).sum()
+        assert plan["data"]["phi"] == data.phi.tolist() == [0, 45, 90]
+        assert plan["data"]["q"] == data.q.tolist()
+        assert plan["data"]["dt"] == data.dt
+        assert plan["data"]["n_angles_at_q"] == 4
+        assert (plan["data"]["first_frame"], plan["data"]["last_frame"]) == (2, 10)
+        assert plan["data"]["n_frames_masked"] == 2
+        assert plan["data"]["notes"] == list(data.notes)
+
+    def test_parameters_are_those_of_the_settings(self, checked, folder):
+        text = (
+            GOOD + "initial_parameters: {values: {D0: 2000, beta: 0.5}, fixed_parameters: "
+            "{D_offset: 3}}\nparameter_space: {bounds: [{name: beta, min: 0, max: 1}]}\n"
+        )
+        plan = described(checked, text)
+        settings = load_config(folder / "c.yaml").settings()
+        by_name = {each["name"]: each for each in plan["parameters"]}
+        assert tuple(by_name)[:7] == LAMINAR_FLOW.parameters
+        assert {n: p["start"] for n, p in by_name.items() if p["role"] == "held"} == settings.fixed
+        for name, start in settings.initial.items():
+            assert by_name[name]["start"] == start
+        for name, each in by_name.items():
+            if each["role"] != "held":
+                assert (each["lower"], each["upper"]) == settings.limits(name)
+
+    def test_static(self, checked):
+        plan = described(checked, GOOD + "analysis_mode: static\n")
+        assert plan["model"] == "static"
+        assert [p["name"] for p in plan["parameters"]] == [*STATIC.parameters, "contrast", "offset"]
+        assert plan["stator_rotor_gap"] is None
+        assert [each["path"] for each in plan["without_effect"]] == [GAP_KEY]
+
+    @pytest.mark.parametrize(
+        ("settings", "layers"),
+        [
+            ("", ["reparametrization", "hierarchical", "regularization", "gradient_monitoring"]),
+            ("enable: false", ["reparametrization"]),
+            (
+                "per_angle_mode: constant, shear_weighting: {enable: true}",
+                ["reparametrization", "gradient_monitoring", "shear_weighting"],
+            ),
+            (
+                "per_angle_mode: individual, regularization: {enable: true, mode: cv}, "
+                "hierarchical: {enable: false}, gradient_monitoring: {enable: false}",
+                ["reparametrization", "regularization"],
+            ),
+        ],
+    )
+    def test_layers_are_those_that_the_fit_builds(self, checked, folder, settings, layers):
+        from homodyne_fit.layers.build import build_controller
+
+        plan = described(checked, nlsq(f"anti_degeneracy: {{{settings}}}"))
+        assert list(plan["layers"]) == layers
+        config = load_config(folder / "c.yaml")
+        controller = build_controller(
+            config.load_data(), config.settings().anti_degeneracy, (0, 1), (0.5, 1.5), 0.0
+        )
+        assert [layer.name for layer in controller.layers] == layers
+
+    def test_estimates_say_what_they_rest_on(self, checked):
+        estimate = described(checked, GOOD)["estimate"]
+        assert 0 < estimate["seconds"][0] < estimate["seconds"][1]
+        assert estimate["memory"] > 4 * N * N * len(PHI)
+        assert "as measured" in estimate["basis"]
+
+    def test_where_results_would_go(self, checked, folder, tmp_path):
+        assert described(checked, GOOD)["output"] == str(folder / "c_results")
+        named = described(checked, GOOD + "output: {directory: there}\n")
+        assert named["output"] == "there"
+        option = described(checked, GOOD, "--output-dir", str(tmp_path))
+        assert option["output"] == str(tmp_path)
+        (tmp_path / "result.h5").touch()
+        _, out, _ = checked(GOOD, "--output-dir", str(tmp_path))
+        assert "holds results already, so that the fit needs --overwrite" in out
+
+    def test_to_people(self, checked):
+        status, out, err = checked(GOOD + "metadata: {a: 1}\nlogging: {}\nmodel: {shear: homodyne}")
+        assert (status, err) == (0, "")
+        for line in (
+            r".*c\.yaml: no mistakes found",
+            r"model +laminar_flow: .*gap 2 × 10⁶ Å = 0\.2 mm, shear term as homodyne has it",
+            r"data +.*a\.h5 \(APS-U\)",
+            r"q +0\.0054 Å⁻¹",
+            r"angles +4 of 4: 0, 45, 90, 135°",
+            r"frames +1 to 12 of 12, 0\.1 s apart, 1\.1 s in all",
+            r"points +264 with t1 < t2, .*",
+            r"search +128 starts \(sobol, seed 0\), .*",
+            r" +D0  from the data +100 +100000  Å²/s",
+            r"2 keys without effect",
+            r"  metadata \(a note for the reader\)",
+            r"  logging \(what is shown is chosen on the command line\)",
+        ):
+            assert re.search(f"^{line}$", out, re.MULTILINE), line
+
+
+def with_all_foreign_keys():
+    """A configuration with the keys of other programs, and those of ours they share."""
+    root = yaml.safe_load(GOOD)
+    root["parameter_space"] = {"bounds": [{"name": "D0", "min": 100, "max": 1e5}]}
+    root["phi_filtering"] = {"target_ranges": [{"min_angle": 80, "max_angle": 100}]}
+    for path in WITHOUT_EFFECT:
+        *sections, key = path.split(".")
+        part = root
+        for section in sections:
+            part = part.setdefault(section, {})
+            part = part[0] if isinstance(part, list) else part
+        part[key] = {"any": "thing"}
+    return root
+
+
+def test_a_configuration_of_another_program_is_read_and_every_idle_key_explained(checked):
+    plan = described(checked, yaml.safe_dump(with_all_foreign_keys()))
+    assert {each["path"]: each["reason"] for each in plan["without_effect"]} == WITHOUT_EFFECT
+    assert plan["data"]["phi"] == [90]
+
+
+def test_the_manual_lists_every_idle_key_with_the_reason():
+    manual = Path(__file__).parents[2] / "docs" / "configuration.md"
+    rows = [row.split("|") for row in manual.read_text(encoding="utf-8").splitlines()]
+    listed = {
+        path: row[2].strip() for row in rows if len(row) == 4 for path in row[1].split("`")[1::2]
+    }
+    for path, why in WITHOUT_EFFECT.items():
+        assert listed.get(path) == why, path
+
+
+def test_it_is_quick_to_start(folder):
+    (folder / "quick.yaml").write_text(GOOD)
+    code = (
+        "import sys\n"
+        "from homodyne_fit.cli import main\n"
+        f"status = main(['check', {str(folder / 'quick.yaml')!r}])\n"
+        "print('loaded:', *sorted(name for name in sys.modules if '.' not in name))\n"
+        "sys.exit(status)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.rpartition("loaded:")[2].split())
+    assert {"homodyne_fit", "h5py", "pydantic"} <= loaded
+    assert not loaded & {"jax", "nlsq", "nlsq_stratified", "scipy", "matplotlib"}
