@@ -12,7 +12,7 @@ from homodyne_fit.analysis import Analysis
 from homodyne_fit.atomic import replacing
 from homodyne_fit.results import FitResult
 
-__all__ = ["EXPORTS", "write_csv", "write_homodyne"]
+__all__ = ["write_csv", "write_homodyne"]
 
 COLUMNS = ("name", "phi", "value", "stderr", "unit", "at_bound", "fixed")
 
@@ -77,7 +77,3 @@ def write_homodyne(path: Path, analysis: Analysis) -> None:
     }
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
-
-
-# Files on request, and how each is written.
-EXPORTS = {"homodyne": ("fitted_data.npz", write_homodyne)}

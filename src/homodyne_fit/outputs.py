@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
 
 __all__ = [
+    "EXPORTS",
     "OUTPUTS",
     "PLOTS",
     "figures",
@@ -29,7 +30,7 @@ __all__ = [
 
 # Written by every fit, and by name on request.
 OUTPUTS = ("parameters.json", "parameters.csv", "result.h5", "report.html")
-ON_REQUEST = {"homodyne": "fitted_data.npz"}
+EXPORTS = {"homodyne": "fitted_data.npz"}
 PLOTS = "plots"
 PLOT_DPI = 150
 
@@ -51,16 +52,16 @@ def prepare_folder(
         If they cannot, or if it holds some that must not be overwritten.
     """
     for name in exports:
-        if name not in ON_REQUEST:
+        if name not in EXPORTS:
             raise InputError(
-                f"there is no export '{name}'{suggestion(name, ON_REQUEST)}; "
-                f"there are: {', '.join(ON_REQUEST)}"
+                f"there is no export '{name}'{suggestion(name, EXPORTS)}; "
+                f"there are: {', '.join(EXPORTS)}"
             )
     if not overwrite:
         require_no_results(folder)
     for path in (folder, *([folder / PLOTS] if plots else [])):
         make_folder(path)
-    for name in (*OUTPUTS, *(ON_REQUEST[name] for name in exports)):
+    for name in (*OUTPUTS, *(EXPORTS[name] for name in exports)):
         require_writable(folder / name)
 
 
@@ -76,19 +77,20 @@ def write_outputs(
     from homodyne_fit.report import write_report
     from homodyne_fit.result_file import write_result
 
+    writers = {"homodyne": write_homodyne}
     earlier = set(_earlier(folder))
     text = json.dumps(analysis.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(folder / "parameters.json") as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     write_csv(folder / "parameters.csv", analysis)
     write_result(folder / "result.h5", analysis)
-    if "homodyne" in exports:
-        write_homodyne(folder / ON_REQUEST["homodyne"], analysis)
+    for name in exports:
+        writers[name](folder / EXPORTS[name], analysis)
     drawn = write_plots(analysis, folder / PLOTS) if plots else []
     write_report(
         folder / "report.html", analysis.data, analysis, analysis.config, analysis.provenance
     )
-    names = [*OUTPUTS, *(ON_REQUEST[name] for name in exports)]
+    names = [*OUTPUTS, *(EXPORTS[name] for name in exports)]
     for path in earlier - {folder / name for name in names} - set(drawn):
         path.unlink()
     if not drawn and _is_empty(folder / PLOTS):
@@ -126,7 +128,7 @@ def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
 
 def _earlier(folder: Path) -> Iterator[Path]:
     """Files of a result that are there."""
-    names = (*OUTPUTS, *ON_REQUEST.values())
+    names = (*OUTPUTS, *EXPORTS.values())
     yield from (path for path in (folder / name for name in names) if path.exists())
     for pattern in ("rates.png", "scaling.png", "angle_*_two_time.png", "angle_*_lag_cuts.png"):
         yield from (folder / PLOTS).glob(pattern)

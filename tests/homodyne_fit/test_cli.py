@@ -870,6 +870,11 @@ class TestProcess:
         assert done.returncode == 1
         assert_one_line(done.stderr, r".*no\.h5: there is no such file")
 
+    def test_the_module_is_the_command(self, tmp_path):
+        done = in_a_process(sys.executable, "-m", "homodyne_fit", "inspect", tmp_path / "no.h5")
+        assert done.returncode == 1
+        assert_one_line(done.stderr, r".*no\.h5: there is no such file")
+
     def test_a_terminal_without_greek_gets_escapes(self, road):
         code = "import sys; from homodyne_fit.cli import main; sys.exit(main(sys.argv[1:]))"
         plain = {**os.environ, "PYTHONIOENCODING": "ascii"}

@@ -4,12 +4,6 @@ import sys
 
 import pytest
 
-COMPLETE = """
-import os, sys
-from homodyne_fit.cli import main
-main()
-"""
-
 
 def completions(line):
     """What a shell is told when TAB is pressed at the end of a line."""
@@ -21,12 +15,13 @@ def completions(line):
         "_ARGCOMPLETE_SUPPRESS_SPACE": "1",
         "COMP_LINE": line,
         "COMP_POINT": str(len(line)),
-        "_ARGCOMPLETE_STDOUT_FILENAME": "",
     }
-    del environment["_ARGCOMPLETE_STDOUT_FILENAME"]
-    command = f"import os; os.dup2({write}, 8); os.dup2(2, 9)\n{COMPLETE}"
+    # The shell listens at 8; what goes wrong is told at 9.
+    code = (
+        f"import os; os.dup2({write}, 8); os.dup2(2, 9)\nfrom homodyne_fit.cli import main; main()"
+    )
     subprocess.run(
-        [sys.executable, "-c", command], env=environment, pass_fds=[write], timeout=60, check=True
+        [sys.executable, "-c", code], env=environment, pass_fds=[write], timeout=60, check=True
     )
     os.close(write)
     with os.fdopen(read) as stream:

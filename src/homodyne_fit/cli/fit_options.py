@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.outputs import EXPORTS
 
 if TYPE_CHECKING:
     from homodyne_fit.overrides import Override
@@ -69,7 +70,7 @@ def add_output_options(parser: Options) -> None:
     parser.add_argument(
         "--export",
         action="append",
-        choices=("homodyne",),
+        choices=EXPORTS,
         default=[],
         help="write fitted_data.npz too, with the arrays that homodyne writes",
     )
