@@ -14,8 +14,9 @@ from homodyne_fit.overrides import Override
 
 __all__ = ["examine"]
 
-# Sections that say what is taken from the data file, and how.
+# Sections that say what is taken from the data file, and one among them that does not.
 ABOUT_DATA = ("analyzer_parameters", "experimental_data", "phi_filtering", "preprocessing")
+ABOUT_MODEL = "analyzer_parameters.geometry"
 
 
 def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Selection]:
@@ -40,7 +41,8 @@ def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Sel
     missing = unexplained(config.problems(), reading.doubtful)
     mistakes = Mistakes(found + [f"{path}: {problem}" for problem in missing])
     selection = None
-    if not any(key.startswith(ABOUT_DATA) for key in reading.doubtful):
+    doubtful = [key for key in reading.doubtful if not key.startswith(ABOUT_MODEL)]
+    if not any(key.startswith(ABOUT_DATA) for key in doubtful):
         with mistakes.collected():
             selection = config.selection()
     mistakes.raise_any()
