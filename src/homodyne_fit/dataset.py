@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,10 +72,14 @@ class TwoTimeData:
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise InputError(f"{self.source}: the frame time must be positive, got {self.dt} s")
         for k, matrix in enumerate(c2):
-            if not np.any(np.isfinite(matrix[np.triu_indices(len(matrix), 1)])):
+            if not any(np.any(np.isfinite(row[i + 1 :])) for i, row in enumerate(matrix)):
                 raise InputError(
                     f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value at t1 < t2"
                 )
+
+    def only(self, angles: NDArray[np.int64]) -> TwoTimeData:
+        """The data of some of the angles."""
+        return replace(self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles])
 
     @property
     def n_angles(self) -> int:

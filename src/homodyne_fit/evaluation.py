@@ -23,14 +23,14 @@ Progress = Callable[[str, float, float], None]
 
 
 class PassCounter:
-    """Counts evaluated tiles, as passes over the whole measurement."""
+    """Counts evaluated tiles of single angles, as passes over the whole measurement."""
 
-    def __init__(self, n_tiles: int, progress: Progress | None) -> None:
-        self.n_tiles, self.progress, self.passes = n_tiles, progress, 0.0
+    def __init__(self, in_all: int, progress: Progress | None) -> None:
+        self.in_all, self.progress, self.passes = in_all, progress, 0.0
 
     def add(self, stage: str, tiles: int, state: NormalEquations) -> None:
         """Count the evaluation of so many tiles."""
-        self.passes += tiles / self.n_tiles
+        self.passes += tiles / self.in_all
         if self.progress is not None:
             self.progress(stage, self.passes, state.cost / max(1, state.n_points))
 
@@ -54,7 +54,9 @@ class Position:
     space : SearchSpace
     result : TrustRegionResult
     sums : (K, m, m) array
+        Where the objective was evaluated last: a trusted step before the end, if one was taken.
     joint : JointEquations
+        From these, z moved along with that step.
     """
 
     objective: TwoTimeObjective
@@ -83,6 +85,11 @@ class Position:
         """Of the noise of a point."""
         return self.joint.noise_variance(self.free)
 
+    def joint_of(self, objective: TwoTimeObjective, z: NDArray[np.float64]) -> JointEquations:
+        """Equations of an objective with other scaling, here and at its z."""
+        step = self.result.x - self.result.evaluated
+        return objective.joint_equations(self.sums, z).moved(step, follow=False)
+
     @property
     def without_effect(self) -> bool:
         """Whether changing any searched coordinate by its own size changes χ² by less than 1."""
@@ -95,6 +102,11 @@ class Position:
     def scaling(self) -> NDArray[np.float64]:
         """Contrasts, then offsets (2K,)."""
         return self.joint.scaling.values(self.joint.z)
+
+
+def count_tiles(chunks: Sequence[TileChunk]) -> int:
+    """Tiles of single angles in the chunks."""
+    return sum(chunk.n_tiles * chunk.c2.shape[1] for chunk in chunks)
 
 
 class Evaluations:
@@ -110,17 +122,28 @@ class Evaluations:
     chunks : sequence of TileChunk
     executor : concurrent.futures.Executor
     counter : PassCounter
+    angles : (k,) int array, optional
+        Those that the chunks hold; all when None.
     """
 
     def __init__(
-        self, stage: str, chunks: Sequence[TileChunk], executor: Executor, counter: PassCounter
+        self,
+        stage: str,
+        chunks: Sequence[TileChunk],
+        executor: Executor,
+        counter: PassCounter,
+        angles: NDArray[np.int64] | None = None,
     ) -> None:
         self.stage, self.chunks, self.executor, self.counter = stage, chunks, executor, counter
-        self.tiles = sum(len(chunk.c2) for chunk in chunks)
+        self.angles, self.tiles = angles, count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
+    def objective(self, objective: TwoTimeObjective) -> TwoTimeObjective:
+        """The objective for the angles that the chunks hold."""
+        return objective if self.angles is None else objective.only(self.angles)
+
     def sums(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Moments (K, m, m) at the searched coordinates y."""
+        """Moments (K, m, m) at the searched coordinates y, of an objective for these angles."""
         key = (objective.model, objective.complete(y).tobytes())
         if key not in self._sums:
             self._sums[key] = reduce(objective, y, self.chunks, self.executor)
@@ -136,12 +159,14 @@ class Evaluations:
         self, objective: TwoTimeObjective
     ) -> Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]:
         """`equations` as a function of the search space, then of its coordinates."""
+        objective = self.objective(objective)
         return lambda space: partial(self.equations, objective.within(space))
 
     def position(
         self, objective: TwoTimeObjective, space: SearchSpace, result: TrustRegionResult
     ) -> Position:
         """Physics and scaling together where a search ended."""
-        objective = objective.within(space)
-        sums = self.sums(objective, result.x)
-        return Position(objective, space, result, sums, objective.joint_equations(sums))
+        objective = self.objective(objective).within(space)
+        sums = self.sums(objective, result.evaluated)
+        joint = objective.joint_equations(sums).moved(result.x - result.evaluated, follow=True)
+        return Position(objective, space, result, sums, joint)

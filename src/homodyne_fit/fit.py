@@ -15,7 +15,14 @@ from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.evaluation import Evaluations, PassCounter, Place, Position, Progress
+from homodyne_fit.evaluation import (
+    Evaluations,
+    PassCounter,
+    Place,
+    Position,
+    Progress,
+    count_tiles,
+)
 from homodyne_fit.layers.build import build_controller
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
@@ -23,13 +30,14 @@ from homodyne_fit.results import FitInfo, FitResult
 from homodyne_fit.scaling import scaling_map
 from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
-from homodyne_fit.tiles import probe_chunk, tile_chunks
+from homodyne_fit.tiles import probe_chunk, probed_angles, tile_chunks
 from homodyne_fit.uncertainty import assemble_result
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
-# With this many chunks, one in so many is fitted first, to this accuracy in standard errors.
-SAMPLE_STAGE_CHUNKS, SAMPLE_STAGE_SHARE, SAMPLE_STAGE_TOLERANCE = 16, 8, 0.3
+# One chunk in so many is fitted first, and of these as many before them and so on; to this accuracy
+# in standard errors of the sample.
+SAMPLE_SHARE, SAMPLE_TOLERANCE = 8, 0.3
 
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
@@ -78,18 +86,19 @@ def _fit(
 ) -> FitResult:
     began = time.perf_counter()
     search = _Search(data, settings, executor, progress)
-    start = search.start()
+    start, sums = search.start()
     objective, y = search.controller.prepare(search.objective, start, search.rehearse)
-    sums = search.everything.sums(search.objective, start)
+    at_start = objective.joint_equations(sums)
     layers = {}
     if settings.multi_start.enable:
         found = search.best_start(objective, y)
         y, layers["multi_start"] = found.coordinates, found.report()
     place = Place(search.space, y)
-    if search.sample is not search.everything:
-        position = search.settle(search.sample, objective, place, SAMPLE_STAGE_TOLERANCE)
+    for sample in search.samples[:-1]:
+        position = search.settle(sample, objective, place, SAMPLE_TOLERANCE)
         objective, place = position.objective, position.place
     position = search.settle(search.everything, objective, place, settings.tolerance)
+    n_points = position.joint.equations.n_points
     success, message = _verdict(position)
     if (failure := search.controller.failure()) is not None:
         success, message = False, failure
@@ -99,7 +108,7 @@ def _fit(
         FitInfo(
             success=success,
             message=message,
-            cost_initial=0.5 * objective.joint_equations(sums).sum_of_squares,
+            cost_initial=0.5 * at_start.sum_of_squares * n_points / at_start.equations.n_points,
             passes=search.counter.passes,
             seconds=time.perf_counter() - began,
             layers={**layers, **search.controller.report()},
@@ -119,16 +128,16 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks, probe = tile_chunks(data), probe_chunk(data)
-        self.counter = PassCounter(sum(len(chunk.c2) for chunk in chunks), progress)
+        chunks, angles = tile_chunks(data), probed_angles(data.n_angles)
+        self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
-        self.probe = self.everything
-        if self.everything.tiles > len(probe.c2):
-            self.probe = Evaluations("search", [probe], executor, self.counter)
-        self.sample = self.probe
-        if len(chunks) >= SAMPLE_STAGE_CHUNKS:
-            share = chunks[: len(chunks) // SAMPLE_STAGE_SHARE]
-            self.sample = Evaluations("sample", share, executor, self.counter)
+        self.samples = [self.everything]
+        while (share := len(self.samples[0].chunks) // SAMPLE_SHARE) > 0:
+            sample = Evaluations("sample", chunks[:share], executor, self.counter)
+            self.samples.insert(0, sample)
+        self.probe = Evaluations(
+            "search", [probe_chunk(data.only(angles))], executor, self.counter, angles
+        )
         self.objective = _objective(data, settings, self.space)
         self.start_parameters = _start(data, settings, self.space)
         self.controller = build_controller(
@@ -139,24 +148,27 @@ class _Search:
             float(self.start_parameters[-1]) if settings.model.has_flow else None,
         )
 
-    def start(self) -> NDArray[np.float64]:
-        """Coordinates of the start, where the model must be finite."""
+    def start(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Coordinates of the start, where the model must be finite, and sums of a sample there."""
         parameters, objective = self.start_parameters, self.objective
         y = self.space.to_coordinates(parameters)
-        initial = self.everything.equations(objective, y)
-        if not initial.finite:
-            named = zip(self.settings.model.parameters, parameters, strict=True)
-            raise InputError(
-                f"{self.data.source}: the model is not finite at the start, "
-                + ", ".join(f"{name} = {value:g}" for name, value in named)
-            )
         unknowns = np.count_nonzero(self.space.searched) + objective.scaling.matrix.shape[1]
-        if initial.n_points <= unknowns:
-            raise InputError(
-                f"{self.data.source}: {initial.n_points} points cannot determine {unknowns} "
-                "unknowns"
-            )
-        return y
+        n_points = 0
+        for sample in self.samples:
+            sums = sample.sums(objective, y)
+            initial = objective.normal_equations(y, sums)
+            n_points = initial.n_points
+            if not initial.finite:
+                named = zip(self.settings.model.parameters, parameters, strict=True)
+                raise InputError(
+                    f"{self.data.source}: the model is not finite at the start, "
+                    + ", ".join(f"{name} = {value:g}" for name, value in named)
+                )
+            if n_points > unknowns:
+                return y, sums
+        raise InputError(
+            f"{self.data.source}: {n_points} points cannot determine {unknowns} unknowns"
+        )
 
     def best_start(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> Start:
         """The best basin on the probe, from y and from starts spread over what is visible."""
@@ -169,9 +181,8 @@ class _Search:
             self.settings.multi_start,
         )
         starts = np.array([y, *map(self.space.to_coordinates, spread)])
-        evaluators = [self.probe.of(objective)(self.space)]
-        if self.sample is not self.probe:
-            evaluators.append(self.sample.of(objective)(self.space))
+        samples = [self.probe, *self.samples[:-1][:1]]
+        evaluators = [sample.of(objective)(self.space) for sample in samples]
         return best_start(evaluators, starts, *self.space.limits)
 
     def rehearse(
@@ -182,7 +193,7 @@ class _Search:
             y = self.best_start(objective, y).coordinates
         sample = self.everything if everything else self.probe
         place = Place(self.space, y)
-        position = self._solve(sample, objective, place, SAMPLE_STAGE_TOLERANCE)
+        position = self._solve(sample, objective, place, SAMPLE_TOLERANCE)
         return position, self.space.released(position.result.x, position.space)
 
     def settle(
@@ -195,6 +206,10 @@ class _Search:
         """Search, again and again, until no layer asks for more."""
         self.controller.begin(tolerance)
         nfev = 1 if self.controller.failure() else self.settings.max_nfev
+        if evaluations is self.everything and len(self.samples) > 1:
+            # The place is near the end: what the layers would ask for there, they can have now.
+            position = self._solve(evaluations, objective, place, tolerance, 1)
+            objective, place = self._revised(position) or (objective, place)
         position = self._solve(evaluations, objective, place, tolerance, nfev, watched=True)
         for _ in range(MAX_SEARCHES):
             elsewhere = self.controller.restart(position)
@@ -202,15 +217,21 @@ class _Search:
                 break
             if elsewhere is not None:
                 place = elsewhere
-            elif (revised := self.controller.revise(position)) is not None:
-                place = position.place
-                if revised.scaling.mode != objective.scaling.mode:
-                    place = self._another_basin(revised, place)
-                objective = revised
+            elif (revised := self._revised(position)) is not None:
+                objective, place = revised
             else:
                 break
             position = self._solve(evaluations, objective, place, tolerance, watched=True)
         return position
+
+    def _revised(self, position: Position) -> tuple[TwoTimeObjective, Place] | None:
+        """The objective that a layer wants to go on with, and from where."""
+        revised = self.controller.revise(position)
+        if revised is None:
+            return None
+        if revised.scaling.mode == position.objective.scaling.mode:
+            return revised, position.place
+        return revised, self._another_basin(revised, position.place)
 
     def _another_basin(self, objective: TwoTimeObjective, place: Place) -> Place:
         """Other contrasts and offsets may make another basin the best one."""
@@ -233,7 +254,7 @@ class _Search:
             inside = objective.within(space)
             self.controller.check(space, inside, y, evaluations.sums(inside, y))
 
-        sample = self.sample if evaluations is self.everything else evaluations
+        sample = self.samples[0] if evaluations is self.everything else evaluations
         solution = solve_within_limits(
             evaluations.of(objective),
             sample.of(objective),
@@ -242,16 +263,21 @@ class _Search:
             tolerance,
             max_nfev or self.settings.max_nfev,
             watch if watched else None,
+            compare=evaluations is not self.everything,
         )
         return evaluations.position(objective, solution.space, solution.result)
 
     def released(self, position: Position) -> Position:
         """The same place with no parameter held; one more pass if some are."""
-        space, y = position.space, position.result.x
+        space = position.space
         if not space.held:
             return position
         free = replace(space, held={})
-        result = replace(position.result, x=space.complete(y)[free.searched])
+        ends = {
+            name: space.complete(getattr(position.result, name))[free.searched]
+            for name in ("x", "evaluated")
+        }
+        result = replace(position.result, **ends)
         return self.everything.position(position.objective, free, result)
 
 

@@ -103,7 +103,6 @@ LAMINAR_FLOW = Model(
 MODELS = {model.name: model for model in (STATIC, LAMINAR_FLOW)}
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Curves:
     """The integrals of a model on n frames, and their derivatives.
@@ -120,14 +119,13 @@ class Curves:
         Derivatives of Γ by the b shear parameters.
     """
 
-    transport: jax.Array
-    transport_jacobian: jax.Array
-    shear: jax.Array
-    shear_jacobian: jax.Array
+    transport: NDArray[np.float64]
+    transport_jacobian: NDArray[np.float64]
+    shear: NDArray[np.float64]
+    shear_jacobian: NDArray[np.float64]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "n_frames"))
-def curves(model: Model, params: jax.Array, dt: float, n_frames: int) -> Curves:
+def curves(model: Model, params: ArrayLike, dt: float, n_frames: int) -> Curves:
     """Integrate the rates over the frame grid by the cumulative trapezoid rule.
 
     Parameters
@@ -137,22 +135,20 @@ def curves(model: Model, params: jax.Array, dt: float, n_frames: int) -> Curves:
     dt : float
         Frame time, seconds.
     """
-    times = jnp.arange(n_frames) * dt
-    tau = times[-1] / 2
+    times = np.arange(n_frames) * dt
+    values, jacobians = rates(model, params, times, times[-1] / 2, dt)
+    a, b = len(model.transport_parameters), len(model.shear_parameters)
+    return Curves(
+        _integral(values[0], dt),
+        _integral(jacobians[0][:, :a], dt),
+        _integral(values[1], dt),
+        _integral(jacobians[1][:, a : a + b], dt),
+    )
 
-    def integral(rate: RateFunction, p: jax.Array) -> jax.Array:
-        values = _rate(rate, times, tau, dt, p)
-        steps = 0.5 * (values[1:] + values[:-1]) * dt
-        return jnp.concatenate([jnp.zeros(1), jnp.cumsum(steps)])
 
-    transport, shear = _split(model, params)
-    s = functools.partial(integral, model.transport)
-    if model.shear_rate is None:
-        flow, flow_jacobian = jnp.zeros(n_frames), jnp.zeros((n_frames, 0))
-    else:
-        gamma = functools.partial(integral, model.shear_rate)
-        flow, flow_jacobian = gamma(shear), jax.jacfwd(gamma)(shear)
-    return Curves(s(transport), jax.jacfwd(s)(transport), flow, flow_jacobian)
+def _integral(rate: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
+    steps = 0.5 * (rate[1:] + rate[:-1]) * dt
+    return np.concatenate([np.zeros_like(rate[:1]), np.cumsum(steps, axis=0)])
 
 
 def rates(
@@ -176,11 +172,14 @@ def rates(
     jacobian : (2, n, p) array
         Their derivatives by the parameters.
     """
+    t = np.atleast_1d(np.asarray(times, np.float64))
+    # Filled up to a power of two: few lengths to compile for.
+    filled = np.full(1 << max(len(t) - 1, 63).bit_length(), t[-1])
+    filled[: len(t)] = t
     with jax.enable_x64(True):
-        t = jnp.atleast_1d(jnp.asarray(times, jnp.float64))
-        found = _rates(model, jnp.asarray(params, jnp.float64), t, tau, dt)
+        found = _rates(model, np.asarray(params, np.float64), filled, tau, dt)
         values, jacobian = jax.device_get(found)
-    return values, jacobian
+    return values[:, : len(t)], jacobian[:, : len(t)]
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -222,8 +221,7 @@ def decay(
         As in `homodyne_fit.objective.TwoTimeObjective`.
     """
     params = np.asarray(params, dtype=np.float64)
-    with jax.enable_x64(True):
-        integrals = jax.device_get(curves(model, jnp.asarray(params), dt, n_frames))
+    integrals = curves(model, params, dt, n_frames)
     f = np.exp(-(q**2) * np.abs(np.subtract.outer(integrals.transport, integrals.transport)))
     if model.has_flow:
         phi0 = params[model.parameters.index("phi0")]

@@ -31,13 +31,19 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 from homodyne_fit.model import Curves
+from homodyne_fit.tiles import TileChunk
 
 __all__ = ["AngleFactors", "chunk_moments"]
 
 # Below this |x| the sines cancel and a Taylor series is used; its error is under 1e-16 there.
 SMALL_ANGLE = 0.25
+
+# Tiles of an angle that a processor works on at a time.
+GROUP = 8
 
 
 class AngleFactors(NamedTuple):
@@ -47,22 +53,15 @@ class AngleFactors(NamedTuple):
     ``reference`` is subtracted from c2, so that its square does not drown the residuals.
     """
 
-    transport: jax.Array
-    shear: jax.Array
-    direction: jax.Array
-    reference: jax.Array
+    transport: NDArray[np.float64]
+    shear: NDArray[np.float64]
+    direction: NDArray[np.float64]
+    reference: NDArray[np.float64]
 
 
-@functools.partial(jax.jit, static_argnames=("sinc_power", "batch"))
 def chunk_moments(
-    curves: Curves,
-    factors: AngleFactors,
-    rows: jax.Array,
-    cols: jax.Array,
-    c2: jax.Array,
-    sinc_power: int = 2,
-    batch: int = 1,
-) -> jax.Array:
+    curves: Curves, factors: AngleFactors, chunk: TileChunk, sinc_power: int = 2
+) -> NDArray[np.float64]:
     """Sum the moments of a chunk of tiles.
 
     Parameters
@@ -70,14 +69,9 @@ def chunk_moments(
     curves : Curves
         Of all frames, a transport and b shear parameters.
     factors : AngleFactors
-    rows, cols : (B, T) int
-        Frames of the tiles' rows and columns, ascending.
-    c2 : (B, K, T, T)
-        NaN where a point does not count.
+    chunk : TileChunk
     sinc_power : int
         m above.
-    batch : int
-        Tiles worked on at a time: 1 keeps them in a processor's cache, many fill a GPU.
 
     Returns
     -------
@@ -85,69 +79,148 @@ def chunk_moments(
         Moment matrices, with m = a + b + 4 where there is flow and a + 3 where there is none.
         c2 and its reference differ by a constant, so column c2 means c2 − reference.
     """
-    n_tiles, n_angles = c2.shape[:2]
-    last = curves.transport.shape[0] - 1
-
-    def tile(args: tuple[jax.Array, ...]) -> jax.Array:
-        i, j, k, values = args
-        row = jax.tree.map(lambda curve: curve[jnp.minimum(i, last)], curves)
-        col = jax.tree.map(lambda curve: curve[jnp.minimum(j, last)], curves)
-        factor = jax.tree.map(lambda values: values[k], factors)
-        return _tile_moments(row, col, i[-1] <= j[0], factor, values, sinc_power)
-
-    each_tile = jnp.repeat(jnp.arange(n_tiles), n_angles)
-    each_angle = jnp.tile(jnp.arange(n_angles), n_tiles)
-    values = c2.reshape(-1, *c2.shape[2:])
-    moments = jax.lax.map(
-        tile,
-        (rows[each_tile], cols[each_tile], each_angle, values),
-        batch_size=batch if batch > 1 else None,
-    )
-    total = moments.reshape(n_tiles, n_angles, *moments.shape[1:]).sum(axis=0)
-    scale = _column_scales(curves, factors)
+    n_angles, n_tiles = len(factors.transport), chunk.n_tiles
+    frames = np.minimum(np.stack([chunk.rows, chunk.cols]), len(curves.transport) - 1)
+    u, v = curves.transport_jacobian[frames], _flow(curves)[frames]
+    with jax.enable_x64(True):
+        moments = _moments_of_tiles(
+            np.stack([curves.transport, curves.shear])[:, frames],
+            # Only differences of u and v count: an origin inside the tile keeps their digits.
+            u - u[1, :, :1],
+            v - v[1, :, :1],
+            chunk.rows[:, -1] <= chunk.cols[:, 0],
+            np.stack(factors)[[0, 1, 3]],
+            chunk.c2,
+            n_tiles * n_angles,
+            sinc_power,
+            GROUP if jax.default_backend() == "cpu" else chunk.c2.shape[0] * n_angles,
+        )
+        each = np.asarray(moments)[: n_tiles * n_angles]
+    total = each.reshape(n_tiles, n_angles, *each.shape[1:]).sum(axis=0)
+    scale = _column_scales(u.shape[-1], v.shape[-1], factors)
     return total * scale[:, :, None] * scale[:, None, :]
 
 
-def _tile_moments(
-    row: Curves,
-    col: Curves,
+@functools.partial(jax.jit, static_argnames=("sinc_power", "group"))
+def _moments_of_tiles(
+    integrals: jax.Array,
+    u: jax.Array,
+    v: jax.Array,
     ordered: jax.Array,
-    factor: AngleFactors,
+    factors: jax.Array,
     c2: jax.Array,
+    count: int,
+    sinc_power: int,
+    group: int,
+) -> jax.Array:
+    """Moments (B K, m, m) of each tile and angle, without the factors of the derivatives.
+
+    Parameters
+    ----------
+    integrals, u, v : (2, 2, B, T), (2, B, T, a) and (2, B, T, b) arrays
+        S and Γ, and the curves of the module's text, at rows and columns of the tiles.
+    ordered : (B,) bool
+        Whether all rows of a tile precede its columns.
+    factors : (3, K) array
+        Transport, shear and reference of the angles.
+    c2 : (B, K, T, T) array
+    count : int
+        How many of the B K are to be summed; what comes after them is arbitrary.
+    group : int
+        How many to work on at a time: few stay in a processor's cache, many fill a GPU.
+    """
+    n_tiles, n_angles, side = c2.shape[:3]
+    values, last = c2.reshape(-1, side, side), n_tiles * n_angles - 1
+    left = jnp.concatenate([u[0], v[0]], axis=2)
+
+    def tile(index: jax.Array) -> jax.Array:
+        b, k = index // n_angles, index % n_angles
+        return _tile_sums(
+            integrals[:, :, b],
+            ordered[b],
+            factors[:, k],
+            values[index],
+            left[b],
+            u.shape[3],
+            sinc_power,
+        )
+
+    def work(g: jax.Array, found: jax.Array) -> jax.Array:
+        indices = jnp.minimum(g * group + jnp.arange(group), last)
+        each = jax.vmap(tile)(indices) if group > GROUP else jax.lax.map(tile, indices)
+        tiles = indices // n_angles
+        return found.at[g].set(_moments(each, u[:, tiles], v[:, tiles]))
+
+    size = u.shape[3] + v.shape[3] + 3
+    found = jnp.zeros((-(-(last + 1) // group), group, size, size))
+    found = jax.lax.fori_loop(0, (count + group - 1) // group, work, found)
+    return found.reshape(-1, size, size)
+
+
+def _tile_sums(
+    integrals: jax.Array,
+    ordered: jax.Array,
+    factors: jax.Array,
+    c2: jax.Array,
+    left: jax.Array,
+    n_u: int,
     sinc_power: int,
 ) -> jax.Array:
-    """Moments of one tile of one angle, derivatives without the angle's factors."""
+    """Sums over the rows and columns of one tile of one angle, (·, T); `_moments` reads them.
+
+    Every sum is a product of a matrix and a vector: of all ways to write them down, the one that
+    is fast on a processor.
+    """
+    transport, shear, reference = factors
     counted = jnp.isfinite(c2)
     weight = counted.astype(jnp.float64)
-    c = jnp.where(counted, c2.astype(jnp.float64) - factor.reference, 0.0)
-    exponential = weight * _exponential(
-        factor.transport * row.transport, factor.transport * col.transport, ordered
-    )
-    sinc, slope = _sinc(factor.shear * row.shear, factor.shear * col.shear)
+    c = jnp.where(counted, c2.astype(jnp.float64) - reference, 0.0)
+    (s_row, s_col), (g_row, g_col) = transport * integrals[0], shear * integrals[1]
+    exponential = weight * _exponential(s_row, s_col, ordered)
+    sinc, slope = _sinc(g_row, g_col) if left.shape[1] > n_u else (1.0, 0.0)
     f = exponential * sinc**sinc_power
     fx = sinc_power * exponential * sinc ** (sinc_power - 1) * slope
-    # Materialised here, or XLA would compute them again for each of the sums below.
-    f, fx, c, weight = jax.lax.optimization_barrier((f, fx, c, weight))
-
-    # Only differences of u and v count: an origin inside the tile keeps their digits.
-    u = (
-        row.transport_jacobian - col.transport_jacobian[0],
-        col.transport_jacobian - col.transport_jacobian[0],
+    matrices = [f * f, f * fx, fx * fx, f, fx, f * c, fx * c, c * c, c, weight]
+    ones = jnp.ones(len(c2))
+    return jnp.stack(
+        [w @ ones for w in matrices]
+        + [ones @ w for w in matrices[:7]]
+        + [curve @ matrices[0] for curve in left.T[:n_u]]
+        + [curve @ matrices[1] for curve in left.T]
+        + [curve @ matrices[2] for curve in left.T[n_u:]]
     )
-    v_row, v_col = _flow_columns(row), _flow_columns(col)
-    v = (v_row - v_col[0], v_col - v_col[0])
-    uv = -_quadratic(f * fx, u, v)
-    derivatives = jnp.block([[_quadratic(f * f, u, u), uv], [uv.T, _quadratic(fx * fx, v, v)]])
-    linear = jnp.concatenate(
+
+
+def _moments(sums: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
+    """Moments (g, m, m) from the sums (g, ·, T) of g tiles; u, v: (2, g, T, ·)."""
+    a, b = u.shape[3], v.shape[3]
+    by_row, by_col, u_ff, u_ffx, v_ffx, v_fxfx = jnp.split(
+        sums, np.cumsum([10, 7, a, a, b]), axis=1
+    )
+    ff, _, _, f1, _, fc, _, cc, c1, n = by_row.sum(axis=2).T
+
+    def quadratic(i: int, x: jax.Array, y: jax.Array, x_w: jax.Array, y_w: jax.Array) -> jax.Array:
+        """Σ w_ij (x_j - x_i)(y_j - y_i)."""
+        own = (x[0].mT * by_row[:, i, None]) @ y[0] + (x[1].mT * by_col[:, i, None]) @ y[1]
+        return own - x_w @ y[1] - (y_w @ x[1]).mT
+
+    def linear(i: list[int], x: jax.Array) -> jax.Array:
+        """Σ w_ij (x_j - x_i) for several w."""
+        return by_col[:, np.array(i)] @ x[1] - by_row[:, np.array(i)] @ x[0]
+
+    # The derivatives of f are −f (u_j − u_i) and f_x (v_j − v_i).
+    uv = -quadratic(1, u, v, u_ffx, v_ffx)
+    uu, vv = quadratic(0, u, u, u_ff, u_ff), quadratic(2, v, v, v_fxfx, v_fxfx)
+    by_u, by_v = -linear([0, 3, 5], u), linear([1, 4, 6], v)
+    rest = jnp.stack([ff, f1, fc, f1, n, c1, fc, c1, cc], axis=1).reshape(-1, 3, 3)
+    return jnp.concatenate(
         [
-            -jnp.stack([_linear(w, u) for w in (f * f, f, f * c)]),
-            jnp.stack([_linear(w, v) for w in (f * fx, fx, fx * c)]),
+            jnp.concatenate([uu, uv, by_u.mT], axis=2),
+            jnp.concatenate([uv.mT, vv, by_v.mT], axis=2),
+            jnp.concatenate([by_u, by_v, rest], axis=2),
         ],
         axis=1,
     )
-    f1, fc, c1 = f.sum(), (f * c).sum(), c.sum()
-    scalars = jnp.array([[(f * f).sum(), f1, fc], [f1, weight.sum(), c1], [fc, c1, (c * c).sum()]])
-    return jnp.block([[derivatives, linear.T], [linear, scalars]])
 
 
 def _exponential(row: jax.Array, col: jax.Array, ordered: jax.Array) -> jax.Array:
@@ -163,48 +236,38 @@ def _exponential(row: jax.Array, col: jax.Array, ordered: jax.Array) -> jax.Arra
 
 
 def _sinc(row: jax.Array, col: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """sinc and its derivative at x = col_j - row_i."""
-    sin_row, cos_row, sin_col, cos_col = jax.lax.optimization_barrier(
-        (jnp.sin(row)[:, None], jnp.cos(row)[:, None], jnp.sin(col), jnp.cos(col))
-    )
+    """sinc and its derivative at x = col_j - row_i, where row and col are monotonic."""
+    sin_row, cos_row = jnp.sin(row)[:, None], jnp.cos(row)[:, None]
+    sin_col, cos_col = jnp.sin(col), jnp.cos(col)
     x = col - row[:, None]
-    x2 = x * x
-    small = x2 < SMALL_ANGLE**2
-    inverse = 1 / jnp.where(small, 1.0, x)
-    sin = sin_col * cos_row - cos_col * sin_row
-    cos = cos_col * cos_row + sin_col * sin_row
-    series = 1 - x2 / 6 * (1 - x2 / 20 * (1 - x2 / 42 * (1 - x2 / 72 * (1 - x2 / 110))))
-    slope_series = -x / 3 * (1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88))))
-    sinc = jnp.where(small, series, sin * inverse)
-    return sinc, jnp.where(small, slope_series, (cos - sinc) * inverse)
+
+    def by_division(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        inverse = 1 / x
+        sinc = (sin_col * cos_row - cos_col * sin_row) * inverse
+        return sinc, (cos_col * cos_row + sin_col * sin_row - sinc) * inverse
+
+    def with_series() -> tuple[jax.Array, jax.Array]:
+        x2 = x * x
+        small = x2 < SMALL_ANGLE**2
+        sinc, slope = by_division(jnp.where(small, 1.0, x))
+        series = 1 - x2 / 6 * (1 - x2 / 20 * (1 - x2 / 42 * (1 - x2 / 72 * (1 - x2 / 110))))
+        slopes = -x / 3 * (1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88))))
+        return jnp.where(small, series, sinc), jnp.where(small, slopes, slope)
+
+    nearest = jnp.minimum(jnp.abs(col[0] - row[-1]), jnp.abs(col[-1] - row[0]))
+    far = (nearest >= SMALL_ANGLE) & ((col[0] > row[-1]) == (col[-1] > row[0]))
+    return jax.lax.cond(far, lambda: by_division(x), with_series)
 
 
-Columns = tuple[jax.Array, jax.Array]
-
-
-def _quadratic(w: jax.Array, x: Columns, y: Columns) -> jax.Array:
-    """Σ w_ij (x_j - x_i)(y_j - y_i) for the columns of x and y, given at rows and at cols."""
-    x_row, x_col = x
-    y_row, y_col = y
-    own = (x_row * w.sum(1)[:, None]).T @ y_row + (x_col * w.sum(0)[:, None]).T @ y_col
-    return own - x_row.T @ (w @ y_col) - (y_row.T @ (w @ x_col)).T
-
-
-def _linear(w: jax.Array, x: Columns) -> jax.Array:
-    """Σ w_ij (x_j - x_i) for the columns of x."""
-    return w.sum(0) @ x[1] - w.sum(1) @ x[0]
-
-
-def _flow_columns(curves: Curves) -> jax.Array:
+def _flow(curves: Curves) -> NDArray[np.float64]:
     """Derivatives of Γ, and Γ itself for phi0; no columns without flow."""
-    if curves.shear_jacobian.shape[1] == 0:
+    if not curves.shear_jacobian.size:
         return curves.shear_jacobian
-    return jnp.concatenate([curves.shear_jacobian, curves.shear[:, None]], axis=1)
+    return np.concatenate([curves.shear_jacobian, curves.shear[:, None]], axis=1)
 
 
-def _column_scales(curves: Curves, factors: AngleFactors) -> jax.Array:
+def _column_scales(n_u: int, n_v: int, factors: AngleFactors) -> NDArray[np.float64]:
     """Factor of each angle (K,) on each column of its moments: (K, m)."""
-    a, b = curves.transport_jacobian.shape[1], curves.shear_jacobian.shape[1]
-    one = jnp.ones_like(factors.transport)
-    flow = [factors.shear] * b + [factors.direction] * (b > 0)
-    return jnp.stack([factors.transport] * a + flow + [one] * 3, axis=1)
+    one = np.ones_like(factors.transport)
+    flow = [factors.shear] * (n_v - 1) + [factors.direction] * (n_v > 0)
+    return np.stack([factors.transport] * n_u + flow + [one] * 3, axis=1)

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.model import Model, curves
+from homodyne_fit.model import Curves, Model, curves
 from homodyne_fit.moments import AngleFactors, chunk_moments
 from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
 from homodyne_fit.tiles import TileChunk
 from nlsq_stratified import NormalEquations
 
 __all__ = ["TwoTimeObjective"]
-
-# Tiles that a GPU works on at a time: 0.4 MB each.
-GPU_BATCH = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,17 +75,19 @@ class TwoTimeObjective:
     def chunk_sums(self, params: NDArray[np.float64], chunk: TileChunk) -> NDArray[np.float64]:
         """Moment matrices (K, m, m) of one chunk at the searched parameters."""
         full = self.complete(params)
-        with jax.enable_x64(True):
-            moments = chunk_moments(
-                curves(self.model, jnp.asarray(full), self.dt, self.n_frames),
-                self._angle_factors(full),
-                jnp.asarray(chunk.rows),
-                jnp.asarray(chunk.cols),
-                jnp.asarray(chunk.c2),
-                sinc_power=self.sinc_power,
-                batch=1 if jax.default_backend() == "cpu" else GPU_BATCH,
-            )
-            return np.asarray(moments)
+        integrals = _curves(self.model, full.tobytes(), self.dt, self.n_frames)
+        return chunk_moments(integrals, self._angle_factors(full), chunk, self.sinc_power)
+
+    def only(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
+        """The objective for data of some of the angles."""
+        return replace(
+            self,
+            q=self.q[angles],
+            phi=self.phi[angles],
+            scaling=self.scaling.only(angles),
+            weights=self.weights[angles],
+            reference=self.reference[angles],
+        )
 
     def joint_equations(
         self, sums: NDArray[np.float64], z: NDArray[np.float64] | None = None
@@ -112,4 +110,10 @@ class TwoTimeObjective:
             phase = self.phase_per_gap * self.q * self.gap
             angle = np.deg2rad(full[self.model.parameters.index("phi0")] - self.phi)
             shear, direction = phase * np.cos(angle), -phase * np.sin(angle) * np.deg2rad(1.0)
-        return AngleFactors(*map(jnp.asarray, (self.q**2, shear, direction, self.reference)))
+        return AngleFactors(self.q**2, shear, direction, self.reference)
+
+
+@functools.lru_cache(maxsize=8)
+def _curves(model: Model, params: bytes, dt: float, n_frames: int) -> Curves:
+    """The curves of a pass, which all of its chunks share."""
+    return curves(model, np.frombuffer(params), dt, n_frames)

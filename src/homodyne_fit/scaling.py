@@ -12,6 +12,7 @@ full cost and, to Gauss-Newton order, the Schur complement of its Hessian: varia
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,9 +36,8 @@ class ScalingMap:
     constant : (2K,) array
     lower, upper : (2K,) array
         Limits of the contrasts and offsets.
-    penalty_root : (2K, m) array
-        The cost gains ``½ |penalty_root @ z|²``: squares of differences, since the difference of
-        squares would lose the digits in which angles of a strong penalty differ.
+    penalty_weights : (float, float)
+        The cost gains ``½ (w_c Σ(c_k − c̄)² + w_o Σ(o_k − ō)²)``.
     """
 
     mode: str
@@ -45,7 +45,20 @@ class ScalingMap:
     constant: NDArray[np.float64]
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
-    penalty_root: NDArray[np.float64]
+    penalty_weights: tuple[float, float] = (0.0, 0.0)
+
+    @cached_property
+    def penalty_root(self) -> NDArray[np.float64]:
+        """D (2K, m) with ``½ |D z|²`` the penalty.
+
+        Squares of differences, since the difference of squares would lose the digits in which
+        angles of a strong penalty differ.
+        """
+        parts = self.matrix.reshape(2, self.n_angles, -1)
+        deviations = parts - parts.mean(axis=1, keepdims=True)
+        return (np.sqrt(self.penalty_weights)[:, None, None] * deviations).reshape(
+            self.matrix.shape
+        )
 
     @property
     def penalty(self) -> NDArray[np.float64]:
@@ -62,11 +75,20 @@ class ScalingMap:
         return np.clip(self.constant + self.matrix @ z, self.lower, self.upper)
 
     def penalised(self, contrast: float, offset: float) -> ScalingMap:
-        """Add ``½ (contrast Σ(c_k − c̄)² + offset Σ(o_k − ō)²)`` to the cost."""
-        parts = self.matrix.reshape(2, self.n_angles, -1)
-        deviations = parts - parts.mean(axis=1, keepdims=True)
-        roots = np.sqrt([contrast, offset])[:, None, None]
-        return replace(self, penalty_root=(roots * deviations).reshape(self.matrix.shape))
+        """The same map with other penalty weights."""
+        return replace(self, penalty_weights=(float(contrast), float(offset)))
+
+    def only(self, angles: NDArray[np.int64]) -> ScalingMap:
+        """The map of some of the angles, without the z that do not matter to them."""
+        rows = np.concatenate([angles, self.n_angles + angles])
+        matrix = self.matrix[rows]
+        return replace(
+            self,
+            matrix=matrix[:, np.any(matrix, axis=0)],
+            constant=self.constant[rows],
+            lower=self.lower[rows],
+            upper=self.upper[rows],
+        )
 
 
 def spread_form(n_angles: int) -> NDArray[np.float64]:
@@ -122,8 +144,7 @@ def scaling_map(
     else:
         matrix = np.eye(2 * n_angles)
     lower, upper = (np.repeat([contrast[i], offset[i]], n_angles) for i in (0, 1))
-    no_penalty = np.zeros_like(matrix, dtype=np.float64)
-    return ScalingMap(mode, np.asarray(matrix, np.float64), constant, lower, upper, no_penalty)
+    return ScalingMap(mode, np.asarray(matrix, np.float64), constant, lower, upper)
 
 
 @dataclass(frozen=True, eq=False)
@@ -174,6 +195,19 @@ class JointEquations:
             inner = self.free.T @ joint.hessian[p:, p:] @ self.free
             hessian = hessian - cross @ np.linalg.pinv(inner, hermitian=True) @ cross.T
         return NormalEquations(joint.cost, joint.gradient[:p], hessian, joint.n_points)
+
+    def moved(self, step: NDArray[np.float64], *, follow: bool) -> JointEquations:
+        """The quadratic model after a small step (p,) of the physics; z follows it, or stays."""
+        if not np.any(step):
+            return self
+        hessian, p = self.equations.hessian, self.n_physics
+        along = np.zeros_like(self.z)
+        if follow:
+            inner = self.free.T @ hessian[p:, p:] @ self.free
+            pull = self.free.T @ hessian[p:, :p] @ step
+            along = -self.free @ (np.linalg.pinv(inner, hermitian=True) @ pull)
+        gradient = self.equations.gradient + hessian @ np.concatenate([step, along])
+        return replace(self, z=self.z + along, equations=replace(self.equations, gradient=gradient))
 
     def movable(self, physics: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Directions (p + m, f) of physics and z that are free, given which physics is."""

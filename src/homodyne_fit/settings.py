@@ -58,7 +58,7 @@ class FitSettings:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     anti_degeneracy: AntiDegeneracy = field(default_factory=AntiDegeneracy)
     multi_start: MultiStart = field(default_factory=MultiStart)
-    tolerance: float = 1e-4
+    tolerance: float = 0.01
     max_nfev: int = 100
     shear: str = "documented"
     threads: int | None = None

@@ -15,39 +15,64 @@ from numpy.typing import NDArray
 
 from homodyne_fit.dataset import TwoTimeData
 
-__all__ = ["TILE", "TileChunk", "probe_chunk", "tile_chunks"]
+__all__ = ["TILE", "TileChunk", "probe_chunk", "probed_angles", "tile_chunks"]
 
 # Frames along the side of a tile. Its working set (a dozen arrays) fits a second-level cache,
 # and what the diagonal tiles waste stays small at a few hundred frames.
 TILE = 64
 
 
+# Tiles of an angle in a chunk: its sums take a processor a few milliseconds, and a GPU less. All
+# chunks are of one shape, or the kernel would be compiled for each.
+CHUNK = 64
+
+# Angles of a probe, and successive frames in each of its three runs.
+PROBED_ANGLES, PROBED_RUN = 6, 8
+
+
 @dataclass(frozen=True, eq=False)
 class TileChunk:
-    """B tiles of K angles.
+    """Tiles of K angles.
 
     Attributes
     ----------
     rows, cols : (B, TILE) int
-        Frames of t1 and of t2.
-    c2 : (B, K, TILE, TILE) float32 or float64
-        NaN where an entry does not count: not t1 < t2, past the last frame, or missing.
+        Frames of t1 and of t2, ascending.
+    c2 : (B', K, TILE, TILE) float32 or float64
+        NaN where an entry does not count: not t1 < t2, past the last frame, or missing. The
+        B' - B tiles after those of `rows` hold nothing.
     """
 
     rows: NDArray[np.int64]
     cols: NDArray[np.int64]
     c2: NDArray[np.floating]
 
+    @property
+    def n_tiles(self) -> int:
+        """B."""
+        return len(self.rows)
 
-def tile_chunks(data: TwoTimeData, target_size: int = 100_000) -> list[TileChunk]:
-    """Cut all points t1 < t2 into chunks of about `target_size` points and of one shape."""
+    @property
+    def values(self) -> NDArray[np.floating]:
+        """c2 of its tiles, (B, K, TILE, TILE)."""
+        return self.c2[: self.n_tiles]
+
+
+def tile_chunks(data: TwoTimeData, chunk_size: int = CHUNK) -> list[TileChunk]:
+    """Cut all points t1 < t2 into chunks of one shape.
+
+    Parameters
+    ----------
+    data : TwoTimeData
+    chunk_size : int
+        Tiles times angles in a chunk, about.
+    """
     blocks = -(-data.n_frames // TILE)
     first, second = np.triu_indices(blocks)
     by_lag = np.lexsort((first, second - first))
     first, second = first[by_lag], second[by_lag]
-    per_chunk = max(1, round(target_size / (data.n_angles * TILE**2)))
+    per_chunk = max(1, chunk_size // data.n_angles)
     n_chunks = -(-len(first) // per_chunk)
-    per_chunk = -(-len(first) // n_chunks)
     frames = np.arange(TILE)
     return [
         _chunk(
@@ -60,36 +85,35 @@ def tile_chunks(data: TwoTimeData, target_size: int = 100_000) -> list[TileChunk
     ]
 
 
-def probe_chunk(data: TwoTimeData) -> TileChunk:
-    """A small sample of the points that spans all lags and times, for rough searches.
+def probed_angles(n_angles: int) -> NDArray[np.int64]:
+    """A few of the angles, evenly chosen, for rough searches."""
+    return np.unique(np.linspace(0, n_angles - 1, min(n_angles, PROBED_ANGLES)).round().astype(int))
 
-    One tile holds about `TILE` frames spread over the whole measurement; three more hold runs
-    of successive frames at its beginning, middle and end. They overlap in a few points.
+
+def probe_chunk(data: TwoTimeData) -> TileChunk:
+    """One tile that spans all lags and times, for rough searches.
+
+    Most of its frames are spread over the whole measurement, the others are successive ones at
+    its beginning, middle and end.
     """
     n = data.n_frames
-    side = min(TILE, n)
-    spread = np.unique(np.linspace(0, n - 1, side).round().astype(np.int64))
-    runs = [np.arange(side) + start for start in sorted({0, (n - side) // 2, n - side})]
-    grids = [spread, *runs] if n > TILE else [spread]
-    frames = np.stack([_padded(grid, n) for grid in grids])
-    return _chunk(data, frames, frames, len(frames))
-
-
-def _padded(frames: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Fill up to a tile with frames past the end, which hold no data."""
-    return np.concatenate([frames, n + np.arange(TILE - len(frames))])
+    frames = np.arange(min(n, TILE))
+    if n > TILE:
+        run = np.arange(PROBED_RUN)
+        spread = np.linspace(0, n - 1, TILE - 3 * PROBED_RUN).round().astype(np.int64)
+        middle, last = (n - PROBED_RUN) // 2, n - PROBED_RUN
+        frames = np.unique(np.concatenate([spread, run, middle + run, last + run]))
+    grid = np.concatenate([frames, n + np.arange(TILE - len(frames))])[None]
+    return _chunk(data, grid, grid, max(1, CHUNK // data.n_angles))
 
 
 def _chunk(
     data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64], n_tiles: int
 ) -> TileChunk:
-    """Gather the tiles; add empty ones up to `n_tiles` so that all chunks have one shape."""
-    missing = n_tiles - len(rows)
-    rows, cols = (np.concatenate([f, np.repeat(f[-1:], missing, axis=0)]) for f in (rows, cols))
-    c2 = np.full((n_tiles, data.n_angles, TILE, TILE), np.nan, dtype=data.c2.dtype)
+    """Gather the tiles into an array for `n_tiles`."""
+    c2 = np.empty((n_tiles, data.n_angles, TILE, TILE), dtype=data.c2.dtype)
     n = data.n_frames
-    for b in range(n_tiles - missing):
-        i, j = rows[b], cols[b]
+    for b, (i, j) in enumerate(zip(rows, cols, strict=True)):
         counted = (i[:, None] < j) & (j < n)
         values = data.c2[:, np.minimum(i, n - 1)[:, None], np.minimum(j, n - 1)]
         c2[b] = np.where(counted & np.isfinite(values), values, np.nan)

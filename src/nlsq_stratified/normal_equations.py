@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,12 @@ class NormalEquations:
             self.hessian + other.hessian,
             self.n_points + other.n_points,
         )
+
+    def moved(self, step: NDArray[np.float64]) -> NormalEquations:
+        """As the quadratic model has them after a step (p,)."""
+        slope = self.hessian @ step
+        gain = float(self.gradient @ step + 0.5 * step @ slope)
+        return replace(self, cost=self.cost + gain, gradient=self.gradient + slope)
 
     @property
     def finite(self) -> bool:
@@ -114,6 +120,13 @@ class FactoredEquations:
             self.n_points + other.n_points,
             self.majorant + other.majorant,
         )
+
+    def moved(self, step: NDArray[np.float64]) -> FactoredEquations:
+        """As the quadratic model has them after a step (p,)."""
+        triangle, change = self.triangle.copy(), self.triangle[:, :-1] @ step
+        triangle[:, -1] += change
+        gain = float(self.gradient @ step + 0.5 * change @ change)
+        return replace(self, cost=self.cost + gain, triangle=triangle)
 
     @property
     def gradient(self) -> NDArray[np.float64]:

@@ -42,6 +42,9 @@ COST_RESOLUTION = 1e-13
 # than that above.
 LOST = 1e-10
 
+# A last step on trust is at most so many times the tolerance long.
+TRUSTED = 30.0
+
 # Evaluations without progress after which the search gives up, and how far, in standard errors,
 # the gradient may then still point for the end to count as a minimum.
 PATIENCE, STALL_DISTANCE = 10, 0.1
@@ -54,8 +57,10 @@ class TrustRegionResult:
     Attributes
     ----------
     x : (p,) float64
+    evaluated : (p,) float64
+        Where the cost was evaluated last: `x`, but for a last step taken on trust.
     state : Equations
-        Cost, gradient and Hessian at `x`.
+        Cost, gradient and Hessian at `x`; after a step on trust, going by the quadratic model.
     success : bool
         True when one of the convergence tests holds, or when no step lowers the cost any more
         within 0.1 standard errors of where the gradient points (a kink of the model).
@@ -70,6 +75,7 @@ class TrustRegionResult:
     """
 
     x: NDArray[np.float64]
+    evaluated: NDArray[np.float64]
     state: Equations
     success: bool
     message: str
@@ -92,6 +98,7 @@ def solve(
     max_nfev: int = 100,
     x_scale: ArrayLike | None = None,
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None = None,
+    trust_last_step: bool = False,
 ) -> TrustRegionResult:
     """Minimise a sum of squares within bounds.
 
@@ -118,6 +125,9 @@ def solve(
     callback : callable
         Called as ``callback(nit, x, state, nfev)`` after each accepted step; it ends the search
         by raising StopIteration.
+    trust_last_step : bool
+        Take the step that leads to within `tolerance`, going by how much the one before it
+        gained, without evaluating the cost after it: one evaluation less.
 
     Raises
     ------
@@ -134,10 +144,15 @@ def solve(
         raise ValueError(f"the model is not finite at the start {x.tolist()}")
     cost_initial, nit, nfev = state.cost, 0, 1
     damping, growth = INITIAL_DAMPING, 2.0
-    progress = _Progress(state, tolerance)
+    progress, distance = _Progress(state, tolerance), np.inf
 
-    def result(success: bool, message: str) -> TrustRegionResult:
-        return TrustRegionResult(x, state, success, message, nit, nfev, cost_initial, active)
+    def result(
+        success: bool, message: str, step: NDArray[np.float64] | None = None
+    ) -> TrustRegionResult:
+        end, at_end = x, state
+        if step is not None:
+            end, at_end = np.clip(x + step, lower, upper), state.moved(step)
+        return TrustRegionResult(end, x, at_end, success, message, nit, nfev, cost_initial, active)
 
     while True:
         model = _QuadraticModel(state, lower - x, upper - x, x_scale)
@@ -146,6 +161,12 @@ def solve(
             if model.lost > LOST and state.n_points > len(x):
                 return result(False, "a direction of the parameters is lost to rounding")
             return result(True, message)
+        step = model.step(0.0)
+        before, distance = distance, model.distance(step, progress.variance)
+        trusted = distance <= TRUSTED * tolerance and distance**2 <= tolerance * before
+        if trust_last_step and nit > 0 and trusted:
+            message = f"a last step of {distance:.2g} standard errors leads to within {tolerance:g}"
+            return result(True, message, step)
         improved = exhausted = False
         while not improved:
             if nfev >= max_nfev:
@@ -153,8 +174,7 @@ def solve(
                     False, f"stopped after {nfev} evaluation{'s' * (nfev > 1)} without converging"
                 )
             if exhausted or progress.stalled(nfev):
-                gain = max(0.0, model.gain(model.step(0.0)))
-                left = np.sqrt(2 * gain / progress.variance) if gain > 0 else 0.0
+                left = model.distance(model.step(0.0), progress.variance)
                 return result(
                     bool(left <= STALL_DISTANCE),
                     f"no step lowers the cost any more, {left:.2g} standard errors from where "
@@ -255,6 +275,11 @@ class _QuadraticModel:
     def gain(self, step: NDArray[np.float64]) -> float:
         """Decrease of the cost that the undamped model predicts."""
         return float(-(self.gradient @ step) - 0.5 * np.sum((self.factor @ step) ** 2))
+
+    def distance(self, step: NDArray[np.float64], variance: float) -> float:
+        """Length of a step that lowers the model, in standard errors."""
+        gain = max(0.0, self.gain(step))
+        return float(np.sqrt(2 * gain / variance)) if gain > 0 else 0.0
 
     def length(self, step: NDArray[np.float64]) -> float:
         """Length scaled by the curvature."""

@@ -16,12 +16,16 @@ from homodyne_fit.multi_start import MultiStart
 STATIC_TRUTH = (1500.0, -0.4, 300.0)
 
 
+# Standard errors from the minimum: close enough to compare digits with SciPy.
+TIGHT = 1e-6
+
+
 def settings_for(m, per_angle_mode="individual", multi_start=True, **given):
     return FitSettings(
         **({"gap": m.gap} if len(m.params) == 7 else {"model": STATIC}),
         anti_degeneracy=AntiDegeneracy(per_angle_mode=per_angle_mode),
         multi_start=MultiStart(enable=multi_start),
-        **given,
+        **{"tolerance": TIGHT, **given},
     )
 
 

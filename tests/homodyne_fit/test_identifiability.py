@@ -20,12 +20,16 @@ DECAYING, SLOW = (6000.0, -0.4, 0.0), (350.0, 0.0, 0.0)
 STEADY = {"alpha": 0.0, "D_offset": 0.0}
 
 
+# Standard errors from the minimum: close enough to compare digits with SciPy.
+TIGHT = 1e-6
+
+
 def settings_for(m, multi_start=True, **given):
     return FitSettings(
         **({"gap": m.gap} if len(m.params) == 7 else {"model": STATIC}),
         anti_degeneracy=AntiDegeneracy(per_angle_mode="individual"),
         multi_start=MultiStart(enable=multi_start),
-        **given,
+        **{"tolerance": TIGHT, **given},
     )
 
 

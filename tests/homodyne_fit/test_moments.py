@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
 from homodyne_fit.moments import AngleFactors, chunk_moments
-from homodyne_fit.tiles import tile_chunks
+from homodyne_fit.tiles import CHUNK, TileChunk, tile_chunks
 
 GAP = 2e6
 
@@ -42,21 +42,17 @@ def dense_moments(params, data, reference, power=2):
     return np.stack(result)
 
 
-def kernel_moments(params, data, reference, target_size=100_000, **options):
+def kernel_moments(params, data, reference, chunk_size=CHUNK, **options):
     model = LAMINAR_FLOW if len(params) == 7 else STATIC
     shear = direction = np.zeros(data.n_angles)
     if len(params) == 7:
         angle = np.deg2rad(params[6] - data.phi)
         shear = 0.5 * data.q * GAP * np.cos(angle)
         direction = -0.5 * data.q * GAP * np.sin(angle) * np.pi / 180
-    factors = AngleFactors(*map(jnp.asarray, (data.q**2, shear, direction, reference)))
-    integrals = curves(model, jnp.asarray(params), data.dt, data.n_frames)
-    total = 0.0
-    for chunk in tile_chunks(data, target_size):
-        total = total + np.asarray(
-            chunk_moments(integrals, factors, chunk.rows, chunk.cols, chunk.c2, **options)
-        )
-    return total
+    factors = AngleFactors(data.q**2, shear, direction, reference)
+    integrals = curves(model, params, data.dt, data.n_frames)
+    chunks = tile_chunks(data, chunk_size)
+    return sum(chunk_moments(integrals, factors, chunk, **options) for chunk in chunks)
 
 
 def relative_difference(a, b):
@@ -113,20 +109,28 @@ def test_decays_faster_than_a_frame_do_not_overflow(d0):
     assert result[0, 7, 7] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_batches_and_chunks_change_nothing_but_the_rounding():
+def test_chunks_change_nothing_but_the_rounding(monkeypatch):
     params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 4)
-    whole = kernel_moments(params, data, np.ones(3), target_size=10**9)
-    for options in ({"target_size": 1}, {"target_size": 30_000}, {"batch": 4}, {"batch": 1000}):
-        assert (
-            relative_difference(kernel_moments(params, data, np.ones(3), **options), whole) < 1e-12
-        )
+    whole = kernel_moments(params, data, np.ones(3), chunk_size=10**4)
+    for chunk_size in (1, 3, 7, 10):
+        pieces = kernel_moments(params, data, np.ones(3), chunk_size=chunk_size)
+        assert relative_difference(pieces, whole) < 1e-12
+
+
+@pytest.mark.parametrize("chunk_size", [1, 10, 100])
+def test_all_tiles_at_once_as_on_a_gpu(monkeypatch, chunk_size):
+    params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 5)
+    by_groups = kernel_moments(params, data, np.ones(3), chunk_size)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    at_once = kernel_moments(params, data, np.ones(3), chunk_size)
+    assert relative_difference(at_once, by_groups) < 1e-12
 
 
 def test_late_short_lags_keep_their_digits():
     # Ten thousand frames on, the integrals are large and their differences are not.
     params = np.array([1000.0, 0.5, 0.0, 1e-3, 0.5, 0.0, 3.0])
     n, side = 20_000, 64
-    integrals = curves(LAMINAR_FLOW, jnp.asarray(params), 0.1, n)
+    integrals = curves(LAMINAR_FLOW, params, 0.1, n)
     frames = np.arange(n - side, n)
     rng = np.random.default_rng(0)
     c2 = np.where(np.triu(np.ones((side, side)), 1) > 0, rng.normal(1, 0.1, (side, side)), np.nan)
@@ -134,11 +138,12 @@ def test_late_short_lags_keep_their_digits():
     b = 0.5 * 0.0054 * GAP
     factors = AngleFactors(
         *(
-            jnp.array([v])
+            np.array([v])
             for v in (0.0054**2, b * np.cos(angle), -b * np.sin(angle) * np.pi / 180, 1.0)
         )
     )
-    result = chunk_moments(integrals, factors, frames[None], frames[None], c2[None, None])[0]
+    chunk = TileChunk(frames[None], frames[None], c2[None, None])
+    result = chunk_moments(integrals, factors, chunk)[0]
     s, ds = (
         np.asarray(integrals.transport)[frames],
         np.asarray(integrals.transport_jacobian)[frames],

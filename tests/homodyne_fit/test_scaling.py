@@ -357,3 +357,21 @@ def test_reduced_hessian_projects_out_what_limits_and_penalty_leave_free(
     np.testing.assert_allclose(
         joint.reduced().hessian, expected, atol=1e-7 * np.abs(expected).max()
     )
+
+
+@pytest.mark.parametrize("mode", ["individual", "averaged", "constant", "fourier"])
+def test_some_of_the_angles_have_the_values_they_had(mode):
+    scaling = a_map(mode, held=np.linspace(0.1, 1.5, 2 * K), order=1)
+    n, rng = scaling.n_angles, np.random.default_rng(0)
+    angles = np.array([0, n - 1])
+    z = rng.normal(size=scaling.matrix.shape[1])
+    rows = np.concatenate([angles, n + angles])
+    matters = np.any(scaling.matrix[rows], axis=0)
+    part = scaling.only(angles)
+    expected = (scaling.constant + scaling.matrix @ z)[rows]
+    np.testing.assert_allclose(part.constant + part.matrix @ z[matters], expected, rtol=1e-12)
+    # The penalty is about the mean of those that are left.
+    contrast = (part.matrix @ z[matters])[:2]
+    penalised = part.penalised(3.0, 0.0)
+    spread = np.sum((contrast - contrast.mean()) ** 2)
+    assert z[matters] @ penalised.penalty @ z[matters] == pytest.approx(3.0 * spread, abs=1e-12)

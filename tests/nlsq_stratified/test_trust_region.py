@@ -525,3 +525,25 @@ def test_only_the_sum_of_two_parameters_matters():
     assert result.success
     assert result.x.sum() == pytest.approx(T @ y / (T @ T), rel=1e-6)
     assert result.x[0] - result.x[1] == pytest.approx(1.0, rel=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**20), st.sampled_from([1e-2, 1e-4]))
+def test_a_last_step_on_trust_ends_as_near_and_is_not_evaluated(seed, tolerance):
+    problem = noisy(exponential, [2.0, 1.3, 0.5], seed)
+    start = [1.6, 1.0, 0.6]
+    trusting = solve(problem.at, start, tolerance=tolerance, trust_last_step=True)
+    visited = np.array(problem.visited)
+    careful = solve(problem.at, start, tolerance=tolerance)
+    assert trusting.success
+    assert trusting.nfev <= careful.nfev
+    np.testing.assert_array_equal(trusting.evaluated, visited[-1])
+    optimum = problem.oracle(start)
+    variance = 2 * optimum.cost / len(optimum.fun)
+    # Standard errors from the minimum, by its Hessian.
+    off = np.linalg.norm(optimum.jac @ (trusting.x - optimum.x)) / np.sqrt(variance)
+    assert off <= 2 * tolerance
+    if not np.array_equal(trusting.x, trusting.evaluated):
+        assert visited.shape[0] < careful.nfev + 1
+        there = problem.at(trusting.x)
+        assert trusting.state.cost == pytest.approx(there.cost, rel=1e-4)

@@ -265,7 +265,7 @@ class Nlsq(Section):
     loss: Literal["linear"] = Field(default="linear", description="Loss: least squares.")
     max_iterations: Count = Field(default=100, description="Passes over all points at most.")
     standard_error_tolerance: Positive = Field(
-        default=1e-4,
+        default=0.01,
         description="The fit ends at this distance from the minimum, in standard errors.",
     )
     threads: Count | None = Field(

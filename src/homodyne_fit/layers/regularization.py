@@ -84,9 +84,7 @@ class Regularization(Layer):
             return None
         if self.method == "evidence":
             plain = objective.scaling.penalised(0.0, 0.0)
-            joint = replace(objective, scaling=plain).joint_equations(
-                position.sums, z=position.joint.z
-            )
+            joint = position.joint_of(replace(objective, scaling=plain), position.joint.z)
             joint = replace(joint, free=position.joint.free)
             self.spreads = learn_spreads(joint, position.free, position.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])

@@ -18,6 +18,10 @@ from homodyne_fit.scaling import ScalingMap
 __all__ = ["Reparametrization"]
 
 
+# Log evidence from which on the angles differ. Where they do not, the most probable spread is above
+# zero half of the time all the same, and letting them differ then costs accuracy.
+REJECTED = 1.0
+
 # Builds the map of one of the modes of `scaling_map`.
 BuildMap = Callable[..., ScalingMap]
 
@@ -71,12 +75,12 @@ class Reparametrization(Layer):
             return None
         each = replace(self.build("individual"), mode="auto: hierarchical")
         individual = replace(position.objective, scaling=each)
-        joint = individual.joint_equations(position.sums, z=position.scaling)
+        joint = position.joint_of(individual, position.scaling)
         # A limit holds the angles that would rather be beyond it.
         held = position.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
         joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
         self.tested = learn_spreads(joint, position.free, position.variance)
-        if self.tested.log_evidence <= 0:
+        if self.tested.log_evidence <= REJECTED:
             return None
         self.relaxed = self.tested
         if not self.shrink:
