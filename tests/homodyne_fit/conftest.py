@@ -95,6 +95,18 @@ def called():
     return _called
 
 
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Reports and figures are empty files: drawing takes longer than a fit."""
+
+    def empty(_, path):
+        path.write_text("")
+        return path
+
+    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+    monkeypatch.setattr("homodyne_fit.outputs.save_figure", empty)
+
+
 @pytest.fixture(scope="session")
 def sheared(measure):
     """An analysis of simulated flow: D_offset held, beta at its bound, some points missing."""

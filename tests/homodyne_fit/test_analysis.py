@@ -9,6 +9,7 @@ from homodyne_fit.outputs import OUTPUTS
 
 
 class TestSave:
+    @pytest.mark.usefixtures("without_pictures")
     def test_writes_all_files_and_says_where(self, sheared, tmp_path):
         folder = sheared.save(tmp_path / "a" / "b")
         assert folder == tmp_path / "a" / "b"
@@ -27,18 +28,21 @@ class TestSave:
             path.read_bytes().startswith(b"\x89PNG") for path in (folder / "plots").iterdir()
         )
 
+    @pytest.mark.usefixtures("without_pictures")
     def test_nothing_is_overwritten_unasked(self, sheared, tmp_path):
         (tmp_path / "result.h5").write_text("mine")
         with pytest.raises(hf.InputError, match="holds results already"):
             sheared.save(tmp_path)
         assert [path.name for path in tmp_path.iterdir()] == ["result.h5"]
 
+    @pytest.mark.usefixtures("without_pictures")
     def test_no_file_of_an_earlier_fit_is_left_beside_the_new_ones(self, sheared, tmp_path):
         sheared.save(tmp_path, exports=["homodyne"], plots=True)
         (tmp_path / "notes.txt").write_text("mine")
         sheared.save(tmp_path, overwrite=True)
         assert {path.name for path in tmp_path.iterdir()} == {*OUTPUTS, "notes.txt"}
 
+    @pytest.mark.usefixtures("without_pictures")
     def test_figures_of_somebody_else_stay(self, sheared, tmp_path):
         (tmp_path / "plots").mkdir()
         (tmp_path / "plots" / "mine.png").write_text("mine")

@@ -104,8 +104,8 @@ class TestRoundTrip:
         same(loaded, load_result(tmp_path / "again.h5"))
 
     def test_a_fit_to_what_was_loaded_is_the_same(self, sheared, tmp_path):
-        sheared.save(tmp_path / "r")
-        loaded = load_result(tmp_path / "r")
+        write_result(tmp_path / "r.h5", sheared)
+        loaded = load_result(tmp_path / "r.h5")
         again = hf.fit(
             loaded.data,
             gap=2e6,
