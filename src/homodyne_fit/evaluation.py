@@ -146,7 +146,8 @@ class Evaluations:
         """Moments (K, m, m) at the searched coordinates y, of an objective for these angles."""
         key = (objective.model, objective.complete(y).tobytes())
         if key not in self._sums:
-            self._sums[key] = reduce(objective, y, self.chunks, self.executor)
+            elsewhere = self.executor if len(self.chunks) > 1 else None
+            self._sums[key] = reduce(objective, y, self.chunks, elsewhere)
             state = objective.normal_equations(y, self._sums[key])
             self.counter.add(self.stage, self.tiles, state)
         return self._sums[key]

@@ -172,28 +172,42 @@ def rates(
     jacobian : (2, n, p) array
         Their derivatives by the parameters.
     """
-    t = np.atleast_1d(np.asarray(times, np.float64))
+    t, full = np.atleast_1d(np.asarray(times, np.float64)), np.asarray(params, np.float64)
+    values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
+    laws = [(model.transport, len(model.transport_parameters))]
+    if model.shear_rate is not None:
+        laws.append((model.shear_rate, len(model.shear_parameters)))
+    first = 0
+    for i, (rate, count) in enumerate(laws):
+        own = slice(first, first + count)
+        values[i], jacobian[i][:, own] = _rate_and_jacobian(rate, full[own], t, tau, dt)
+        first += count
+    return values, jacobian
+
+
+def _rate_and_jacobian(
+    rate: RateFunction, p: NDArray[np.float64], t: NDArray[np.float64], tau: float, dt: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     # Filled up to a power of two: few lengths to compile for.
-    filled = np.full(1 << max(len(t) - 1, 63).bit_length(), t[-1])
+    filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), t[-1])
     filled[: len(t)] = t
     with jax.enable_x64(True):
-        found = _rates(model, np.asarray(params, np.float64), filled, tau, dt)
-        values, jacobian = jax.device_get(found)
-    return values[:, : len(t)], jacobian[:, : len(t)]
+        values, jacobian = jax.device_get(
+            _rate_with_jacobian(rate, p, filled, float(tau), float(dt))
+        )
+    return values[: len(t)], jacobian[: len(t)]
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def _rates(
-    model: Model, params: jax.Array, times: jax.Array, tau: float, dt: float
+@functools.partial(jax.jit, static_argnames="rate")
+def _rate_with_jacobian(
+    rate: RateFunction, p: jax.Array, times: jax.Array, tau: float, dt: float
 ) -> tuple[jax.Array, jax.Array]:
-    def both(p: jax.Array) -> jax.Array:
-        transport, shear = _split(model, p)
-        flow = jnp.zeros_like(times)
-        if model.shear_rate is not None:
-            flow = _rate(model.shear_rate, times, tau, dt, shear)
-        return jnp.stack([_rate(model.transport, times, tau, dt, transport), flow])
+    def floored(p: jax.Array) -> jax.Array:
+        values = rate(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
+        # Not maximum(): a NaN has to stay a NaN.
+        return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
 
-    return both(params), jax.jacfwd(both)(params)
+    return floored(p), jax.jacfwd(floored)(p)
 
 
 def decay(
@@ -229,16 +243,3 @@ def decay(
         x = phase * np.subtract.outer(integrals.shear, integrals.shear)
         f *= np.sinc(x / np.pi) ** sinc_power
     return f
-
-
-def _split(model: Model, params: jax.Array) -> tuple[jax.Array, jax.Array]:
-    a = len(model.transport_parameters)
-    return params[:a], params[a : a + len(model.shear_parameters)]
-
-
-def _rate(
-    rate: RateFunction, times: jax.Array, tau: jax.Array | float, dt: float, p: jax.Array
-) -> jax.Array:
-    values = rate(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
-    # Not maximum(): a NaN has to stay a NaN.
-    return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)

@@ -80,25 +80,43 @@ def chunk_moments(
         c2 and its reference differ by a constant, so column c2 means c2 − reference.
     """
     n_angles, n_tiles = len(factors.transport), chunk.n_tiles
-    frames = np.minimum(np.stack([chunk.rows, chunk.cols]), len(curves.transport) - 1)
-    u, v = curves.transport_jacobian[frames], _flow(curves)[frames]
+    integrals, u, v = _at_tiles(curves, chunk)
+    ordered = np.zeros(len(chunk.c2), dtype=bool)
+    ordered[:n_tiles] = chunk.rows[:, -1] <= chunk.cols[:, 0]
+    on_cpu = jax.default_backend() == "cpu"
     with jax.enable_x64(True):
         moments = _moments_of_tiles(
-            np.stack([curves.transport, curves.shear])[:, frames],
-            # Only differences of u and v count: an origin inside the tile keeps their digits.
-            u - u[1, :, :1],
-            v - v[1, :, :1],
-            chunk.rows[:, -1] <= chunk.cols[:, 0],
-            np.stack(factors)[[0, 1, 3]],
+            integrals,
+            u,
+            v,
+            ordered,
+            np.stack([factors.transport, factors.shear, factors.reference]),
             chunk.c2,
             n_tiles * n_angles,
             sinc_power,
-            GROUP if jax.default_backend() == "cpu" else chunk.c2.shape[0] * n_angles,
+            GROUP if on_cpu else len(chunk.c2) * n_angles,
         )
         each = np.asarray(moments)[: n_tiles * n_angles]
     total = each.reshape(n_tiles, n_angles, *each.shape[1:]).sum(axis=0)
     scale = _column_scales(u.shape[-1], v.shape[-1], factors)
     return total * scale[:, :, None] * scale[:, None, :]
+
+
+def _at_tiles(
+    curves: Curves, chunk: TileChunk
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """The curves as `_moments_of_tiles` takes them; zeros where the chunk holds no tile."""
+    frames = np.minimum(np.stack([chunk.rows, chunk.cols]), len(curves.transport) - 1)
+
+    def gathered(curve: NDArray[np.float64]) -> NDArray[np.float64]:
+        at_tiles = np.zeros((2, len(chunk.c2), frames.shape[2], *curve.shape[1:]))
+        at_tiles[:, : chunk.n_tiles] = curve[frames]
+        return at_tiles
+
+    u, v = gathered(curves.transport_jacobian), gathered(_flow(curves))
+    # Only differences of u and v count: an origin inside the tile keeps their digits.
+    integrals = gathered(np.stack([curves.transport, curves.shear], axis=1))
+    return np.moveaxis(integrals, 3, 0), u - u[1, :, :1], v - v[1, :, :1]
 
 
 @functools.partial(jax.jit, static_argnames=("sinc_power", "group"))

@@ -15,9 +15,9 @@ __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
 
 # What a fit takes, from fits of this version with two processors: passes over all points that it
 # makes, seconds a point and pass, seconds until the first pass, bytes of the program itself.
-PASSES = (20, 400)
-SECONDS_PER_POINT = 5e-8
-SECONDS_TO_START = 6.0
+PASSES = (3, 30)
+SECONDS_PER_POINT = 1e-8
+SECONDS_TO_START = 4.0
 PROGRAM_BYTES = 5e8
 
 

@@ -1,0 +1,31 @@
+"""Compiled kernels, kept between runs."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["keep_compiled"]
+
+
+def keep_compiled() -> None:
+    """Let JAX keep what it compiles in the user's cache, and look there first.
+
+    Compiling takes longer than most fits. The folder is that of ``JAX_COMPILATION_CACHE_DIR``, or
+    ``homodyne_fit`` in the user's cache folder; an empty variable switches this off. Where that
+    folder cannot be made, nothing is kept.
+    """
+    import jax
+
+    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "homodyne_fit/jax"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
