@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="sum on this Dask cluster, such as tcp://node17:8786"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,8 +47,18 @@ def run(args: argparse.Namespace) -> int:
     folder = output_folder(config, args.output_dir)
     if not args.overwrite:
         require_no_results(folder)
-    result = fit_config(config, folder, quiet=args.quiet)
+    with executor_at(args.scheduler) as executor:
+        result = fit_config(config, folder, quiet=args.quiet, executor=executor)
     return 0 if result.success else 2
+
+
+def executor_at(scheduler: str | None) -> AbstractContextManager[Executor | None]:
+    """The cluster of a scheduler, or None for the threads of this process."""
+    if scheduler is None:
+        return nullcontext()
+    from homodyne_fit.executors import connect
+
+    return connect(scheduler)
 
 
 def output_folder(config: Config, given: Path | None) -> Path:
@@ -62,7 +77,9 @@ def require_no_results(folder: Path) -> None:
         raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
 
 
-def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
+def fit_config(
+    config: Config, folder: Path, quiet: bool = False, executor: Executor | None = None
+) -> FitResult:
     """Load, fit and write; the path that every fit from a file takes."""
     from rich.console import Console
 
@@ -92,6 +109,7 @@ def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
         result = fit(
             data,
             settings,
+            executor,
             progress=lambda stage, passes, cost: status.update(
                 f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
             ),
