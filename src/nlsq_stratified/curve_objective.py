@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,13 @@ from numpy.typing import NDArray
 
 from nlsq_stratified.loss import LOSSES, robust
 from nlsq_stratified.normal_equations import FactoredEquations
+from nlsq_stratified.portable import Portable
 
 __all__ = ["CurveObjective", "residual_and_jacobian", "triangular_sums"]
 
 
 @dataclass(frozen=True)
-class CurveObjective:
+class CurveObjective(Portable):
     """Least squares of ``(f(x, *params) - y) / sigma``, plain or robust.
 
     A chunk is a tuple ``(x, y)`` or ``(x, y, sigma)``; the model is called once on exactly the
@@ -58,30 +58,6 @@ class CurveObjective:
     ) -> FactoredEquations:
         """Return the sums as they are: they are the normal equations already."""
         return sums
-
-    @functools.cached_property
-    def _token(self) -> str:
-        return uuid.uuid4().hex
-
-    def __reduce__(self) -> tuple[Callable[..., CurveObjective], tuple[Any, ...]]:
-        return _received, (self._token, self.f, self.loss, self.f_scale)
-
-
-# The last models that came from other processes, by the objectives they came with.
-_models: dict[str, Callable[..., Any]] = {}
-MOST_MODELS = 32
-
-
-def _received(token: str, f: Callable[..., Any], loss: str, f_scale: float) -> CurveObjective:
-    """The objective, with the model that came first under this token.
-
-    Each copy of a lambda or a partial is another model to JAX, which would compile it again.
-    """
-    objective = CurveObjective(_models.setdefault(token, f), loss, f_scale)
-    objective.__dict__["_token"] = token
-    for old in list(_models)[:-MOST_MODELS]:
-        _models.pop(old, None)
-    return objective
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -1,9 +1,6 @@
 """Sums of a curve fit against finite differences of the same model in NumPy."""
 
-import functools
-import pickle
 import re
-import weakref
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, evaluate
-from nlsq_stratified.curve_objective import MOST_MODELS, CurveObjective
+from nlsq_stratified.curve_objective import CurveObjective
 
 
 def decay(x, a, b, c, np=jnp):
@@ -159,24 +156,3 @@ def test_single_precision_x_is_taken_as_double():
 def test_a_value_that_is_not_finite_shows_in_the_sums(bad):
     y = np.array([1.0, bad, 2.0])
     assert not CurveObjective(decay).chunk_sums(np.ones(3), (np.ones(3), y)).finite
-
-
-def test_copies_of_an_objective_share_one_model():
-    """Passed on from process to process, it stays the model that JAX has compiled."""
-    first = CurveObjective(functools.partial(jnp.power), "huber", 2.0)
-    sent = pickle.dumps(first)
-    copies = [pickle.loads(sent), pickle.loads(sent), pickle.loads(pickle.dumps(first))]
-    copies.append(pickle.loads(pickle.dumps(copies[0])))
-    assert len({id(copy.f) for copy in copies}) == 1
-    assert {(copy.loss, copy.f_scale) for copy in copies} == {("huber", 2.0)}
-    other = pickle.loads(pickle.dumps(CurveObjective(functools.partial(jnp.power))))
-    assert other.f is not copies[0].f
-
-
-def test_models_from_other_processes_are_not_kept_for_ever():
-    sent = pickle.dumps(CurveObjective(functools.partial(jnp.power)))
-    model = weakref.ref(pickle.loads(sent).f)
-    assert model() is not None
-    for _ in range(MOST_MODELS):
-        pickle.loads(pickle.dumps(CurveObjective(functools.partial(jnp.power))))
-    assert model() is None
