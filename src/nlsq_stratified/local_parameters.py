@@ -16,13 +16,14 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from nlsq_stratified.curve_objective import residual_and_jacobian
 from nlsq_stratified.loss import LOSSES, robust
 from nlsq_stratified.normal_equations import FactoredEquations
 from nlsq_stratified.portable import Portable
@@ -203,17 +204,11 @@ class LocalObjective(Portable):
         groups = self.local.groups_of(chunk[0], len(chunk[1]))
         tiles, tile_groups = _tiles(groups, self.local.n_groups, len(self._is_local) + 1)
         with jax.enable_x64(True):
-            arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
-            sums = _tile_sums(
-                self.f,
-                self._is_local,
-                self.loss,
-                jnp.asarray(params[self._columns]),
-                self.f_scale,
-                jnp.asarray(groups),
-                jnp.asarray(tiles),
-                *arrays,
-            )
+            x, *others = (jnp.asarray(array, jnp.float64) for array in chunk)
+            points: Any = _Points(x, jnp.asarray(groups), jnp.asarray(params[self._columns]))
+            shifts = jnp.zeros(len(self._is_local))
+            rows = residual_and_jacobian(_Shifted(self.f, self._is_local), shifts, points, *others)
+            sums = _tile_sums(self.loss, self.f_scale, jnp.asarray(tiles), *rows)
             cost, factors, squares = jax.device_get(sums)
         used = len(tile_groups)
         majorants = np.zeros((self.local.n_groups, squares.shape[1]))
@@ -230,35 +225,42 @@ class LocalObjective(Portable):
         return sums.together(self._columns, sum(self._is_local))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+class _Points(NamedTuple):
+    """What the model of one group needs of points that are of many.
+
+    x as the caller has it, the group of each point (N,), and the parameters of each group (G, m),
+    local ones first.
+    """
+
+    x: jax.Array
+    groups: jax.Array
+    params: jax.Array
+
+
+@dataclass(frozen=True)
+class _Shifted:
+    """The model as a function of shifts of its m parameters, local ones first.
+
+    A shift that all points share has the derivative by the parameter of each point.
+    """
+
+    f: Callable[..., Any]
+    is_local: tuple[bool, ...]
+
+    def __call__(self, points: _Points, *shifts: jax.Array) -> jax.Array:
+        x, groups, params = points
+        given: list[Any] = [None] * len(shifts)
+        for k, i in enumerate(sorted(range(len(shifts)), key=lambda i: not self.is_local[i])):
+            value = params[groups, k] if self.is_local[i] else params[0, k]
+            given[i] = value + shifts[k]
+        return self.f(x, *given)
+
+
+@functools.partial(jax.jit, static_argnums=0)
 def _tile_sums(
-    f: Callable[..., Any],
-    is_local: tuple[bool, ...],
-    loss: str,
-    params: jax.Array,
-    f_scale: float,
-    groups: jax.Array,
-    tiles: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    sigma: jax.Array | None = None,
+    loss: str, f_scale: float, tiles: jax.Array, residual: jax.Array, jacobian: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Cost, factors (B, m + 1, m + 1) and majorants (B, m) of tiles of points, at (G, m) params."""
-    local_first = sorted(range(len(is_local)), key=lambda i: not is_local[i])
-    values = [params[groups, k] if is_local[i] else params[0, k] for k, i in enumerate(local_first)]
-
-    def model(shifts: jax.Array) -> jax.Array:
-        # A shift that all points share has the derivative by the parameter of each point.
-        shifted = [value + shift for value, shift in zip(values, shifts, strict=True)]
-        given = [shifted[local_first.index(i)] for i in range(len(is_local))]
-        result = jnp.asarray(f(x, *given), jnp.float64)
-        if result.shape != y.shape:
-            raise ValueError(f"the model returned shape {result.shape} for y of shape {y.shape}")
-        return result
-
-    weight = jnp.ones_like(y) if sigma is None else 1.0 / sigma
-    here = jnp.zeros(len(is_local))
-    residual, jacobian = (model(here) - y) * weight, jax.jacfwd(model)(here) * weight[:, None]
+    """Cost, factors (B, m + 1, m + 1) and majorants (B, m) of tiles of points."""
     cost, squares = 0.5 * residual @ residual, jacobian**2
     if (function := LOSSES[loss]) is not None:
         cost, residual_factor, jacobian_factor, slope = robust(function, f_scale, residual)
