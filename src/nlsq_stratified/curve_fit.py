@@ -10,6 +10,7 @@ import nlsq
 import numpy as np
 from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from nlsq_stratified.chunk_data import NanPolicy, chunk_data, points_in
 from nlsq_stratified.chunked_fit import FitOptions, fit_chunks, parameter_names
@@ -180,30 +181,32 @@ def curve_fit_large(
     unsupported = [name for name, value in given.items() if value != UPSTREAM_ONLY[name]]
     if unsupported:
         raise TypeError(f"not supported together with chunks: {', '.join(unsupported)}")
-    return fit_with_chunks(
-        f,
-        xdata,
-        ydata,
-        chunks,
-        p0=p0,
-        sigma=sigma,
-        absolute_sigma=absolute_sigma,
-        check_finite=check_finite,
-        bounds=bounds,
-        method=method,
-        memory_limit_gb=memory_limit_gb,
-        chunk_size=chunk_size,
-        preserve_chunks=preserve_chunks,
-        executor=executor,
-        progressive=progressive,
-        local=local,
-        show_progress=show_progress,
-        n_starts=20 if global_search else n_starts * multistart,
-        sampler=sampler,
-        center_on_p0=center_on_p0,
-        scale_factor=scale_factor,
-        **kwargs,
-    )
+    # The matrices are narrow: threads of the linear algebra would only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        return fit_with_chunks(
+            f,
+            xdata,
+            ydata,
+            chunks,
+            p0=p0,
+            sigma=sigma,
+            absolute_sigma=absolute_sigma,
+            check_finite=check_finite,
+            bounds=bounds,
+            method=method,
+            memory_limit_gb=memory_limit_gb,
+            chunk_size=chunk_size,
+            preserve_chunks=preserve_chunks,
+            executor=executor,
+            progressive=progressive,
+            local=local,
+            show_progress=show_progress,
+            n_starts=20 if global_search else n_starts * multistart,
+            sampler=sampler,
+            center_on_p0=center_on_p0,
+            scale_factor=scale_factor,
+            **kwargs,
+        )
 
 
 def fit_with_chunks(

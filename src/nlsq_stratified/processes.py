@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from nlsq_stratified.reduction import ChunkSequence, Recipe, Sums
 
 __all__ = ["ResidentProcesses"]
@@ -112,7 +114,8 @@ class _Worker:
     def restart(self) -> None:
         """Begin with a fresh process."""
         # A forked process could inherit locks that threads of JAX hold.
-        self.pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        spawn = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, spawn, initializer=_one_thread)
         self.holds: set[int] = set()
 
     def sum[P](self, function: Callable[[Any], P], kept: _Kept) -> Future[P]:
@@ -137,6 +140,13 @@ class _Worker:
 
 # In a process: the chunks it keeps.
 _chunks: dict[int, Any] = {}
+
+
+def _one_thread() -> None:
+    # What JAX factors matrices with; there is a process for each processor already.
+    import scipy.linalg  # noqa: F401
+
+    threadpool_limits(1, user_api="blas")
 
 
 def _sum[P](function: Callable[[Any], P], number: int, recipe: Recipe | None) -> P:
