@@ -6,6 +6,8 @@ import argparse
 import json
 import sys
 from collections.abc import Collection
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +47,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, say what would be done, stop"
     )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="sum on this Dask cluster, such as tcp://node17:8786"
+    )
     add_output_options(parser)
     drawings.add_arguments(parser)
     add_key_options(parser.add_argument_group("keys of the configuration"))
@@ -71,15 +76,17 @@ def run(args: argparse.Namespace) -> int:
         _draw(config, folder, args, console)
         if not args.save_plots:
             return 0
-    analysis = fit_config(
-        config,
-        folder,
-        console,
-        overwrite=args.overwrite,
-        exports=args.export,
-        plots=args.save_plots,
-        warn=not args.quiet,
-    )
+    with executor_at(args.scheduler) as executor:
+        analysis = fit_config(
+            config,
+            folder,
+            console,
+            executor=executor,
+            overwrite=args.overwrite,
+            exports=args.export,
+            plots=args.save_plots,
+            warn=not args.quiet,
+        )
     if args.json:
         print_json(analysis.to_json())
     return 0 if analysis.success else 2
@@ -103,6 +110,15 @@ def print_json(content: object) -> None:
     print(json.dumps(content, indent=2, allow_nan=False))
 
 
+def executor_at(scheduler: str | None) -> AbstractContextManager[Executor | None]:
+    """The cluster of a scheduler, or None for the threads of this process."""
+    if scheduler is None:
+        return nullcontext()
+    from homodyne_fit.executors import connect
+
+    return connect(scheduler)
+
+
 def output_folder(config: Config, given: Path | None) -> Path:
     """The folder asked for on the command line, in the file, or ``<config>_results``."""
     if given is not None:
@@ -118,6 +134,7 @@ def fit_config(
     folder: Path,
     console: Console,
     *,
+    executor: Executor | None = None,
     overwrite: bool = False,
     exports: Collection[str] = (),
     plots: bool = False,
@@ -146,6 +163,7 @@ def fit_config(
         result = fit(
             data,
             settings,
+            executor,
             progress=lambda stage, passes, cost: status.update(
                 f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
             ),
