@@ -107,7 +107,7 @@ class Position:
 
 def count_tiles(chunks: Sequence[TileChunk]) -> int:
     """Tiles of single angles in the chunks."""
-    return sum(chunk.n_tiles * chunk.c2.shape[1] for chunk in chunks)
+    return sum(chunk.n_tiles * chunk.n_angles for chunk in chunks)
 
 
 class Evaluations:

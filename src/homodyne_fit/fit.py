@@ -135,9 +135,8 @@ class _Search:
         while (share := len(self.samples[0].chunks) // SAMPLE_SHARE) > 0:
             sample = Evaluations("sample", chunks[:share], executor, self.counter)
             self.samples.insert(0, sample)
-        self.probe = Evaluations(
-            "search", [probe_chunk(data.only(angles))], executor, self.counter, angles
-        )
+        probe = probe_chunk(data.only(angles), chunks[0].c2.shape[:2])
+        self.probe = Evaluations("search", [probe], executor, self.counter, angles)
         self.objective = _objective(data, settings, self.space)
         self.start_parameters = _start(data, settings, self.space)
         self.controller = build_controller(

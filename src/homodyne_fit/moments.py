@@ -78,6 +78,8 @@ def chunk_moments(
     """
     n_tiles = chunk.n_tiles
     integrals, u, v = _at_tiles(curves, chunk)
+    of_angles = np.zeros((3, chunk.c2.shape[1]))
+    of_angles[:, : chunk.n_angles] = factors.transport, factors.shear, factors.reference
     ordered = np.zeros(len(chunk.c2), dtype=bool)
     ordered[:n_tiles] = chunk.rows[:, -1] <= chunk.cols[:, 0]
     with jax.enable_x64(True):
@@ -86,13 +88,14 @@ def chunk_moments(
             u,
             v,
             ordered,
-            np.stack([factors.transport, factors.shear, factors.reference]),
+            of_angles,
             chunk.c2,
             n_tiles,
+            chunk.n_angles,
             sinc_power,
             one_by_one=jax.default_backend() == "cpu",
         )
-        total = np.asarray(moments)
+        total = np.asarray(moments)[: chunk.n_angles]
     scale = _column_scales(u.shape[-1], v.shape[-1], factors)
     return total * scale[:, :, None] * scale[:, None, :]
 
@@ -123,6 +126,7 @@ def _moments_of_tiles(
     factors: jax.Array,
     c2: jax.Array,
     n_tiles: int,
+    n_angles: int,
     sinc_power: int,
     one_by_one: bool,
 ) -> jax.Array:
@@ -137,8 +141,8 @@ def _moments_of_tiles(
     factors : (3, K) array
         Transport, shear and reference of the angles.
     c2 : (B, K, T, T) array
-    n_tiles : int
-        How many of the B are to be summed; the others are arbitrary.
+    n_tiles, n_angles : int
+        How many of the B and of the K are to be summed; the others are arbitrary.
     sinc_power : int
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
@@ -155,8 +159,17 @@ def _moments_of_tiles(
                 integrals[:, :, b], ordered[b], of_angle, values, left, n_u, sinc_power
             )
 
-        angles = factors.T, c2[b]
-        each = jax.lax.map(sums, angles) if one_by_one else jax.vmap(sums)(angles)
+        if one_by_one:
+            a, b_ = u.shape[3], v.shape[3]
+            nothing = jnp.zeros((c2.shape[1], 17 + 2 * (a + b_), c2.shape[3]))
+            each = jax.lax.fori_loop(
+                0,
+                n_angles,
+                lambda k, found: found.at[k].set(sums((factors[:, k], c2[b, k]))),
+                nothing,
+            )
+        else:
+            each = jax.vmap(sums)((factors.T, c2[b]))
         return _moments(each, u[:, b], v[:, b])
 
     if one_by_one:

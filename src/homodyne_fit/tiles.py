@@ -22,9 +22,10 @@ __all__ = ["TILE", "TileChunk", "probe_chunk", "probed_angles", "tile_chunks"]
 TILE = 64
 
 
-# Tiles of an angle in a chunk: its sums take a processor a few milliseconds, and a GPU less. All
-# chunks are of one shape, or the kernel would be compiled for each.
-CHUNK = 64
+# Tiles of single angles in a chunk, at least and at most: their sums take a processor some
+# milliseconds, so that starting them does not count. Small data are cut into at least so many
+# chunks where these bounds allow, to be sampled.
+SMALLEST, LARGEST, WANTED = 16, 64, 16
 
 # Angles of a probe, and successive frames in each of its three runs.
 PROBED_ANGLES, PROBED_RUN = 6, 8
@@ -38,14 +39,17 @@ class TileChunk:
     ----------
     rows, cols : (B, TILE) int
         Frames of t1 and of t2, ascending.
-    c2 : (B', K, TILE, TILE) float32 or float64
-        NaN where an entry does not count: not t1 < t2, past the last frame, or missing. The
-        B' - B tiles after those of `rows` hold nothing.
+    c2 : (B', K', TILE, TILE) float32 or float64
+        NaN where an entry does not count: not t1 < t2, past the last frame, or missing. What
+        comes after B tiles, or after K angles, is nothing.
+    n_angles : int
+        K.
     """
 
     rows: NDArray[np.int64]
     cols: NDArray[np.int64]
     c2: NDArray[np.floating]
+    n_angles: int
 
     @property
     def n_tiles(self) -> int:
@@ -55,23 +59,23 @@ class TileChunk:
     @property
     def values(self) -> NDArray[np.floating]:
         """c2 of its tiles, (B, K, TILE, TILE)."""
-        return self.c2[: self.n_tiles]
+        return self.c2[: self.n_tiles, : self.n_angles]
 
 
-def tile_chunks(data: TwoTimeData, chunk_size: int = CHUNK) -> list[TileChunk]:
+def tile_chunks(data: TwoTimeData, per_chunk: int | None = None) -> list[TileChunk]:
     """Cut all points t1 < t2 into chunks of one shape.
 
     Parameters
     ----------
     data : TwoTimeData
-    chunk_size : int
-        Tiles times angles in a chunk, about.
+    per_chunk : int, optional
+        Tiles of all angles in a chunk.
     """
     blocks = -(-data.n_frames // TILE)
     first, second = np.triu_indices(blocks)
     by_lag = np.lexsort((first, second - first))
     first, second = first[by_lag], second[by_lag]
-    per_chunk = max(1, chunk_size // data.n_angles)
+    per_chunk = per_chunk or tiles_per_chunk(data)
     n_chunks = -(-len(first) // per_chunk)
     frames = np.arange(TILE)
     return [
@@ -79,10 +83,18 @@ def tile_chunks(data: TwoTimeData, chunk_size: int = CHUNK) -> list[TileChunk]:
             data,
             first[i::n_chunks, None] * TILE + frames,
             second[i::n_chunks, None] * TILE + frames,
-            per_chunk,
+            (per_chunk, data.n_angles),
         )
         for i in range(n_chunks)
     ]
+
+
+def tiles_per_chunk(data: TwoTimeData) -> int:
+    """A power of two: the kernel is compiled for each number of tiles and of angles."""
+    blocks = -(-data.n_frames // TILE)
+    size = blocks * (blocks + 1) // 2 / WANTED
+    size = min(max(size, SMALLEST / data.n_angles), LARGEST / data.n_angles)
+    return 1 << max(0, int(np.log2(size)))
 
 
 def probed_angles(n_angles: int) -> NDArray[np.int64]:
@@ -90,11 +102,18 @@ def probed_angles(n_angles: int) -> NDArray[np.int64]:
     return np.unique(np.linspace(0, n_angles - 1, min(n_angles, PROBED_ANGLES)).round().astype(int))
 
 
-def probe_chunk(data: TwoTimeData) -> TileChunk:
+def probe_chunk(data: TwoTimeData, room: tuple[int, int] | None = None) -> TileChunk:
     """One tile that spans all lags and times, for rough searches.
 
     Most of its frames are spread over the whole measurement, the others are successive ones at
     its beginning, middle and end.
+
+    Parameters
+    ----------
+    data : TwoTimeData
+    room : (int, int), optional
+        Tiles and angles that the chunk has room for: those of other chunks, or the kernel would be
+        compiled again.
     """
     n = data.n_frames
     frames = np.arange(min(n, TILE))
@@ -104,17 +123,17 @@ def probe_chunk(data: TwoTimeData) -> TileChunk:
         middle, last = (n - PROBED_RUN) // 2, n - PROBED_RUN
         frames = np.unique(np.concatenate([spread, run, middle + run, last + run]))
     grid = np.concatenate([frames, n + np.arange(TILE - len(frames))])[None]
-    return _chunk(data, grid, grid, max(1, CHUNK // data.n_angles))
+    return _chunk(data, grid, grid, room or (1, data.n_angles))
 
 
 def _chunk(
-    data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64], n_tiles: int
+    data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64], room: tuple[int, int]
 ) -> TileChunk:
-    """Gather the tiles into an array for `n_tiles`."""
-    c2 = np.empty((n_tiles, data.n_angles, TILE, TILE), dtype=data.c2.dtype)
-    n = data.n_frames
+    """Gather the tiles into an array with room for so many tiles and angles."""
+    c2 = np.empty((*room, TILE, TILE), dtype=data.c2.dtype)
+    n, k = data.n_frames, data.n_angles
     for b, (i, j) in enumerate(zip(rows, cols, strict=True)):
         counted = (i[:, None] < j) & (j < n)
         values = data.c2[:, np.minimum(i, n - 1)[:, None], np.minimum(j, n - 1)]
-        c2[b] = np.where(counted & np.isfinite(values), values, np.nan)
-    return TileChunk(rows, cols, c2)
+        c2[b, :k] = np.where(counted & np.isfinite(values), values, np.nan)
+    return TileChunk(rows, cols, c2, k)

@@ -154,8 +154,11 @@ def fit_config(
     # Imported late: reading comes first, so that mistakes show before JAX is loaded.
     from homodyne_fit.analysis import Analysis
     from homodyne_fit.fit import fit
+    from homodyne_fit.startup import import_meanwhile, keep_compiled
     from homodyne_fit.summary import print_summary
 
+    keep_compiled()
+    import_meanwhile("homodyne_fit.report")
     console.print(f"{data.source}: {_described(data)}", markup=False)
     for note in data.notes:
         console.print(f"note: {note}", markup=False)
