@@ -32,6 +32,7 @@ from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.tiles import probe_chunk, probed_angles, tile_chunks
 from homodyne_fit.uncertainty import assemble_result
+from nlsq_stratified import solve
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
@@ -41,6 +42,9 @@ SAMPLE_SHARE, SAMPLE_TOLERANCE = 8, 0.3
 
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
+
+# Evaluations on the first sample before the layers look at it.
+FIRST_GLANCE = 4
 
 # Searches after which the layers get no further say.
 MAX_SEARCHES = 30
@@ -205,10 +209,18 @@ class _Search:
         """Search, again and again, until no layer asks for more."""
         self.controller.begin(tolerance)
         nfev = 1 if self.controller.failure() else self.settings.max_nfev
-        if evaluations is self.everything and len(self.samples) > 1:
-            # The place is near the end: what the layers would ask for there, they can have now.
-            position = self._solve(evaluations, objective, place, tolerance, 1)
-            objective, place = self._revised(position) or (objective, place)
+        # What the layers would ask for at the end, most of it, they can have at once: the place is
+        # near the end of all points where samples led there.
+        glance = FIRST_GLANCE if evaluations is self.samples[0] else 1
+        result = solve(
+            evaluations.of(objective)(place.space),
+            place.y,
+            *place.space.limits,
+            tolerance=tolerance,
+            max_nfev=min(glance, nfev),
+        )
+        position = evaluations.position(objective, place.space, result)
+        objective, place = self._revised(position) or (objective, position.place)
         position = self._solve(evaluations, objective, place, tolerance, nfev, watched=True)
         for _ in range(MAX_SEARCHES):
             elsewhere = self.controller.restart(position)

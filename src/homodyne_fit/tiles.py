@@ -28,7 +28,7 @@ TILE = 64
 SMALLEST, LARGEST, WANTED = 16, 64, 16
 
 # Angles of a probe, and successive frames in each of its three runs.
-PROBED_ANGLES, PROBED_RUN = 6, 8
+PROBED_ANGLES, PROBED_RUN = 4, 8
 
 
 @dataclass(frozen=True, eq=False)
