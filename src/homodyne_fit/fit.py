@@ -132,7 +132,7 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks, angles = tile_chunks(data), probed_angles(data.n_angles)
+        chunks, angles = tile_chunks(data), probed_angles(data.phi)
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]
