@@ -17,7 +17,6 @@ search finds it where τ is small and the fixed-point iteration crawls.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -74,8 +73,9 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         Of the noise of a point.
     """
     n_angles, p = joint.scaling.n_angles, joint.n_physics
-    forms = [np.kron(np.diag(which), spread_form(n_angles)) for which in ((1.0, 0), (0, 1.0))]
-    joint = replace(joint, free=_means_and_deviations(joint, forms))
+    of_each = spread_form(n_angles)
+    forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
+    joint = replace(joint, free=_means_and_deviations(joint))
     movable = joint.movable(physics)
     hessian = movable.T @ joint.equations.hessian @ movable / variance
     scale = np.sqrt(np.maximum(np.diag(hessian), np.finfo(float).tiny))
@@ -136,13 +136,12 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     )
 
 
-def _means_and_deviations(
-    joint: JointEquations, forms: Sequence[NDArray[np.float64]]
-) -> NDArray[np.float64]:
+def _means_and_deviations(joint: JointEquations) -> NDArray[np.float64]:
     """Directions in which z is free, each of them one that a single penalty acts on, or none.
 
     Then the penalties are nearly diagonal, however strong, and drown no digits of the data.
     """
     on_values = joint.scaling.matrix @ joint.free
-    marked = on_values.T @ (forms[0] + 2 * forms[1]) @ on_values
+    form = np.kron(np.diag([1.0, 2.0]), spread_form(joint.scaling.n_angles))
+    marked = on_values.T @ form @ on_values
     return joint.free @ np.linalg.eigh(marked)[1]
