@@ -116,7 +116,7 @@ BROKEN = {
     ),
     "no gap": (
         changed("stator_rotor_gap: 2e6", ""),
-        f"c.yaml: {GAP_KEY}: this key is missing: laminar_flow needs the gap, in Å",
+        f"c.yaml: {GAP_KEY}: no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
     ),
     "a gap in m": (
         changed("2e6", "1e-3"),
@@ -249,7 +249,7 @@ output: {directory: b}
             r"max_iterations: must be greater than 0",
             r"bounds\.0: the bounds of phi0",
             r"values\.D0: the start of D0, 5, is outside",
-            r"stator_rotor_gap: this key is missing",
+            r"stator_rotor_gap: no value is given",
             r"dt is 0\.5 s, but the file says 0\.1 s",
             r"the frames 1 to 99 were asked for",
             r"no matrix is near q = 0\.02",

@@ -131,7 +131,7 @@ class Config:
         if self.root.has_flow and geometry.stator_rotor_gap is None:
             yield Problem(
                 "analyzer_parameters.geometry.stator_rotor_gap",
-                "this key is missing: laminar_flow needs the gap, in Å",
+                "no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
             )
 
     @property

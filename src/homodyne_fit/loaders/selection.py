@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,16 @@ PHI_KEY = "experimental_data.phi_angles"
 MASK_KEY = "experimental_data.mask_frames"
 FRAMES_KEYS = "analyzer_parameters.start_frame, end_frame"
 ANGLES_KEYS = "phi_filtering.target_ranges, or preprocessing.phi_range"
+# What `load` calls them.
+ARGUMENTS = {
+    Q_KEY: "q",
+    DT_KEY: "dt",
+    PHI_KEY: "phi",
+    MASK_KEY: "mask_frames",
+    FRAMES_KEYS: "frames",
+    ANGLES_KEYS: "phi_ranges",
+    "dt_override: true": "dt_override=True",
+}
 
 SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
 ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
@@ -79,16 +90,29 @@ def load(
     InputError
         If the file, or what is asked of it, cannot be used.
     """
-    return select(
-        open_two_time(path),
-        q=q,
-        phi_ranges=phi_ranges,
-        frames=frames,
-        dt=dt,
-        dt_override=dt_override,
-        phi=phi,
-        mask_frames=mask_frames,
-    ).read()
+    with _arguments_named():
+        return select(
+            open_two_time(path),
+            q=q,
+            phi_ranges=phi_ranges,
+            frames=frames,
+            dt=dt,
+            dt_override=dt_override,
+            phi=phi,
+            mask_frames=mask_frames,
+        ).read()
+
+
+@contextmanager
+def _arguments_named() -> Iterator[None]:
+    """Put the arguments of `load` in place of the keys of a configuration in a message."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for key, argument in ARGUMENTS.items():
+            message = message.replace(key, argument)
+        raise InputError(message) from error
 
 
 @dataclass(frozen=True, eq=False)

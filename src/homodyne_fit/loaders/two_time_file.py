@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.loaders.listing import numbers
 
 __all__ = ["Populated", "TwoTimeFile", "asymmetry", "completed", "populated_part"]
 
@@ -25,7 +26,7 @@ SYMMETRY = 1e-5
 Populated = Literal["all", "upper", "lower", ""]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TwoTimeFile:
     """M matrices c2(t1, t2) in a file, and what the file says about them.
 
@@ -65,6 +66,17 @@ class TwoTimeFile:
     stored: Callable[[int, slice], NDArray[np.generic]]
     populated: Populated = ""
     shift: float = 0.0
+
+    def __repr__(self) -> str:
+        """All but the matrices, in a line."""
+        known = [f"{self.n_matrices} × {self.n_frames} × {self.n_frames} ({self.format})"]
+        if self.q is not None:
+            known.append(f"q = {numbers(np.unique(self.q))} Å⁻¹")
+        if self.phi is not None:
+            known.append(f"φ = {numbers(np.unique(self.phi))}°")
+        if self.dt is not None:
+            known.append(f"dt = {self.dt:g} s")
+        return f"TwoTimeFile({str(self.path)!r}: {'; '.join(known)})"
 
     @property
     def n_matrices(self) -> int:
