@@ -439,3 +439,10 @@ def test_it_is_quick_to_start(folder):
     loaded = set(done.stdout.rpartition("loaded:")[2].split())
     assert {"homodyne_fit", "h5py", "pydantic"} <= loaded
     assert not loaded & {"jax", "nlsq", "nlsq_stratified", "scipy", "matplotlib"}
+
+
+def test_the_manual_lists_what_is_said_about_each_mistake():
+    manual = Path(__file__).parents[2] / "docs" / "errors.md"
+    section = manual.read_text(encoding="utf-8").split("## Configurations\n")[1]
+    rows = dict(re.findall(r"^\| ([^|`]+) \| `(.+)` \|$", section, re.MULTILINE))
+    assert rows == {kind: line for kind, (_, line) in BROKEN.items()}

@@ -581,7 +581,7 @@ class TestUsage:
         [
             ("--config", "argument --config: expected one argument"),
             ("--confg c.yaml", r"there is no option --confg \(did you mean '--config'\?\)"),
-            ("--gap 2e6", r"there is no option --gap; 'init' has it"),
+            ("--gap 2e6", r"there is no option --gap; it belongs to 'init', 'simulate'"),
             ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
             ("--config=c.yaml --overwite", r".*--overwite \(did you mean '--overwrite'\?\)"),
             ("--config c.yaml --method foo", "argument --method: invalid choice: 'foo'.*"),

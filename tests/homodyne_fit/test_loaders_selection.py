@@ -105,8 +105,8 @@ def test_half_of_the_wider_spacing_is_allowed():
 
 
 def test_no_finite_q():
-    with pytest.raises(InputError, match="file: no matrix has a finite q"):
-        nearest_q(np.array([np.nan]), None, "file")
+    with pytest.raises(InputError, match="file: no matrix has a positive, finite q: 0, nan; mend"):
+        nearest_q(np.array([np.nan, 0.0]), None, "file")
 
 
 # Angles

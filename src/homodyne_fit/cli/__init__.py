@@ -133,7 +133,7 @@ def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str
             and not any(option.startswith(name) for option in abbreviable)
         ):
             owners = [f"'{c}'" for c, command in commands.items() if name in command.options]
-            hint = f"; {', '.join(owners)} has it" if owners else suggestion(name, known)
+            hint = f"; it belongs to {', '.join(owners)}" if owners else suggestion(name, known)
             parser.error(f"there is no option {name}{hint}")
 
 

@@ -123,7 +123,16 @@ class Config:
 
     def load_data(self) -> TwoTimeData:
         """Read what the configuration selects."""
-        return self.selection().read()
+        selection = self.selection()
+        try:
+            return selection.read()
+        except MemoryError as error:
+            n = selection.n_frames
+            raise InputError(
+                f"{selection.file.path}: the memory cannot hold {len(selection.phi)} × {n} × {n} "
+                "numbers; take fewer frames (analyzer_parameters.start_frame, end_frame) or fewer "
+                "angles (phi_filtering.target_ranges)"
+            ) from error
 
     def problems(self) -> Iterator[Problem]:
         """What keeps the configuration from being fitted, besides what `parse_config` finds."""

@@ -212,7 +212,7 @@ def select(
         dt=step,
         frames=window,
         masked=masked,
-        notes=(*_distance(wave_vectors[kept], q), *notes),
+        notes=(*_distance(wave_vectors[kept], q), *_repeated(angles[wanted]), *notes),
     )
 
 
@@ -221,11 +221,11 @@ def q_groups(q: NDArray[np.float64]) -> list[NDArray[np.intp]]:
 
     Wave vectors belong together when none exceeds the smallest by more than `SAME_Q` of it: some
     files list the mean q of each bin, which differs a little from angle to angle. Positions
-    without a finite q belong nowhere.
+    without a positive, finite q belong nowhere.
     """
     groups: list[list[np.intp]] = []
     for position in np.argsort(q, kind="stable"):
-        if not np.isfinite(q[position]):
+        if not (np.isfinite(q[position]) and q[position] > 0):
             continue
         if groups and q[position] <= q[groups[-1][0]] * (1 + SAME_Q):
             groups[-1].append(position)
@@ -244,7 +244,9 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
     centres = np.array([q[group].mean() for group in groups])
     choice = f"the file has q = {numbers(centres)} Å⁻¹"
     if not groups:
-        raise InputError(f"{source}: no matrix has a finite q")
+        raise InputError(
+            f"{source}: no matrix has a positive, finite q: {numbers(np.unique(q))}; mend the file"
+        )
     if wanted is None:
         if len(groups) > 1:
             raise InputError(f"{source}: {choice}; set {Q_KEY} to one of them")
@@ -278,6 +280,16 @@ def _distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
     return [
         f"the nearest q, {q.mean():.6g} Å⁻¹, is {abs(q.mean() - wanted):.3g} Å⁻¹ from the "
         f"{wanted:.6g} Å⁻¹ asked for"
+    ]
+
+
+def _repeated(phi: NDArray[np.float64]) -> list[str]:
+    """Say which angles (K,) occur more than once, modulo 360 degrees."""
+    values, counts = np.unique(phi[np.isfinite(phi)] % 360, return_counts=True)
+    return [
+        f"φ = {value:g}° occurs {count} times; if the data are the same, leave one out"
+        for value, count in zip(values, counts, strict=True)
+        if count > 1
     ]
 
 
