@@ -94,6 +94,11 @@ BROKEN = {
         "c.yaml: analysis_mode: must be 'laminar_flow', 'static', 'static_isotropic' or "
         "'static_anisotropic' (got 'laminarflow'; did you mean 'laminar_flow'?)",
     ),
+    "a model of another program": (
+        GOOD + "analysis_mode: two_component\ninitial_parameters: {parameter_names: [D0_ref]}\n",
+        "c.yaml: analysis_mode: the model 'two_component' of xpcsjax is not available here; take "
+        "'laminar_flow' or 'static'",
+    ),
     "a misspelt parameter": (
         GOOD + "initial_parameters: {values: {gama_dot_t0: 1e-3}}\n",
         "c.yaml: initial_parameters.values.gama_dot_t0: there is no parameter 'gama_dot_t0' "
