@@ -24,7 +24,7 @@ __all__ = ["BoundedSolution", "EvaluateIn", "solve_within_limits"]
 EvaluateIn = Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]
 
 # Starts on limits that are tried, of those that look best, and how thoroughly.
-STARTS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 3, 0.3, 30
+STARTS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
 
 
 @dataclass(frozen=True, eq=False)
