@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises
     ------
     InputError
-        If there can be no such file.
+        If there can be no such file, or the system refuses to write it.
     """
     if path.is_dir():
         raise InputError(f"{path}: cannot be written, it is a folder")
@@ -29,6 +30,11 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        elsewhere = isinstance(error, OSError) and error.filename not in (None, str(temporary))
+        if not elsewhere and (reason := _reason(error)):
+            raise InputError(f"{path}: cannot be written ({reason})") from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -47,6 +53,14 @@ def _temporary(path: Path) -> Path:
         raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
     os.close(handle)
     return Path(name)
+
+
+def _reason(error: OSError | RuntimeError) -> str:
+    """What the system said; of HDF5, which wraps it in a text of its own, that part of the text."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    stated = re.search(r"error message = '([^']*)'", str(error))
+    return stated[1] if stated else ""
 
 
 def _umask() -> int:

@@ -23,8 +23,8 @@ __all__ = ["BoundedSolution", "EvaluateIn", "solve_within_limits"]
 # Search space to the function that evaluates the cost in its coordinates.
 EvaluateIn = Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]
 
-# Limits that are tried, of those that look best at their start, and how thoroughly.
-LIMITS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
+# Starts on limits that are tried, of those that look best, and how thoroughly.
+STARTS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,12 +123,13 @@ def _best_limit(
     sample_in: EvaluateIn, space: SearchSpace, law: int, y: NDArray[np.float64]
 ) -> tuple[SearchSpace, NDArray[np.float64]]:
     """The limit of a power law on which the sample is fitted best, and the fit."""
-    starts = [
+    limits = [
         space.on_limit(law, index, value, y)
         for index in (law, law + 2)
         for value in (space.lower[index], space.upper[index])
         if np.isfinite(value)
     ]
+    starts = [(limited, start) for limited, several in limits for start in several]
     starts.sort(key=lambda start: sample_in(start[0])(start[1]).cost)
     fits = [
         (
@@ -141,7 +142,7 @@ def _best_limit(
                 max_nfev=TRIAL_NFEV,
             ),
         )
-        for limited, start in starts[:LIMITS_TRIED]
+        for limited, start in starts[:STARTS_TRIED]
     ]
     best, fit = min(fits, key=lambda candidate: candidate[1].state.cost)
     return best, fit.x

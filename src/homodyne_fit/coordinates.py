@@ -194,10 +194,12 @@ class SearchSpace:
 
     def on_limit(
         self, law: int, index: int, value: float, y: NDArray[np.float64]
-    ) -> tuple[SearchSpace, NDArray[np.float64]]:
+    ) -> tuple[SearchSpace, list[NDArray[np.float64]]]:
         """Hold one parameter of a power law; return the new space and where to start in it.
 
-        The start keeps the value of the power law at tau, and its slope where the limits allow.
+        A start keeps the value of the power law at tau, and its slope as far as the limits allow.
+        Where the prefactor is held a negative slope has two such exponents, a small one with a
+        large negative offset and a large one with hardly any: each is a start.
 
         Parameters
         ----------
@@ -215,10 +217,19 @@ class SearchSpace:
             amplitudes = value * self.tau**exponents
         else:
             amplitudes = np.full_like(exponents, max(r - value, RATE_FLOOR))
-        best = np.argmin(np.abs(amplitudes * exponents - s))
-        p1, amplitude = exponents[best], amplitudes[best]
-        start = np.array([amplitude * self.tau**-p1, p1, r - amplitude])
-        full[law : law + 3] = np.clip(start, self.lower[law : law + 3], self.upper[law : law + 3])
-        full[index] = value
         space = replace(self, direct=self.direct | {law}, held={**self.held, index: value})
-        return space, full[space.searched]
+        starts = []
+        for best in _local_minima(np.abs(amplitudes * exponents - s)):
+            p1, amplitude = exponents[best], amplitudes[best]
+            start = np.array([amplitude * self.tau**-p1, p1, r - amplitude])
+            part = slice(law, law + 3)
+            full[part] = np.clip(start, self.lower[part], self.upper[part])
+            full[index] = value
+            starts.append(full[space.searched])
+        return space, starts
+
+
+def _local_minima(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where values (n,) are below both neighbours; of equal ones, the first."""
+    padded = np.concatenate([[np.inf], values, [np.inf]])
+    return np.flatnonzero((values < padded[:-2]) & (values <= padded[2:]))

@@ -66,7 +66,7 @@ class TwoTimeData:
                 f"got {phi.shape} and {q.shape}"
             )
         if not np.all(np.isfinite(phi)):
-            raise InputError(f"{self.source}: an angle is not finite: {phi.tolist()}")
+            raise InputError(f"{self.source}: an angle is not finite: {phi.tolist()}; leave it out")
         if not (np.all(np.isfinite(q)) and np.all(q > 0)):
             raise InputError(f"{self.source}: wave vectors must be positive: {q.tolist()}")
         if not (np.isfinite(self.dt) and self.dt > 0):

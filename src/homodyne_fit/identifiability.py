@@ -452,7 +452,8 @@ def _at_bounds(result: FitResult) -> list[str]:
         texts.append(
             f"{listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
             "bound has no error, and all other errors hold only with it there. Where physics "
-            "allows, widen the bound and fit again; else hold the parameter at a known value."
+            "allows, widen the bound and fit again; else hold a parameter at a known value"
+            f"{_offset_to_hold(result)}."
         )
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
         flags = [estimate.at_bound for estimate in estimates]
@@ -465,6 +466,20 @@ def _at_bounds(result: FitResult) -> list[str]:
                 "model or the data at that angle are in doubt."
             )
     return texts
+
+
+def _offset_to_hold(result: FitResult) -> str:
+    """Name the constant part of each power law that is at a bound, unless it is held already."""
+    names = result.model.parameters
+    offsets = [
+        names[law + 2]
+        for law in result.space.power_laws
+        if any(result.parameters[name].at_bound for name in names[law : law + 3])
+        and not result.parameters[names[law + 2]].fixed
+    ]
+    if not offsets:
+        return ""
+    return f": first {listed(offsets)} at 0, where a power law alone can describe the sample"
 
 
 def _bound(result: FitResult, name: str) -> str:

@@ -84,6 +84,10 @@ class TestFit:
         write_aps_u(path, full, [0.004, 0.0054], [0, 90], range(4), 0.3)
         told = hf.inspect(path)
         assert (told.n_frames, told.n_matrices, told.dt) == (61, 4, pytest.approx(0.3))
+        assert repr(told) == (
+            f"TwoTimeFile({str(path)!r}: 4 × 61 × 61 (APS-U); q = 0.004, 0.0054 Å⁻¹; φ = 0, 90°; "
+            "dt = 0.3 s)"
+        )
         found = hf.fit(path, "static", q=0.0054, multi_start=False)
         assert found.provenance.source == str(path)
         assert found.provenance.size == path.stat().st_size
@@ -91,6 +95,10 @@ class TestFit:
         assert np.mean([e.value for e in found.offset]) == pytest.approx(1.5, abs=0.05)
         with pytest.raises(hf.InputError, match="no matrix is near q = 1 "):
             hf.fit(path, "static", q=1.0)
+        with pytest.raises(hf.InputError, match=r"0\.0054 Å⁻¹; set q to one of them$"):
+            hf.load(path)
+        with pytest.raises(hf.InputError, match=r": dt is 1 s, .*, or set dt_override=True"):
+            hf.load(path, q=0.004, dt=1.0)
 
     @pytest.mark.parametrize(
         ("options", "message"),

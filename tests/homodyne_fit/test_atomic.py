@@ -1,5 +1,7 @@
 import os
 import stat
+import subprocess
+import sys
 import tempfile
 
 import pytest
@@ -85,6 +87,52 @@ class TestWhereNothingCanBeWritten:
         monkeypatch.setattr(tempfile, "mkstemp", refuse)
         with pytest.raises(InputError, match=r"x\.txt: cannot be written \(Permission denied\)"):
             act(tmp_path / "x.txt")
+
+
+HDF5 = (
+    "Can't decrement id ref count (file write failed: time = Sun Nov 22 07:26:45 2026\n, "
+    "filename = '.x', file descriptor = 3, errno = 28, error message = 'No space left on device', "
+    "buf = 0x5)"
+)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(28, "No space left on device"), RuntimeError(HDF5), OSError(HDF5)]
+)
+def test_a_full_disk(tmp_path, error):
+    def write():
+        with replacing(tmp_path / "x.txt"):
+            raise error
+
+    with pytest.raises(InputError, match=r"x\.txt: cannot be written \(No space left on device\)$"):
+        write()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of POSIX")
+def test_a_limit_of_the_system(tmp_path):
+    code = (
+        "import pathlib, resource, sys\n"
+        "from homodyne_fit.atomic import replacing\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "with replacing(pathlib.Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_text('x' * 2000)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "x.txt")], capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("x.txt: cannot be written (File too large)")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_cannot_be_read_meanwhile_is_said_as_it_is(tmp_path):
+    def write():
+        with replacing(tmp_path / "x.txt"):
+            (tmp_path / "source").read_text()
+
+    with pytest.raises(FileNotFoundError, match="source"):
+        write()
 
 
 def test_asking_leaves_no_trace(tmp_path):

@@ -94,6 +94,11 @@ BROKEN = {
         "c.yaml: analysis_mode: must be 'laminar_flow', 'static', 'static_isotropic' or "
         "'static_anisotropic' (got 'laminarflow'; did you mean 'laminar_flow'?)",
     ),
+    "a model of another program": (
+        GOOD + "analysis_mode: two_component\ninitial_parameters: {parameter_names: [D0_ref]}\n",
+        "c.yaml: analysis_mode: the model 'two_component' of xpcsjax is not available here; take "
+        "'laminar_flow' or 'static'",
+    ),
     "a misspelt parameter": (
         GOOD + "initial_parameters: {values: {gama_dot_t0: 1e-3}}\n",
         "c.yaml: initial_parameters.values.gama_dot_t0: there is no parameter 'gama_dot_t0' "
@@ -116,7 +121,7 @@ BROKEN = {
     ),
     "no gap": (
         changed("stator_rotor_gap: 2e6", ""),
-        f"c.yaml: {GAP_KEY}: this key is missing: laminar_flow needs the gap, in Å",
+        f"c.yaml: {GAP_KEY}: no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
     ),
     "a gap in m": (
         changed("2e6", "1e-3"),
@@ -249,7 +254,7 @@ output: {directory: b}
             r"max_iterations: must be greater than 0",
             r"bounds\.0: the bounds of phi0",
             r"values\.D0: the start of D0, 5, is outside",
-            r"stator_rotor_gap: this key is missing",
+            r"stator_rotor_gap: no value is given",
             r"dt is 0\.5 s, but the file says 0\.1 s",
             r"the frames 1 to 99 were asked for",
             r"no matrix is near q = 0\.02",
@@ -439,3 +444,10 @@ def test_it_is_quick_to_start(folder):
     loaded = set(done.stdout.rpartition("loaded:")[2].split())
     assert {"homodyne_fit", "h5py", "pydantic"} <= loaded
     assert not loaded & {"jax", "nlsq", "nlsq_stratified", "scipy", "matplotlib"}
+
+
+def test_the_manual_lists_what_is_said_about_each_mistake():
+    manual = Path(__file__).parents[2] / "docs" / "errors.md"
+    section = manual.read_text(encoding="utf-8").split("## Configurations\n")[1]
+    rows = dict(re.findall(r"^\| ([^|`]+) \| `(.+)` \|$", section, re.MULTILINE))
+    assert rows == {kind: line for kind, (_, line) in BROKEN.items()}

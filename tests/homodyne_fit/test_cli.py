@@ -109,7 +109,7 @@ class TestRoad:
     def test_what_is_missing_is_named(self, road):
         assert road.unfilled.status == 1
         assert_one_line(
-            road.unfilled.err, ".*stator_rotor_gap: this key is missing: laminar_flow needs .*"
+            road.unfilled.err, ".*stator_rotor_gap: no value is given: laminar_flow needs .*"
         )
 
     def test_the_fit_converges_and_writes_all_outputs(self, road):
@@ -457,7 +457,7 @@ MISTAKES = {
         r".*c\.yaml: analyzer_parameters\.geometry\.stator_rotor_gap: a number is needed .*'two'.*",
     ),
     "gap: in mm": (("gap: 2e6", "gap: 0.2"), ".*a gap of 0.2 Å is not plausible; .*"),
-    "gap: missing": (("stator_rotor_gap: 2e6", ""), ".*stator_rotor_gap: this key is missing: .*"),
+    "gap: missing": (("stator_rotor_gap: 2e6", ""), ".*stator_rotor_gap: no value is given: .*"),
     "q: not in the file": (
         ("wavevector_q: 0.0054", "wavevector_q: 0.01"),
         ".*no matrix is near q = 0.01 Å⁻¹, but .* q = 0.0054 Å⁻¹; .* set .*wavevector_q.*",
@@ -581,6 +581,7 @@ class TestUsage:
         [
             ("--config", "argument --config: expected one argument"),
             ("--confg c.yaml", r"there is no option --confg \(did you mean '--config'\?\)"),
+            ("--gap 2e6", r"there is no option --gap; it belongs to 'init', 'simulate'"),
             ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
             ("--config=c.yaml --overwite", r".*--overwite \(did you mean '--overwrite'\?\)"),
             ("--config c.yaml --method foo", "argument --method: invalid choice: 'foo'.*"),

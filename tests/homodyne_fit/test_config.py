@@ -589,7 +589,7 @@ class TestSettings:
 
     def test_flow_needs_a_gap(self):
         with pytest.raises(
-            InputError, match="stator_rotor_gap: this key is missing: laminar_flow needs"
+            InputError, match="stator_rotor_gap: no value is given: laminar_flow needs"
         ):
             parsed("analysis_mode: laminar_flow").settings()
 

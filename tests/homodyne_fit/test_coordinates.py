@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates
@@ -84,13 +85,25 @@ def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
     s = space()
     y = s.to_coordinates(X)
     y[0], y[1] = 2500.0, slope
-    limited, start = s.on_limit(0, index, value, y)
-    x = limited.to_parameters(start)
-    assert x[index] == value
-    assert np.all((x[:3] >= LOWER[:3]) & (x[:3] <= UPPER[:3]))
-    np.testing.assert_allclose(x[3:], X[3:], rtol=1e-9)
-    if index == 0:  # the offset is free to keep the value at tau
-        assert x[0] * TAU ** x[1] + x[2] == pytest.approx(2500.0)
+    limited, starts = s.on_limit(0, index, value, y)
+    assert starts
+    for start in starts:
+        x = limited.to_parameters(start)
+        assert x[index] == value
+        assert np.all((x[:3] >= LOWER[:3]) & (x[:3] <= UPPER[:3]))
+        np.testing.assert_allclose(x[3:], X[3:], rtol=1e-9)
+        if index == 0:  # the offset is free to keep the value at tau
+            assert x[0] * TAU ** x[1] + x[2] == pytest.approx(2500.0)
+
+
+def test_a_falling_rate_has_two_starts_on_a_limit_of_the_prefactor():
+    # a p tau^p = s: with tau = 10 and a = 1e5, s = -3000 is met near p = -0.03 and near p = -1.75.
+    s = space(model=STATIC)
+    y = np.array([2500.0, -3000.0, -0.3])
+    _, starts = s.on_limit(0, 0, 1e5, y)
+    roots = [brentq(lambda p: 1e5 * p * TAU**p + 3000, *ends) for ends in [(-2, -1), (-0.4, 0)]]
+    spacing = (UPPER[1] - LOWER[1]) / 400
+    np.testing.assert_allclose([start[0] for start in starts], roots, rtol=0, atol=spacing)
 
 
 def test_static_model_has_one_power_law():

@@ -45,3 +45,17 @@ def test_readme_and_results(folder):
     assert names["residual"].shape == (40, 40)
     names["parameters"].close()
     names["c2"].close()
+
+
+def test_the_tests_that_the_page_of_the_formats_names_exist():
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\|.*\|.*\| (`test_.*) \|$", text, re.MULTILINE)
+    assert len(rows) > 15
+    for row in rows:
+        for part in row.split(";"):
+            module, *names = re.findall(r"`([^`]+)`", part)
+            tests = (Path(__file__).parent / f"{module}.py").read_text(encoding="utf-8")
+            assert names, row
+            for name in names:
+                is_case = name.startswith("[")
+                assert (f'"{name[1:-1]}"' if is_case else f"def test_{name}(") in tests, name

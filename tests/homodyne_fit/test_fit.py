@@ -1,4 +1,5 @@
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from homodyne_fit.fit import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.multi_start import MultiStart
+
+MEASURED = Path(__file__).parents[3] / "shared" / "data" / "bnl_c2_350.npy"
 
 STATIC_TRUTH = (1500.0, -0.4, 300.0)
 
@@ -115,6 +118,33 @@ def test_fixed_parameters_and_box_limits_as_in_scipy(measure, numpy_c2):
     assert on_limit[4] or on_limit[7:10].any()
     at_bound = [e.at_bound for e in (*result.parameters.values(), *result.contrast)]
     np.testing.assert_array_equal(at_bound, on_limit[:10])
+
+
+@pytest.mark.skipif(not MEASURED.exists(), reason="the shared data are not here")
+def test_of_several_minima_on_a_limit_the_lowest_is_found_as_by_scipy():
+    # On D0 = 1e5 there are minima near alpha = -0.01 and, higher by 41 in chi-squared, -0.9.
+    c2 = np.load(MEASURED)
+    result = fit(
+        TwoTimeData(c2[None], np.zeros(1), np.array([0.0054]), 1.0, "measured"),
+        FitSettings(model=STATIC),
+    )
+    i, j = np.triu_indices(len(c2), 1)
+    times = np.maximum(np.arange(len(c2), dtype=float), 0.5)
+
+    def residuals(x):
+        rate = 1e5 * times ** x[0] + 1e5 * x[1]
+        integral = np.concatenate([[0], np.cumsum((rate[1:] + rate[:-1]) / 2)])
+        decay = np.exp(-(0.0054**2) * (integral[j] - integral[i]))
+        columns = np.stack([decay, np.ones_like(decay)], axis=1)
+        return columns @ np.linalg.lstsq(columns, c2[i, j])[0] - c2[i, j]
+
+    best = min(
+        least_squares(residuals, start, x_scale=[0.01, 0.01]).cost
+        for start in ([-0.011, -0.927], [-0.9, 0.0056])
+    )
+    assert result.success
+    assert result.parameters["D0"].value == 1e5
+    assert result.cost == pytest.approx(best, rel=1e-6)
 
 
 def test_limits_of_a_prefactor_hold_as_in_scipy(measure, numpy_c2):

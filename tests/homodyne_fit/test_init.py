@@ -399,4 +399,4 @@ class TestMistakes:
     def test_no_finite_wave_vector(self, tmp_path, capsys):
         aps_u(tmp_path / "data.h5", q=(np.nan,))
         assert main(["init", str(tmp_path / "data.h5"), "-o", str(tmp_path / "c.yaml")]) == 1
-        assert "no matrix has a finite q" in capsys.readouterr().err
+        assert "no matrix has a positive, finite q" in capsys.readouterr().err

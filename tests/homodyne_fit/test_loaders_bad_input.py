@@ -321,12 +321,12 @@ EDITS = {
         aps_u,
         replaced("/xpcs/twotime/config/stride_frame", None),
         r"does not give the time between frames \(/xpcs/twotime/config/stride_frame is missing\); "
-        r"set analyzer_parameters\.dt",
+        r"set dt",
     ),
     "U time 0": (
         aps_u,
         replaced("/entry/instrument/detector_1/frame_time", 0.0),
-        r"frame_time is \[0\.0\], not one positive number\); set analyzer_parameters\.dt",
+        r"frame_time is \[0\.0\], not one positive number\); set dt",
     ),
     "U times": (
         aps_u,
@@ -336,7 +336,7 @@ EDITS = {
     "U milliseconds": (
         aps_u,
         with_units("/entry/instrument/detector_1/frame_time", "ms"),
-        r"frame_time is in 'ms', not in seconds\); set analyzer_parameters\.dt",
+        r"frame_time is in 'ms', not in seconds\); set dt",
     ),
     # APS old
     "old labels missing": (
@@ -372,7 +372,7 @@ EDITS = {
     "old no time": (
         aps_old,
         replaced("/measurement/instrument/detector/exposure_period", None),
-        r"\(/measurement/instrument/detector/exposure_period is missing\); set analyzer_param",
+        r"\(/measurement/instrument/detector/exposure_period is missing\); set dt, in seconds$",
     ),
 }
 

@@ -246,19 +246,19 @@ REFUSED = {
         lambda path: nexus(
             path, edit=lambda file: file.__setitem__("/entry/instrument/second/frame_time", 0.03)
         ),
-        r"does not give the time .* have different frame times\); set analyzer_parameters\.dt",
+        r"does not give the time .* have different frame times\); set dt",
     ),
     "NXxpcs, time in milliseconds": (
         lambda path: nexus(
             path, edit=attribute("/entry/instrument/eiger/frame_time", "units", "ms")
         ),
-        r"frame_time is in 'ms', not in seconds\); set analyzer_parameters\.dt",
+        r"frame_time is in 'ms', not in seconds\); set dt",
     ),
     "pyCHX, whose unit of time is disputed": (
         lambda path: pychx(path, frame_time=0.02),
-        r"frame_time of /md is 0\.02, in a unit that is not certain\); set analyzer_parameters\.dt",
+        r"frame_time of /md is 0\.02, in a unit that is not certain\); set dt",
     ),
-    "pyCHX, no time": (pychx, r"/md has no attribute frame_time\); set analyzer_parameters\.dt"),
+    "pyCHX, no time": (pychx, r"/md has no attribute frame_time\); set dt"),
     "pyCHX, q first": (
         lambda path: pychx(path, C2),
         r"/g12b has shape \(12, 5, 5\); \(N, N, bins\) is needed",
@@ -277,12 +277,12 @@ REFUSED = {
     ),
     "homodyne cache without a time": (
         lambda path: cache(path, t1=None),
-        r"the time between frames \(t1 is missing\); set analyzer_parameters\.dt",
+        r"the time between frames \(t1 is missing\); set dt",
     ),
     # homodyne's end_frame of −1 makes it count down.
     "homodyne cache whose time counts down": (
         lambda path: cache(path, t1=-0.02 * np.arange(N)),
-        r"\(t1 does not rise in equal steps\); set analyzer_parameters\.dt",
+        r"\(t1 does not rise in equal steps\); set dt",
     ),
     "homodyne cache with another time": (
         lambda path: cache(path, t1=np.arange(N + 1)),

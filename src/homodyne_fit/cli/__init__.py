@@ -120,9 +120,9 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> None:
     """Name a misspelt option; argparse would complain about what follows it."""
     abbreviable = [option for command in commands.values() for option in command.options]
-    known = [*parser.options, *abbreviable]
     if not any(word in commands for word in argv):
         abbreviable = []
+    known = [*parser.options, *abbreviable]
     for word in argv:
         name = word.partition("=")[0]
         if name == "--":
@@ -132,7 +132,9 @@ def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str
             and name not in known
             and not any(option.startswith(name) for option in abbreviable)
         ):
-            parser.error(f"there is no option {name}{suggestion(name, known)}")
+            owners = [f"'{c}'" for c, command in commands.items() if name in command.options]
+            hint = f"; it belongs to {', '.join(owners)}" if owners else suggestion(name, known)
+            parser.error(f"there is no option {name}{hint}")
 
 
 def _check_order(parser: _Parser, argv: list[str], command: str) -> None:

@@ -27,10 +27,10 @@ analyzer_parameters:
   geometry:
 {gap}
 {angle_choice}
-# Starts are taken from the data; to give some, and to hold others:
+# Hold what is known. Three parameters of a power law are seldom determined one by one; two are:
 # initial_parameters:
-#   values: {{{start}}}
 #   fixed_parameters: {{{fixed}}}
+#   values: {{{start}}}  # starts; without them they are taken from the data
 
 optimization:
   nlsq:

@@ -99,6 +99,7 @@ def _print_quality(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQu
 
 def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
     from homodyne_fit.cli.quality_notes import STORED
+    from homodyne_fit.number_format import format_estimate
 
     ends = matrix.noise[[0, -1]] if len(matrix.noise) else ()
     return (
@@ -109,7 +110,7 @@ def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, 
         f"{matrix.contrast:.3g}",
         f"{matrix.offset:.4g}",
         " to ".join(f"{value:.2g}" for value in ends) or "?",
-        f"{matrix.drift:.2g} ± {matrix.drift_error:.1g}",
+        format_estimate(matrix.drift, matrix.drift_error),
     )
 
 

@@ -32,7 +32,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield table([("", "start", "lower", "upper", "unit"), *map(_row, plan.parameters)])
     estimate = plan.estimate
     yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
-    yield _entry("time", " to ".join(_duration(seconds) for seconds in estimate.seconds))
+    yield _entry("time", _between(*map(_duration, estimate.seconds)))
     yield _entry("", f"({estimate.basis})")
     yield _entry("output", _output(plan))
     for note in chosen.notes:
@@ -81,6 +81,10 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"
     return f"{seconds:.0f} s"
+
+
+def _between(shortest: str, longest: str) -> str:
+    return f"about {longest}" if shortest == longest else f"{shortest} to {longest}"
 
 
 def _output(plan: Plan) -> str:

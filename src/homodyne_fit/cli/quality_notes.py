@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
 from homodyne_fit.cli.wording import ranges
 from homodyne_fit.loaders import TwoTimeFile
 from homodyne_fit.quality import MatrixQuality, duplicates
@@ -38,6 +40,9 @@ def _equal_angles(file: TwoTimeFile, positions: Sequence[int]) -> Iterator[str]:
         return
     seen: dict[tuple[float, float], int] = {}
     for position in positions:
+        if not np.isfinite(file.phi[position]):
+            yield f"{_called(file, position)}: the angle is not finite; it cannot be fitted"
+            continue
         place = (float(file.q[position]), float(file.phi[position] % 360))
         first = seen.setdefault(place, position)
         if first != position:

@@ -123,7 +123,16 @@ class Config:
 
     def load_data(self) -> TwoTimeData:
         """Read what the configuration selects."""
-        return self.selection().read()
+        selection = self.selection()
+        try:
+            return selection.read()
+        except MemoryError as error:
+            n = selection.n_frames
+            raise InputError(
+                f"{selection.file.path}: the memory cannot hold {len(selection.phi)} × {n} × {n} "
+                "numbers; take fewer frames (analyzer_parameters.start_frame, end_frame) or fewer "
+                "angles (phi_filtering.target_ranges)"
+            ) from error
 
     def problems(self) -> Iterator[Problem]:
         """What keeps the configuration from being fitted, besides what `parse_config` finds."""
@@ -131,7 +140,7 @@ class Config:
         if self.root.has_flow and geometry.stator_rotor_gap is None:
             yield Problem(
                 "analyzer_parameters.geometry.stator_rotor_gap",
-                "this key is missing: laminar_flow needs the gap, in Å",
+                "no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
             )
 
     @property

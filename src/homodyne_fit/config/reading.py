@@ -25,6 +25,10 @@ from homodyne_fit.overrides import Override, overridden
 
 __all__ = ["KNOWN_PATHS", "Reading", "read", "section_of"]
 
+# Modes of other programs with parameters of their own, and what there is instead.
+OTHER_MODELS = ("two_component",)
+MODELS = "'laminar_flow' or 'static'"
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -73,8 +77,13 @@ def read(text: str, overrides: Sequence[Override] = ()) -> Reading:
     if not isinstance(raw, dict):
         kind = "a list" if isinstance(raw, list) else "a single value"
         return _nothing(Problem("", f"a configuration is a mapping, 'key: value', not {kind}"))
+    raw = overridden(raw, overrides)
+    if raw.get("analysis_mode") in OTHER_MODELS:
+        # All that belongs to it would be a mistake, too.
+        named = f"the model {raw['analysis_mode']!r} of xpcsjax is not available here"
+        return _nothing(*loader.twice, Problem("analysis_mode", f"{named}; take {MODELS}"))
     sorter = _KeySorter()
-    root, mistaken = _validated(sorter.sort(overridden(raw, overrides), Root, ""))
+    root, mistaken = _validated(sorter.sort(raw, Root, ""))
     problems = [*loader.twice, *sorter.unknown, *mistaken]
     doubtful = frozenset([problem.path for problem in problems if problem.path] + sorter.meant)
     if root is not None:

@@ -38,6 +38,12 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
     phi = numpy_file.companion(arrays, path, "phi", (n_matrices,))
     dt = numpy_file.companion(arrays, path, "dt", (1,))
 
+    step, note = None, "a plain array carries none"
+    if dt is not None:
+        usable = np.isfinite(dt[0]) and dt[0] > 0
+        step = float(dt[0]) if usable else None
+        note = "array dt" if usable else f"its dt is {dt[0]:g}, not a positive number"
+
     label = name or "the array"
     return TwoTimeFile(
         path=path,
@@ -46,8 +52,8 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         n_frames=shape[-1],
         q=None if q is None else np.broadcast_to(q, n_matrices).copy(),
         phi=phi,
-        dt=None if dt is None else float(dt[0]),
-        dt_note="a plain array carries none" if dt is None else "array dt",
+        dt=step,
+        dt_note=note,
         stored=numpy_file.stack(path, name, shape),
     )
 

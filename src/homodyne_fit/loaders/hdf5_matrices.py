@@ -122,7 +122,8 @@ def _stored(
         shape = place.shape(dataset.shape)
         if shape != (n_frames, n_frames):
             raise InputError(
-                f"{path}: {place} has shape {shape}, but {places[0]} has {(n_frames, n_frames)}"
+                f"{path}: {place} has shape {shape}, but {places[0]} has {(n_frames, n_frames)}; "
+                "all must be alike"
             )
         if not upside_down:
             return place.read(dataset, frames, frames)

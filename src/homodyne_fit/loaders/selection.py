@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,16 @@ PHI_KEY = "experimental_data.phi_angles"
 MASK_KEY = "experimental_data.mask_frames"
 FRAMES_KEYS = "analyzer_parameters.start_frame, end_frame"
 ANGLES_KEYS = "phi_filtering.target_ranges, or preprocessing.phi_range"
+# What `load` calls them.
+ARGUMENTS = {
+    Q_KEY: "q",
+    DT_KEY: "dt",
+    PHI_KEY: "phi",
+    MASK_KEY: "mask_frames",
+    FRAMES_KEYS: "frames",
+    ANGLES_KEYS: "phi_ranges",
+    "dt_override: true": "dt_override=True",
+}
 
 SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
 ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
@@ -79,16 +90,29 @@ def load(
     InputError
         If the file, or what is asked of it, cannot be used.
     """
-    return select(
-        open_two_time(path),
-        q=q,
-        phi_ranges=phi_ranges,
-        frames=frames,
-        dt=dt,
-        dt_override=dt_override,
-        phi=phi,
-        mask_frames=mask_frames,
-    ).read()
+    with _arguments_named():
+        return select(
+            open_two_time(path),
+            q=q,
+            phi_ranges=phi_ranges,
+            frames=frames,
+            dt=dt,
+            dt_override=dt_override,
+            phi=phi,
+            mask_frames=mask_frames,
+        ).read()
+
+
+@contextmanager
+def _arguments_named() -> Iterator[None]:
+    """Put the arguments of `load` in place of the keys of a configuration in a message."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for key, argument in ARGUMENTS.items():
+            message = message.replace(key, argument)
+        raise InputError(message) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +212,7 @@ def select(
         dt=step,
         frames=window,
         masked=masked,
-        notes=(*_distance(wave_vectors[kept], q), *notes),
+        notes=(*_distance(wave_vectors[kept], q), *_repeated(angles[wanted]), *notes),
     )
 
 
@@ -197,11 +221,11 @@ def q_groups(q: NDArray[np.float64]) -> list[NDArray[np.intp]]:
 
     Wave vectors belong together when none exceeds the smallest by more than `SAME_Q` of it: some
     files list the mean q of each bin, which differs a little from angle to angle. Positions
-    without a finite q belong nowhere.
+    without a positive, finite q belong nowhere.
     """
     groups: list[list[np.intp]] = []
     for position in np.argsort(q, kind="stable"):
-        if not np.isfinite(q[position]):
+        if not (np.isfinite(q[position]) and q[position] > 0):
             continue
         if groups and q[position] <= q[groups[-1][0]] * (1 + SAME_Q):
             groups[-1].append(position)
@@ -220,7 +244,9 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
     centres = np.array([q[group].mean() for group in groups])
     choice = f"the file has q = {numbers(centres)} Å⁻¹"
     if not groups:
-        raise InputError(f"{source}: no matrix has a finite q")
+        raise InputError(
+            f"{source}: no matrix has a positive, finite q: {numbers(np.unique(q))}; mend the file"
+        )
     if wanted is None:
         if len(groups) > 1:
             raise InputError(f"{source}: {choice}; set {Q_KEY} to one of them")
@@ -254,6 +280,16 @@ def _distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
     return [
         f"the nearest q, {q.mean():.6g} Å⁻¹, is {abs(q.mean() - wanted):.3g} Å⁻¹ from the "
         f"{wanted:.6g} Å⁻¹ asked for"
+    ]
+
+
+def _repeated(phi: NDArray[np.float64]) -> list[str]:
+    """Say which angles (K,) occur more than once, modulo 360 degrees."""
+    values, counts = np.unique(phi[np.isfinite(phi)] % 360, return_counts=True)
+    return [
+        f"φ = {value:g}° occurs {count} times; if the data are the same, leave one out"
+        for value, count in zip(values, counts, strict=True)
+        if count > 1
     ]
 
 

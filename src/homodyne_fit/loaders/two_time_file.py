@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.loaders.listing import numbers
 
 __all__ = ["Populated", "TwoTimeFile", "asymmetry", "completed", "populated_part"]
 
@@ -21,11 +22,14 @@ __all__ = ["Populated", "TwoTimeFile", "asymmetry", "completed", "populated_part
 # arithmetic in a different order leaves about 1e-6.
 SYMMETRY = 1e-5
 
+# Far above any correlation, far below what programs fill gaps with.
+LARGEST = 1e15
+
 # What of a matrix is stored; an empty text where nothing is said about it.
 Populated = Literal["all", "upper", "lower", ""]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TwoTimeFile:
     """M matrices c2(t1, t2) in a file, and what the file says about them.
 
@@ -65,6 +69,17 @@ class TwoTimeFile:
     stored: Callable[[int, slice], NDArray[np.generic]]
     populated: Populated = ""
     shift: float = 0.0
+
+    def __repr__(self) -> str:
+        """All but the matrices, in a line."""
+        known = [f"{self.n_matrices} × {self.n_frames} × {self.n_frames} ({self.format})"]
+        if self.q is not None:
+            known.append(f"q = {numbers(np.unique(self.q))} Å⁻¹")
+        if self.phi is not None:
+            known.append(f"φ = {numbers(np.unique(self.phi))}°")
+        if self.dt is not None:
+            known.append(f"dt = {self.dt:g} s")
+        return f"TwoTimeFile({str(self.path)!r}: {'; '.join(known)})"
 
     @property
     def n_matrices(self) -> int:
@@ -107,7 +122,10 @@ def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
     """
     part = populated_part(matrix)
     if not part:
-        raise InputError(f"{name} has no correlation at t1 ≠ t2: every value is zero or missing")
+        raise InputError(
+            f"{name} has no correlation at t1 ≠ t2: every value is zero or missing; leave "
+            "this angle out, or correlate again"
+        )
     if part == "all":
         _check_symmetry(matrix, name)
     elif part == "lower":
@@ -153,6 +171,12 @@ def _check_symmetry(matrix: NDArray[np.floating], name: str) -> None:
 
 def _as_float(matrix: NDArray[np.generic], name: str) -> NDArray[np.floating]:
     if matrix.dtype.kind not in "fiu":
-        raise InputError(f"{name} holds {matrix.dtype}; a correlation is a real number")
+        raise InputError(f"{name} holds {matrix.dtype.name}; a correlation is a real number")
+    largest = float(np.max(np.abs(matrix), where=np.isfinite(matrix), initial=0))
+    if largest > LARGEST:
+        raise InputError(
+            f"{name} has values as large as {largest:.3g}, where a correlation is about 1; if they "
+            "stand for missing points, write NaN in their place"
+        )
     single = matrix.dtype.kind == "f" and matrix.dtype.itemsize == 4
     return matrix.astype(np.float32 if single else np.float64)
