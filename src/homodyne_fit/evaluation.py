@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.scaling import JointEquations
-from homodyne_fit.tiles import TileChunk
+from homodyne_fit.tiles import Chunk
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
 
 __all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
@@ -104,9 +104,9 @@ class Position:
         return self.joint.scaling.values(self.joint.z)
 
 
-def count_tiles(chunks: Sequence[TileChunk]) -> int:
+def count_tiles(chunks: Sequence[Chunk]) -> int:
     """Tiles of single angles in the chunks."""
-    return sum(chunk.n_tiles * chunk.c2.shape[1] for chunk in chunks)
+    return sum(chunk.n_tiles * chunk.n_angles for chunk in chunks)
 
 
 class Evaluations:
@@ -119,7 +119,7 @@ class Evaluations:
     ----------
     stage : str
         Name for the progress display.
-    chunks : sequence of TileChunk
+    chunks : sequence of TileChunk or StoredChunk
     executor : concurrent.futures.Executor
     counter : PassCounter
     angles : (k,) int array, optional
@@ -129,7 +129,7 @@ class Evaluations:
     def __init__(
         self,
         stage: str,
-        chunks: Sequence[TileChunk],
+        chunks: Sequence[Chunk],
         executor: Executor,
         counter: PassCounter,
         angles: NDArray[np.int64] | None = None,

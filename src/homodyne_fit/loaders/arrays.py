@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         dt=None if dt is None else float(dt[0]),
         dt_note="a plain array carries none" if dt is None else "array dt",
         stored=numpy_file.stack(path, name, shape),
+        raw=partial(numpy_file.raw, path, name),
     )
 
 
