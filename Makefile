@@ -31,7 +31,7 @@ PEERS_USABLE := [ "$$(cat $(PEERS_STAMP) 2>/dev/null)" = "$$(pwd -P)" ] && \
 	$(PEERS)/bin/python -c '$(PROBE)' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format upstream-test upstream-pr bench-peers clean distclean FORCE
+.PHONY: help demo test lint types format upstream-test upstream-pr bench bench-peers clean distclean FORCE
 
 help:
 	@echo 'make demo       simulate a measurement, fit it and write the report'
@@ -41,6 +41,7 @@ help:
 	@echo 'make format     rewrite the code in the project style'
 	@echo 'make upstream-test  run the tests of NLSQ itself with our names in place of its (half an hour)'
 	@echo 'make upstream-pr    build NLSQ with our modules inside and run its tests there'
+	@echo 'make bench      time the generic path beside NLSQ and SciPy, and what limits large clusters (an hour)'
 	@echo 'make bench-peers    fit the same data with homodyne, xpcsjax and homodyne_fit'
 	@echo 'make clean      remove caches and build products'
 	@echo 'make distclean  remove .venv and .venv-peers too'
@@ -72,6 +73,10 @@ upstream-test: $(STAMP)
 
 upstream-pr: $(STAMP)
 	@$(BIN)/python tools/upstream_pr.py $(UPSTREAM_TEST_ARGS)
+
+bench: $(STAMP)
+	@$(BIN)/python benchmarks/generic_path.py
+	@$(BIN)/python benchmarks/scale_simulation.py
 
 bench-peers: $(STAMP) $(PEERS_STAMP)
 	@$(BIN)/python benchmarks/peers.py $(PEERS_ARGS)

@@ -29,7 +29,8 @@ from pydantic import ByteSize, TypeAdapter
 from homodyne_fit.fit import FitSettings, fit
 from homodyne_fit.loaders import load
 from homodyne_fit.model import LAMINAR_FLOW, curves
-from homodyne_fit.tiles import TILE, Chunk, tile_chunks
+from homodyne_fit.stored_chunks import Chunk, chunks_of
+from homodyne_fit.tiles import TILE
 from nlsq_stratified import reduce
 
 TRUTH = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)
@@ -84,7 +85,7 @@ def measure(path: Path, memory: int, scratch: Path) -> None:
     ]
     print("  pulls     " + " ".join(f"{pull:.1f}" for pull in pulls))
 
-    chunks = tile_chunks(data, memory=memory)
+    chunks = chunks_of(data, memory)
     read = [chunk for chunk in chunks if chunk.loaded() is not chunk][:20]
     resident = [chunk for chunk in chunks if chunk not in read][: max(1, len(read))]
     coordinates = result.coordinates

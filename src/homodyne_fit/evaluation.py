@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.scaling import JointEquations
-from homodyne_fit.tiles import Chunk
+from homodyne_fit.stored_chunks import Chunk
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
+from nlsq_stratified.reduction import place
 
 __all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
 
@@ -134,7 +135,10 @@ class Evaluations:
         counter: PassCounter,
         angles: NDArray[np.int64] | None = None,
     ) -> None:
-        self.stage, self.chunks, self.executor, self.counter = stage, chunks, executor, counter
+        self.stage, self.counter = stage, counter
+        # A single chunk is not worth sending.
+        self.executor = executor if len(chunks) > 1 else None
+        self.chunks = place(chunks, self.executor)
         self.angles, self.tiles = angles, count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
@@ -146,8 +150,7 @@ class Evaluations:
         """Moments (K, m, m) at the searched coordinates y, of an objective for these angles."""
         key = (objective.model, objective.complete(y).tobytes())
         if key not in self._sums:
-            elsewhere = self.executor if len(self.chunks) > 1 else None
-            self._sums[key] = reduce(objective, y, self.chunks, elsewhere)
+            self._sums[key] = reduce(objective, y, self.chunks, self.executor)
             state = objective.normal_equations(y, self._sums[key])
             self.counter.add(self.stage, self.tiles, state)
         return self._sums[key]

@@ -30,8 +30,9 @@ from homodyne_fit.results import FitInfo, FitResult
 from homodyne_fit.scaling import scaling_map
 from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
+from homodyne_fit.stored_chunks import chunks_of
 from homodyne_fit.stored_matrices import Matrices, upper_bands
-from homodyne_fit.tiles import probe_chunk, probed_angles, tile_chunks
+from homodyne_fit.tiles import probe_chunk, probed_angles
 from homodyne_fit.uncertainty import assemble_result
 
 __all__ = ["FitSettings", "Progress", "fit"]
@@ -129,7 +130,7 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks = tile_chunks(data, memory=settings.memory)
+        chunks = chunks_of(data, settings.memory)
         angles = probed_angles(data.n_angles)
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
@@ -137,9 +138,8 @@ class _Search:
         while (share := len(self.samples[0].chunks) // SAMPLE_SHARE) > 0:
             sample = Evaluations("sample", chunks[:share], executor, self.counter)
             self.samples.insert(0, sample)
-        self.probe = Evaluations(
-            "search", [probe_chunk(data.only(angles))], executor, self.counter, angles
-        )
+        probe = probe_chunk(data.only(angles), chunks[0].room)
+        self.probe = Evaluations("search", [probe], executor, self.counter, angles)
         self.objective = _objective(data, settings, self.space)
         self.start_parameters = _start(data, settings, self.space)
         self.controller = build_controller(

@@ -42,9 +42,6 @@ __all__ = ["AngleFactors", "chunk_moments"]
 # Below this |x| the sines cancel and a Taylor series is used; its error is under 1e-16 there.
 SMALL_ANGLE = 0.25
 
-# Tiles of an angle that a processor works on at a time.
-GROUP = 8
-
 
 class AngleFactors(NamedTuple):
     """What distinguishes the K angles, each (K,): f depends on a ΔS and b ΔΓ.
@@ -79,25 +76,26 @@ def chunk_moments(
         Moment matrices, with m = a + b + 4 where there is flow and a + 3 where there is none.
         c2 and its reference differ by a constant, so column c2 means c2 − reference.
     """
-    n_angles, n_tiles = len(factors.transport), chunk.n_tiles
+    n_tiles = chunk.n_tiles
     integrals, u, v = _at_tiles(curves, chunk)
+    of_angles = np.zeros((3, chunk.c2.shape[1]))
+    of_angles[:, : chunk.n_angles] = factors.transport, factors.shear, factors.reference
     ordered = np.zeros(len(chunk.c2), dtype=bool)
     ordered[:n_tiles] = chunk.rows[:, -1] <= chunk.cols[:, 0]
-    on_cpu = jax.default_backend() == "cpu"
     with jax.enable_x64(True):
         moments = _moments_of_tiles(
             integrals,
             u,
             v,
             ordered,
-            np.stack([factors.transport, factors.shear, factors.reference]),
+            of_angles,
             chunk.c2,
-            n_tiles * n_angles,
+            n_tiles,
+            chunk.n_angles,
             sinc_power,
-            GROUP if on_cpu else len(chunk.c2) * n_angles,
+            one_by_one=jax.default_backend() == "cpu",
         )
-        each = np.asarray(moments)[: n_tiles * n_angles]
-    total = each.reshape(n_tiles, n_angles, *each.shape[1:]).sum(axis=0)
+        total = np.asarray(moments)[: chunk.n_angles]
     scale = _column_scales(u.shape[-1], v.shape[-1], factors)
     return total * scale[:, :, None] * scale[:, None, :]
 
@@ -119,7 +117,7 @@ def _at_tiles(
     return np.moveaxis(integrals, 3, 0), u - u[1, :, :1], v - v[1, :, :1]
 
 
-@functools.partial(jax.jit, static_argnames=("sinc_power", "group"))
+@functools.partial(jax.jit, static_argnames=("sinc_power", "one_by_one"))
 def _moments_of_tiles(
     integrals: jax.Array,
     u: jax.Array,
@@ -127,11 +125,12 @@ def _moments_of_tiles(
     ordered: jax.Array,
     factors: jax.Array,
     c2: jax.Array,
-    count: int,
+    n_tiles: int,
+    n_angles: int,
     sinc_power: int,
-    group: int,
+    one_by_one: bool,
 ) -> jax.Array:
-    """Moments (B K, m, m) of each tile and angle, without the factors of the derivatives.
+    """Moments (K, m, m) of all tiles, without the factors of the derivatives.
 
     Parameters
     ----------
@@ -142,37 +141,43 @@ def _moments_of_tiles(
     factors : (3, K) array
         Transport, shear and reference of the angles.
     c2 : (B, K, T, T) array
-    count : int
-        How many of the B K are to be summed; what comes after them is arbitrary.
-    group : int
-        How many to work on at a time: few stay in a processor's cache, many fill a GPU.
+    n_tiles, n_angles : int
+        How many of the B and of the K are to be summed; the others are arbitrary.
+    sinc_power : int
+    one_by_one : bool
+        Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
+        all of them.
     """
-    n_tiles, n_angles, side = c2.shape[:3]
-    values, last = c2.reshape(-1, side, side), n_tiles * n_angles - 1
-    left = jnp.concatenate([u[0], v[0]], axis=2)
 
-    def tile(index: jax.Array) -> jax.Array:
-        b, k = index // n_angles, index % n_angles
-        return _tile_sums(
-            integrals[:, :, b],
-            ordered[b],
-            factors[:, k],
-            values[index],
-            left[b],
-            u.shape[3],
-            sinc_power,
-        )
+    def of_tile(b: jax.Array) -> jax.Array:
+        left = jnp.concatenate([u[0, b], v[0, b]], axis=1)
 
-    def work(g: jax.Array, found: jax.Array) -> jax.Array:
-        indices = jnp.minimum(g * group + jnp.arange(group), last)
-        each = jax.vmap(tile)(indices) if group > GROUP else jax.lax.map(tile, indices)
-        tiles = indices // n_angles
-        return found.at[g].set(_moments(each, u[:, tiles], v[:, tiles]))
+        def sums(angle: tuple[jax.Array, jax.Array]) -> jax.Array:
+            of_angle, values = angle
+            n_u = u.shape[3]
+            return _tile_sums(
+                integrals[:, :, b], ordered[b], of_angle, values, left, n_u, sinc_power
+            )
 
-    size = u.shape[3] + v.shape[3] + 3
-    found = jnp.zeros((-(-(last + 1) // group), group, size, size))
-    found = jax.lax.fori_loop(0, (count + group - 1) // group, work, found)
-    return found.reshape(-1, size, size)
+        if one_by_one:
+            a, b_ = u.shape[3], v.shape[3]
+            nothing = jnp.zeros((c2.shape[1], 17 + 2 * (a + b_), c2.shape[3]))
+            each = jax.lax.fori_loop(
+                0,
+                n_angles,
+                lambda k, found: found.at[k].set(sums((factors[:, k], c2[b, k]))),
+                nothing,
+            )
+        else:
+            each = jax.vmap(sums)((factors.T, c2[b]))
+        return _moments(each, u[:, b], v[:, b])
+
+    if one_by_one:
+        size = u.shape[3] + v.shape[3] + 3
+        nothing = jnp.zeros((c2.shape[1], size, size))
+        return jax.lax.fori_loop(0, n_tiles, lambda b, total: total + of_tile(b), nothing)
+    counted = jnp.arange(len(c2)) < n_tiles
+    return jnp.where(counted[:, None, None, None], jax.vmap(of_tile)(jnp.arange(len(c2))), 0).sum(0)
 
 
 def _tile_sums(
@@ -210,8 +215,8 @@ def _tile_sums(
 
 
 def _moments(sums: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-    """Moments (g, m, m) from the sums (g, ·, T) of g tiles; u, v: (2, g, T, ·)."""
-    a, b = u.shape[3], v.shape[3]
+    """Moments (K, m, m) from the sums (K, ·, T) of a tile; u, v: (2, T, ·)."""
+    a, b = u.shape[2], v.shape[2]
     by_row, by_col, u_ff, u_ffx, v_ffx, v_fxfx = jnp.split(
         sums, np.cumsum([10, 7, a, a, b]), axis=1
     )
@@ -219,7 +224,9 @@ def _moments(sums: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
 
     def quadratic(i: int, x: jax.Array, y: jax.Array, x_w: jax.Array, y_w: jax.Array) -> jax.Array:
         """Σ w_ij (x_j - x_i)(y_j - y_i)."""
-        own = (x[0].mT * by_row[:, i, None]) @ y[0] + (x[1].mT * by_col[:, i, None]) @ y[1]
+        squares = (x[..., None] * y[:, :, None]).reshape(*x.shape[:2], x.shape[2] * y.shape[2])
+        own = by_row[:, i] @ squares[0] + by_col[:, i] @ squares[1]
+        own = own.reshape(len(sums), x.shape[2], y.shape[2])
         return own - x_w @ y[1] - (y_w @ x[1]).mT
 
     def linear(i: list[int], x: jax.Array) -> jax.Array:

@@ -12,7 +12,7 @@ from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import Curves, Model, curves
 from homodyne_fit.moments import AngleFactors, chunk_moments
 from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
-from homodyne_fit.tiles import Chunk
+from homodyne_fit.stored_chunks import Chunk
 from nlsq_stratified import NormalEquations
 
 __all__ = ["TwoTimeObjective"]

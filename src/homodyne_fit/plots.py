@@ -30,6 +30,7 @@ __all__ = [
     "angle_view",
     "block_average",
     "plot_lag_cuts",
+    "plot_matrices",
     "plot_rates",
     "plot_scaling",
     "plot_two_time",
@@ -42,6 +43,8 @@ FloatArray = NDArray[np.float64]
 MOST_PIXELS, FEWEST_PIXELS = 250, 60
 # Blocks grow until the noise of a pixel is this fraction of the contrast.
 PIXEL_NOISE = 0.25
+# Matrices side by side, at most.
+MATRIX_COLUMNS = 4
 # Parts of the measurement, by age, that have a lag cut each; and points of a cut, at most.
 AGES, LAG_POINTS = 3, 36
 # Shown of the residual, in units of its standard deviation, and colours for that: an odd number
@@ -196,6 +199,43 @@ def plot_two_time(view: AngleView) -> Figure:
     image = _show_matrix(axes[2], view, view.residual, "(data − fit) / σ", diverging, -limit, limit)
     _add_color_bar(figure, image, [axes[2]], "")
     axes[0].set_ylabel("$t_2$ (s)", fontsize=LABEL_SIZE)
+    return figure
+
+
+def plot_matrices(data: TwoTimeData) -> Figure:
+    """All matrices of a measurement, or of a simulation, on one colour scale."""
+    n, k = data.n_frames, data.n_angles
+    columns = min(k, MATRIX_COLUMNS)
+    rows = -(-k // columns)
+    block = -(-n // MOST_PIXELS)
+    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    means = [
+        _mirrored(block_average(np.where(upper, matrix, np.nan), block)[0]) for matrix in data.c2
+    ]
+    low, high = np.nanpercentile(np.stack(means), [1, 99])
+    figure = Figure(
+        figsize=(2.4 * columns + 0.8, 2.4 * rows + 0.3), layout="compressed", facecolor="white"
+    )
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    half, colors = 0.5 * data.dt, _colormap("viridis", 64)
+    last = -half + len(means[0]) * block * data.dt
+    for axes, mean, phi in zip(panels.flat, means, data.phi, strict=False):
+        axes.imshow(
+            mean,
+            origin="lower",
+            extent=(-half, last, -half, last),
+            cmap=colors,
+            vmin=low,
+            vmax=high,
+            interpolation="nearest",
+        )
+        axes.set_title(f"φ = {phi:g}°", fontsize=LABEL_SIZE)
+        axes.tick_params(labelsize=TICK_SIZE)
+    for axes in panels.flat[k:]:
+        axes.set_visible(False)
+    figure.supxlabel("$t_1$ (s)", fontsize=LABEL_SIZE)
+    figure.supylabel("$t_2$ (s)", fontsize=LABEL_SIZE)
+    _add_color_bar(figure, panels.flat[0].images[0], list(panels.flat), "$c_2$")
     return figure
 
 

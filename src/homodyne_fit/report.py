@@ -6,9 +6,8 @@ import base64
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,6 +32,7 @@ from homodyne_fit.plots import (
     plot_scaling,
     plot_two_time,
 )
+from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import Estimate, FitResult
 
 __all__ = ["cautions", "format_estimate", "format_number", "render_report", "write_report"]
@@ -42,7 +42,6 @@ __all__ = ["cautions", "format_estimate", "format_number", "render_report", "wri
 DETAIL = ((8, 250, 180), (16, 180, 160), (np.inf, 125, 130))
 # Times at which J and the shear rate are drawn, at most.
 CURVE_POINTS = 400
-PACKAGES = ("homodyne_fit", "nlsq", "jax", "numpy", "scipy", "matplotlib")
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,11 @@ class Verdict:
 
 
 def write_report(
-    path: Path, data: TwoTimeData, result: FitResult, config: dict[str, Any] | None = None
+    path: Path,
+    data: TwoTimeData,
+    result: FitResult,
+    config: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> None:
     """Write a self-contained HTML report; the file appears whole or not at all.
 
@@ -77,16 +80,22 @@ def write_report(
     result : FitResult
     config : dict, optional
         The configuration of the fit, shown as it is.
+    provenance : Provenance, optional
+        When and from what the result was made; that of a fit to `data` now by default.
     """
-    text = render_report(data, result, config)
+    text = render_report(data, result, config, provenance)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def render_report(
-    data: TwoTimeData, result: FitResult, config: dict[str, Any] | None = None
+    data: TwoTimeData,
+    result: FitResult,
+    config: dict[str, Any] | None = None,
+    provenance: Provenance | None = None,
 ) -> str:
     """The text of the report."""
+    provenance = provenance or Provenance.of(data)
     template = files("homodyne_fit").joinpath("templates", "report.html")
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -108,8 +117,8 @@ def render_report(
         several_q=bool(np.ptp(data.q) > 0),
         layers=_layers(result),
         angles=angles,
-        details=_details(result, config),
-        written=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        details=_details(result, config, provenance),
+        written=datetime.fromisoformat(provenance.created).strftime("%Y-%m-%d %H:%M UTC%z"),
     )
 
 
@@ -314,8 +323,11 @@ def _picture(figure: Figure, alt: str, kind: str, dpi: int = 180) -> Picture:
     return Picture(f"data:{mime};base64,{content}", alt, width, height)
 
 
-def _details(result: FitResult, config: dict[str, Any] | None) -> dict[str, str]:
+def _details(
+    result: FitResult, config: dict[str, Any] | None, provenance: Provenance
+) -> dict[str, str]:
     """What is shown on request: text by heading."""
+    told = asdict(provenance)
     details = {
         "Configuration": _as_yaml(config) if config else "",
         "Search": _as_yaml(
@@ -325,7 +337,8 @@ def _details(result: FitResult, config: dict[str, Any] | None) -> dict[str, str]
                 "weak_directions": result.weak_directions,
             }
         ),
-        "Versions": _as_yaml({name: _version(name) for name in PACKAGES}),
+        "Versions": _as_yaml(told.pop("versions")),
+        "Data": _as_yaml(told),
     }
     return {heading: text for heading, text in details.items() if text}
 
@@ -333,10 +346,3 @@ def _details(result: FitResult, config: dict[str, Any] | None) -> dict[str, str]
 def _as_yaml(content: dict[str, Any]) -> str:
     plain = json.loads(json.dumps(content, default=str))
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "not installed as a package"

@@ -1,20 +1,14 @@
-"""What a fit found: parameters with errors, curves with bands, and the two result files."""
+"""What a fit found: parameters with errors, and curves with bands."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from homodyne_fit.atomic import replacing
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.identifiability import warnings
 from homodyne_fit.model import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.objective import TwoTimeObjective
@@ -70,7 +64,7 @@ class FitInfo:
     layers: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class FitResult:
     """Fitted parameters of K angles, n frames.
 
@@ -140,6 +134,11 @@ class FitResult:
         return np.array([estimate.value for estimate in self.parameters.values()])
 
     @property
+    def times(self) -> NDArray[np.float64]:
+        """Time of each frame (n,), seconds."""
+        return np.arange(self.objective.n_frames, dtype=np.float64) * self.objective.dt
+
+    @property
     def warnings(self) -> list[str]:
         """What to know before using single numbers, in sentences."""
         return warnings(self)
@@ -168,8 +167,7 @@ class FitResult:
         return values, np.where(values <= RATE_FLOOR, np.nan, self._errors(jacobian))
 
     def _mean_rate(self, which: int) -> tuple[float, float]:
-        o = self.objective
-        values, jacobian = self._curve(which, np.arange(o.n_frames) * o.dt)
+        values, jacobian = self._curve(which, self.times)
         return float(values.mean()), float(self._errors(jacobian.mean(axis=0)[None])[0])
 
     def _curve(
@@ -202,8 +200,12 @@ class FitResult:
 
     def c2(self, angle: int) -> NDArray[np.float64]:
         """The fitted matrix (n, n) of one angle."""
+        return self.offset[angle].value + self.contrast[angle].value * self.decay(angle)
+
+    def decay(self, angle: int) -> NDArray[np.float64]:
+        """The fitted f(t1, t2), which falls from 1, of one angle: (n, n)."""
         o = self.objective
-        f = decay(
+        return decay(
             self.space.form,
             self.space.complete(self.coordinates),
             o.dt,
@@ -214,10 +216,9 @@ class FitResult:
             o.sinc_power,
             o.phase_per_gap,
         )
-        return self.offset[angle].value + self.contrast[angle].value * f
 
-    def to_json(self, config: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The contents of ``parameters.json``."""
+    def to_json(self) -> dict[str, Any]:
+        """What ``parameters.json`` says of the fit."""
         info = self.info
         return {
             "model": self.model.name,
@@ -251,10 +252,6 @@ class FitResult:
                 "rates": self._rates_to_json(),
                 "warnings": self.warnings,
             },
-            "versions": {
-                name: version(name) for name in ("homodyne_fit", "nlsq", "jax", "numpy", "scipy")
-            },
-            "config": config or {},
         }
 
     def _rates_to_json(self) -> dict[str, dict[str, Any]]:
@@ -273,57 +270,12 @@ class FitResult:
             }
         return rates
 
-    def write_json(self, path: Path, config: dict[str, Any] | None = None) -> None:
-        """Write ``parameters.json``."""
-        text = json.dumps(self.to_json(config), indent=2, ensure_ascii=False, allow_nan=False)
-        with replacing(path) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+    def __repr__(self) -> str:
+        from homodyne_fit.summary import summary_text
 
-    def write_hdf5(
-        self, path: Path, data: TwoTimeData, config: dict[str, Any] | None = None
-    ) -> None:
-        """Write ``result.h5``: every array of the fit, with units.
+        return summary_text(self)
 
-        Groups: ``parameters`` (value, stderr, covariance, names), ``scaling`` (phi, q,
-        contrast, offset, their errors), ``curves`` (t, J, gamma_dot and their errors), ``c2``
-        (data and fit, (K, n, n), upper triangles). The attribute ``summary`` of the file is
-        the text of parameters.json.
-        """
-        with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-            file.attrs["summary"] = json.dumps(self.to_json(config), allow_nan=False)
-            file.attrs["source"] = data.source
-            file.attrs["notes"] = "; ".join(data.notes)
-            group = file.create_group("parameters")
-            estimates = list(self.parameters.values())
-            group["names"] = list(self.parameters)
-            group["units"] = [e.unit for e in estimates]
-            group["value"] = [e.value for e in estimates]
-            group["stderr"] = [e.stderr for e in estimates]
-            group["covariance"] = self.covariance
-            group["covariance_names"] = list(self.names)
-            group = file.create_group("scaling")
-            _dataset(group, "phi", data.phi, "degree")
-            _dataset(group, "q", data.q, "1/angstrom")
-            for name, values in (("contrast", self.contrast), ("offset", self.offset)):
-                _dataset(group, name, [e.value for e in values], "")
-                _dataset(group, f"{name}_stderr", [e.stderr for e in values], "")
-            group = file.create_group("curves")
-            _dataset(group, "t", data.times, "s")
-            for name, unit, (value, error) in (
-                ("J", "angstrom^2/s", self.J(data.times)),
-                ("gamma_dot", "1/s", self.gamma_dot(data.times)),
-            ):
-                _dataset(group, name, value, unit)
-                _dataset(group, f"{name}_stderr", error, unit)
-            group = file.create_group("c2")
-            shape = data.c2.shape
-            options = {"dtype": np.float32, "chunks": (1, *shape[1:]), "compression": "lzf"}
-            measured = group.create_dataset("data", shape, **options)
-            fitted = group.create_dataset("fit", shape, **options)
-            for k in range(data.n_angles):
-                measured[k] = np.triu(data.c2[k], 1)
-                fitted[k] = np.triu(self.c2(k), 1)
+    def _repr_html_(self) -> str:
+        from homodyne_fit.summary import summary_html
 
-
-def _dataset(group: h5py.Group, name: str, values: ArrayLike, unit: str) -> None:
-    group.create_dataset(name, data=np.asarray(values)).attrs["units"] = unit
+        return summary_html(self)

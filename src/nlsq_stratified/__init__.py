@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from nlsq_stratified.curve_fit import curve_fit_large
     from nlsq_stratified.curve_objective import CurveObjective
     from nlsq_stratified.fitter import StratifiedLargeDatasetFitter, fit_large_dataset
+    from nlsq_stratified.local_parameters import LocalParameters
 
 # Importing nlsq switches JAX to 64 bits for the whole process; only those who use the names that
 # need it ask for that.
 LAZY = {
     "CurveObjective": "curve_objective",
+    "LocalParameters": "local_parameters",
     "StratifiedLargeDatasetFitter": "fitter",
     "curve_fit_large": "curve_fit",
     "fit_large_dataset": "fitter",
@@ -43,6 +45,7 @@ __all__ = [
     "CurveObjective",
     "Equations",
     "FactoredEquations",
+    "LocalParameters",
     "NormalEquations",
     "Objective",
     "Spread",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nlsq_stratified.chunks import ArrayChunks, Chunks
-from nlsq_stratified.reduction import ChunkSequence
+from nlsq_stratified.reduction import ChunkSequence, in_memory
 
 __all__ = ["FirstChunks", "chunk_data", "points_in"]
 
@@ -96,6 +96,11 @@ class _CheckedChunks:
     def __len__(self) -> int:
         return len(self.chunks)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether those chunks are."""
+        return in_memory(self.chunks)
+
     def __getitem__(self, index: int) -> Chunk:
         chunk = self.chunks[index]
         if not isinstance(chunk, tuple | list) or len(chunk) not in (2, 3):
@@ -121,6 +126,11 @@ class _FinitePoints:
     def __len__(self) -> int:
         return len(self.chunks)
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether those chunks are."""
+        return in_memory(self.chunks)
+
     def __getitem__(self, index: int) -> Chunk:
         x, *rest = self.chunks[index]
         axis = _points_axis(x, len(rest[0])) if self.axis is None else self.axis
@@ -140,6 +150,11 @@ class FirstChunks:
 
     def __len__(self) -> int:
         return self.count
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether those chunks are."""
+        return in_memory(self.chunks)
 
     def __getitem__(self, index: int) -> Any:
         return self.chunks[range(self.count)[index]]

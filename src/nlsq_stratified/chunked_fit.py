@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import operator
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -24,7 +23,14 @@ from numpy.typing import ArrayLike, NDArray
 from nlsq_stratified.chunk_data import FirstChunks
 from nlsq_stratified.normal_equations import Equations, spread
 from nlsq_stratified.progress import ProgressBar
-from nlsq_stratified.reduction import ChunkSequence, Objective, partial_sums
+from nlsq_stratified.reduction import (
+    ChunkSequence,
+    Objective,
+    Partial,
+    add_up,
+    partial_sums,
+    place,
+)
 from nlsq_stratified.trust_region import TrustRegionResult, solve
 
 __all__ = ["FitOptions", "fit_chunks", "parameter_names"]
@@ -101,7 +107,8 @@ def fit_chunks(
     start = np.clip(np.ones(len(names)) if p0 is None else np.asarray(p0, float), lower, upper)
     x_scale = None if isinstance(options.x_scale, str) else options.x_scale
     with ProgressBar(options.show_progress) as bar:
-        everything = _Pass(objective, data, names, options.executor, bar)
+        placed = place(data, options.executor)
+        everything = _Pass(objective, placed, names, options.executor, bar)
         search = functools.partial(
             solve,
             everything,
@@ -148,7 +155,7 @@ class _Pass:
     ) -> None:
         self.objective, self.data, self.names = objective, data, names
         self.executor, self.bar = executor, bar
-        self.chunk_costs: dict[bytes, list[float]] = {}
+        self.chunk_costs: dict[bytes, tuple[float, ...]] = {}
         self.chunk_sizes: tuple[int, ...] = ()
         self.started = False
 
@@ -158,26 +165,26 @@ class _Pass:
         return _Pass(self.objective, part, self.names, self.executor, self.bar)
 
     def __call__(self, params: NDArray[np.float64]) -> Equations:
-        parts = []
         self.bar.start_pass(len(self.data))
-        for part in partial_sums(self.objective, params, self.data, self.executor):
-            parts.append(part)
-            self.bar.chunk_done()
-        costs = [float(getattr(part, "cost", np.nan)) for part in parts]
-        self.chunk_costs[params.tobytes()] = costs
-        self.chunk_sizes = tuple(int(getattr(part, "n_points", 0)) for part in parts)
-        total = self.objective.normal_equations(params, functools.reduce(operator.add, parts))
+        parts = partial_sums(self.objective, params, self.data, self.executor)
+        everything = add_up(map(self._counted, parts))
+        self.chunk_costs[params.tobytes()] = everything.costs
+        self.chunk_sizes = everything.sizes
+        total = self.objective.normal_equations(params, everything.sums)
         if not self.started and not total.finite:
-            self._name_the_chunk(params, parts)
+            self._name_the_chunk(params, everything.finite)
         self.started = True
         self.bar.pass_done(total)
         return total
 
-    def _name_the_chunk(self, params: NDArray[np.float64], parts: Sequence[Any]) -> None:
+    def _counted(self, part: Partial[Any]) -> Partial[Any]:
+        self.bar.chunks_done(len(part.sizes))
+        return part
+
+    def _name_the_chunk(self, params: NDArray[np.float64], finite: Sequence[bool]) -> None:
         at = ", ".join(f"{n} = {v:.6g}" for n, v in zip(self.names, params, strict=True))
-        for index, part in enumerate(parts):
-            if not getattr(part, "finite", True):
-                raise _NotFiniteError(f"the model is not finite in chunk {index} at {at}")
+        if not all(finite):
+            raise _NotFiniteError(f"the model is not finite in chunk {finite.index(False)} at {at}")
         raise _NotFiniteError(f"the model is not finite at {at}")
 
 
@@ -289,7 +296,7 @@ def _result(
         status=int(fit.success),
         message=fit.message,
         n_points=fit.state.n_points,
-        chunk_costs=everything.chunk_costs[fit.x.tobytes()],
+        chunk_costs=list(everything.chunk_costs[fit.x.tobytes()]),
         chunk_sizes=everything.chunk_sizes,
     )
 

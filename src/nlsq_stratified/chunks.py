@@ -214,6 +214,7 @@ class ArrayChunks:
     chunks: Chunks
     arrays: tuple[NDArray[Any], ...]
     axis: int = -1
+    in_memory = True
 
     def __post_init__(self) -> None:
         lengths = [self.arrays[0].shape[self.axis], *(a.shape[-1] for a in self.arrays[1:])]

@@ -10,12 +10,14 @@ import nlsq
 import numpy as np
 from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
+from threadpoolctl import threadpool_limits
 
 from nlsq_stratified.chunk_data import NanPolicy, chunk_data, points_in
 from nlsq_stratified.chunked_fit import FitOptions, fit_chunks, parameter_names
 from nlsq_stratified.chunks import Chunks
 from nlsq_stratified.correlated import CorrelatedObjective, covariance_root
 from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.local_parameters import LocalObjective, LocalParameters
 from nlsq_stratified.loss import LOSSES
 from nlsq_stratified.reduction import ChunkSequence, Objective
 
@@ -62,6 +64,7 @@ def curve_fit_large(
     preserve_chunks: bool = True,
     executor: Executor | None = None,
     progressive: bool = False,
+    local: LocalParameters | None = None,
     **kwargs: Any,
 ) -> CurveFitResult | tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Fit a curve to data of any size; with `chunks`, exactly and chunk by chunk.
@@ -110,6 +113,9 @@ def curve_fit_large(
     progressive : bool
         Fit on one chunk first, then on 4, 16, ..., all: for chunks that each are a fair sample
         of the data, as `Chunks.stratified` makes them.
+    local : LocalParameters, optional
+        Parameters that each group of points has its own values of. `f` is then the model of one
+        group, and the time of a pass follows its parameters rather than all p.
     **kwargs
         With chunks: ``ftol``, ``xtol``, ``gtol``, ``max_nfev``, ``x_scale``, ``loss``,
         ``f_scale``, ``nan_policy``, ``callback`` (NLSQ's protocol), and ``tolerance``: how far
@@ -133,10 +139,10 @@ def curve_fit_large(
         If an argument is not supported together with `chunks`.
     """
     if chunks is None:
-        if executor is not None or progressive or not preserve_chunks:
+        if executor is not None or progressive or not preserve_chunks or local is not None:
             raise TypeError(
-                "executor, progressive and preserve_chunks need chunks: without them NLSQ's own "
-                "path is taken"
+                "executor, progressive, preserve_chunks and local need chunks: without them "
+                "NLSQ's own path is taken"
             )
         upstream: Any = nlsq.curve_fit_large
         return upstream(
@@ -175,29 +181,32 @@ def curve_fit_large(
     unsupported = [name for name, value in given.items() if value != UPSTREAM_ONLY[name]]
     if unsupported:
         raise TypeError(f"not supported together with chunks: {', '.join(unsupported)}")
-    return fit_with_chunks(
-        f,
-        xdata,
-        ydata,
-        chunks,
-        p0=p0,
-        sigma=sigma,
-        absolute_sigma=absolute_sigma,
-        check_finite=check_finite,
-        bounds=bounds,
-        method=method,
-        memory_limit_gb=memory_limit_gb,
-        chunk_size=chunk_size,
-        preserve_chunks=preserve_chunks,
-        executor=executor,
-        progressive=progressive,
-        show_progress=show_progress,
-        n_starts=20 if global_search else n_starts * multistart,
-        sampler=sampler,
-        center_on_p0=center_on_p0,
-        scale_factor=scale_factor,
-        **kwargs,
-    )
+    # The matrices are narrow: threads of the linear algebra would only wait for each other.
+    with threadpool_limits(1, user_api="blas"):
+        return fit_with_chunks(
+            f,
+            xdata,
+            ydata,
+            chunks,
+            p0=p0,
+            sigma=sigma,
+            absolute_sigma=absolute_sigma,
+            check_finite=check_finite,
+            bounds=bounds,
+            method=method,
+            memory_limit_gb=memory_limit_gb,
+            chunk_size=chunk_size,
+            preserve_chunks=preserve_chunks,
+            executor=executor,
+            progressive=progressive,
+            local=local,
+            show_progress=show_progress,
+            n_starts=20 if global_search else n_starts * multistart,
+            sampler=sampler,
+            center_on_p0=center_on_p0,
+            scale_factor=scale_factor,
+            **kwargs,
+        )
 
 
 def fit_with_chunks(
@@ -218,6 +227,7 @@ def fit_with_chunks(
     preserve_chunks: bool = True,
     loss: str = "linear",
     f_scale: float = 1.0,
+    local: LocalParameters | None = None,
     **options: Any,
 ) -> CurveFitResult:
     """The part of `curve_fit_large` that has chunks; `options` are those of `FitOptions`."""
@@ -228,10 +238,21 @@ def fit_with_chunks(
         raise TypeError(f"method {method!r} is not supported together with chunks")
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
-    names = parameter_names(f, p0)
+    names = parameter_names(f, p0) if local is None else local.parameters(f)
+    if local is not None and p0 is not None and np.size(p0) != len(names):
+        raise ValueError(
+            f"p0 has {np.size(p0)} values, and there are {len(names)} parameters with those of "
+            f"{local.n_groups} groups"
+        )
     parts = _partition(chunks, ydata, len(names), memory_limit_gb, chunk_size, preserve_chunks)
-    objective: Objective[Any] = CurveObjective(f, loss, f_scale)
+    objective: Objective[Any] = (
+        CurveObjective(f, loss, f_scale)
+        if local is None
+        else LocalObjective(f, local, loss, f_scale)
+    )
     if sigma is not None and np.ndim(sigma) == 2:
+        if local is not None:
+            raise TypeError("a covariance matrix is not supported together with local parameters")
         if not isinstance(parts, Chunks) or nan_policy == "omit":
             raise TypeError(
                 "a covariance matrix needs a partition of the points, and all of them: "

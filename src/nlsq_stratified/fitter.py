@@ -10,6 +10,7 @@ from typing import Any, Literal
 from nlsq.result import OptimizeResult
 from nlsq.streaming.large_dataset import LargeDatasetFitter
 from numpy.typing import ArrayLike
+from threadpoolctl import threadpool_limits
 
 from nlsq_stratified.chunks import Chunks
 from nlsq_stratified.curve_fit import fit_with_chunks
@@ -54,21 +55,22 @@ class StratifiedLargeDatasetFitter(LargeDatasetFitter):
             "sampler": self.sampler,
             **kwargs,
         }
-        result = fit_with_chunks(
-            f,
-            xdata,
-            ydata,
-            chunks,
-            p0=p0,
-            bounds=bounds,
-            method=method,
-            memory_limit_gb=self.config.memory_limit_gb,
-            preserve_chunks=preserve_chunks,
-            executor=executor,
-            progressive=progressive,
-            show_progress=show_progress,
-            **options,
-        )
+        with threadpool_limits(1, user_api="blas"):
+            result = fit_with_chunks(
+                f,
+                xdata,
+                ydata,
+                chunks,
+                p0=p0,
+                bounds=bounds,
+                method=method,
+                memory_limit_gb=self.config.memory_limit_gb,
+                preserve_chunks=preserve_chunks,
+                executor=executor,
+                progressive=progressive,
+                show_progress=show_progress,
+                **options,
+            )
         self.logger.info(
             f"{len(result.chunk_costs)} chunks, {result.n_points} points: {result.message}"
         )

@@ -45,10 +45,10 @@ class ProgressBar:
             self._bar.reset(total=n_chunks)
             self._bar.set_description(f"pass {self._passes}")
 
-    def chunk_done(self) -> None:
-        """Count a chunk."""
+    def chunks_done(self, count: int) -> None:
+        """Count so many chunks."""
         if self._bar is not None:
-            self._bar.update()
+            self._bar.update(count)
 
     def pass_done(self, state: Equations) -> None:
         """Show where the pass has led."""

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import operator
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nlsq_stratified.normal_equations import Equations
 
-__all__ = ["ChunkSequence", "Objective", "Sums", "evaluate", "partial_sums", "reduce"]
+__all__ = [
+    "FAN_IN",
+    "ChunkExecutor",
+    "ChunkSequence",
+    "Objective",
+    "Partial",
+    "Recipe",
+    "Sums",
+    "add_up",
+    "evaluate",
+    "in_memory",
+    "partial_sums",
+    "place",
+    "reduce",
+]
 
-# Chunks handed to an executor before the first result is waited for.
-WINDOW = max(16, 2 * (os.cpu_count() or 1))
+# Sums that are added one after the other before the sum is handed up.
+FAN_IN = 64
+# Chunks that at least may wait for an executor.
+LEAST_WINDOW = 16
 
 
 class Sums(Protocol):
@@ -51,41 +69,140 @@ class Objective[S: Sums](Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Partial[S: Sums]:
+    """The sum over some chunks, and what each of them contributed; adds like the sums.
+
+    Attributes
+    ----------
+    sums : S
+    costs : tuple of float
+        Of each chunk; NaN where the sums have no attribute ``cost``.
+    sizes : tuple of int
+        Points of each chunk; 0 where the sums have no attribute ``n_points``.
+    finite : tuple of bool
+        Whether every number of each chunk's sums is; True where the sums do not say.
+    """
+
+    sums: S
+    costs: tuple[float, ...]
+    sizes: tuple[int, ...]
+    finite: tuple[bool, ...]
+
+    def __add__(self, other: Partial[S]) -> Partial[S]:
+        return Partial(
+            self.sums + other.sums,
+            self.costs + other.costs,
+            self.sizes + other.sizes,
+            self.finite + other.finite,
+        )
+
+
+@runtime_checkable
+class ChunkExecutor(Protocol):
+    """An executor that keeps chunks where they are summed, so that only sums travel."""
+
+    def place(self, chunks: ChunkSequence, /) -> ChunkSequence:
+        """Hand out the chunks, once. Items of the result stand for the chunks in `sums`.
+
+        A chunk is given up when nothing refers to the result any more.
+        """
+        ...
+
+    def sums[P: Sums](self, function: Callable[[Any], P], chunks: ChunkSequence, /) -> Iterable[P]:
+        """``function(chunk)`` of each chunk in order, or runs of them added as `add_up` does."""
+        ...
+
+
+def place(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
+    """Hand out the chunks to an executor that keeps them; for any other they stay as they are.
+
+    To be called once before many passes over the same chunks.
+    """
+    return executor.place(chunks) if isinstance(executor, ChunkExecutor) else chunks
+
+
+def in_memory(chunks: ChunkSequence) -> bool:
+    """Whether items are there already, so that they travel rather than the sequence.
+
+    True for a list or a tuple; any other sequence may say so by its attribute ``in_memory``, and
+    is otherwise taken to read its items when it is asked for them.
+    """
+    return getattr(chunks, "in_memory", isinstance(chunks, list | tuple))
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """What a worker needs to have chunk `index`: the chunk itself if that is in memory."""
+
+    chunks: ChunkSequence
+    index: int
+
+    def load(self) -> Any:
+        """The chunk."""
+        return self.chunks[self.index]
+
+    def __reduce__(self) -> tuple[type[Recipe], tuple[ChunkSequence, int]]:
+        # Taken out of its arrays no earlier than when it leaves.
+        return Recipe, ([self.load()], 0) if in_memory(self.chunks) else (self.chunks, self.index)
+
+
 def partial_sums[S: Sums](
     objective: Objective[S],
     params: NDArray[np.float64],
     chunks: ChunkSequence,
     executor: Executor | None = None,
-) -> Iterator[S]:
-    """Yield ``objective.chunk_sums`` of each chunk, in the order of the chunks.
+) -> Iterator[Partial[S]]:
+    """Yield ``objective.chunk_sums`` of each chunk, or of runs of them, in their order.
 
     A few chunks at most are in memory at a time: without an executor the one that is summed and
-    the next, which is read meanwhile; with one, those that wait for it.
+    the next, which is read meanwhile; with one, those that wait for it. An executor that keeps
+    chunks has them all, and may add up runs of chunks where they are.
 
     Parameters
     ----------
     objective : Objective
     params : (p,) array
     chunks : sequence
-        At least one chunk.
+        At least one chunk. With an executor that keeps chunks: what `place` returned, or each
+        chunk travels.
     executor : concurrent.futures.Executor, optional
         Runs the chunks; in this thread, one after the other, when None.
     """
-    if executor is not None:
-        tasks = (
-            executor.submit(objective.chunk_sums, params, chunks[i]) for i in range(len(chunks))
-        )
-        yield from _in_order(tasks, WINDOW)
+    function = functools.partial(_partial, objective, params)
+    if isinstance(executor, ChunkExecutor):
+        yield from executor.sums(function, chunks)
+    elif executor is not None:
+        tasks = (executor.submit(function, chunks[i]) for i in range(len(chunks)))
+        yield from in_order(tasks, _window(executor))
     elif len(chunks) == 1:
-        yield objective.chunk_sums(params, chunks[0])
+        yield function(chunks[0])
     else:
         with ThreadPoolExecutor(1) as reader:
             reads = (reader.submit(chunks.__getitem__, i) for i in range(len(chunks)))
-            for chunk in _in_order(reads, 2):
-                yield objective.chunk_sums(params, chunk)
+            for chunk in in_order(reads, 2):
+                yield function(chunk)
 
 
-def _in_order[T](tasks: Iterator[Future[T]], window: int) -> Iterator[T]:
+def _partial[S: Sums](
+    objective: Objective[S], params: NDArray[np.float64], chunk: Any
+) -> Partial[S]:
+    sums = objective.chunk_sums(params, chunk)
+    return Partial(
+        sums,
+        (float(getattr(sums, "cost", np.nan)),),
+        (int(getattr(sums, "n_points", 0)),),
+        (bool(getattr(sums, "finite", True)),),
+    )
+
+
+def _window(executor: Executor) -> int:
+    """Chunks handed to an executor before the first result is waited for: two for each worker."""
+    workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+    return max(LEAST_WINDOW, 2 * workers)
+
+
+def in_order[T](tasks: Iterator[Future[T]], window: int) -> Iterator[T]:
     """Results in the order of submission, with at most `window` tasks under way."""
     pending: deque[Future[T]] = deque()
     try:
@@ -100,6 +217,19 @@ def _in_order[T](tasks: Iterator[Future[T]], window: int) -> Iterator[T]:
             task.cancel()
 
 
+def add_up[P: Sums](parts: Iterable[P]) -> P:
+    """Add in a fixed order: runs of `FAN_IN` successive parts, then runs of these sums, ...
+
+    The order depends on the number of the parts alone, so sums have the same bits wherever and
+    whenever the parts are made; and the runs can be added by whoever has them.
+    """
+    while True:
+        runs = [functools.reduce(operator.add, run) for run in itertools.batched(parts, FAN_IN)]
+        if len(runs) == 1:
+            return runs[0]
+        parts = runs
+
+
 def reduce[S: Sums](
     objective: Objective[S],
     params: NDArray[np.float64],
@@ -108,10 +238,10 @@ def reduce[S: Sums](
 ) -> S:
     """Sum ``objective.chunk_sums`` over all chunks.
 
-    The additions are made in the order of the chunks whatever the order in which they finish,
-    so every executor gives the same bits.
+    The additions are made in one order (that of `add_up`) whatever the order in which the chunks
+    finish, so every executor gives the same bits.
     """
-    return functools.reduce(operator.add, partial_sums(objective, params, chunks, executor))
+    return add_up(partial_sums(objective, params, chunks, executor)).sums
 
 
 def evaluate[S: Sums](

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+import homodyne_fit as hf
+from homodyne_fit.cli import main
 from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.model import LAMINAR_FLOW
 
 LAMINAR = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)
 
@@ -75,3 +80,44 @@ def _measure(params=LAMINAR, *, n=101, phi=(0.0, 45.0, 90.0), noise=0.02, seed=0
 def measure():
     """Simulated data and the truth behind it: ``measure(params, n=, phi=, noise=, seed=)``."""
     return _measure
+
+
+def _called(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(argument) for argument in arguments])
+    return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def called():
+    """Run the command line: ``called("inspect", path)`` has status, out and err."""
+    return _called
+
+
+@pytest.fixture
+def without_pictures(monkeypatch):
+    """Reports and figures are empty files: drawing takes longer than a fit."""
+
+    def empty(_, path):
+        path.write_text("")
+        return path
+
+    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+    monkeypatch.setattr("homodyne_fit.outputs.save_figure", empty)
+
+
+@pytest.fixture(scope="session")
+def sheared(measure):
+    """An analysis of simulated flow: D_offset held, beta at its bound, some points missing."""
+    m = measure(n=41, noise=0.01)
+    m.data.c2[0, 3:7, 20:30] = np.nan
+    return hf.fit(
+        m.data,
+        gap=m.gap,
+        initial=dict(zip(LAMINAR_FLOW.parameters[:2], LAMINAR[:2], strict=True)),
+        fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5},
+        bounds={"beta": (-1.0, 0.2)},
+        per_angle_mode="individual",
+        multi_start=False,
+    )

@@ -105,9 +105,10 @@ BROKEN = {
         "'averaged', 'constant', 'fourier', 'hierarchical' or 'sequential' (got 'heirarchical'; "
         "did you mean 'hierarchical'?)",
     ),
-    "a loss that is to come": (
-        nlsq("loss: soft_l1"),
-        "c.yaml: optimization.nlsq.loss: 'soft_l1' is not available yet; use 'linear'",
+    "a loss that nobody knows": (
+        nlsq("loss: l3"),
+        "c.yaml: optimization.nlsq.loss: must be 'linear', 'soft_l1', 'huber', 'cauchy' or "
+        "'arctan' (got 'l3')",
     ),
     "a word for a number": (
         changed("dt: 0.1", "dt: fast"),

@@ -19,7 +19,7 @@ from homodyne_fit.cli.wording import by_section, counted, ranges, table
 from homodyne_fit.simulate.writers import write_aps_u, write_array
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-OUTPUTS = {"parameters.json", "result.h5", "report.html"}
+OUTPUTS = {"parameters.json", "parameters.csv", "result.h5", "report.html"}
 PHYSICS = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 ESTIMATE = {"value", "stderr", "unit", "at_bound", "fixed"}
 UNITS = ("Å²/s", "", "Å²/s", "1/s", "", "1/s", "°")
@@ -125,7 +125,8 @@ class TestRoad:
             assert any(line.startswith(f"{name} ") for line in lines)
         assert any(re.match(r"J\(3.95 s\) +[\d.]+ +± ", line) for line in lines)
         assert any(re.match(r"shear rate\(3.95 s\) +[\d.]+ +± ", line) for line in lines)
-        assert lines[-1] == f"results: {road.results}/ (parameters.json, result.h5, report.html)"
+        names = "parameters.json, parameters.csv, result.h5, report.html"
+        assert lines[-1] == f"results: {road.results}/ ({names})"
 
     def test_what_is_hardly_determined_is_said(self, road):
         note = next(line for line in road.fitted.out.splitlines() if line.startswith("note: "))
@@ -150,7 +151,7 @@ class TestParametersJson:
     def test_has_exactly_the_documented_keys(self, parameters):
         assert set(parameters) == {
             *("model", "method", "parameters", "scaling", "fit", "identifiability"),
-            *("versions", "config"),
+            *("versions", "provenance", "config"),
         }
         assert (parameters["model"], parameters["method"]) == ("laminar_flow", "nlsq")
         assert tuple(parameters["parameters"]) == PHYSICS
@@ -219,16 +220,16 @@ class TestParametersJson:
 class TestResultHdf5:
     def test_agrees_with_the_json_and_has_units(self, road, parameters):
         with h5py.File(road.results / "result.h5") as file:
-            assert strict(file.attrs["summary"]) == parameters
+            assert strict(file["summary"].asstr()[()]) == parameters
             assert file.attrs["source"] == str(road.data)
             group = file["parameters"]
             estimates = parameters["parameters"]
-            assert [name.decode() for name in group["names"]] == list(estimates)
-            assert [unit.decode() for unit in group["units"]] == list(UNITS)
+            assert group["parameter"].asstr()[()].tolist() == list(estimates)
+            assert group["unit"].asstr()[()].tolist() == list(UNITS)
             for key in ("value", "stderr"):
                 expected = [estimates[name][key] for name in PHYSICS]
                 assert group[key][()].tolist() == expected
-            names = [name.decode() for name in group["covariance_names"]]
+            names = group["quantity"].asstr()[()].tolist()
             assert names[:7] == list(PHYSICS)
             assert names[7:] == [f"{x}[{k}]" for x in ("contrast", "offset") for k in range(4)]
             diagonal = np.sqrt(np.diag(group["covariance"]))
@@ -238,12 +239,12 @@ class TestResultHdf5:
                 assert file[f"scaling/{kind}"][()].tolist() == expected
             units = {
                 "scaling/phi": "degree",
-                "scaling/q": "1/angstrom",
+                "scaling/q": "angstrom-1",
                 "curves/t": "s",
-                "curves/J": "angstrom^2/s",
-                "curves/J_stderr": "angstrom^2/s",
-                "curves/gamma_dot": "1/s",
-                "curves/gamma_dot_stderr": "1/s",
+                "curves/J": "angstrom2 s-1",
+                "curves/J_stderr": "angstrom2 s-1",
+                "curves/gamma_dot": "s-1",
+                "curves/gamma_dot_stderr": "s-1",
             }
             for name, unit in units.items():
                 assert file[name].attrs["units"] == unit
@@ -373,8 +374,7 @@ class TestKeysHaveEffect:
         note = "2 of 80 frames masked, 157 points of each angle (7, 8)"
         assert f"note: {note}\n" in done.out
         assert found["fit"]["n_points"] == 4 * 78 * 77 // 2
-        with h5py.File(tmp_path / "c_results" / "result.h5") as file:
-            assert file.attrs["notes"] == note
+        assert found["provenance"]["notes"] == [note]
 
     def test_fixed_active_and_bounded_parameters(self, configured, tmp_path):
         extra = (
@@ -581,6 +581,7 @@ class TestUsage:
         [
             ("--config", "argument --config: expected one argument"),
             ("--confg c.yaml", r"there is no option --confg \(did you mean '--config'\?\)"),
+            ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
             ("--config=c.yaml --overwite", r".*--overwite \(did you mean '--overwrite'\?\)"),
             ("--config c.yaml --method foo", "argument --method: invalid choice: 'foo'.*"),
             ("--config c.yaml more", "invalid command: 'more'.*"),
@@ -866,6 +867,11 @@ class TestProcess:
         if script is None:
             pytest.skip("the package is not installed")
         done = in_a_process(script, "inspect", tmp_path / "no.h5")
+        assert done.returncode == 1
+        assert_one_line(done.stderr, r".*no\.h5: there is no such file")
+
+    def test_the_module_is_the_command(self, tmp_path):
+        done = in_a_process(sys.executable, "-m", "homodyne_fit", "inspect", tmp_path / "no.h5")
         assert done.returncode == 1
         assert_one_line(done.stderr, r".*no\.h5: there is no such file")
 

@@ -257,18 +257,10 @@ MISTAKES = {
 }
 
 NOT_YET = {
-    **{
-        nlsq(
-            f"loss: {loss}"
-        ): f"optimization.nlsq.loss: '{loss}' is not available yet; use 'linear'"
-        for loss in ("soft_l1", "huber", "cauchy", "arctan")
-    },
-    **{
-        f"optimization: {{method: {method}}}": (
-            f"optimization.method: '{method}' is not available yet; use 'nlsq'"
-        )
-        for method in ("mcmc", "cmc", "both")
-    },
+    f"optimization: {{method: {method}}}": (
+        f"optimization.method: '{method}' is not available yet; use 'nlsq'"
+    )
+    for method in ("mcmc", "cmc", "both")
 }
 
 # Texts that are no configuration at all.
@@ -566,6 +558,12 @@ class TestWithoutEffect:
         assert all(reason and reason[-1] != "." for _, reason in config.without_effect)
         if "static" in text:
             config.settings()
+
+    @pytest.mark.parametrize("loss", ["linear", "soft_l1", "huber", "cauchy", "arctan"])
+    def test_robust_losses_of_other_programs(self, loss):
+        config = parsed(nlsq(f"loss: {loss}"))
+        paths = [path for path, _ in config.without_effect]
+        assert ("optimization.nlsq.loss" in paths) == (loss != "linear")
 
     def test_nothing_is_named_without_reason(self):
         text = "analysis_mode: laminar_flow\noptimization: {nlsq: {per_angle_scaling: false}}\n"

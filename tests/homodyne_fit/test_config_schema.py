@@ -49,7 +49,7 @@ BAD = [
     "initial_parameters: {fixed_parameters: [alpha]}",
     "initial_parameters: {fixed_parameters: {alpha: null}}",
     "parameter_space: {bounds: [{name: D0, min: 1}]}",
-    "optimization: {nlsq: {loss: soft_l1}}",
+    "optimization: {nlsq: {loss: l3}}",
     "optimization: {nlsq: {max_iterations: 0}}",
     "optimization: {nlsq: {anti_degeneracy: {shear_weighting: {min_weight: 1.5}}}}",
     "optimization: {nlsq: {anti_degeneracy: {fourier_order: 0}}}",

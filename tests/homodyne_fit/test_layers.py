@@ -1,16 +1,20 @@
 """Each layer alone, on small data, against SciPy on all points in memory."""
 
+import importlib
+
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-import homodyne_fit.fit as fit_module
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fit import FitSettings, fit
 from homodyne_fit.layers.build import build_controller
 from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
+
+# The attribute `homodyne_fit.fit` is the function.
+fit_module = importlib.import_module("homodyne_fit.fit")
 
 NAMES = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 ANGLES = (0.0, 36.0, 72.0, 108.0, 144.0)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
 from homodyne_fit.moments import AngleFactors, chunk_moments
-from homodyne_fit.tiles import CHUNK, TileChunk, tile_chunks
+from homodyne_fit.tiles import TileChunk, tile_chunks
 
 GAP = 2e6
 
@@ -42,7 +42,7 @@ def dense_moments(params, data, reference, power=2):
     return np.stack(result)
 
 
-def kernel_moments(params, data, reference, chunk_size=CHUNK, **options):
+def kernel_moments(params, data, reference, per_chunk=None, **options):
     model = LAMINAR_FLOW if len(params) == 7 else STATIC
     shear = direction = np.zeros(data.n_angles)
     if len(params) == 7:
@@ -51,7 +51,7 @@ def kernel_moments(params, data, reference, chunk_size=CHUNK, **options):
         direction = -0.5 * data.q * GAP * np.sin(angle) * np.pi / 180
     factors = AngleFactors(data.q**2, shear, direction, reference)
     integrals = curves(model, params, data.dt, data.n_frames)
-    chunks = tile_chunks(data, chunk_size)
+    chunks = tile_chunks(data, per_chunk)
     return sum(chunk_moments(integrals, factors, chunk, **options) for chunk in chunks)
 
 
@@ -111,18 +111,18 @@ def test_decays_faster_than_a_frame_do_not_overflow(d0):
 
 def test_chunks_change_nothing_but_the_rounding(monkeypatch):
     params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 4)
-    whole = kernel_moments(params, data, np.ones(3), chunk_size=10**4)
-    for chunk_size in (1, 3, 7, 10):
-        pieces = kernel_moments(params, data, np.ones(3), chunk_size=chunk_size)
+    whole = kernel_moments(params, data, np.ones(3), per_chunk=10**4)
+    for per_chunk in (1, 3, 7, 10):
+        pieces = kernel_moments(params, data, np.ones(3), per_chunk=per_chunk)
         assert relative_difference(pieces, whole) < 1e-12
 
 
-@pytest.mark.parametrize("chunk_size", [1, 10, 100])
-def test_all_tiles_at_once_as_on_a_gpu(monkeypatch, chunk_size):
+@pytest.mark.parametrize("per_chunk", [1, 10, 100])
+def test_all_tiles_at_once_as_on_a_gpu(monkeypatch, per_chunk):
     params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 5)
-    by_groups = kernel_moments(params, data, np.ones(3), chunk_size)
+    by_groups = kernel_moments(params, data, np.ones(3), per_chunk)
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    at_once = kernel_moments(params, data, np.ones(3), chunk_size)
+    at_once = kernel_moments(params, data, np.ones(3), per_chunk)
     assert relative_difference(at_once, by_groups) < 1e-12
 
 
@@ -142,7 +142,7 @@ def test_late_short_lags_keep_their_digits():
             for v in (0.0054**2, b * np.cos(angle), -b * np.sin(angle) * np.pi / 180, 1.0)
         )
     )
-    chunk = TileChunk(frames[None], frames[None], c2[None, None])
+    chunk = TileChunk(frames[None], frames[None], c2[None, None], 1)
     result = chunk_moments(integrals, factors, chunk)[0]
     s, ds = (
         np.asarray(integrals.transport)[frames],

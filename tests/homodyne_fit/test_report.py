@@ -20,6 +20,7 @@ from homodyne_fit.plots import (
     angle_view,
     block_average,
     plot_lag_cuts,
+    plot_matrices,
     plot_rates,
     plot_scaling,
     plot_two_time,
@@ -426,3 +427,19 @@ def test_few_frames_and_no_noise_still_make_figures(static, n):
     assert np.all(np.nan_to_num(view.residual) == 0)
     for figure in (plot_two_time(view), plot_lag_cuts(view), plot_rates(result, short.times)):
         figure.draw_without_rendering()
+
+
+def test_all_matrices_on_one_scale():
+    phi = np.arange(0.0, 150, 30)
+    data = measurement(LAMINAR_FLOW, phi)
+    figure = plot_matrices(data)
+    figure.draw_without_rendering()
+    panels = [axes for axes in figure.axes if axes.images and axes.get_title()]
+    assert [axes.get_title() for axes in panels] == [f"φ = {p:g}°" for p in phi]
+    assert len({axes.images[0].get_clim() for axes in panels}) == 1
+    for axes, c2 in zip(panels, data.c2, strict=True):
+        shown = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
+        upper = np.triu_indices(N, 1)
+        np.testing.assert_array_equal(shown[upper], c2[upper])
+        np.testing.assert_array_equal(shown.T[upper], c2[upper])
+        assert np.isnan(np.diagonal(shown)).all()

@@ -1,10 +1,10 @@
+import importlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-import homodyne_fit.fit as fit_module
 from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
@@ -12,6 +12,9 @@ from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.search import best_start, spread_starts
 from homodyne_fit.settings import FitSettings
 from nlsq_stratified import NormalEquations, solve
+
+# The attribute `homodyne_fit.fit` is the function.
+fit_module = importlib.import_module("homodyne_fit.fit")
 
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
 UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])

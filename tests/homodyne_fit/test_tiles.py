@@ -43,7 +43,7 @@ def test_missing_points_do_not_count():
 
 def test_chunks_have_one_shape_and_hold_every_angle_and_short_and_long_lags():
     n = 10 * TILE
-    chunks = tile_chunks(labelled(n, 2), chunk_size=4 * 2)
+    chunks = tile_chunks(labelled(n, 2), per_chunk=4)
     assert len({chunk.c2.shape for chunk in chunks}) == 1
     assert len(chunks) > 5
     for chunk in chunks:

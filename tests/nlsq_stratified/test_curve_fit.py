@@ -466,8 +466,8 @@ def test_every_method_is_the_same_one(method):
 )
 def test_options_of_chunks_need_chunks(options):
     message = (
-        "executor, progressive and preserve_chunks need chunks: without them NLSQ's own path "
-        "is taken"
+        "executor, progressive, preserve_chunks and local need chunks: without them NLSQ's own "
+        "path is taken"
     )
     with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
         curve_fit_large(IN_JAX["line"], X, Y, **options)
@@ -538,7 +538,7 @@ def test_without_chunks_every_argument_is_handed_on(monkeypatch):
 def test_every_argument_has_the_default_it_has_in_nlsq():
     theirs = inspect.signature(nlsq.curve_fit_large).parameters
     ours = inspect.signature(curve_fit_large).parameters
-    own = {"chunks", "preserve_chunks", "executor", "progressive"}
+    own = {"chunks", "preserve_chunks", "executor", "progressive", "local"}
     assert [name for name in ours if name not in own] == list(theirs)
     differing = {
         name

@@ -59,7 +59,7 @@ def test_an_invisible_bar_does_nothing(capsys):
     state = FactoredEquations(1.0, np.eye(2), 3, np.ones(2))
     with ProgressBar(False) as bar:
         bar.start_pass(2)
-        bar.chunk_done()
+        bar.chunks_done(1)
         bar.pass_done(state)
     assert capsys.readouterr() == ("", "")
 
@@ -70,7 +70,7 @@ def test_passes_may_have_different_numbers_of_chunks(capsys):
         for n_chunks in (1, 4):
             bar.start_pass(n_chunks)
             for _ in range(n_chunks):
-                bar.chunk_done()
+                bar.chunks_done(1)
             bar.pass_done(state)
     err = capsys.readouterr().err
     assert "1/1" in err

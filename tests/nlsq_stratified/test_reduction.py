@@ -1,5 +1,6 @@
 """Sums over chunks: all of them, once each, in their order, wherever they are made."""
 
+import functools
 import math
 import multiprocessing
 import time
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, NormalEquations, evaluate, reduce
 from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.reduction import WINDOW, partial_sums
+from nlsq_stratified.reduction import FAN_IN, LEAST_WINDOW, add_up, partial_sums
 
 
 class LastFirst(Executor):
@@ -140,9 +141,9 @@ def test_with_an_executor_only_a_window_of_chunks_waits(n_chunks, threads):
             raise NotImplementedError
 
     for part in partial_sums(Taking(), np.zeros(1), Reading(), threads):
-        done.append(part)
+        done.append(part.sums)
     assert done == read == list(range(n_chunks))
-    assert max(ahead) <= WINDOW
+    assert max(ahead) <= LEAST_WINDOW
 
 
 def test_an_error_in_a_chunk_is_raised(executor):
@@ -212,3 +213,27 @@ def test_processes_give_the_same_bits():
         elsewhere = evaluate(objective, params, data, processes)
     assert bits(elsewhere) == bits(evaluate(objective, params, data))
     assert elsewhere.cost == pytest.approx(0.5 * np.sum((x**1.5 - y) ** 2), rel=1e-13)
+
+
+@given(st.integers(1, 40), st.integers(0, 99))
+def test_runs_that_are_added_elsewhere_give_the_same_bits(n_runs, rest):
+    """Order and brackets are those of the definition, and adding up runs first changes nothing."""
+    rng = np.random.default_rng(n_runs)
+    parts = list(rng.normal(size=FAN_IN * (n_runs - 1) + 1 + rest % FAN_IN))
+    runs = [parts[i : i + FAN_IN] for i in range(0, len(parts), FAN_IN)]
+    by_hand = [functools.reduce(lambda a, b: a + b, run) for run in runs]
+    total = functools.reduce(lambda a, b: a + b, by_hand)
+    assert add_up(iter(parts)) == add_up(by_hand) == total
+
+
+def test_many_chunks_are_added_in_their_order(executor):
+    chunks = [f"{i} " for i in range(FAN_IN**2 + 3)]
+
+    class Text:
+        def chunk_sums(self, params, chunk):
+            return chunk
+
+        def normal_equations(self, params, sums):
+            raise NotImplementedError
+
+    assert reduce(Text(), np.zeros(1), chunks, executor) == "".join(chunks)

@@ -13,15 +13,25 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from homodyne_fit.cli import check, demo, fit, init, inspect, simulate
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.cli import batch, check, completion, demo, fit, init, inspect, report, simulate
+from homodyne_fit.cli.wording import explanation
+from homodyne_fit.errors import suggestion
 
 __all__ = ["main"]
 
 # Exit codes.
 CONVERGED, ERROR, NOT_CONVERGED = 0, 1, 2
 
-COMMANDS = {"inspect": inspect, "init": init, "check": check, "simulate": simulate, "demo": demo}
+COMMANDS = {
+    "inspect": inspect,
+    "init": init,
+    "check": check,
+    "batch": batch,
+    "report": report,
+    "simulate": simulate,
+    "demo": demo,
+    "completion": completion,
+}
 
 EXAMPLES = """\
 examples:
@@ -29,6 +39,11 @@ examples:
   homodyne_fit init data.h5 -o fit.yaml        write a configuration from it
   homodyne_fit check fit.yaml                  what a fit would do, and every mistake
   homodyne_fit --config fit.yaml               fit; results go to fit_results/
+  homodyne_fit --config fit.yaml --set analyzer_parameters.end_frame=500 --output-dir first500
+  homodyne_fit --config fit.yaml --json --overwrite | jq .parameters.D0.value
+  homodyne_fit batch 'runs/*.yaml'             many fits, one table
+  homodyne_fit batch fit.yaml --data 'runs/*.h5'
+  homodyne_fit report fit_results --save-plots
   homodyne_fit demo                            simulate a measurement and fit it
 
 exit status: 0 converged, 1 error, 2 ran but did not converge
@@ -39,6 +54,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     argv = sys.argv[1:] if argv is None else list(argv)
     parser, commands = _parsers()
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
     if not argv:
         parser.print_help()
         return ERROR
@@ -57,24 +76,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # Whoever read the output has seen enough; nothing may be flushed into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (InputError, OSError, MemoryError, KeyboardInterrupt) as error:
-        for line in _explanation(error).splitlines():
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 a user gets a line, not a trace
+        for line in explanation(error).splitlines():
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
         if args.verbose:
             traceback.print_exc()
     return ERROR
-
-
-def _explanation(error: BaseException) -> str:
-    match error:
-        case KeyboardInterrupt():
-            return "interrupted"
-        case MemoryError():
-            return f"not enough memory: {error}"
-        case OSError():
-            where = f"{error.filename}: " if error.filename else ""
-            return f"{where}{error.strerror or error}"
-    return str(error)
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -84,6 +91,8 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
         description="Fit diffusion and shear flow to XPCS two-time correlations.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        # It would take the options of a command for abbreviations of its own.
+        allow_abbrev=False,
     )
     fit.add_arguments(parser)
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version and exit")
@@ -110,12 +119,19 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
 
 def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> None:
     """Name a misspelt option; argparse would complain about what follows it."""
-    known = [o for each in (parser, *commands.values()) for o in each.options]
+    abbreviable = [option for command in commands.values() for option in command.options]
+    known = [*parser.options, *abbreviable]
+    if not any(word in commands for word in argv):
+        abbreviable = []
     for word in argv:
         name = word.partition("=")[0]
         if name == "--":
             return
-        if name.startswith("--") and not any(option.startswith(name) for option in known):
+        if (
+            name.startswith("--")
+            and name not in known
+            and not any(option.startswith(name) for option in abbreviable)
+        ):
             parser.error(f"there is no option {name}{suggestion(name, known)}")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
+    from homodyne_fit.overrides import Override
     from homodyne_fit.plan import Plan
 
 
@@ -34,14 +36,29 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.file is None:
         raise InputError("check needs a configuration: homodyne_fit check CONFIG")
+    return show(args.file, args.output_dir, (), as_json=args.json)
+
+
+def show(file: Path, folder: Path | None, overrides: Sequence[Override], *, as_json: bool) -> int:
+    """Print what a fit would do, or every mistake; return 0 if there is none, else 1.
+
+    Parameters
+    ----------
+    file : Path
+        Configuration.
+    folder : Path or None
+        Where results would go, if that is asked for.
+    overrides : sequence of (str, value)
+        As in `homodyne_fit.config.parse_config`.
+    """
     try:
-        plan = _plan(args.file, args.output_dir)
+        plan = _plan(file, folder, overrides)
     except InputError as error:
-        if not args.json:
+        if not as_json:
             raise
         print(_as_json({"ok": False, "errors": str(error).splitlines()}))
         return 1
-    if args.json:
+    if as_json:
         ignored = [each._asdict() for each in plan.config.without_effect]
         described = {"ok": True, "errors": [], **plan.to_json(), "without_effect": ignored}
         print(_as_json(described))
@@ -52,12 +69,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(file: Path, folder: Path | None) -> Plan:
+def _plan(file: Path, folder: Path | None, overrides: Sequence[Override]) -> Plan:
     from homodyne_fit.cli.fit import output_folder
     from homodyne_fit.config.examination import examine
     from homodyne_fit.plan import plan_of
 
-    config, selection = examine(file)
+    config, selection = examine(file, overrides)
     return plan_of(config, selection, output_folder(config, folder))
 
 

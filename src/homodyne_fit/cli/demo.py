@@ -41,12 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and configuration, fit as a user would, compare."""
-    from rich.console import Console
-
-    from homodyne_fit.cli.fit import fit_config, prepare_folder, require_no_results
+    from homodyne_fit.cli.fit import fit_config, new_console
     from homodyne_fit.cli.init import configuration
     from homodyne_fit.cli.simulate import PARAMETERS
     from homodyne_fit.config import load_config
+    from homodyne_fit.outputs import prepare_folder
     from homodyne_fit.simulate.measurement import (
         Measurement,
         from_first_principles,
@@ -55,11 +54,9 @@ def run(args: argparse.Namespace) -> int:
     )
 
     folder: Path = args.output_dir
-    if not args.overwrite:
-        require_no_results(folder)
     measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
-    prepare_folder(folder)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    prepare_folder(folder, overwrite=args.overwrite)
+    console = new_console(quiet=False)
     how = {"pixels": args.pixels, "modes": 3, "mean_counts": 0.05}
     console.print(
         f"simulating {len(measurement.phi)} angles × {args.frames} frames × {args.pixels} pixels: "
@@ -73,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     with replacing(config) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console.print(f"wrote {data} and {config}; now: homodyne_fit --config {config}")
-    result = fit_config(load_config(config), folder)
+    result = fit_config(load_config(config), folder, console, overwrite=args.overwrite)
     _compare(console, measurement, result, contrast=speckle_contrast(how["modes"]))
     return 0 if result.success else 2
 

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Collection
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homodyne_fit.atomic import require_writable
+from homodyne_fit.cli import check, drawings
+from homodyne_fit.cli.fit_options import (
+    add_drop_in_options,
+    add_key_options,
+    add_output_options,
+    no_effect,
+    overrides,
+)
 from homodyne_fit.cli.wording import counted, reasons
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from homodyne_fit.analysis import Analysis
     from homodyne_fit.config import Config
-    from homodyne_fit.results import FitResult
+    from homodyne_fit.dataset import TwoTimeData
 
 METHODS = ("nlsq", "mcmc", "cmc", "both")
-OUTPUTS = ("parameters.json", "result.h5", "report.html")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,22 +41,82 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output-dir", type=Path, metavar="DIR", help="where results go; default: FILE_results"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument(
+        "--data-file", type=Path, metavar="DATA", help="in place of that of the configuration"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, say what would be done, stop"
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="sum on this Dask cluster, such as tcp://node17:8786"
+    )
+    add_output_options(parser)
+    drawings.add_arguments(parser)
+    add_key_options(parser.add_argument_group("keys of the configuration"))
+    add_drop_in_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write the results, print a summary; return 0 if converged, else 2."""
     from homodyne_fit.config import load_config
 
-    if args.method != "nlsq":
-        raise InputError(f"--method {args.method} is not available yet; use nlsq")
-    config = load_config(args.config)
+    require_method(args.method)
+    for name in ("phi_angles", "contrast", "offset"):
+        if getattr(args, name) is not None and not args.plot_simulated_data:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} has an effect with --plot-simulated-data only")
+    for text in no_effect(args):
+        print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    if args.dry_run:
+        return check.show(args.config, args.output_dir, overrides(args), as_json=args.json)
+    config = load_config(args.config, overrides(args))
     folder = output_folder(config, args.output_dir)
-    if not args.overwrite:
-        require_no_results(folder)
-    result = fit_config(config, folder, quiet=args.quiet)
-    return 0 if result.success else 2
+    console = new_console(args.quiet or args.json)
+    if args.plot_experimental_data or args.plot_simulated_data:
+        _draw(config, folder, args, console)
+        if not args.save_plots:
+            return 0
+    with executor_at(args.scheduler) as executor:
+        analysis = fit_config(
+            config,
+            folder,
+            console,
+            executor=executor,
+            overwrite=args.overwrite,
+            exports=args.export,
+            plots=args.save_plots,
+            warn=not args.quiet,
+        )
+    if args.json:
+        print_json(analysis.to_json())
+    return 0 if analysis.success else 2
+
+
+def require_method(method: str) -> None:
+    """Refuse the methods that there are not yet."""
+    if method != "nlsq":
+        raise InputError(f"--method {method} is not available yet; use nlsq")
+
+
+def new_console(quiet: bool) -> Console:
+    """Where a fit reports to: colours on a terminal only, and not if NO_COLOR is set."""
+    from rich.console import Console
+
+    return Console(quiet=quiet, highlight=False, soft_wrap=True)
+
+
+def print_json(content: object) -> None:
+    """Print JSON in plain ASCII, which every terminal and pipe can take."""
+    print(json.dumps(content, indent=2, allow_nan=False))
+
+
+def executor_at(scheduler: str | None) -> AbstractContextManager[Executor | None]:
+    """The cluster of a scheduler, or None for the threads of this process."""
+    if scheduler is None:
+        return nullcontext()
+    from homodyne_fit.executors import connect
+
+    return connect(scheduler)
 
 
 def output_folder(config: Config, given: Path | None) -> Path:
@@ -56,69 +129,81 @@ def output_folder(config: Config, given: Path | None) -> Path:
     )
 
 
-def require_no_results(folder: Path) -> None:
-    """Raise an `InputError` if the folder holds results of an earlier fit."""
-    if any((folder / name).exists() for name in OUTPUTS):
-        raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
-
-
-def fit_config(config: Config, folder: Path, quiet: bool = False) -> FitResult:
+def fit_config(
+    config: Config,
+    folder: Path,
+    console: Console,
+    *,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+    exports: Collection[str] = (),
+    plots: bool = False,
+    warn: bool = True,
+) -> Analysis:
     """Load, fit and write; the path that every fit from a file takes."""
-    from rich.console import Console
+    from homodyne_fit.outputs import prepare_folder, require_no_results, write_outputs
 
-    console = Console(quiet=quiet, highlight=False, soft_wrap=True)
-    if config.ignored and not quiet:
-        lines = [
-            f"homodyne_fit: warning: {config.path}: without effect:",
-            *reasons(config.without_effect),
-        ]
-        print("\n  ".join(lines), file=sys.stderr)
+    if not overwrite:
+        require_no_results(folder)
+    if warn:
+        _warn_of_ignored(config)
     settings = config.settings()
     data = config.load_data()
-    prepare_folder(folder)
+    prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
 
     # Imported late: reading comes first, so that mistakes show before JAX is loaded.
-    from homodyne_fit.cli.summary import print_summary
+    from homodyne_fit.analysis import Analysis
     from homodyne_fit.fit import fit
-    from homodyne_fit.report import write_report
+    from homodyne_fit.startup import import_meanwhile, keep_compiled
+    from homodyne_fit.summary import print_summary
 
-    console.print(
-        f"{data.source}: {counted(data.n_angles, 'angle')}, {data.n_frames} frames, "
-        f"q = {data.q[0]:.4g} Å⁻¹, dt = {data.dt:g} s",
-        markup=False,
-    )
+    keep_compiled()
+    import_meanwhile("homodyne_fit.report")
+    console.print(f"{data.source}: {_described(data)}", markup=False)
     for note in data.notes:
         console.print(f"note: {note}", markup=False)
     with console.status("fitting") as status:
         result = fit(
             data,
             settings,
+            executor,
             progress=lambda stage, passes, cost: status.update(
                 f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
             ),
         )
-    described = config.to_json()
-    result.write_json(folder / "parameters.json", described)
-    result.write_hdf5(folder / "result.h5", data, described)
-    write_report(folder / "report.html", data, result, described)
-    print_summary(console, result)
-    console.print(f"results: {folder}/ ({', '.join(OUTPUTS)})", markup=False)
-    return result
+    analysis = Analysis.of(result, data, config.to_json())
+    written = write_outputs(analysis, folder, exports=exports, plots=plots)
+    print_summary(console, analysis)
+    console.print(f"results: {folder}/ ({', '.join(written)})", markup=False)
+    return analysis
 
 
-def prepare_folder(folder: Path) -> None:
-    """Make the folder, and be sure before the fit that results can be written into it.
+def _described(data: TwoTimeData) -> str:
+    return (
+        f"{counted(len(data.phi), 'angle')}, {data.n_frames} frames, q = {data.q[0]:.4g} Å⁻¹, "
+        f"dt = {data.dt:g} s"
+    )
 
-    Raises
-    ------
-    InputError
-        If they cannot.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: results need a folder, and this is a file") from error
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error
-    for name in OUTPUTS:
-        require_writable(folder / name)
+
+def _warn_of_ignored(config: Config) -> None:
+    if config.ignored:
+        lines = [
+            f"homodyne_fit: warning: {config.path}: without effect:",
+            *reasons(config.without_effect),
+        ]
+        print("\n  ".join(lines), file=sys.stderr)
+
+
+def _draw(config: Config, folder: Path, args: argparse.Namespace, console: Console) -> None:
+    """Draw what was asked for besides a fit."""
+    from homodyne_fit.outputs import PLOTS, make_folder
+
+    drawn, plots = [], folder / PLOTS
+    data = config.load_data() if args.plot_experimental_data else None
+    make_folder(plots)
+    if args.plot_simulated_data:
+        drawn += drawings.draw_simulated_data(config, args, plots)
+    if data is not None:
+        drawn += drawings.draw_experimental_data(data, plots)
+    for path in drawn:
+        console.print(f"wrote {path}", markup=False)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homodyne_fit.cli.fit import OUTPUTS
 from homodyne_fit.cli.wording import counted, reasons, table
 from homodyne_fit.number_format import format_number
+from homodyne_fit.outputs import OUTPUTS
 from homodyne_fit.plan import ParameterPlan, Plan
 
 __all__ = ["plan_lines"]

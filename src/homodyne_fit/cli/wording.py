@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-__all__ = ["by_section", "counted", "ranges", "reasons", "table"]
+from homodyne_fit.errors import InputError
+
+__all__ = ["by_section", "counted", "explanation", "ranges", "reasons", "table"]
 
 PLURALS = {"matrix": "matrices"}
 
@@ -52,3 +54,19 @@ def table(rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
     )
+
+
+def explanation(error: BaseException) -> str:
+    """What an error says to a user; one that nobody foresaw is called a fault of the program."""
+    match error:
+        case InputError():
+            return str(error)
+        case KeyboardInterrupt():
+            return "interrupted"
+        case MemoryError():
+            return f"not enough memory: {error}"
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}"
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{what} (a fault of homodyne_fit; -v shows where)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from homodyne_fit.config.reading import read
 from homodyne_fit.config.units import questions_of_file
 from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.layers.settings import AntiDegeneracy
+from homodyne_fit.overrides import Override
 from homodyne_fit.parameters import SCALING
 
 if TYPE_CHECKING:
@@ -214,24 +215,31 @@ class Config:
         return self.root.model_dump(mode="json", by_alias=True)
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, overrides: Sequence[Override] = ()) -> Config:
     """Read and validate a YAML file.
+
+    Parameters
+    ----------
+    overrides : sequence of (str, value)
+        As in `parse_config`.
 
     Raises
     ------
     InputError
         If the file cannot be read or holds mistakes; see `parse_config`.
     """
-    return parse_config(text_of(path), path)
+    return parse_config(text_of(path), path, overrides)
 
 
-def parse_config(text: str, path: Path) -> Config:
+def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> Config:
     """Validate the text of a configuration.
 
     Parameters
     ----------
     path : Path
         Where the text is from, or will be.
+    overrides : sequence of (str, value)
+        Dotted paths of keys, and the values that they get in place of those of the text.
 
     Raises
     ------
@@ -239,7 +247,7 @@ def parse_config(text: str, path: Path) -> Config:
         If there are mistakes; the message has one line for each, with the dotted path of the
         key, the value and what is allowed.
     """
-    reading = read(text)
+    reading = read(text, overrides)
     if reading.root is None or reading.problems:
         raise InputError("\n".join(f"{path}: {problem}" for problem in reading.problems))
     return Config(path, reading.root, reading.foreign)

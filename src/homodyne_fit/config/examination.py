@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from homodyne_fit.config.configuration import Config, text_of
@@ -9,6 +10,7 @@ from homodyne_fit.config.problems import unexplained
 from homodyne_fit.config.reading import read
 from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.loaders.selection import Selection
+from homodyne_fit.overrides import Override
 
 __all__ = ["examine"]
 
@@ -17,8 +19,13 @@ ABOUT_DATA = ("analyzer_parameters", "experimental_data", "phi_filtering", "prep
 ABOUT_MODEL = "analyzer_parameters.geometry"
 
 
-def examine(path: Path) -> tuple[Config, Selection]:
+def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Selection]:
     """Read a configuration and what it selects; no matrix is read.
+
+    Parameters
+    ----------
+    overrides : sequence of (str, value)
+        As in `parse_config`.
 
     Raises
     ------
@@ -26,7 +33,7 @@ def examine(path: Path) -> tuple[Config, Selection]:
         If there are mistakes, in the text, between its keys, or in view of the data file. The
         message has one line for each.
     """
-    reading = read(text_of(path))
+    reading = read(text_of(path), overrides)
     found = [f"{path}: {problem}" for problem in reading.problems]
     if reading.root is None:
         raise InputError("\n".join(found))

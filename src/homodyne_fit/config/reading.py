@@ -7,7 +7,7 @@ first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +21,7 @@ from homodyne_fit.config.keys import Root
 from homodyne_fit.config.problems import Problem, unexplained
 from homodyne_fit.config.units import questions
 from homodyne_fit.errors import suggestion
+from homodyne_fit.overrides import Override, overridden
 
 __all__ = ["KNOWN_PATHS", "Reading", "read", "section_of"]
 
@@ -47,8 +48,14 @@ class Reading:
     doubtful: frozenset[str]
 
 
-def read(text: str) -> Reading:
-    """Read the text of a configuration as far as it can be understood."""
+def read(text: str, overrides: Sequence[Override] = ()) -> Reading:
+    """Read the text of a configuration as far as it can be understood.
+
+    Parameters
+    ----------
+    overrides : sequence of (str, value)
+        Dotted paths of keys, and the values that they get in place of those of the text.
+    """
     loader = None
     try:
         loader = _Loader(text)
@@ -67,7 +74,7 @@ def read(text: str) -> Reading:
         kind = "a list" if isinstance(raw, list) else "a single value"
         return _nothing(Problem("", f"a configuration is a mapping, 'key: value', not {kind}"))
     sorter = _KeySorter()
-    root, mistaken = _validated(sorter.sort(raw, Root, ""))
+    root, mistaken = _validated(sorter.sort(overridden(raw, overrides), Root, ""))
     problems = [*loader.twice, *sorter.unknown, *mistaken]
     doubtful = frozenset([problem.path for problem in problems if problem.path] + sorter.meant)
     if root is not None:

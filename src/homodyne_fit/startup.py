@@ -1,11 +1,14 @@
-"""Compiled kernels, kept between runs."""
+"""What makes a command quick to start: compiled kernels kept, imports done meanwhile."""
 
 from __future__ import annotations
 
+import importlib
 import os
+import threading
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["keep_compiled"]
+__all__ = ["import_meanwhile", "keep_compiled"]
 
 
 def keep_compiled() -> None:
@@ -29,3 +32,17 @@ def keep_compiled() -> None:
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def import_meanwhile(name: str) -> None:
+    """Import a module that is needed later, in a thread of its own.
+
+    The compiler, at work at the beginning of a fit, leaves Python free. An error shows where the
+    module is imported in earnest.
+    """
+
+    def load() -> None:
+        with suppress(ImportError):
+            importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True).start()

@@ -1,0 +1,10 @@
+"""``python -m homodyne_fit`` is the command ``homodyne_fit``."""
+
+from __future__ import annotations
+
+import sys
+
+from homodyne_fit.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,216 @@
+"""Fit many measurements in one process, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homodyne_fit.cli.fit_options import (
+    add_drop_in_options,
+    add_key_options,
+    add_output_options,
+    no_effect,
+    overrides,
+)
+from homodyne_fit.cli.wording import counted, explanation, table
+from homodyne_fit.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from homodyne_fit.config import Config
+
+
+COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
+
+
+@dataclass
+class Job:
+    """One fit of a batch.
+
+    Attributes
+    ----------
+    name : str
+        The configuration, and the data file where that is given apart.
+    config, folder : Config, Path, or None
+        None where the configuration has a mistake.
+    error : str or None
+        What went wrong.
+    row : dict or None
+        What the fit found, for the table and as JSON.
+    """
+
+    name: str
+    config: Config | None = None
+    folder: Path | None = None
+    error: str | None = None
+    row: dict[str, Any] | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "configs",
+        nargs="+",
+        metavar="CONFIG",
+        help="YAML configurations; a pattern such as 'runs/*.yaml' stands for all that match",
+    )
+    parser.add_argument(
+        "--data",
+        action="append",
+        default=[],
+        metavar="DATA",
+        help="fit these data files, or those that match a pattern, with every configuration; "
+        "may be given several times",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=Path,
+        metavar="DIR",
+        help="a folder for each fit is made in it; default: beside each configuration",
+    )
+    add_output_options(parser)
+    add_key_options(parser.add_argument_group("keys of the configuration"))
+    add_drop_in_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit all, whatever fails; return 1 if there was an error, else 2 if one did not converge."""
+    from homodyne_fit.cli.fit import new_console, print_json
+
+    for text in no_effect(args):
+        print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    jobs = _planned(args)
+    _require_distinct(jobs)
+    console = new_console(args.quiet or args.json)
+    for number, job in enumerate(jobs, 1):
+        console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
+        _run(job, args, console)
+    if args.json:
+        print_json([{"name": job.name, **(job.row or {"error": job.error})} for job in jobs])
+    else:
+        _print_table(console, jobs)
+    if any(job.error is not None for job in jobs):
+        return 1
+    return 0 if all(job.row and job.row["fit"]["success"] for job in jobs) else 2
+
+
+def _planned(args: argparse.Namespace) -> list[Job]:
+    """Read every configuration before the first fit, so that mistakes show at once."""
+    jobs = []
+    data_files = [Path(path) for path in _matching(args.data)]
+    for config in _matching(args.configs):
+        for data in data_files or [None]:
+            jobs.append(_plan(Path(config), data, args))
+    return jobs
+
+
+def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
+    from homodyne_fit.cli.fit import output_folder
+    from homodyne_fit.config import load_config
+
+    job = Job(str(path) if data is None else f"{path}, {data}")
+    stem = path.stem if data is None else f"{path.stem}_{data.stem}"
+    given = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
+    try:
+        job.config = load_config(path, [*overrides(args), *given])
+    except InputError as error:
+        job.error = str(error)
+        return job
+    if args.output_dir is not None:
+        job.folder = args.output_dir / stem
+    else:
+        job.folder = output_folder(job.config, None)
+        if data is not None:
+            job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
+    return job
+
+
+def _matching(patterns: list[str]) -> list[str]:
+    """Paths, and what matches those that are patterns, each once."""
+    found = []
+    for pattern in patterns:
+        if Path(pattern).exists() or not glob.has_magic(pattern):
+            found.append(pattern)
+        elif matches := sorted(glob.glob(pattern, recursive=True)):
+            found += matches
+        else:
+            raise InputError(f"{pattern}: no file matches")
+    return list(dict.fromkeys(found))
+
+
+def _require_distinct(jobs: list[Job]) -> None:
+    """Two fits may not write into one folder."""
+    seen: dict[Path, str] = {}
+    for job in jobs:
+        if job.folder is None:
+            continue
+        folder = job.folder.resolve()
+        if folder in seen:
+            raise InputError(
+                f"{job.folder}: the results of {seen[folder]} and of {job.name} would both go "
+                "there; rename one, or give output.directory"
+            )
+        seen[folder] = job.name
+
+
+def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
+    """One fit; whatever goes wrong is noted, and the batch goes on."""
+    from homodyne_fit.cli.fit import fit_config
+
+    try:
+        if job.config is not None and job.folder is not None:
+            analysis = fit_config(
+                job.config,
+                job.folder,
+                console,
+                overwrite=args.overwrite,
+                exports=args.export,
+                plots=args.save_plots,
+                warn=not args.quiet,
+            )
+            job.row = {"results": str(job.folder), **analysis.to_json()}
+    except Exception as error:  # noqa: BLE001 the other fits have to go on
+        job.error = explanation(error)
+        if args.verbose:
+            traceback.print_exc()
+    if job.error is not None:
+        for line in job.error.splitlines():
+            print(f"homodyne_fit: error: {line}", file=sys.stderr)
+
+
+def _print_table(console: Console, jobs: list[Job]) -> None:
+    """One line for each fit: verdict, rates at mid-measurement, direction of the flow, noise."""
+    lines = table([COLUMNS, *map(_cells, jobs)]).splitlines()
+    for line, name in zip(lines, ("fit", *(job.name for job in jobs)), strict=True):
+        console.print(f"{line}  {name}", markup=False)
+    failed = sum(job.error is not None for job in jobs)
+    stopped = sum(job.row is not None and not job.row["fit"]["success"] for job in jobs)
+    console.print(
+        f"{counted(len(jobs), 'fit')}: {len(jobs) - failed - stopped} converged, {stopped} did "
+        f"not, {counted(failed, 'error')}",
+        markup=False,
+    )
+
+
+def _cells(job: Job) -> tuple[str, ...]:
+    if job.row is None:
+        return ("error", *[""] * (len(COLUMNS) - 1))
+    verdict = "converged" if job.row["fit"]["success"] else "NOT CONVERGED"
+    rates = job.row["identifiability"]["rates"]
+    shown = (rates.get("J"), rates.get("gamma_dot"), job.row["parameters"].get("phi0"))
+    return verdict, *map(_with_error, shown), f"{job.row['fit']['noise']:.3g}"
+
+
+def _with_error(estimate: dict[str, Any] | None) -> str:
+    from homodyne_fit.number_format import format_estimate
+
+    if estimate is None:
+        return "–"
+    error = estimate["stderr"]
+    return format_estimate(estimate["value"], float("nan") if error is None else error)

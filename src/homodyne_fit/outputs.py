@@ -1,0 +1,148 @@
+"""The files of a result in their folder: which there are, and when they may be written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homodyne_fit.atomic import replacing, require_writable
+from homodyne_fit.errors import InputError, suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from homodyne_fit.analysis import Analysis
+
+__all__ = [
+    "EXPORTS",
+    "OUTPUTS",
+    "PLOTS",
+    "figures",
+    "make_folder",
+    "prepare_folder",
+    "require_no_results",
+    "save_figure",
+    "write_outputs",
+    "write_plots",
+]
+
+# Written by every fit, and by name on request.
+OUTPUTS = ("parameters.json", "parameters.csv", "result.h5", "report.html")
+EXPORTS = {"homodyne": "fitted_data.npz"}
+PLOTS = "plots"
+PLOT_DPI = 150
+
+
+def require_no_results(folder: Path) -> None:
+    """Raise an `InputError` if the folder holds results of an earlier fit."""
+    if next(_earlier(folder), None) is not None:
+        raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
+
+
+def prepare_folder(
+    folder: Path, *, overwrite: bool, exports: Collection[str] = (), plots: bool = False
+) -> None:
+    """Make the folder, and be sure before the fit that results can be written into it.
+
+    Raises
+    ------
+    InputError
+        If they cannot, or if it holds some that must not be overwritten.
+    """
+    for name in exports:
+        if name not in EXPORTS:
+            raise InputError(
+                f"there is no export '{name}'{suggestion(name, EXPORTS)}; "
+                f"there are: {', '.join(EXPORTS)}"
+            )
+    if not overwrite:
+        require_no_results(folder)
+    for path in (folder, *([folder / PLOTS] if plots else [])):
+        make_folder(path)
+    for name in (*OUTPUTS, *(EXPORTS[name] for name in exports)):
+        require_writable(folder / name)
+
+
+def write_outputs(
+    analysis: Analysis, folder: Path, *, exports: Collection[str] = (), plots: bool = False
+) -> list[str]:
+    """Write all files of a result into a folder that is prepared; return their names.
+
+    What an earlier fit left there, and this one does not write, is deleted: files of two fits
+    side by side would be taken for one.
+    """
+    from homodyne_fit.exports import write_csv, write_homodyne
+    from homodyne_fit.report import write_report
+    from homodyne_fit.result_file import write_result
+
+    writers = {"homodyne": write_homodyne}
+    earlier = set(_earlier(folder))
+    text = json.dumps(analysis.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(folder / "parameters.json") as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+    write_csv(folder / "parameters.csv", analysis)
+    write_result(folder / "result.h5", analysis)
+    for name in exports:
+        writers[name](folder / EXPORTS[name], analysis)
+    drawn = write_plots(analysis, folder / PLOTS) if plots else []
+    write_report(
+        folder / "report.html", analysis.data, analysis, analysis.config, analysis.provenance
+    )
+    names = [*OUTPUTS, *(EXPORTS[name] for name in exports)]
+    for path in earlier - {folder / name for name in names} - set(drawn):
+        path.unlink()
+    if not drawn and _is_empty(folder / PLOTS):
+        (folder / PLOTS).rmdir()
+    return [*names, *([f"{PLOTS}/"] if plots else [])]
+
+
+def write_plots(analysis: Analysis, folder: Path) -> list[Path]:
+    """Write every figure as a PNG into a folder, which is made if need be; return the files."""
+    make_folder(folder)
+    drawn = []
+    for name, figure in figures(analysis):
+        drawn.append(save_figure(figure, folder / f"{name}.png"))
+    return drawn
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG; return the file."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PLOT_DPI, metadata={"Software": None})
+    return path
+
+
+def figures(analysis: Analysis) -> Iterator[tuple[str, Figure]]:
+    """Every figure of a result, with the name of its file."""
+    from homodyne_fit.plots import angle_view, plot_lag_cuts, plot_two_time
+
+    yield "rates", analysis.plot_rates()
+    yield "scaling", analysis.plot_scaling()
+    for k in range(analysis.data.n_angles):
+        view = angle_view(analysis.data, analysis, k)
+        yield f"angle_{k:03d}_two_time", plot_two_time(view)
+        yield f"angle_{k:03d}_lag_cuts", plot_lag_cuts(view)
+
+
+def _earlier(folder: Path) -> Iterator[Path]:
+    """Files of a result that are there."""
+    names = (*OUTPUTS, *EXPORTS.values())
+    yield from (path for path in (folder / name for name in names) if path.exists())
+    for pattern in ("rates.png", "scaling.png", "angle_*_two_time.png", "angle_*_lag_cuts.png"):
+        yield from (folder / PLOTS).glob(pattern)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none; an `InputError` says why it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder}: results need a folder, and this is a file") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error

@@ -1,0 +1,314 @@
+"""``result.h5``: everything about a fit in one file that describes itself, and back again.
+
+Every dataset has `units` and `long_name`, and dimension scales name its axes as netCDF-4 does, so
+that xarray opens each group as a dataset. The groups ``parameters``, ``scaling``, ``curves`` and
+``c2`` are for any reader; ``state`` holds what else it takes to restore the `FitResult` exactly.
+The layout is documented in ``docs/results.md``; `FORMAT_VERSION` grows when it changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike
+
+from homodyne_fit.analysis import Analysis
+from homodyne_fit.atomic import replacing
+from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.errors import InputError
+from homodyne_fit.hdf5_fields import read_fields, write_fields
+from homodyne_fit.model import MODELS
+from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.parameters import PARAMETERS
+from homodyne_fit.provenance import Provenance
+from homodyne_fit.results import Estimate, FitInfo
+
+__all__ = ["NAME", "load_result", "write_result"]
+
+NAME = "result.h5"
+FORMAT, FORMAT_VERSION = "homodyne_fit result", 1
+
+# A chunk of a matrix on disk, bytes at most; and a compression that every HDF5 library has.
+CHUNK_BYTES = 2**20
+COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+IN_UNITS = ("value", "stderr", "lower", "upper")
+ERROR_MEANING = "standard error; NaN where not free, infinite where not determined"
+
+# What is read of a file: h5py's types say neither what is at a path nor what an array holds.
+Node = Any
+
+# Arrays that the result is restored from besides `space` and `objective`.
+STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates_null")
+
+
+def write_result(path: Path, analysis: Analysis) -> None:
+    """Write ``result.h5``; it appears whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _describe(file, analysis)
+        _write_parameters(file.create_group("parameters"), analysis)
+        _write_scaling(file.create_group("scaling"), analysis)
+        _write_curves(file.create_group("curves"), analysis)
+        _write_c2(file.create_group("c2"), analysis)
+        _write_state(file.create_group("state"), analysis)
+
+
+def load_result(path: str | os.PathLike[str]) -> Analysis:
+    """Read a result back: equal in all values, errors and bands to the one that was saved.
+
+    Parameters
+    ----------
+    path : path
+        ``result.h5``, or the folder that holds it.
+
+    Returns
+    -------
+    Analysis
+        Its `data` are read from the file when they are first asked for.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no result of this program.
+    """
+    path = Path(path)
+    path = path / NAME if path.is_dir() else path
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such result; expected {NAME} or its folder")
+    try:
+        with h5py.File(path) as file:
+            _require_known(file, path)
+            return _read(file, path)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{path}: cannot be read as a result ({_brief(error)})") from error
+
+
+def _require_known(file: Node, path: Path) -> None:
+    if file.attrs.get("format") != FORMAT:
+        raise InputError(f"{path}: is no result of homodyne_fit; a fit writes one as {NAME}")
+    if (version := int(file.attrs["format_version"])) > FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has version {version} of the format, and this homodyne_fit reads up to "
+            f"{FORMAT_VERSION}; update it"
+        )
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).strip("'\"").split())
+
+
+def _describe(file: h5py.File, analysis: Analysis) -> None:
+    file.attrs.update(
+        {
+            "format": FORMAT,
+            "format_version": FORMAT_VERSION,
+            "title": f"Fit of the model {analysis.model.name} to two-time correlations",
+            "source": analysis.provenance.source,
+            "history": f"{analysis.provenance.created}: written by homodyne_fit "
+            f"{analysis.provenance.versions['homodyne_fit']}",
+        }
+    )
+    # Datasets rather than attributes, which may not exceed 64 kB.
+    summary = json.dumps(analysis.to_json(), ensure_ascii=False, allow_nan=False)
+    config = yaml.safe_dump(analysis.config, sort_keys=False, allow_unicode=True)
+    _variable(file, "summary", summary, (), "", "contents of parameters.json, JSON")
+    _variable(file, "config", config, (), "", "configuration of the fit, YAML")
+
+
+def _write_parameters(group: h5py.Group, analysis: Analysis) -> None:
+    estimates = list(analysis.parameters.values())
+    axis = _scale(group, "parameter", list(analysis.parameters), "", "name of the parameter")
+    for name, values, meaning in (
+        ("value", [e.value for e in estimates], "fitted value"),
+        ("stderr", [e.stderr for e in estimates], ERROR_MEANING),
+        ("unit", [e.unit for e in estimates], "unit of value, stderr, lower and upper"),
+        ("at_bound", [e.at_bound for e in estimates], "whether the value is at a bound"),
+        ("fixed", [e.fixed for e in estimates], "whether the value was held fixed"),
+        ("lower", analysis.space.lower, "lower bound"),
+        ("upper", analysis.space.upper, "upper bound"),
+        ("meaning", [PARAMETERS[name].meaning for name in analysis.parameters], "in words"),
+    ):
+        _variable(group, name, values, (axis,), "see unit" if name in IN_UNITS else "", meaning)
+    pair = [
+        _scale(group, name, list(analysis.names), "", "parameter, contrast[k] or offset[k]")
+        for name in ("quantity", "other_quantity")
+    ]
+    meaning = "covariance of parameters, contrasts and offsets; infinite where not determined"
+    _variable(group, "covariance", analysis.covariance, pair, "products of the units", meaning)
+
+
+def _write_scaling(group: h5py.Group, analysis: Analysis) -> None:
+    o = analysis.objective
+    phi = _scale(group, "phi", o.phi, "degree", "azimuthal angle")
+    _variable(group, "q", o.q, (phi,), "angstrom-1", "wave vector")
+    for name, estimates in (("contrast", analysis.contrast), ("offset", analysis.offset)):
+        for end, values, meaning in (
+            ("", [e.value for e in estimates], name),
+            ("_stderr", [e.stderr for e in estimates], ERROR_MEANING),
+            ("_at_bound", [e.at_bound for e in estimates], f"whether {name} is at a bound"),
+            ("_fixed", [e.fixed for e in estimates], f"whether {name} was held fixed"),
+        ):
+            _variable(group, name + end, values, (phi,), "1", meaning)
+
+
+def _write_curves(group: h5py.Group, analysis: Analysis) -> None:
+    times = analysis.times
+    axis = _scale(group, "t", times, "s", "time from the first frame")
+    curves = [("J", "angstrom2 s-1", "transport coefficient", analysis.J(times))]
+    if analysis.model.has_flow:
+        curves.append(("gamma_dot", "s-1", "shear rate", analysis.gamma_dot(times)))
+    for name, unit, meaning, (value, error) in curves:
+        _variable(group, name, value, (axis,), unit, meaning)
+        _variable(group, f"{name}_stderr", error, (axis,), unit, f"standard error of {name}")
+
+
+def _write_c2(group: h5py.Group, analysis: Analysis) -> None:
+    data = analysis.data
+    n = data.n_frames
+    axes = (
+        _scale(group, "phi", data.phi, "degree", "azimuthal angle"),
+        _scale(group, "t1", data.times, "s", "earlier time"),
+        _scale(group, "t2", data.times, "s", "later time"),
+    )
+    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    for name, dtype, meaning, matrix in (
+        ("data", data.c2.dtype, "two-time correlation, measured", data.c2.__getitem__),
+        ("fit", np.dtype(np.float32), "two-time correlation, fitted", analysis.c2),
+    ):
+        rows = max(1, min(n, CHUNK_BYTES // (n * dtype.itemsize)))
+        options: dict[str, Any] = {"chunks": (1, rows, n), **COMPRESSION}
+        dataset = group.create_dataset(name, data.c2.shape, dtype, **options)
+        _label(dataset, axes, "1", f"{meaning}; NaN but for t1 < t2")
+        for k in range(data.n_angles):
+            dataset[k] = np.where(upper, matrix(k), np.nan)
+
+
+def _write_state(group: h5py.Group, analysis: Analysis) -> None:
+    for name in ("space", "objective"):
+        write_fields(group.create_group(name), getattr(analysis, name))
+    for name in STATE:
+        group[name] = getattr(analysis, name)
+    for name in ("cost", "noise", "condition_number"):
+        group.attrs[name] = getattr(analysis, name)
+    _name_axes(group)
+
+
+def _name_axes(group: h5py.Group) -> None:
+    """Give all arrays of a group, at most 2-D, dimension scales: one for each length."""
+    arrays: list[h5py.Dataset] = []
+
+    def collect(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays.append(item)
+
+    group.visititems(collect)
+    for axis, kind in enumerate(("row", "column")):
+        for length in sorted({array.shape[axis] for array in arrays if array.ndim > axis}):
+            scale = _scale(group, f"{kind}_of_{length}", np.arange(length), "1", kind)
+            for array in arrays:
+                if array.ndim > axis and array.shape[axis] == length:
+                    array.dims[axis].attach_scale(scale)
+
+
+def _scale(group: h5py.Group, name: str, values: ArrayLike, unit: str, meaning: str) -> Any:
+    """A coordinate: a dataset that names an axis of others."""
+    dataset = _create(group, name, values)
+    dataset.make_scale(name)
+    dataset.attrs.update({"units": unit, "long_name": meaning})
+    return dataset
+
+
+def _variable(
+    group: h5py.Group, name: str, values: ArrayLike, axes: Sequence[Any], unit: str, meaning: str
+) -> None:
+    _label(_create(group, name, values), axes, unit, meaning)
+
+
+def _create(group: h5py.Group, name: str, values: ArrayLike) -> h5py.Dataset:
+    array = np.asarray(values)
+    if array.dtype.kind == "U":
+        return group.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+    if array.dtype.kind == "b":
+        # netCDF knows no truth values; this is how xarray marks them.
+        dataset = group.create_dataset(name, data=array.astype(np.int8))
+        dataset.attrs["dtype"] = "bool"
+        return dataset
+    return group.create_dataset(name, data=array)
+
+
+def _label(dataset: h5py.Dataset, axes: Sequence[Any], unit: str, meaning: str) -> None:
+    for axis, scale in enumerate(axes):
+        dataset.dims[axis].attach_scale(scale)
+    dataset.attrs.update({"units": unit, "long_name": meaning})
+
+
+def _read(file: Node, path: Path) -> Analysis:
+    summary = json.loads(file["summary"].asstr()[()])
+    fit, weak, provenance = summary["fit"], summary["identifiability"], summary["provenance"]
+    state, parameters, scaling = file["state"], file["parameters"], file["scaling"]
+    names = _texts(parameters["parameter"])
+    estimates = _estimates(parameters, "value", "", _texts(parameters["unit"]))
+    return Analysis(
+        model=MODELS[summary["model"]],
+        parameters=dict(zip(names, estimates, strict=True)),
+        contrast=_estimates(scaling, "contrast", "contrast_"),
+        offset=_estimates(scaling, "offset", "offset_"),
+        names=tuple(_texts(parameters["quantity"])),
+        **{name: state[name][()] for name in STATE},
+        cost=float(state.attrs["cost"]),
+        noise=float(state.attrs["noise"]),
+        condition_number=float(state.attrs["condition_number"]),
+        space=read_fields(state["space"], SearchSpace),
+        objective=read_fields(state["objective"], TwoTimeObjective),
+        n_points=fit["n_points"],
+        info=FitInfo(**{field.name: fit[field.name] for field in fields(FitInfo)}),
+        weak_directions=weak["weak_directions"],
+        weakest=weak["weakest"],
+        read_data=partial(_read_data, path.absolute()),
+        config=summary["config"],
+        provenance=Provenance(
+            **{**provenance, "notes": tuple(provenance["notes"])}, versions=summary["versions"]
+        ),
+    )
+
+
+def _estimates(
+    group: Node, name: str, prefix: str, units: Sequence[str] = ()
+) -> tuple[Estimate, ...]:
+    columns = (name, *(prefix + end for end in ("stderr", "at_bound", "fixed")))
+    value, stderr, at_bound, fixed = (group[column][()] for column in columns)
+    return tuple(
+        Estimate(float(v), float(e), unit, bool(b), bool(f))
+        for v, e, unit, b, f in zip(
+            value, stderr, units or [""] * len(value), at_bound, fixed, strict=True
+        )
+    )
+
+
+def _texts(dataset: Node) -> list[str]:
+    return dataset.asstr()[()].tolist()
+
+
+def _read_data(path: Path) -> TwoTimeData:
+    """The data of a result, from its file; (t1, t2) is as fitted only where t1 < t2."""
+    with h5py.File(path) as opened:
+        file: Node = opened
+        provenance = json.loads(file["summary"].asstr()[()])["provenance"]
+        return TwoTimeData(
+            c2=file["c2/data"][()],
+            phi=file["c2/phi"][()],
+            q=file["scaling/q"][()],
+            dt=float(file["state/objective"].attrs["dt"]),
+            source=provenance["source"],
+            notes=tuple(provenance["notes"]),
+        )

@@ -1,0 +1,160 @@
+"""Chunks held by processes of this machine, each always summed by the same one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import multiprocessing
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any
+
+from threadpoolctl import threadpool_limits
+
+from nlsq_stratified.reduction import ChunkSequence, Recipe, Sums
+
+__all__ = ["ResidentProcesses"]
+
+# Deaths that one chunk may meet in a pass before it is held to be their cause.
+MOST_DEATHS = 3
+
+
+class ResidentProcesses(Executor):
+    """Processes that keep the chunks they sum.
+
+    Each chunk belongs to one process, which reads it once; parameters and sums travel. A process
+    that dies is replaced, and its chunks are read again. Objectives and models must pickle, and
+    the main module must be guarded by ``if __name__ == "__main__"``.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Processes; as many as there are processors when None.
+    """
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        self._workers = [_Worker() for _ in range(max_workers or os.cpu_count() or 1)]
+        self._numbers = itertools.count()
+        self._turns = itertools.cycle(self._workers)
+
+    def submit[T](self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        """Run a function in some process."""
+        return next(self._turns).pool.submit(fn, *args, **kwargs)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the processes."""
+        for worker in self._workers:
+            worker.pool.shutdown(wait, cancel_futures=cancel_futures)
+
+    def place(self, chunks: ChunkSequence) -> _Placed:
+        """Deal the chunks out to the processes, which read them when they are first summed."""
+        placed = _Placed(
+            _Kept(next(self._numbers), worker, Recipe(chunks, i))
+            for i, worker in zip(range(len(chunks)), itertools.cycle(self._workers))
+        )
+        numbers = [kept.number for kept in placed]
+        weakref.finalize(placed, _Worker.forget, self._workers, numbers)
+        return placed
+
+    def sums[P: Sums](self, function: Callable[[Any], P], chunks: ChunkSequence) -> Iterator[P]:
+        """``function(chunk)`` of each chunk, in order.
+
+        Raises
+        ------
+        BrokenProcessPool
+            If the process that sums a chunk dies again and again.
+        """
+        placed = [chunks[i] for i in range(len(chunks))]
+        if not isinstance(placed[0], _Kept):
+            placed = self.place(placed)
+        futures = [kept.worker.sum(function, kept) for kept in placed]
+        try:
+            for i, kept in enumerate(placed):
+                deaths = 0
+                while isinstance(error := futures[i].exception(), BrokenProcessPool):
+                    deaths += 1
+                    if deaths == MOST_DEATHS:
+                        raise BrokenProcessPool(
+                            f"chunk {i} was not summed: its process died {deaths} times"
+                        ) from error
+                    kept.worker.restart()
+                    for j in range(i, len(placed)):
+                        if placed[j].worker is kept.worker:
+                            futures[j] = kept.worker.sum(function, placed[j])
+                yield futures[i].result()
+                kept.worker.holds.add(kept.number)
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+@dataclass(frozen=True, eq=False)
+class _Kept:
+    """A chunk that is, or is to be, kept by a process under a number."""
+
+    number: int
+    worker: _Worker
+    recipe: Recipe
+
+
+class _Placed(list[_Kept]):
+    """A list to which weak references can be made."""
+
+
+class _Worker:
+    """A process, and the numbers of the chunks that it is known to hold."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin with a fresh process."""
+        # A forked process could inherit locks that threads of JAX hold.
+        spawn = multiprocessing.get_context("spawn")
+        self.pool = ProcessPoolExecutor(1, spawn, initializer=_one_thread)
+        self.holds: set[int] = set()
+
+    def sum[P](self, function: Callable[[Any], P], kept: _Kept) -> Future[P]:
+        """``function(chunk)``, with the chunk or the way to it if it is not there yet."""
+        recipe = None if kept.number in self.holds else kept.recipe
+        try:
+            return self.pool.submit(_sum, function, kept.number, recipe)
+        except BrokenProcessPool as error:
+            broken: Future[P] = Future()
+            broken.set_exception(error)
+            return broken
+
+    @staticmethod
+    def forget(workers: list[_Worker], numbers: list[int]) -> None:
+        """Let go of chunks that nobody will ask for."""
+        for worker in workers:
+            if held := worker.holds.intersection(numbers):
+                worker.holds -= held
+                with contextlib.suppress(RuntimeError):  # its pool is closed
+                    worker.pool.submit(_forget, held)
+
+
+# In a process: the chunks it keeps.
+_chunks: dict[int, Any] = {}
+
+
+def _one_thread() -> None:
+    # What JAX factors matrices with; there is a process for each processor already.
+    import scipy.linalg  # noqa: F401
+
+    threadpool_limits(1, user_api="blas")
+
+
+def _sum[P](function: Callable[[Any], P], number: int, recipe: Recipe | None) -> P:
+    if recipe is not None:
+        _chunks[number] = recipe.load()
+    return function(_chunks[number])
+
+
+def _forget(numbers: set[int]) -> None:
+    for number in numbers:
+        del _chunks[number]

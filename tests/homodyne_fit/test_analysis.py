@@ -1,0 +1,84 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import homodyne_fit as hf
+from homodyne_fit.outputs import OUTPUTS
+
+
+class TestSave:
+    @pytest.mark.usefixtures("without_pictures")
+    def test_writes_all_files_and_says_where(self, sheared, tmp_path):
+        folder = sheared.save(tmp_path / "a" / "b")
+        assert folder == tmp_path / "a" / "b"
+        assert {path.name for path in folder.iterdir()} == set(OUTPUTS)
+        assert json.loads((folder / "parameters.json").read_text("utf-8")) == sheared.to_json()
+
+    def test_what_is_asked_for_comes_too(self, sheared, tmp_path):
+        folder = sheared.save(str(tmp_path / "r"), exports=["homodyne"], plots=True)
+        assert {path.name for path in folder.iterdir()} == {*OUTPUTS, "fitted_data.npz", "plots"}
+        drawn = sorted(path.name for path in (folder / "plots").iterdir())
+        angles = [
+            f"angle_{k:03d}_{what}.png" for k in range(3) for what in ("lag_cuts", "two_time")
+        ]
+        assert drawn == [*angles, "rates.png", "scaling.png"]
+        assert all(
+            path.read_bytes().startswith(b"\x89PNG") for path in (folder / "plots").iterdir()
+        )
+
+    @pytest.mark.usefixtures("without_pictures")
+    def test_nothing_is_overwritten_unasked(self, sheared, tmp_path):
+        (tmp_path / "result.h5").write_text("mine")
+        with pytest.raises(hf.InputError, match="holds results already"):
+            sheared.save(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == ["result.h5"]
+
+    @pytest.mark.usefixtures("without_pictures")
+    def test_no_file_of_an_earlier_fit_is_left_beside_the_new_ones(self, sheared, tmp_path):
+        sheared.save(tmp_path, exports=["homodyne"], plots=True)
+        (tmp_path / "notes.txt").write_text("mine")
+        sheared.save(tmp_path, overwrite=True)
+        assert {path.name for path in tmp_path.iterdir()} == {*OUTPUTS, "notes.txt"}
+
+    @pytest.mark.usefixtures("without_pictures")
+    def test_figures_of_somebody_else_stay(self, sheared, tmp_path):
+        (tmp_path / "plots").mkdir()
+        (tmp_path / "plots" / "mine.png").write_text("mine")
+        sheared.save(tmp_path, plots=True)
+        sheared.save(tmp_path, overwrite=True)
+        assert [path.name for path in (tmp_path / "plots").iterdir()] == ["mine.png"]
+
+    def test_an_unknown_export(self, sheared, tmp_path):
+        with pytest.raises(hf.InputError, match="no export 'homdyne' .did you mean 'homodyne'"):
+            sheared.save(tmp_path / "r", exports=["homdyne"])
+        assert not (tmp_path / "r").exists()
+
+
+class TestInANotebook:
+    def test_figures(self, sheared):
+        for figure in (
+            sheared.plot_rates(),
+            sheared.plot_rates([0.1, 1.0, 2.0]),
+            sheared.plot_scaling(),
+            sheared.plot_two_time(1),
+            sheared.plot_lag_cuts(2),
+        ):
+            assert isinstance(figure, Figure)
+            figure.draw_without_rendering()
+        line = sheared.plot_rates([0.1, 1.0, 2.0]).axes[0].lines[0]
+        np.testing.assert_array_equal(line.get_xdata(), [0.1, 1.0, 2.0])
+
+    def test_as_text_and_as_html(self, sheared):
+        text, html = repr(sheared), sheared._repr_html_()
+        assert text.startswith("converged: ")
+        assert "\x1b" not in text
+        for name, estimate in sheared.parameters.items():
+            assert any(
+                line.split()[:2] == [name, f"{estimate.value:.6g}"] for line in text.splitlines()
+            )
+            assert f"<td>{name}</td><td>{estimate.value:.6g}</td>" in html
+        assert "at its bound" in text
+        assert html.count("<tr>") == html.count("</tr>") == 1 + 7 + 2
+        assert all(f"warning: {warning}" in text for warning in sheared.warnings)

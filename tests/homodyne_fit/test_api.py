@@ -1,0 +1,166 @@
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+import homodyne_fit as hf
+from homodyne_fit.api import settings_to_config
+from homodyne_fit.config import parse_config
+from homodyne_fit.fit import fit as fit_points
+from homodyne_fit.layers.settings import AntiDegeneracy, Regularization
+from homodyne_fit.model import LAMINAR_FLOW, STATIC
+from homodyne_fit.multi_start import MultiStart
+from homodyne_fit.settings import FitSettings
+from homodyne_fit.simulate.writers import write_aps_u
+
+STATIC_TRUTH = {"D0": 5000.0, "alpha": 0.1, "D_offset": 500.0}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return hf.simulate(STATIC_TRUTH, phi=(0, 90), n_frames=61, dt=0.3, noise=0.02, seed=3)
+
+
+class TestThePackage:
+    def test_importing_it_loads_nothing_heavy(self):
+        code = (
+            "import sys, homodyne_fit as hf\n"
+            "assert {'fit', 'load', 'load_result'} <= set(dir(hf)), dir(hf)\n"
+            "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+            "assert not loaded & {'jax', 'numpy', 'h5py', 'yaml', 'rich', 'pydantic'}, loaded\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+    @pytest.mark.parametrize(
+        "first",
+        ["", "import homodyne_fit.fit", "from homodyne_fit.fit import FitSettings", "hf.fit"],
+    )
+    def test_a_function_is_not_hidden_by_the_module_of_its_name(self, first):
+        code = (
+            f"import homodyne_fit as hf\n{first}\n"
+            "from homodyne_fit.fit import fit, FitSettings\n"
+            "from homodyne_fit.simulate.measurement import Measurement\n"
+            "assert hf.fit.__module__ == hf.simulate.__module__ == 'homodyne_fit.api'\n"
+            "assert fit.__module__ == 'homodyne_fit.fit'\n"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+    @pytest.mark.parametrize("name", hf.__all__)
+    def test_every_public_name_is_there_and_documented(self, name):
+        assert inspect.getdoc(getattr(hf, name))
+
+    def test_an_unknown_name_is_an_attribute_error(self):
+        with pytest.raises(AttributeError, match="fitt"):
+            _ = hf.fitt
+
+
+class TestFit:
+    def test_is_that_of_the_module(self, data):
+        options = {
+            "initial": {"D0": 4000.0},
+            "fixed": {"D_offset": 500.0},
+            "bounds": {"alpha": (-1.0, 1.0)},
+        }
+        found = hf.fit(data, "static", per_angle_mode="averaged", multi_start=False, **options)
+        settings = FitSettings(
+            model=STATIC,
+            anti_degeneracy=AntiDegeneracy(per_angle_mode="averaged"),
+            multi_start=MultiStart(enable=False),
+            **options,
+        )
+        expected = fit_points(data, settings)
+        assert str(found.parameters) == str(expected.parameters)
+        assert found.data is data
+        (value,), (error,) = found.J(9.0)
+        assert abs(value - (5000 * 9**0.1 + 500)) < 4 * error
+
+    def test_a_path_will_do(self, data, tmp_path):
+        path = tmp_path / "d.h5"
+        full = np.concatenate([data.c2, data.c2 + 0.5])
+        write_aps_u(path, full, [0.004, 0.0054], [0, 90], range(4), 0.3)
+        told = hf.inspect(path)
+        assert (told.n_frames, told.n_matrices, told.dt) == (61, 4, pytest.approx(0.3))
+        found = hf.fit(path, "static", q=0.0054, multi_start=False)
+        assert found.provenance.source == str(path)
+        assert found.provenance.size == path.stat().st_size
+        np.testing.assert_allclose(found.data.q, 0.0054)
+        assert np.mean([e.value for e in found.offset]) == pytest.approx(1.5, abs=0.05)
+        with pytest.raises(hf.InputError, match="no matrix is near q = 1 "):
+            hf.fit(path, "static", q=1.0)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"model": "laminar"}, "no model 'laminar'.*laminar_flow"),
+            ({}, "laminar_flow needs a positive gap"),
+            ({"model": "static", "per_angle_mode": "averged"}, "(did you mean 'averaged'"),
+            ({"model": "static", "fixed": {"alfa": 1}}, "(did you mean 'alpha'"),
+            ({"model": "static", "q": 0.005}, "q selects from a file"),
+            (
+                {"model": "static", "per_angle_mode": "fourier", "anti_degeneracy": True},
+                "give one of the two",
+            ),
+        ],
+    )
+    def test_a_mistake_is_one_error(self, data, options, message):
+        with pytest.raises(hf.InputError, match=message.replace("(", r"\(")):
+            hf.fit(data, **options)
+
+
+class TestSimulate:
+    def test_is_the_formula(self, numpy_c2):
+        params = (4000.0, 0.1, 500.0, 3e-4, 0.2, 0.0, 4.0)
+        names = dict(zip(LAMINAR_FLOW.parameters, params, strict=True))
+        phi, contrast, offset = (0.0, 50.0), (0.2, 0.3), (1.0, 1.1)
+        data = hf.simulate(
+            names, phi=phi, n_frames=21, contrast=contrast, offset=offset, noise=0, dt=0.2
+        )
+        q = np.full(2, 0.0054)
+        expected = numpy_c2(params, contrast, offset, q=q, phi=phi, gap=2e6, dt=0.2, n=21)
+        np.testing.assert_allclose(data.c2, expected, rtol=1e-6)
+        assert (data.dt, data.phi.tolist(), data.q.tolist()) == (0.2, list(phi), q.tolist())
+
+    def test_noise_has_its_size_and_seed(self):
+        clean, noisy, again, other = (
+            hf.simulate(STATIC_TRUTH, n_frames=60, noise=noise, seed=seed).c2
+            for noise, seed in ((0, 0), (0.1, 1), (0.1, 1), (0.1, 2))
+        )
+        upper = np.triu_indices(60, 1)
+        # 10,620 points know a standard deviation to 0.7 %.
+        assert (noisy - clean)[:, *upper].std() == pytest.approx(0.1, rel=0.03)
+        np.testing.assert_array_equal(noisy, again)
+        assert np.any(noisy != other)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        FitSettings(model=STATIC),
+        FitSettings(
+            gap=1e6,
+            initial={"D0": 5e3},
+            fixed={"beta": 0.25},
+            bounds={"D0": (1e3, 1e4), "contrast": (0.1, 0.5)},
+            anti_degeneracy=AntiDegeneracy(
+                per_angle_mode="hierarchical", regularization=Regularization(mode="cv")
+            ),
+            multi_start=MultiStart(n_starts=7),
+            tolerance=1e-3,
+            max_nfev=12,
+            shear="homodyne",
+            threads=2,
+        ),
+    ],
+)
+def test_settings_are_recorded_as_a_configuration_that_makes_them(settings, data):
+    text = yaml.safe_dump(settings_to_config(settings, data))
+    again = parse_config(text, Path("c.yaml")).settings()
+    for name in ("model", "gap", "initial", "fixed", "bounds", "tolerance", "max_nfev", "shear"):
+        assert getattr(again, name) == getattr(settings, name)
+    assert again.threads == settings.threads
+    assert again.multi_start == settings.multi_start
+    assert again.anti_degeneracy.model_dump() == settings.anti_degeneracy.model_dump()

@@ -1,0 +1,127 @@
+import importlib
+import json
+import shutil
+
+import pytest
+
+import homodyne_fit as hf
+from homodyne_fit.number_format import format_estimate
+
+STATIC = (
+    "analysis_mode: static\n"
+    "initial_parameters: {fixed_parameters: {D_offset: 0}}\n"
+    "optimization: {nlsq: {multi_start: {enable: false}}}\n"
+    "experimental_data: {file_path: %s}\n"
+)
+
+
+@pytest.fixture(autouse=True)
+def _without_report(monkeypatch):
+    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+
+
+@pytest.fixture(scope="module")
+def measured(called, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("measured")
+    for seed in (1, 2):
+        options = ("--static", "--phi", "0,90", "--frames", "40", "--noise", "0.02")
+        named = ("--parameter", "D0=30000", "--seed", seed)
+        assert called("simulate", "-o", folder / f"run{seed}.h5", *options, *named).status == 0
+    return folder
+
+
+@pytest.fixture
+def runs(measured, tmp_path):
+    """Two configurations, each with its data."""
+    for seed in (1, 2):
+        shutil.copy(measured / f"run{seed}.h5", tmp_path)
+        (tmp_path / f"fit{seed}.yaml").write_text(STATIC % f"run{seed}.h5")
+    return tmp_path
+
+
+def test_all_that_match_are_fitted_and_put_in_a_table(called, runs):
+    done = called("batch", runs / "fit*.yaml")
+    assert (done.status, done.err) == (0, "")
+    header, *rows, last = done.out[done.out.index("verdict") :].splitlines()
+    assert header.split("  ")[-1] == "fit"
+    for row, seed in zip(rows, (1, 2), strict=True):
+        result = hf.load_result(runs / f"fit{seed}_results")
+        (value,), (error,) = result.J(result.space.tau)
+        assert result.success
+        assert row.split() == [
+            *("converged", *format_estimate(value, error).split(), "–", "–"),
+            *(f"{result.noise:.3g}", str(runs / f"fit{seed}.yaml")),
+        ]
+    assert last == "2 fits: 2 converged, 0 did not, 0 errors"
+
+
+def test_it_goes_on_past_failures(called, runs):
+    (runs / "fit0.yaml").write_text("analysis_mode: fluid\n")
+    (runs / "fit3.yaml").write_text(STATIC % "no.h5")
+    done = called("batch", runs / "fit*.yaml", "--json")
+    assert done.status == 1
+    found = json.loads(done.out)
+    assert [row["name"] for row in found] == [str(runs / f"fit{k}.yaml") for k in range(4)]
+    assert ["error" in row for row in found] == [True, False, False, True]
+    assert "analysis_mode: must be" in found[0]["error"]
+    assert "no.h5: there is no such file" in found[3]["error"]
+    assert [line.startswith("homodyne_fit: error: ") for line in done.err.splitlines()] == [
+        True
+    ] * 2
+    assert found[1]["parameters"]["D_offset"]["fixed"]
+
+
+def test_a_fault_of_the_program_does_not_stop_it(called, runs, monkeypatch):
+    module = importlib.import_module("homodyne_fit.fit")
+    fit = module.fit
+
+    def fail_once(data, *arguments, **options):
+        if data.source.endswith("run1.h5"):
+            raise ZeroDivisionError("nobody foresaw this")
+        return fit(data, *arguments, **options)
+
+    monkeypatch.setattr(module, "fit", fail_once)
+    done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml")
+    assert done.status == 1
+    assert "ZeroDivisionError" in done.err
+    assert done.out.endswith("2 fits: 1 converged, 0 did not, 1 error\n")
+
+
+def test_not_converged_is_status_2(called, runs):
+    done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml", "--max-iterations", "1")
+    assert done.status == 2
+    assert "NOT CONVERGED" in done.out
+    assert done.out.endswith("2 fits: 0 converged, 2 did not, 0 errors\n")
+
+
+def test_one_configuration_for_many_files(called, runs):
+    options = ("--data", runs / "run?.h5", "--output-dir", runs / "all", "--quiet")
+    done = called("batch", runs / "fit1.yaml", *options)
+    assert (done.status, done.out) == (0, "")
+    for seed in (1, 2):
+        result = hf.load_result(runs / "all" / f"fit1_run{seed}")
+        assert result.provenance.source == str(runs / f"run{seed}.h5")
+
+
+def test_earlier_results_stay_unless_they_may_go(called, runs):
+    assert called("batch", runs / "fit1.yaml", "--quiet").status == 0
+    again = called("batch", runs / "fit1.yaml")
+    assert again.status == 1
+    assert "holds results already" in again.err
+    assert called("batch", runs / "fit1.yaml", "--overwrite", "--quiet").status == 0
+
+
+def test_two_fits_may_not_share_a_folder(called, runs):
+    for seed in (1, 2):
+        with (runs / f"fit{seed}.yaml").open("a") as file:
+            file.write(f"output: {{directory: '{runs}/same'}}\n")
+    done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml")
+    assert done.status == 1
+    assert done.err.count("\n") == 1
+    assert "would both go there" in done.err
+    assert not (runs / "same").exists()
+
+
+def test_a_pattern_that_matches_nothing(called, runs):
+    done = called("batch", runs / "x*.yaml")
+    assert done.err == f"homodyne_fit: error: {runs / 'x*.yaml'}: no file matches\n"

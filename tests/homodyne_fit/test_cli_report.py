@@ -1,0 +1,38 @@
+import re
+from dataclasses import replace
+
+import pytest
+
+
+def test_the_report_is_the_same_from_result_h5_alone(called, sheared, tmp_path):
+    created = "2001-02-03T04:05:06+00:00"
+    earlier = replace(sheared, provenance=replace(sheared.provenance, created=created))
+    folder = earlier.save(tmp_path / "r")
+    before = (folder / "report.html").read_text("utf-8")
+    for name in ("report.html", "parameters.json", "parameters.csv"):
+        (folder / name).unlink()
+    done = called("report", folder)
+    assert (done.status, done.out, done.err) == (0, f"wrote {folder / 'report.html'}\n", "")
+    after = (folder / "report.html").read_text("utf-8")
+    # Names of clipping paths in the figures are random.
+    pictures = re.compile(r"data:image/svg\+xml;base64,[^\"]*")
+    assert "Fitted 2001-02-03 04:05 UTC+0000" in after
+    assert pictures.sub("", after) == pictures.sub("", before)
+    assert len(pictures.findall(after)) == len(pictures.findall(before))
+
+
+@pytest.mark.usefixtures("without_pictures")
+def test_elsewhere_with_figures_and_summary(called, sheared, tmp_path):
+    folder = sheared.save(tmp_path / "r")
+    options = ("--output-dir", tmp_path / "new", "--save-plots", "--summary")
+    done = called("report", folder / "result.h5", *options)
+    assert done.status == 0
+    assert done.out.startswith("converged: ")
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "plots"}
+    assert f"wrote 8 figures in {tmp_path / 'new' / 'plots'}/\n" in done.out
+
+
+def test_no_result_is_one_line(called, tmp_path):
+    done = called("report", tmp_path)
+    assert done.status == 1
+    assert re.fullmatch(r"homodyne_fit: error: .*result\.h5: there is no such result.*\n", done.err)
