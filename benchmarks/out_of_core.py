@@ -29,13 +29,13 @@ from pydantic import ByteSize, TypeAdapter
 from homodyne_fit.fit import FitSettings, fit
 from homodyne_fit.loaders import load
 from homodyne_fit.model import LAMINAR_FLOW, curves
-from homodyne_fit.stored_chunks import Chunk, chunks_of
-from homodyne_fit.tiles import TILE
+from homodyne_fit.stored_chunks import Chunk, StoredChunk, chunks_of
+from homodyne_fit.tiles import TILE, TileChunk
 from nlsq_stratified import reduce
 
 TRUTH = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)
 Q, GAP, DURATION, CONTRAST, NOISE = 0.0054, 2e6, 10.0, 0.3, 0.05
-BAND, REPEATS = 500, 3
+BAND, REPEATS, MOST_TIMED = 500, 3, 20
 
 
 def write(path: Path, n_angles: int, n_frames: int, gzip: bool) -> None:
@@ -86,8 +86,11 @@ def measure(path: Path, memory: int, scratch: Path) -> None:
     print("  pulls     " + " ".join(f"{pull:.1f}" for pull in pulls))
 
     chunks = chunks_of(data, memory)
-    read = [chunk for chunk in chunks if chunk.loaded() is not chunk][:20]
-    resident = [chunk for chunk in chunks if chunk not in read][: max(1, len(read))]
+    read = [chunk for chunk in chunks if isinstance(chunk, StoredChunk)][:MOST_TIMED]
+    resident = [chunk for chunk in chunks if isinstance(chunk, TileChunk)][:MOST_TIMED]
+    if not (read and resident):
+        print("  the chunks are all read, or all in memory: nothing to compare")
+        return
     coordinates = result.coordinates
     objective = result.objective.within(result.space)
     with ThreadPoolExecutor() as threads:

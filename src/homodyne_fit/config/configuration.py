@@ -123,7 +123,9 @@ class Config:
 
     def load_data(self) -> TwoTimeData:
         """Read what the configuration selects."""
-        return self.selection().read()
+        nlsq = self.root.optimization.nlsq
+        scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
+        return self.selection().read(nlsq.memory, scratch)
 
     def problems(self) -> Iterator[Problem]:
         """What keeps the configuration from being fitted, besides what `parse_config` finds."""
@@ -182,6 +184,7 @@ class Config:
             max_nfev=nlsq.max_iterations,
             shear=root.model.shear,
             threads=nlsq.threads,
+            memory=nlsq.memory,
         )
 
     def _for_angles(self, n_angles: int) -> Iterator[Problem]:
