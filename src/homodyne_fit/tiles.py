@@ -104,8 +104,8 @@ def tile_chunks(data: TwoTimeData, per_chunk: int | None = None) -> list[TileChu
 
 
 def spread(n: int) -> NDArray[np.int64]:
-    """The numbers below n in an order of which any first few are spread evenly."""
-    return np.argsort(np.argsort(GOLDEN * np.arange(n) % 1))
+    """The numbers below n, in an order in which any first few of them are spread evenly."""
+    return np.argsort(np.argsort((0.5 + GOLDEN * np.arange(n)) % 1))
 
 
 def tiles_per_chunk(data: TwoTimeData) -> int:
