@@ -8,10 +8,19 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ["allowed_memory", "available_memory", "size_in_words"]
+__all__ = [
+    "CHUNKS_SHARE",
+    "MATRICES_SHARE",
+    "allowed_memory",
+    "available_memory",
+    "size_in_words",
+]
 
 # Of what is available, where nothing else is said.
 SHARE = 0.75
+
+# Of what is allowed: most that whole matrices may take, and chunks of those on the disk.
+MATRICES_SHARE, CHUNKS_SHARE = 0.25, 0.5
 
 # Folder of a hierarchy, and its files of the limit and of what is used; in `memory.stat`, what of
 # that is file contents that can be dropped.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.memory import allowed_memory
+from homodyne_fit.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.stored_matrices import StoredMatrices
 from homodyne_fit.tiles import TILE, TileChunk, spread, tile_chunks
 
@@ -22,9 +22,6 @@ __all__ = ["Chunk", "StoredChunk", "chunks_of"]
 # Bytes of a chunk at most, and runs in it at least. Chunks that are being summed, two to a
 # processor, take a quarter of the memory at most.
 LARGEST, RUNS = 2**25, 4
-
-# Share of the memory for chunks that stay in it.
-RESIDENT_SHARE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,7 +102,7 @@ def chunks_of(data: TwoTimeData, memory: int | None = None) -> list[Chunk]:
     memory = allowed_memory(memory)
     recipes = _recipes(data.c2, min(LARGEST, memory // (8 * (os.cpu_count() or 1))))
     size = recipes[0].capacity * _tile_bytes(data.c2)
-    resident = int(RESIDENT_SHARE * memory / size)
+    resident = int(CHUNKS_SHARE * memory / size)
     return [*(recipe.loaded() for recipe in recipes[:resident]), *recipes[resident:]]
 
 

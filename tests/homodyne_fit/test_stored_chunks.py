@@ -17,6 +17,7 @@ from homodyne_fit.loaders import load
 from homodyne_fit.model import LAMINAR_FLOW
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.plots import angle_view
 from homodyne_fit.scaling import scaling_map
 from homodyne_fit.simulate.writers import write_aps_u
 from homodyne_fit.stored_chunks import StoredChunk, chunks_of
@@ -157,6 +158,9 @@ def test_a_fit_is_that_of_matrices_in_memory(tmp_path, measure):
     assert isinstance(chunks_of(data, memory // 4)[-1], StoredChunk)
     found = fit(data, FitSettings(**asked, memory=memory // 4))
     expected = fit(load(tmp_path / "a.h5"), FitSettings(**asked))
+    view, known = (angle_view(each, found, 1) for each in (data, load(tmp_path / "a.h5")))
+    np.testing.assert_array_equal(view.data, known.data)
+    np.testing.assert_array_equal(view.residual, known.residual)
     assert found.success
     assert found.n_points == expected.n_points
     assert found.cost == pytest.approx(expected.cost, rel=1e-10)

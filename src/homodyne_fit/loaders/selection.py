@@ -16,7 +16,7 @@ from homodyne_fit.loaders.listing import numbers
 from homodyne_fit.loaders.recognition import open_two_time
 from homodyne_fit.loaders.storing import Request, store
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
-from homodyne_fit.memory import allowed_memory, size_in_words
+from homodyne_fit.memory import MATRICES_SHARE, allowed_memory, size_in_words
 
 __all__ = ["Selection", "load", "nearest_q", "q_groups", "select", "within_ranges"]
 
@@ -33,7 +33,6 @@ SAME_DT = 1e-6  # relative
 ROUNDING = 1e-6  # relative; a q stored as float32 is off by up to 6e-8
 FEWEST_FRAMES = 3
 LARGEST_NUMBER = 8  # bytes
-RESIDENT_SHARE = 0.25  # of the memory, which the matrices may take
 SAME_PHI = 1e-4  # degrees; an angle stored as float32 is off by up to 3e-5
 
 
@@ -161,9 +160,9 @@ class Selection:
         masked[self.masked] = True
         memory, notes = allowed_memory(memory), self.notes
         numbers = len(self.positions) * self.n_frames**2
-        fits = numbers * LARGEST_NUMBER <= RESIDENT_SHARE * memory
+        fits = numbers * LARGEST_NUMBER <= MATRICES_SHARE * memory
         size = 0 if fits else numbers * self._number_type().itemsize
-        if size <= RESIDENT_SHARE * memory:
+        if size <= MATRICES_SHARE * memory:
             c2 = self._stack(masked)
         else:
             folder = None if scratch is None else Path(scratch)
