@@ -34,6 +34,7 @@ from homodyne_fit.stored_chunks import chunks_of
 from homodyne_fit.stored_matrices import Matrices, upper_bands
 from homodyne_fit.tiles import probe_chunk, probed_angles
 from homodyne_fit.uncertainty import assemble_result
+from nlsq_stratified import solve
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
@@ -43,6 +44,9 @@ SAMPLE_SHARE, SAMPLE_TOLERANCE = 8, 0.3
 
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
+
+# Evaluations on the first sample before the layers look at it.
+FIRST_GLANCE = 4
 
 # Searches after which the layers get no further say.
 MAX_SEARCHES = 30
@@ -130,8 +134,7 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks = chunks_of(data, settings.memory)
-        angles = probed_angles(data.n_angles)
+        chunks, angles = chunks_of(data, settings.memory), probed_angles(data.phi)
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]
@@ -208,10 +211,18 @@ class _Search:
         """Search, again and again, until no layer asks for more."""
         self.controller.begin(tolerance)
         nfev = 1 if self.controller.failure() else self.settings.max_nfev
-        if evaluations is self.everything and len(self.samples) > 1:
-            # The place is near the end: what the layers would ask for there, they can have now.
-            position = self._solve(evaluations, objective, place, tolerance, 1)
-            objective, place = self._revised(position) or (objective, place)
+        # What the layers would ask for at the end, most of it, they can have at once: the place is
+        # near the end of all points where samples led there.
+        glance = FIRST_GLANCE if evaluations is self.samples[0] else 1
+        result = solve(
+            evaluations.of(objective)(place.space),
+            place.y,
+            *place.space.limits,
+            tolerance=tolerance,
+            max_nfev=min(glance, nfev),
+        )
+        position = evaluations.position(objective, place.space, result)
+        objective, place = self._revised(position) or (objective, position.place)
         position = self._solve(evaluations, objective, place, tolerance, nfev, watched=True)
         for _ in range(MAX_SEARCHES):
             elsewhere = self.controller.restart(position)

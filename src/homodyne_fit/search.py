@@ -30,7 +30,7 @@ SAMPLINGS = {"sobol": qmc.Sobol, "latin_hypercube": qmc.LatinHypercube}
 
 # Starts that go on from the screening, and evaluations of each in the rounds on the first sample;
 # after every round the better half goes on.
-REFINED, ROUNDS = 16, (4, 8, 16)
+REFINED, ROUNDS = 16, (3, 5, 8)
 # Evaluations of each start on a larger sample.
 LATER_ROUND = 8
 # Accuracy of a refined start, in standard errors of the sample.

@@ -33,7 +33,7 @@ SMALLEST, LARGEST, WANTED = 16, 64, 16
 GOLDEN = (5**0.5 - 1) / 2
 
 # Angles of a probe, and successive frames in each of its three runs.
-PROBED_ANGLES, PROBED_RUN = 6, 8
+PROBED_ANGLES, PROBED_RUN = 4, 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,9 +116,10 @@ def tiles_per_chunk(data: TwoTimeData) -> int:
     return 1 << max(0, int(np.log2(size)))
 
 
-def probed_angles(n_angles: int) -> NDArray[np.int64]:
-    """A few of the angles, evenly chosen, for rough searches."""
-    return np.unique(np.linspace(0, n_angles - 1, min(n_angles, PROBED_ANGLES)).round().astype(int))
+def probed_angles(phi: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of a few of the angles (K,), evenly chosen whatever their order."""
+    chosen = np.linspace(0, len(phi) - 1, min(len(phi), PROBED_ANGLES)).round().astype(np.int64)
+    return np.argsort(phi, kind="stable")[np.unique(chosen)]
 
 
 def probe_chunk(data: TwoTimeData, room: tuple[int, int] | None = None) -> TileChunk:

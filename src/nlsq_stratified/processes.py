@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import multiprocessing
 import os
@@ -57,7 +56,8 @@ class ResidentProcesses(Executor):
             for i, worker in zip(range(len(chunks)), itertools.cycle(self._workers))
         )
         numbers = [kept.number for kept in placed]
-        weakref.finalize(placed, _Worker.forget, self._workers, numbers)
+        # Called by the garbage collector, at any time: it may take no lock.
+        weakref.finalize(placed, _Worker.release, self._workers, numbers).atexit = False
         return placed
 
     def sums[P: Sums](self, function: Callable[[Any], P], chunks: ChunkSequence) -> Iterator[P]:
@@ -117,25 +117,25 @@ class _Worker:
         spawn = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(1, spawn, initializer=_one_thread)
         self.holds: set[int] = set()
+        self.released: set[int] = set()
 
     def sum[P](self, function: Callable[[Any], P], kept: _Kept) -> Future[P]:
         """``function(chunk)``, with the chunk or the way to it if it is not there yet."""
         recipe = None if kept.number in self.holds else kept.recipe
+        unused, self.released = self.holds & self.released, set()
+        self.holds -= unused
         try:
-            return self.pool.submit(_sum, function, kept.number, recipe)
+            return self.pool.submit(_sum, function, kept.number, recipe, unused)
         except BrokenProcessPool as error:
             broken: Future[P] = Future()
             broken.set_exception(error)
             return broken
 
     @staticmethod
-    def forget(workers: list[_Worker], numbers: list[int]) -> None:
-        """Let go of chunks that nobody will ask for."""
+    def release(workers: list[_Worker], numbers: list[int]) -> None:
+        """Let go of chunks that nobody will ask for, the next time that something is summed."""
         for worker in workers:
-            if held := worker.holds.intersection(numbers):
-                worker.holds -= held
-                with contextlib.suppress(RuntimeError):  # its pool is closed
-                    worker.pool.submit(_forget, held)
+            worker.released = worker.released.union(numbers)
 
 
 # In a process: the chunks it keeps.
@@ -149,12 +149,11 @@ def _one_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
-def _sum[P](function: Callable[[Any], P], number: int, recipe: Recipe | None) -> P:
+def _sum[P](
+    function: Callable[[Any], P], number: int, recipe: Recipe | None, unused: set[int]
+) -> P:
+    for other in unused:
+        del _chunks[other]
     if recipe is not None:
         _chunks[number] = recipe.load()
     return function(_chunks[number])
-
-
-def _forget(numbers: set[int]) -> None:
-    for number in numbers:
-        del _chunks[number]

@@ -16,7 +16,8 @@ search finds it where τ is small and the fixed-point iteration crawls.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,8 @@ __all__ = ["Spreads", "learn_spreads"]
 
 # Spreads looked at, relative to the mean contrast or offset: none to speak of, and vast.
 NARROWEST, WIDEST, GRID = 1e-5, 3.0, 9
+# Points of the grid, from the narrowest on, that are searched apart from the others.
+FLAT = 3
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,15 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         Of the noise of a point.
     """
     n_angles, p = joint.scaling.n_angles, joint.n_physics
+    of_each = spread_form(n_angles)
+    forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
+    joint = replace(joint, free=_means_and_deviations(joint))
     movable = joint.movable(physics)
     hessian = movable.T @ joint.equations.hessian @ movable / variance
     scale = np.sqrt(np.maximum(np.diag(hessian), np.finfo(float).tiny))
     hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
     gradient = movable.T @ joint.equations.gradient / variance / scale
     values, to_values = joint.scaling.values(joint.z), joint.scaling.matrix @ movable[p:] / scale
-    forms = [np.kron(np.diag(which), spread_form(n_angles)) for which in ((1.0, 0), (0, 1.0))]
     inner = [to_values.T @ form @ to_values for form in forms]
     slopes = [to_values.T @ form @ values for form in forms]
     squares = [values @ form @ values for form in forms]
@@ -86,30 +91,39 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         precision = np.exp(-2 * log_tau)
         a = hessian + sum(w * q for w, q in zip(precision, inner, strict=True))
         b = gradient + sum(w * s for w, s in zip(precision, slopes, strict=True))
-        factor = cho_factor(a)
-        step = -cho_solve(factor, b)
+        # The penalty may be ten orders of magnitude above the rest.
+        size = np.sqrt(np.diag(a))
+        factor = cho_factor(a / np.outer(size, size))
+        step = -cho_solve(factor, b / size) / size
         penalty = 0.5 * float(precision @ squares)
-        log_determinant = 2 * np.log(np.diag(factor[0])).sum()
+        log_determinant = 2 * (np.log(np.diag(factor[0])).sum() + np.log(size).sum())
         value = penalty + 0.5 * b @ step + 0.5 * log_determinant + (n_angles - 1) * log_tau.sum()
         spread = [
-            square + 2 * slope @ step + step @ q @ step + np.trace(cho_solve(factor, q))
+            square
+            + 2 * slope @ step
+            + step @ q @ step
+            + np.trace(cho_solve(factor, q / np.outer(size, size)))
             for square, slope, q in zip(squares, slopes, inner, strict=True)
         ]
         return float(value), (n_angles - 1) - precision * spread, float(-b @ step)
 
     means = np.maximum(np.abs([np.mean(half) for half in np.split(values, 2)]), 1e-3)
     lower, upper = np.log(NARROWEST * means), np.log(WIDEST * means)
-    axes = np.linspace(lower, upper, GRID)
-    grid = [np.array([c, o]) for c in axes[:, 0] for o in axes[:, 1]]
-    start = min(grid, key=lambda point: evaluate(point)[0])
-    best = minimize(
-        lambda point: evaluate(point)[:2],
-        start,
-        jac=True,
-        method="L-BFGS-B",
-        bounds=list(zip(lower, upper, strict=True)),
-        options={"ftol": 1e-14, "gtol": 1e-8},
-    ).x
+    # Where a spread is too narrow to matter the evidence is flat, and a search would not leave.
+    axes, searches = np.linspace(lower, upper, GRID), []
+    for wide in itertools.product((False, True), repeat=2):
+        halves = [axes[FLAT:, i] if w else axes[:FLAT, i] for i, w in enumerate(wide)]
+        start = min(itertools.product(*halves), key=lambda point: evaluate(np.array(point))[0])
+        search = minimize(
+            lambda point: evaluate(point)[:2],
+            np.array(start),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=list(zip(lower, upper, strict=True)),
+            options={"ftol": 1e-14, "gtol": 1e-8},
+        )
+        searches.append(search)
+    best = min(searches, key=lambda search: search.fun).x
     value, _, squared_distance = evaluate(best)
     free_step = np.linalg.lstsq(hessian, -gradient, rcond=None)[0]
     return Spreads(
@@ -120,3 +134,14 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         degrees=2 * (n_angles - 1),
         distance=float(np.sqrt(max(0.0, squared_distance))),
     )
+
+
+def _means_and_deviations(joint: JointEquations) -> NDArray[np.float64]:
+    """Directions in which z is free, each of them one that a single penalty acts on, or none.
+
+    Then the penalties are nearly diagonal, however strong, and drown no digits of the data.
+    """
+    on_values = joint.scaling.matrix @ joint.free
+    form = np.kron(np.diag([1.0, 2.0]), spread_form(joint.scaling.n_angles))
+    marked = on_values.T @ form @ on_values
+    return joint.free @ np.linalg.eigh(marked)[1]
