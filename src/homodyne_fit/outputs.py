@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
 from homodyne_fit.errors import InputError, suggestion
-from homodyne_fit.stored_matrices import StoredMatrices
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -70,6 +69,8 @@ def prepare_folder(
 
 def require_exportable(data: TwoTimeData, exports: Collection[str]) -> None:
     """Raise an `InputError` if a file is asked for that needs more than the memory allowed."""
+    from homodyne_fit.stored_matrices import StoredMatrices
+
     if "homodyne" in exports and isinstance(data.c2, StoredMatrices):
         raise InputError(
             f"{data.source}: the export for homodyne holds all matrices several times in memory, "
