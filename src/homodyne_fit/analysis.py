@@ -95,6 +95,7 @@ class Analysis(FitResult):
         from homodyne_fit import outputs
 
         path = Path(folder)
+        outputs.require_exportable(self.data, exports)
         outputs.prepare_folder(path, overwrite=overwrite, exports=exports, plots=plots)
         outputs.write_outputs(self, path, exports=exports, plots=plots)
         return path

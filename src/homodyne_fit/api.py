@@ -51,6 +51,7 @@ def fit(
     max_nfev: int = FitSettings.max_nfev,
     shear: str = FitSettings.shear,
     threads: int | None = None,
+    memory: int | None = None,
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -85,6 +86,9 @@ def fit(
         'documented', or 'homodyne' for the form that homodyne computes.
     threads : int, optional
         One for each processor by default.
+    memory : int, optional
+        Bytes that may be used; three quarters of what is available by default. Of a file,
+        matrices that need more than a quarter of that stay on the disk.
     executor : concurrent.futures.Executor, optional
         Where chunks are summed, in place of threads.
     progress : callable, optional
@@ -118,9 +122,10 @@ def fit(
         max_nfev=max_nfev,
         shear=shear,
         threads=threads,
+        memory=memory,
     )
     if not isinstance(data, TwoTimeData):
-        data = load(data, q=q)
+        data = load(data, q=q, memory=memory)
     elif q is not None:
         raise InputError("q selects from a file; these data have theirs already")
     result = fit_points(data, settings, executor, progress)
@@ -194,6 +199,7 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
                 "standard_error_tolerance": settings.tolerance,
                 "max_iterations": settings.max_nfev,
                 "threads": settings.threads,
+                "memory": settings.memory,
                 "multi_start": settings.multi_start.model_dump(**dump),
                 "anti_degeneracy": settings.anti_degeneracy.model_dump(**dump),
             }

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.stored_matrices import Matrices, StoredMatrices, upper_bands
 
 __all__ = ["TwoTimeData"]
 
@@ -23,6 +24,7 @@ class TwoTimeData:
     Attributes
     ----------
     c2 : (K, n, n) float32 or float64
+        An array, or `StoredMatrices` on the disk.
     phi : (K,) float64
         Azimuthal angle of each matrix, degrees.
     q : (K,) float64
@@ -40,7 +42,7 @@ class TwoTimeData:
         If shapes disagree, an angle, q or dt is not usable, or a matrix holds no finite point.
     """
 
-    c2: NDArray[np.floating]
+    c2: Matrices
     phi: NDArray[np.float64]
     q: NDArray[np.float64]
     dt: float
@@ -48,7 +50,7 @@ class TwoTimeData:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        c2 = np.asarray(self.c2)
+        c2 = self.c2 if isinstance(self.c2, StoredMatrices) else np.asarray(self.c2)
         phi = np.atleast_1d(np.asarray(self.phi, dtype=np.float64))
         q = np.atleast_1d(np.asarray(self.q, dtype=np.float64))
         object.__setattr__(self, "c2", c2)
@@ -71,8 +73,8 @@ class TwoTimeData:
             raise InputError(f"{self.source}: wave vectors must be positive: {q.tolist()}")
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise InputError(f"{self.source}: the frame time must be positive, got {self.dt} s")
-        for k, matrix in enumerate(c2):
-            if not any(np.any(np.isfinite(row[i + 1 :])) for i, row in enumerate(matrix)):
+        for k in range(len(c2)):
+            if not any(np.triu(np.isfinite(band), 1).any() for _, band in upper_bands(c2, k)):
                 raise InputError(
                     f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value at t1 < t2"
                 )

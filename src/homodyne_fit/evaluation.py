@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.scaling import JointEquations
-from homodyne_fit.tiles import TileChunk
+from homodyne_fit.stored_chunks import Chunk
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
 from nlsq_stratified.reduction import place
 
@@ -105,7 +105,7 @@ class Position:
         return self.joint.scaling.values(self.joint.z)
 
 
-def count_tiles(chunks: Sequence[TileChunk]) -> int:
+def count_tiles(chunks: Sequence[Chunk]) -> int:
     """Tiles of single angles in the chunks."""
     return sum(chunk.n_tiles * chunk.n_angles for chunk in chunks)
 
@@ -120,7 +120,7 @@ class Evaluations:
     ----------
     stage : str
         Name for the progress display.
-    chunks : sequence of TileChunk
+    chunks : sequence of TileChunk or StoredChunk
     executor : concurrent.futures.Executor
     counter : PassCounter
     angles : (k,) int array, optional
@@ -130,7 +130,7 @@ class Evaluations:
     def __init__(
         self,
         stage: str,
-        chunks: Sequence[TileChunk],
+        chunks: Sequence[Chunk],
         executor: Executor,
         counter: PassCounter,
         angles: NDArray[np.int64] | None = None,

@@ -30,7 +30,9 @@ from homodyne_fit.results import FitInfo, FitResult
 from homodyne_fit.scaling import scaling_map
 from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
-from homodyne_fit.tiles import probe_chunk, probed_angles, tile_chunks
+from homodyne_fit.stored_chunks import chunks_of
+from homodyne_fit.stored_matrices import Matrices, upper_bands
+from homodyne_fit.tiles import probe_chunk, probed_angles
 from homodyne_fit.uncertainty import assemble_result
 from nlsq_stratified import solve
 
@@ -132,14 +134,14 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks, angles = tile_chunks(data), probed_angles(data.phi)
+        chunks, angles = chunks_of(data, settings.memory), probed_angles(data.phi)
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]
         while (share := len(self.samples[0].chunks) // SAMPLE_SHARE) > 0:
             sample = Evaluations("sample", chunks[:share], executor, self.counter)
             self.samples.insert(0, sample)
-        probe = probe_chunk(data.only(angles), chunks[0].c2.shape[:2])
+        probe = probe_chunk(data.only(angles), chunks[0].room)
         self.probe = Evaluations("search", [probe], executor, self.counter, angles)
         self.objective = _objective(data, settings, self.space)
         self.start_parameters = _start(data, settings, self.space)
@@ -330,17 +332,21 @@ def _objective(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> 
             offset=settings.limits("offset"),
         ),
         weights=np.ones(data.n_angles),
-        reference=np.array([_mean_off_diagonal(matrix) for matrix in data.c2]),
+        reference=np.array([_mean_off_diagonal(data.c2, k) for k in range(data.n_angles)]),
         fixed=space.fixed_coordinates,
         sinc_power=power,
         phase_per_gap=phase,
     )
 
 
-def _mean_off_diagonal(matrix: NDArray[np.floating]) -> float:
-    rows = (row[i + 1 :][np.isfinite(row[i + 1 :])] for i, row in enumerate(matrix))
-    sums = [(float(row.sum(dtype=np.float64)), len(row)) for row in rows]
-    return sum(total for total, _ in sums) / sum(count for _, count in sums)
+def _mean_off_diagonal(c2: Matrices, k: int) -> float:
+    """Mean of the finite entries of c2[k] at t1 < t2."""
+    total, count = 0.0, 0
+    for _, band in upper_bands(c2, k):
+        counted = np.triu(np.isfinite(band), 1)
+        total += float(band.sum(dtype=np.float64, where=counted))
+        count += int(np.count_nonzero(counted))
+    return total / count
 
 
 def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDArray[np.float64]:

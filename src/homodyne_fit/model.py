@@ -36,6 +36,9 @@ __all__ = [
 # Rates are floored here, so that S and Γ never run backwards.
 RATE_FLOOR = 1e-10
 
+# Rows of a matrix that are computed at a time.
+DECAY_BAND = 256
+
 # Arguments: times (n,), a reference time, and the parameters of the rate.
 RateFunction = Callable[[jax.Array, "jax.Array | float", Sequence[jax.Array]], jax.Array]
 
@@ -236,10 +239,15 @@ def decay(
     """
     params = np.asarray(params, dtype=np.float64)
     integrals = curves(model, params, dt, n_frames)
-    f = np.exp(-(q**2) * np.abs(np.subtract.outer(integrals.transport, integrals.transport)))
+    s, gamma, phase = integrals.transport, integrals.shear, 0.0
     if model.has_flow:
         phi0 = params[model.parameters.index("phi0")]
         phase = phase_per_gap * q * (gap or np.nan) * np.cos(np.deg2rad(phi0 - phi))
-        x = phase * np.subtract.outer(integrals.shear, integrals.shear)
-        f *= np.sinc(x / np.pi) ** sinc_power
+    f = np.empty((n_frames, n_frames))
+    for start in range(0, n_frames, DECAY_BAND):
+        rows = slice(start, start + DECAY_BAND)
+        f[rows] = np.exp(-(q**2) * np.abs(np.subtract.outer(s[rows], s)))
+        if model.has_flow:
+            x = phase * np.subtract.outer(gamma[rows], gamma)
+            f[rows] *= np.sinc(x / np.pi) ** sinc_power
     return f

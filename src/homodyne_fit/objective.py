@@ -12,7 +12,7 @@ from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import Curves, Model, curves
 from homodyne_fit.moments import AngleFactors, chunk_moments
 from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
-from homodyne_fit.tiles import TileChunk
+from homodyne_fit.stored_chunks import Chunk
 from nlsq_stratified import NormalEquations
 
 __all__ = ["TwoTimeObjective"]
@@ -72,11 +72,11 @@ class TwoTimeObjective:
         full[self.searched] = params
         return full
 
-    def chunk_sums(self, params: NDArray[np.float64], chunk: TileChunk) -> NDArray[np.float64]:
+    def chunk_sums(self, params: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
         """Moment matrices (K, m, m) of one chunk at the searched parameters."""
         full = self.complete(params)
         integrals = _curves(self.model, full.tobytes(), self.dt, self.n_frames)
-        return chunk_moments(integrals, self._angle_factors(full), chunk, self.sinc_power)
+        return chunk_moments(integrals, self._angle_factors(full), chunk.loaded(), self.sinc_power)
 
     def only(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
         """The objective for data of some of the angles."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from homodyne_fit.analysis import Analysis
+    from homodyne_fit.dataset import TwoTimeData
 
 __all__ = [
     "EXPORTS",
@@ -22,6 +23,7 @@ __all__ = [
     "figures",
     "make_folder",
     "prepare_folder",
+    "require_exportable",
     "require_no_results",
     "save_figure",
     "write_outputs",
@@ -63,6 +65,17 @@ def prepare_folder(
         make_folder(path)
     for name in (*OUTPUTS, *(EXPORTS[name] for name in exports)):
         require_writable(folder / name)
+
+
+def require_exportable(data: TwoTimeData, exports: Collection[str]) -> None:
+    """Raise an `InputError` if a file is asked for that needs more than the memory allowed."""
+    from homodyne_fit.stored_matrices import StoredMatrices
+
+    if "homodyne" in exports and isinstance(data.c2, StoredMatrices):
+        raise InputError(
+            f"{data.source}: the export for homodyne holds all matrices several times in memory, "
+            "and these stay on the disk for want of it; allow more memory, or leave it out"
+        )
 
 
 def write_outputs(

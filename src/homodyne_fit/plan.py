@@ -9,6 +9,8 @@ from typing import Any, Literal
 from homodyne_fit.config import Config
 from homodyne_fit.config.consistency import held, limits, model_parameters
 from homodyne_fit.loaders.selection import Selection
+from homodyne_fit.loaders.storing import COPIES
+from homodyne_fit.memory import CHUNKS_SHARE, MATRICES_SHARE, allowed_memory
 from homodyne_fit.parameters import PARAMETERS, SCALING
 
 __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
@@ -137,24 +139,36 @@ def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
         parameters=tuple(_parameters(config)),
         layers=dict(_layers(config, len(selection.phi))),
         search=_search(config),
-        estimate=estimate(selection),
+        estimate=estimate(selection, config.root.optimization.nlsq.memory),
         output=output,
     )
 
 
-def estimate(selection: Selection) -> Estimate:
-    """Estimate what a fit of the selected points takes; one row of a matrix is read for it."""
+def estimate(selection: Selection, memory: int | None = None) -> Estimate:
+    """Estimate what a fit of the selected points takes; one row of a matrix is read for it.
+
+    Parameters
+    ----------
+    selection : Selection
+    memory : int, optional
+        Bytes that may be used; three quarters of what is available by default.
+    """
     n_angles, n_frames = len(selection.positions), selection.n_frames
     number = selection.file.read_stored(int(selection.positions[0]), slice(0, 1)).itemsize
-    # The matrices, their points once more as the fit sorts them, and copies of one being read.
+    # The points as the fit sorts them, and copies of a matrix that is read.
     matrices = n_angles * n_frames**2 * number
     points = 1.2 * selection.n_points * number
-    reading = 4 * selection.file.n_frames**2 * 8
+    reading = COPIES * n_frames**2 * number
+    allowed = allowed_memory(memory)
+    if matrices > MATRICES_SHARE * allowed:
+        what, kept = "what is kept of the points", min(points, CHUNKS_SHARE * allowed)
+    else:
+        what, kept = "matrices, points", matrices + points
     passes = tuple(n * selection.n_points * SECONDS_PER_POINT + SECONDS_TO_START for n in PASSES)
     return Estimate(
-        memory=matrices + points + reading + PROGRAM_BYTES,
+        memory=kept + reading + PROGRAM_BYTES,
         seconds=(passes[0], passes[-1]),
-        basis=f"matrices, points and {PROGRAM_BYTES / 1e9:g} GB for the program; "
+        basis=f"{what} and {PROGRAM_BYTES / 1e9:g} GB for the program; "
         f"{PASSES[0]} to {PASSES[1]} passes, {SECONDS_PER_POINT * 1e9:g} ns a point and pass and "
         f"{SECONDS_TO_START:g} s to start, as measured with two processors; yours may differ",
     )

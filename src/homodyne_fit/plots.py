@@ -138,21 +138,27 @@ def angle_view(
     """
     n, noise = data.n_frames, result.noise
     upper = np.triu(np.ones((n, n), dtype=bool), 1)
-    measured = np.where(upper & np.isfinite(data.c2[angle]), data.c2[angle], np.nan)
-    fitted = np.where(upper, result.c2(angle), np.nan)
-    residual = measured - fitted
+    measured = data.c2[angle]
+    measured = np.where(upper & np.isfinite(measured), measured, np.nan)
+    fitted = result.c2(angle)
+    fitted[~upper] = np.nan
     block = _block_size(n, noise, result.contrast[angle].value, most_pixels)
+    fit = _mirrored(block_average(fitted, block)[0])
+    cuts = _lag_cuts(measured, fitted, data.dt, noise)
+    # In place of the fit: there may be little memory for another matrix.
+    residual = np.subtract(measured, fitted, out=fitted)
     mean, count = block_average(residual, block)
+    square = sum(float(np.nansum(row**2)) for row in residual)
     return AngleView(
         phi=float(data.phi[angle]),
         dt=data.dt,
         n_frames=n,
         block=block,
         data=_mirrored(block_average(measured, block)[0]),
-        fit=_mirrored(block_average(fitted, block)[0]),
+        fit=fit,
         residual=_mirrored(_over(mean * np.sqrt(count), noise)),
-        rms=float(_over(np.sqrt(np.nanmean(residual**2)), noise)),
-        cuts=_lag_cuts(measured, fitted, data.dt, noise),
+        rms=float(_over(np.sqrt(square / count.sum()), noise)),
+        cuts=cuts,
     )
 
 
@@ -171,14 +177,13 @@ def block_average(matrix: NDArray[np.floating], size: int) -> tuple[FloatArray, 
         The mean of a block without finite entries is NaN.
     """
     starts = np.arange(0, len(matrix), size)
-    finite = np.isfinite(matrix)
-
-    def total(values: NDArray[np.generic], dtype: type[np.generic]) -> NDArray:
-        rows = np.add.reduceat(values, starts, axis=0, dtype=dtype)
-        return np.add.reduceat(rows, starts, axis=1, dtype=dtype)
-
-    count = total(finite, np.int64)
-    sums = total(np.where(finite, matrix, 0.0), np.float64)
+    count = np.empty((len(starts), len(starts)), np.int64)
+    sums = np.empty(count.shape)
+    for i, start in enumerate(starts):
+        rows = matrix[start : start + size]
+        finite = np.isfinite(rows)
+        count[i] = np.add.reduceat(finite.sum(axis=0), starts)
+        sums[i] = np.add.reduceat(rows.sum(axis=0, dtype=np.float64, where=finite), starts)
     mean = np.divide(sums, count, out=np.full(sums.shape, np.nan), where=count > 0)
     return mean, count
 

@@ -33,8 +33,10 @@ def quantile_scaling(data: TwoTimeData) -> NDArray[np.float64]:
     fifth = max(1, int(SHARE * (n - 1)))
     short = np.unique(np.linspace(1, fifth, min(LAGS, fifth)).astype(int))
     long = n - short
-    offset = np.array([np.quantile(values_at_lags(c2, long), LOW) for c2 in data.c2])
-    top = np.array([np.quantile(values_at_lags(c2, short), HIGH) for c2 in data.c2])
+    offset, top = np.empty((2, data.n_angles))
+    for k, c2 in enumerate(data.c2):
+        offset[k] = np.quantile(values_at_lags(c2, long), LOW)
+        top[k] = np.quantile(values_at_lags(c2, short), HIGH)
     return np.concatenate([top - offset, offset])
 
 

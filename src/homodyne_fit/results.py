@@ -200,7 +200,10 @@ class FitResult:
 
     def c2(self, angle: int) -> NDArray[np.float64]:
         """The fitted matrix (n, n) of one angle."""
-        return self.offset[angle].value + self.contrast[angle].value * self.decay(angle)
+        c2 = self.decay(angle)
+        c2 *= self.contrast[angle].value
+        c2 += self.offset[angle].value
+        return c2
 
     def decay(self, angle: int) -> NDArray[np.float64]:
         """The fitted f(t1, t2), which falls from 1, of one angle: (n, n)."""

@@ -49,6 +49,9 @@ class FitSettings:
         'documented' for sinc²(½ q h cos·ΔΓ), 'homodyne' for the form homodyne computes.
     threads : int or None
         Threads that sum the chunks; one for each processor when None.
+    memory : int or None
+        Bytes that a fit of matrices on the disk may use; three quarters of what is available
+        when None.
     """
 
     model: Model = LAMINAR_FLOW
@@ -62,6 +65,7 @@ class FitSettings:
     max_nfev: int = 100
     shear: str = "documented"
     threads: int | None = None
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         known = [*self.model.parameters, "contrast", "offset"]

@@ -3,7 +3,8 @@
 A tile is the set of matrix entries of some row frames and some column frames, for all angles;
 so a chunk, a set of tiles, is stratified over the angles by construction. Tiles are dealt to
 chunks in order of their lag, so that every chunk also holds short and long lags, early and late
-times in proportion and a few chunks are a fair sample of all.
+times in proportion, and the chunks are put into an order in which any first few of them are spread
+over all: they are a fair sample.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.stored_matrices import StoredMatrices, block
 
-__all__ = ["TILE", "TileChunk", "probe_chunk", "probed_angles", "tile_chunks"]
+__all__ = ["TILE", "TileChunk", "probe_chunk", "probed_angles", "spread", "tile_chunks"]
 
 # Frames along the side of a tile. Its working set (a dozen arrays) fits a second-level cache,
 # and what the diagonal tiles waste stays small at a few hundred frames.
@@ -26,6 +28,9 @@ TILE = 64
 # milliseconds, so that starting them does not count. Small data are cut into at least so many
 # chunks where these bounds allow, to be sampled.
 SMALLEST, LARGEST, WANTED = 16, 64, 16
+
+# Successive multiples of it, modulo 1, leave no large gap anywhere.
+GOLDEN = (5**0.5 - 1) / 2
 
 # Angles of a probe, and successive frames in each of its three runs.
 PROBED_ANGLES, PROBED_RUN = 4, 8
@@ -61,6 +66,15 @@ class TileChunk:
         """c2 of its tiles, (B, K, TILE, TILE)."""
         return self.c2[: self.n_tiles, : self.n_angles]
 
+    @property
+    def room(self) -> tuple[int, int]:
+        """B' and K'."""
+        return self.c2.shape[0], self.c2.shape[1]
+
+    def loaded(self) -> TileChunk:
+        """Itself, as it is in memory."""
+        return self
+
 
 def tile_chunks(data: TwoTimeData, per_chunk: int | None = None) -> list[TileChunk]:
     """Cut all points t1 < t2 into chunks of one shape.
@@ -85,8 +99,13 @@ def tile_chunks(data: TwoTimeData, per_chunk: int | None = None) -> list[TileChu
             second[i::n_chunks, None] * TILE + frames,
             (per_chunk, data.n_angles),
         )
-        for i in range(n_chunks)
+        for i in spread(n_chunks)
     ]
+
+
+def spread(n: int) -> NDArray[np.int64]:
+    """The numbers below n, in an order in which any first few of them are spread evenly."""
+    return np.argsort(np.argsort((0.5 + GOLDEN * np.arange(n)) % 1))
 
 
 def tiles_per_chunk(data: TwoTimeData) -> int:
@@ -130,11 +149,25 @@ def probe_chunk(data: TwoTimeData, room: tuple[int, int] | None = None) -> TileC
 def _chunk(
     data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64], room: tuple[int, int]
 ) -> TileChunk:
-    """Gather the tiles into an array with room for so many tiles and angles."""
+    """Gather tiles, of frames that ascend, into an array with room for so many and their angles."""
     c2 = np.empty((*room, TILE, TILE), dtype=data.c2.dtype)
     n, k = data.n_frames, data.n_angles
     for b, (i, j) in enumerate(zip(rows, cols, strict=True)):
         counted = (i[:, None] < j) & (j < n)
-        values = data.c2[:, np.minimum(i, n - 1)[:, None], np.minimum(j, n - 1)]
+        values = _entries(data, np.minimum(i, n - 1), np.minimum(j, n - 1))
         c2[b, :k] = np.where(counted & np.isfinite(values), values, np.nan)
     return TileChunk(rows, cols, c2, k)
+
+
+def _entries(
+    data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64]
+) -> NDArray[np.floating]:
+    """c2 (K, a, b) at ascending rows and columns; arbitrary at t1 > t2."""
+    if not isinstance(data.c2, StoredMatrices):
+        return data.c2[:, rows[:, None], cols]
+    values = np.empty((data.n_angles, len(rows), len(cols)), data.c2.dtype)
+    for k in range(data.n_angles):
+        for i, row in enumerate(rows):
+            line = slice(int(cols[0]), int(cols[-1]) + 1)
+            values[k, i] = block(data.c2, k, slice(row, row + 1), line)[0, cols - cols[0]]
+    return values

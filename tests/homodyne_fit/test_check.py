@@ -370,6 +370,12 @@ class TestPlan:
         assert estimate["memory"] > 4 * N * N * len(PHI)
         assert "as measured" in estimate["basis"]
 
+    def test_a_fit_from_the_disk_takes_less_memory(self, checked):
+        size = 4 * N * N
+        less = described(checked, nlsq(f"memory: {3 * size}"))["estimate"]
+        assert less["memory"] < described(checked, GOOD)["estimate"]["memory"]
+        assert less["basis"].startswith("what is kept of the points and")
+
     def test_where_results_would_go(self, checked, folder, tmp_path):
         assert described(checked, GOOD)["output"] == str(folder / "c_results")
         named = described(checked, GOOD + "output: {directory: there}\n")

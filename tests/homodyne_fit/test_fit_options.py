@@ -88,6 +88,40 @@ class TestKeys:
         done = fitted("--threads", "1", "--set", "optimization.nlsq.threads=2")
         assert done.found["config"]["optimization"]["nlsq"]["threads"] == 2
 
+    def test_matrices_stay_on_the_disk_if_memory_is_short(self, fitted, tmp_path):
+        kept = fitted("--memory", "52kB")
+        assert "exceed" not in kept.out
+        done = fitted("--memory", "20kB", "--scratch", tmp_path, "--overwrite")
+        assert done.status == 0
+        assert (
+            "note: the matrices (12.8 kB) exceed a quarter of the memory allowed (20 kB): they are "
+            f"unpacked into a scratch file in {tmp_path}, and are read as they are needed\n"
+        ) in done.out
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        for name, estimate in kept.found["parameters"].items():
+            assert done.found["parameters"][name]["value"] == pytest.approx(
+                estimate["value"], abs=0.02 * (estimate["stderr"] or 0)
+            )
+        hashes = [found["provenance"]["sha256"] for found in (kept.found, done.found)]
+        assert hashes[0] == hashes[1]
+
+    @pytest.mark.parametrize("size", ["much", "0", "true", "2GBx", "-1"])
+    def test_what_is_no_size(self, fitted, size):
+        done = fitted(f"--memory={size}")
+        assert done.status == 1
+        assert "optimization.nlsq.memory: a size is needed, as 2GB, 512MiB or a num" in done.err
+
+    def test_a_matrix_that_does_not_fit(self, fitted):
+        done = fitted("--memory", "19kB")
+        assert done.status == 1
+        assert "19.2 kB are needed to read a matrix of 40 frames, but 19 kB" in done.err
+
+    def test_homodyne_writes_all_matrices_at_once(self, fitted, tmp_path):
+        done = fitted("--memory", "20kB", "--scratch", tmp_path, "--export", "homodyne")
+        assert done.status == 1
+        assert "the export for homodyne holds all matrices several times" in done.err
+        assert done.found is None
+
     def test_the_mode(self, fitted):
         done = fitted("--static-mode", "--initial-gamma-dot-t0", "1e-4")
         assert done.found["model"] == "static"

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.tiles import TILE, probe_chunk, tile_chunks
+from homodyne_fit.tiles import TILE, probe_chunk, spread, tile_chunks
 
 
 def labelled(n, k, missing=()):
@@ -65,3 +65,14 @@ def test_probe_spans_all_lags_and_lies_in_the_data(n):
     lags = found[:, 2] - found[:, 1]
     assert lags.min() == 1
     assert lags.max() == n - 1
+
+
+@given(st.integers(1, 500), st.data())
+def test_any_first_few_are_spread_over_all(n, data):
+    order = spread(n)
+    assert sorted(order) == list(range(n))
+    first = data.draw(st.integers(1, n))
+    gaps = np.diff(np.concatenate([[-1], np.sort(order[:first]), [n]]))
+    # The gaps between multiples of the golden section, modulo 1, are at most 1.9 times their mean
+    # and one more, where they meet the ends; and places are whole numbers.
+    assert gaps.max() <= 2.7 * n / first + 2

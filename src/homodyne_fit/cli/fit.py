@@ -141,7 +141,12 @@ def fit_config(
     warn: bool = True,
 ) -> Analysis:
     """Load, fit and write; the path that every fit from a file takes."""
-    from homodyne_fit.outputs import prepare_folder, require_no_results, write_outputs
+    from homodyne_fit.outputs import (
+        prepare_folder,
+        require_exportable,
+        require_no_results,
+        write_outputs,
+    )
 
     if not overwrite:
         require_no_results(folder)
@@ -149,6 +154,7 @@ def fit_config(
         _warn_of_ignored(config)
     settings = config.settings()
     data = config.load_data()
+    require_exportable(data, exports)
     prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
 
     # Imported late: reading comes first, so that mistakes show before JAX is loaded.

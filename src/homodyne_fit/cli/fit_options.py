@@ -94,6 +94,12 @@ def add_key_options(parser: Options) -> None:
         "may be given several times",
     )
     parser.add_argument("--threads", metavar="N", help="that sum the chunks; default: all")
+    parser.add_argument(
+        "--memory", metavar="SIZE", help="that may be used, as 2GB; default: 3/4 of what is free"
+    )
+    parser.add_argument(
+        "--scratch", metavar="DIR", help="for a file of unpacked matrices if memory is short"
+    )
     parser.add_argument("--max-iterations", metavar="N", help="passes over the data, at most")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
@@ -151,6 +157,7 @@ def _named(args: argparse.Namespace) -> Iterator[Override]:
         yield "analysis_mode", args.analysis_mode
     for key, text in (
         ("optimization.nlsq.threads", args.threads),
+        ("optimization.nlsq.memory", args.memory),
         ("optimization.nlsq.max_iterations", args.max_iterations),
         *(
             (f"initial_parameters.values.{name}", getattr(args, f"initial_{name}"))
@@ -159,6 +166,8 @@ def _named(args: argparse.Namespace) -> Iterator[Override]:
     ):
         if text is not None:
             yield key, yaml.safe_load(text)
+    if args.scratch is not None:
+        yield "optimization.nlsq.scratch", args.scratch
     data_file: Path | None = getattr(args, "data_file", None)
     if data_file is not None:
         if not data_file.exists():

@@ -123,9 +123,10 @@ class Config:
 
     def load_data(self) -> TwoTimeData:
         """Read what the configuration selects."""
-        selection = self.selection()
+        selection, nlsq = self.selection(), self.root.optimization.nlsq
+        scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
         try:
-            return selection.read()
+            return selection.read(nlsq.memory, scratch)
         except MemoryError as error:
             n = selection.n_frames
             raise InputError(
@@ -191,6 +192,7 @@ class Config:
             max_nfev=nlsq.max_iterations,
             shear=root.model.shear,
             threads=nlsq.threads,
+            memory=nlsq.memory,
         )
 
     def _for_angles(self, n_angles: int) -> Iterator[Problem]:

@@ -9,7 +9,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 
 from homodyne_fit.config.parameter_names import (
     Name,
@@ -20,7 +26,7 @@ from homodyne_fit.config.parameter_names import (
 from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import SCALING
-from homodyne_fit.sections import Count, Number, Positive, Section, Whole
+from homodyne_fit.sections import Count, Number, Positive, Section, Size, Whole
 
 __all__ = ["FLOW", "InitialParameters", "Nlsq", "Root"]
 
@@ -274,6 +280,16 @@ class Nlsq(Section):
     )
     threads: Count | None = Field(
         default=None, description="Threads that sum over the points; null: one for each processor."
+    )
+    memory: Size | None = Field(
+        default=None,
+        description="Memory that the fit may use, as 2GB, 512MiB or bytes; null: three quarters of "
+        "what is available. Matrices that need more than a quarter of it stay on the disk.",
+    )
+    scratch: str | None = Field(
+        default=None,
+        description="Folder for a file into which compressed matrices are unpacked if they stay on "
+        "the disk; null: the one for temporary files.",
     )
     anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
     multi_start: MultiStart = MultiStart()

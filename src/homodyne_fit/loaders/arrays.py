@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,7 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         dt=step,
         dt_note=note,
         stored=numpy_file.stack(path, name, shape),
+        raw=partial(numpy_file.raw, path, name),
     )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import hdf5
 from homodyne_fit.loaders.two_time_file import Populated, TwoTimeFile
+from homodyne_fit.stored_matrices import RawMatrix
 
 __all__ = ["Place", "numbered", "places_in_array", "two_time_file"]
 
@@ -103,8 +104,9 @@ def two_time_file(
         raise InputError(f"{path}: {places[0]} has shape {shape}; a square matrix is needed")
     names = tuple(map(str, places))
     stored = partial(_stored, path, tuple(places), shape[0], upside_down)
+    raw = partial(_raw, path, tuple(places), shape[0], upside_down)
     return TwoTimeFile(
-        path, format, names, shape[0], q, phi, *dt, stored, populated=populated, shift=shift
+        path, format, names, shape[0], q, phi, *dt, stored, populated, shift=shift, raw=raw
     )
 
 
@@ -130,3 +132,20 @@ def _stored(
         start, stop, _ = frames.indices(n_frames)
         rows = slice(n_frames - stop, n_frames - start)
         return place.read(dataset, rows, slice(start, stop))[::-1]
+
+
+def _raw(
+    path: Path, places: tuple[Place, ...], n_frames: int, upside_down: bool, index: int
+) -> RawMatrix | None:
+    """Return where the rows of a matrix follow each other in the file, if they do."""
+    place = places[index]
+    with hdf5.opened(path) as file:
+        dataset = hdf5.dataset(file, place.name)
+        elsewhere = dataset.is_virtual or dataset.external is not None or file.userblock_size
+        if upside_down or elsewhere or dataset.chunks is not None or place.axis not in (None, 0):
+            return None
+        begin, dtype = dataset.id.get_offset(), np.dtype(dataset.dtype)
+        if begin is None or dtype not in (np.float32, np.float64):
+            return None
+        offset = begin + place.index * n_frames**2 * dtype.itemsize
+        return RawMatrix(path.absolute(), offset, n_frames, dtype)

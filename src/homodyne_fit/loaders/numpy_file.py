@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders.listing import names as listed
+from homodyne_fit.stored_matrices import RawMatrix
 
-__all__ = ["ArrayHeader", "companion", "contents", "headers", "read", "stack"]
+__all__ = ["ArrayHeader", "companion", "contents", "headers", "raw", "read", "stack"]
 
 # What NumPy and zipfile raise on a damaged file.
 DAMAGE = (
@@ -85,13 +86,26 @@ def stack(
     """
 
     @cache
-    def matrices() -> NDArray[np.generic]:
-        return read(path, name).reshape(-1, *shape[-2:])
+    def unpacked() -> NDArray[np.generic]:
+        return read(path, name)
 
     def stored(index: int, frames: slice) -> NDArray[np.generic]:
-        return matrices()[index, frames, frames]
+        array = unpacked() if name else read(path, name)
+        return array.reshape(-1, *shape[-2:])[index, frames, frames]
 
     return stored
+
+
+def raw(path: Path, name: str, index: int) -> RawMatrix | None:
+    """Return where the rows of matrix (n, n) follow each other in the file, if they do."""
+    array = None if name else read(path, name)
+    if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
+        return None
+    if array.dtype not in (np.float32, np.float64):
+        return None
+    n = array.shape[-1]
+    offset = array.offset + index * n**2 * array.itemsize
+    return RawMatrix(path.absolute(), offset, n, array.dtype)
 
 
 def companion(

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,9 @@ from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.loaders.listing import numbers
 from homodyne_fit.loaders.recognition import open_two_time
+from homodyne_fit.loaders.storing import Request, store
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
+from homodyne_fit.memory import MATRICES_SHARE, allowed_memory, size_in_words
 
 __all__ = ["Selection", "load", "nearest_q", "q_groups", "select", "within_ranges"]
 
@@ -40,6 +43,7 @@ ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
 SAME_DT = 1e-6  # relative
 ROUNDING = 1e-6  # relative; a q stored as float32 is off by up to 6e-8
 FEWEST_FRAMES = 3
+LARGEST_NUMBER = 8  # bytes
 SAME_PHI = 1e-4  # degrees; an angle stored as float32 is off by up to 3e-5
 
 
@@ -53,6 +57,8 @@ def load(
     dt_override: bool = False,
     phi: Sequence[float] | None = None,
     mask_frames: Sequence[int] = (),
+    memory: int | None = None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> TwoTimeData:
     """Load the matrices of one wave vector.
 
@@ -78,12 +84,18 @@ def load(
     mask_frames : sequence of int
         Frames of the file, counted from 1, whose points are left out: their rows and columns
         become NaN.
+    memory : int, optional
+        Bytes that may be used; three quarters of what is available by default. Matrices that
+        need more than a quarter of them stay on the disk.
+    scratch : path, optional
+        Folder for a file into which packed matrices are unpacked if they stay on the disk; the
+        one for temporary files by default.
 
     Returns
     -------
     TwoTimeData
-        The angles in the order of the file. `notes` says how far q is from the wanted one, and
-        which frames are masked.
+        The angles in the order of the file. `notes` says how far q is from the wanted one, which
+        frames are masked, and where matrices are that are not in memory.
 
     Raises
     ------
@@ -100,7 +112,7 @@ def load(
             dt_override=dt_override,
             phi=phi,
             mask_frames=mask_frames,
-        ).read()
+        ).read(memory, scratch)
 
 
 @contextmanager
@@ -158,18 +170,51 @@ class Selection:
         left = self.n_frames - len(self.masked)
         return len(self.positions) * (left * (left - 1) // 2)
 
-    def read(self) -> TwoTimeData:
-        """Read the matrices."""
-        c2 = _stack(self.file, self.positions, self.frames)
-        c2[:, self.masked, :] = c2[:, :, self.masked] = np.nan
+    def read(
+        self, memory: int | None = None, scratch: str | os.PathLike[str] | None = None
+    ) -> TwoTimeData:
+        """Read the matrices, or check them and leave them on the disk.
+
+        Parameters
+        ----------
+        memory, scratch : int, path, optional
+            As in `load`.
+        """
+        masked = np.zeros(self.n_frames, dtype=bool)
+        masked[self.masked] = True
+        memory, notes = allowed_memory(memory), self.notes
+        numbers = len(self.positions) * self.n_frames**2
+        fits = numbers * LARGEST_NUMBER <= MATRICES_SHARE * memory
+        size = 0 if fits else numbers * self._number_type().itemsize
+        if size <= MATRICES_SHARE * memory:
+            c2 = self._stack(masked)
+        else:
+            folder = None if scratch is None else Path(scratch)
+            request = Request(self.file, self.positions, self.frames, masked, self._number_type())
+            c2, where = store(request, memory, folder)
+            notes = (
+                *notes,
+                f"the matrices ({size_in_words(size)}) exceed a quarter of the memory allowed "
+                f"({size_in_words(memory)}): {where}, and are read as they are needed",
+            )
         return TwoTimeData(
-            c2=c2,
-            phi=self.phi,
-            q=self.q,
-            dt=self.dt,
-            source=str(self.file.path),
-            notes=self.notes,
+            c2=c2, phi=self.phi, q=self.q, dt=self.dt, source=str(self.file.path), notes=notes
         )
+
+    def _stack(self, masked: NDArray[np.bool_]) -> NDArray[np.floating]:
+        c2 = np.zeros((len(self.positions), self.n_frames, self.n_frames), dtype=np.float32)
+        for k, index in enumerate(self.positions):
+            matrix = self.file.read(int(index), self.frames)
+            c2 = c2.astype(np.result_type(c2, matrix), copy=False)
+            c2[k] = matrix
+        c2[:, masked, :] = c2[:, :, masked] = np.nan
+        return c2
+
+    def _number_type(self) -> np.dtype[np.floating]:
+        """Return float32 if all matrices are stored so, else float64."""
+        corner = slice(self.frames.start, self.frames.start + 1)
+        read = self.file.read_stored
+        return np.result_type(*{read(int(k), corner).dtype for k in self.positions})
 
 
 def select(
@@ -425,13 +470,3 @@ def _wave_vectors(file: TwoTimeFile, q: float | None) -> NDArray[np.float64]:
     if q is None:
         raise InputError(f"{file.path}: the file does not give q; set {Q_KEY}, in Å⁻¹")
     return np.full(file.n_matrices, q, dtype=np.float64)
-
-
-def _stack(file: TwoTimeFile, kept: NDArray[np.intp], window: slice) -> NDArray[np.floating]:
-    n_frames = window.stop - window.start
-    c2 = np.zeros((len(kept), n_frames, n_frames), dtype=np.float32)
-    for k, index in enumerate(kept):
-        matrix = file.read(int(index), window)
-        c2 = c2.astype(np.result_type(c2, matrix), copy=False)
-        c2[k] = matrix
-    return c2

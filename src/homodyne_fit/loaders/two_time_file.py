@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders.listing import numbers
+from homodyne_fit.stored_matrices import BAND, RawMatrix, mirror_upper
 
-__all__ = ["Populated", "TwoTimeFile", "asymmetry", "completed", "populated_part"]
+__all__ = ["Populated", "TwoTimeFile", "asymmetry", "checked_part", "completed", "populated_part"]
 
 # Two stored halves agree when they differ by less than this fraction of their size; float32
 # arithmetic in a different order leaves about 1e-6.
@@ -27,6 +28,10 @@ LARGEST = 1e15
 
 # What of a matrix is stored; an empty text where nothing is said about it.
 Populated = Literal["all", "upper", "lower", ""]
+
+
+def _nowhere(_: int) -> None:
+    return None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,6 +61,9 @@ class TwoTimeFile:
         what is stored shows in the matrix.
     shift : float
         What the file left out of c2, so that it has to be added: 1 where c2 − 1 is stored.
+    raw : callable
+        ``raw(index)`` is where the numbers of a matrix lie in the file; None where they are
+        packed, or ordered otherwise.
     """
 
     path: Path
@@ -69,6 +77,7 @@ class TwoTimeFile:
     stored: Callable[[int, slice], NDArray[np.generic]]
     populated: Populated = ""
     shift: float = 0.0
+    raw: Callable[[int], RawMatrix | None] = _nowhere
 
     def __repr__(self) -> str:
         """All but the matrices, in a line."""
@@ -105,20 +114,38 @@ class TwoTimeFile:
         InputError
             If the matrix cannot be read, holds no correlation, or is full but not symmetric.
         """
-        matrix = self.read_stored(index, frames)
-        c2 = completed(matrix, f"{self.path}: {self.names[index]}")
-        return c2 + self.shift if self.shift else c2
+        c2 = completed(self.read_stored(index, frames), self.name(index))
+        if self.shift:
+            c2 += self.shift
+        return c2
 
     def read_stored(self, index: int, frames: slice = slice(None)) -> NDArray[np.floating]:
         """Read one matrix as it is stored, (n, n), be it a half, symmetric or not."""
-        name = f"{self.path}: {self.names[index]}"
-        return _as_float(self.stored(index, frames), name)
+        return _as_float(self.stored(index, frames), self.name(index))
+
+    def name(self, index: int) -> str:
+        """What to call a matrix in a message."""
+        return f"{self.path}: {self.names[index]}"
 
 
 def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
     """Return the symmetric matrix of which the upper half, the lower half or all is stored.
 
     A half that holds nothing but zeros and non-finite numbers is not stored.
+    """
+    lower = checked_part(matrix, name) == "lower"
+    c2 = np.array(matrix.T if lower else matrix, order="C")
+    mirror_upper(c2)
+    return c2
+
+
+def checked_part(matrix: NDArray[np.floating], name: str) -> Populated:
+    """Which part of a matrix (n, n) is stored: a half, or all of one that is symmetric.
+
+    Raises
+    ------
+    InputError
+        If it holds no correlation, or is full but not symmetric.
     """
     part = populated_part(matrix)
     if not part:
@@ -128,17 +155,16 @@ def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
         )
     if part == "all":
         _check_symmetry(matrix, name)
-    elif part == "lower":
-        matrix = matrix.T
-    below = np.tri(len(matrix), k=-1, dtype=bool)
-    return np.where(below, matrix.T, matrix)
+    return part
 
 
 def populated_part(matrix: NDArray[np.floating]) -> Populated:
     """Which half of a matrix (n, n) holds anything but zeros and non-finite numbers, or both."""
-    present = np.isfinite(matrix) & (matrix != 0)
-    upper = bool(np.triu(present, 1).any())
-    lower = bool(np.tril(present, -1).any())
+    upper = lower = False
+    for start in range(0, len(matrix), BAND):
+        present = _present(matrix[start : start + BAND])
+        upper = upper or bool(np.triu(present, start + 1).any())
+        lower = lower or bool(np.tril(present, start - 1).any())
     if upper and lower:
         return "all"
     return "upper" if upper else "lower" if lower else ""
@@ -149,11 +175,23 @@ def asymmetry(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
 
     Both missing is symmetric.
     """
-    present = np.isfinite(matrix) & (matrix != 0)
-    scale = float(np.mean(np.abs(matrix[present]))) if present.any() else 0.0
-    close = np.isclose(matrix, matrix.T, rtol=SYMMETRY, atol=SYMMETRY * scale, equal_nan=True)
-    with np.errstate(invalid="ignore"):
-        return np.where(close, 0, np.abs(matrix - matrix.T))
+    bands = [slice(start, start + BAND) for start in range(0, len(matrix), BAND)]
+    size, count = 0.0, 0
+    for band in bands:
+        values = matrix[band][_present(matrix[band])]
+        size, count = size + float(np.abs(values).sum(dtype=np.float64)), count + len(values)
+    scale = size / max(1, count)
+    difference = np.zeros_like(matrix)
+    for band in bands:
+        rows, columns = matrix[band], matrix[:, band].T
+        close = np.isclose(rows, columns, rtol=SYMMETRY, atol=SYMMETRY * scale, equal_nan=True)
+        with np.errstate(invalid="ignore"):
+            np.copyto(difference[band], np.abs(rows - columns), where=~close)
+    return difference
+
+
+def _present(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    return np.isfinite(values) & (values != 0)
 
 
 def _check_symmetry(matrix: NDArray[np.floating], name: str) -> None:
@@ -179,4 +217,4 @@ def _as_float(matrix: NDArray[np.generic], name: str) -> NDArray[np.floating]:
             "stand for missing points, write NaN in their place"
         )
     single = matrix.dtype.kind == "f" and matrix.dtype.itemsize == 4
-    return matrix.astype(np.float32 if single else np.float64)
+    return matrix.astype(np.float32 if single else np.float64, copy=False)
