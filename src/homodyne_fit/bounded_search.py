@@ -4,7 +4,7 @@ The limits of a prefactor or an offset are not a box in (r, s, p1). So the searc
 them first. Where its answer lies beyond one, the minimum is on the limits of that power law: each
 is tried in turn on a sample of the data with the parameter held there, and the best one is
 followed up on all of it. A search that begins with a parameter held, since an earlier one ended so,
-keeps it there as long as the cost falls beyond the limit; on a sample both ways are tried.
+keeps it there as long as the cost falls beyond the limit.
 """
 
 from __future__ import annotations
@@ -46,8 +46,6 @@ def solve_within_limits(
     tolerance: float,
     max_nfev: int,
     watch: Callable[[SearchSpace, NDArray[np.float64]], None] | None = None,
-    *,
-    compare: bool = False,
 ) -> BoundedSolution:
     """Minimise from y, holding parameters at their limits where the minimum is beyond them.
 
@@ -64,10 +62,6 @@ def solve_within_limits(
     watch : callable, optional
         Called with the space and its coordinates after every step; ends the search by raising
         StopIteration.
-    compare : bool
-        Where parameters are held already, search without that, too, and take the better answer:
-        there may be a minimum on the limit and a lower one inside. If False, the search without
-        is made where the cost does not fall beyond the limit.
     """
 
     def search(space: SearchSpace, y: NDArray[np.float64]) -> TrustRegionResult:
@@ -96,14 +90,9 @@ def solve_within_limits(
         return BoundedSolution(space, replace(result, nfev=nfev, cost_initial=cost_initial))
 
     found = search_all(space, y)
-    if not space.held:
+    if not space.held or _held_rightly(evaluate_in, found.space, found.result.evaluated):
         return found
-    if not compare and _held_rightly(evaluate_in, found.space, found.result.evaluated):
-        return found
-    released = search_all(space.base, space.base.released(y, space))
-    if compare and found.result.state.cost < released.result.state.cost:
-        return found
-    return released
+    return search_all(space.base, space.base.released(y, space))
 
 
 def _held_rightly(evaluate_in: EvaluateIn, space: SearchSpace, y: NDArray[np.float64]) -> bool:

@@ -101,6 +101,8 @@ def _fit(
         y, layers["multi_start"] = found.coordinates, found.report()
     place = Place(search.space, y)
     for sample in search.samples[:-1]:
+        # On a larger sample, what had to be held at a limit may not have to.
+        place = Place(search.space, search.space.released(place.y, place.space))
         position = search.settle(sample, objective, place, SAMPLE_TOLERANCE)
         objective, place = position.objective, position.place
     position = search.settle(search.everything, objective, place, settings.tolerance)
@@ -267,16 +269,15 @@ class _Search:
             inside = objective.within(space)
             self.controller.check(space, inside, y, evaluations.sums(inside, y))
 
-        sample = self.samples[0] if evaluations is self.everything else evaluations
+        smallest = evaluations if evaluations is self.probe else self.samples[0]
         solution = solve_within_limits(
             evaluations.of(objective),
-            sample.of(objective),
+            smallest.of(objective),
             place.space,
             place.y,
             tolerance,
             max_nfev or self.settings.max_nfev,
             watch if watched else None,
-            compare=evaluations is not self.everything,
         )
         return evaluations.position(objective, solution.space, solution.result)
 

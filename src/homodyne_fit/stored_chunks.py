@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.stored_matrices import StoredMatrices
-from homodyne_fit.tiles import TILE, TileChunk, spread, tile_chunks
+from homodyne_fit.tiles import TILE, TileChunk, dealing_order, tile_chunks
 
 __all__ = ["Chunk", "StoredChunk", "chunks_of"]
 
@@ -116,7 +116,7 @@ def _recipes(c2: StoredMatrices, size: int) -> list[StoredChunk]:
     per_chunk = max(1, size // _tile_bytes(c2))
     rows, cols, lengths = _runs(-(-c2.shape[1] // TILE), max(1, per_chunk // RUNS))
     n_chunks = -(-int(lengths.sum()) // per_chunk)
-    dealt = [slice(i, None, n_chunks) for i in spread(n_chunks)]
+    dealt = [slice(i, None, n_chunks) for i in range(n_chunks)]
     capacity = max(int(lengths[of].sum()) for of in dealt)
     return [StoredChunk(c2, rows[of], cols[of], lengths[of], capacity) for of in dealt]
 
@@ -126,7 +126,7 @@ def _runs(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Cut the rows of the upper triangle of tiles into runs: row, first column, and length of each.
 
-    They are in order of their lag, and those of a row are of about the same length.
+    They are in the order in which tiles are dealt, and those of a row are of about the same length.
     """
     found = []
     for row in range(blocks):
@@ -134,8 +134,8 @@ def _runs(
         ends = row + np.arange(parts + 1) * (blocks - row) // parts
         found.append(np.stack([np.full(parts, row), ends[:-1], np.diff(ends)]))
     rows, cols, lengths = np.concatenate(found, axis=1)
-    by_lag = np.lexsort((rows, cols - rows))
-    return rows[by_lag], cols[by_lag], lengths[by_lag]
+    order = dealing_order(rows, cols)
+    return rows[order], cols[order], lengths[order]
 
 
 def _cut(values: NDArray[np.floating], tiles: NDArray[np.floating]) -> None:

@@ -2,9 +2,9 @@
 
 A tile is the set of matrix entries of some row frames and some column frames, for all angles;
 so a chunk, a set of tiles, is stratified over the angles by construction. Tiles are dealt to
-chunks in order of their lag, so that every chunk also holds short and long lags, early and late
-times in proportion, and the chunks are put into an order in which any first few of them are spread
-over all: they are a fair sample.
+chunks in order of their lag, so that every chunk also holds short and long lags, and those of one
+lag in an order in which any first few of them are spread over the measurement. So the first few
+chunks are a good sample, the better for more than their share of short lags, where the decay is.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.stored_matrices import StoredMatrices, block
 
-__all__ = ["TILE", "TileChunk", "probe_chunk", "probed_angles", "spread", "tile_chunks"]
+__all__ = ["TILE", "TileChunk", "dealing_order", "probe_chunk", "probed_angles", "tile_chunks"]
 
 # Frames along the side of a tile. Its working set (a dozen arrays) fits a second-level cache,
 # and what the diagonal tiles waste stays small at a few hundred frames.
@@ -87,8 +87,8 @@ def tile_chunks(data: TwoTimeData, per_chunk: int | None = None) -> list[TileChu
     """
     blocks = -(-data.n_frames // TILE)
     first, second = np.triu_indices(blocks)
-    by_lag = np.lexsort((first, second - first))
-    first, second = first[by_lag], second[by_lag]
+    order = dealing_order(first, second)
+    first, second = first[order], second[order]
     per_chunk = per_chunk or tiles_per_chunk(data)
     n_chunks = -(-len(first) // per_chunk)
     frames = np.arange(TILE)
@@ -99,13 +99,14 @@ def tile_chunks(data: TwoTimeData, per_chunk: int | None = None) -> list[TileChu
             second[i::n_chunks, None] * TILE + frames,
             (per_chunk, data.n_angles),
         )
-        for i in spread(n_chunks)
+        for i in range(n_chunks)
     ]
 
 
-def spread(n: int) -> NDArray[np.int64]:
-    """The numbers below n, in an order in which any first few of them are spread evenly."""
-    return np.argsort(np.argsort((0.5 + GOLDEN * np.arange(n)) % 1))
+def dealing_order(rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.intp]:
+    """Order tiles by lag, those of one lag so that any first few are spread over all times."""
+    dealt = np.argsort(np.argsort((0.5 + GOLDEN * np.arange(rows.max() + 1)) % 1))
+    return np.lexsort((np.argsort(dealt)[rows], cols - rows))
 
 
 def tiles_per_chunk(data: TwoTimeData) -> int:
