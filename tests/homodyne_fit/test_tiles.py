@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.tiles import TILE, probe_chunk, spread, tile_chunks
+from homodyne_fit.tiles import TILE, dealing_order, probe_chunk, tile_chunks
 
 
 def labelled(n, k, missing=()):
@@ -68,11 +68,17 @@ def test_probe_spans_all_lags_and_lies_in_the_data(n):
 
 
 @given(st.integers(1, 500), st.data())
-def test_any_first_few_are_spread_over_all(n, data):
-    order = spread(n)
+def test_any_first_few_of_a_lag_are_spread_over_all_times(n, data):
+    order = dealing_order(np.arange(n), np.arange(n))
     assert sorted(order) == list(range(n))
     first = data.draw(st.integers(1, n))
     gaps = np.diff(np.concatenate([[-1], np.sort(order[:first]), [n]]))
     # The gaps between multiples of the golden section, modulo 1, are at most 1.9 times their mean
     # and one more, where they meet the ends; and places are whole numbers.
     assert gaps.max() <= 2.7 * n / first + 2
+
+
+def test_short_lags_are_dealt_first():
+    rows, cols = np.triu_indices(9)
+    order = dealing_order(rows, cols)
+    assert np.all(np.diff((cols - rows)[order]) >= 0)
