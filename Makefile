@@ -41,7 +41,7 @@ help:
 	@echo 'make format     rewrite the code in the project style'
 	@echo 'make upstream-test  run the tests of NLSQ itself with our names in place of its (half an hour)'
 	@echo 'make upstream-pr    build NLSQ with our modules inside and run its tests there'
-	@echo 'make bench      time the generic path beside NLSQ and SciPy, and what limits large clusters (an hour)'
+	@echo 'make bench      time a pass, the start-up, the generic path, and what limits large clusters (an hour)'
 	@echo 'make bench-peers    fit the same data with homodyne, xpcsjax and homodyne_fit'
 	@echo 'make clean      remove caches and build products'
 	@echo 'make distclean  remove .venv and .venv-peers too'
@@ -75,6 +75,8 @@ upstream-pr: $(STAMP)
 	@$(BIN)/python tools/upstream_pr.py $(UPSTREAM_TEST_ARGS)
 
 bench: $(STAMP)
+	@$(BIN)/python benchmarks/kernel.py
+	@$(BIN)/python benchmarks/startup.py
 	@$(BIN)/python benchmarks/generic_path.py
 	@$(BIN)/python benchmarks/scale_simulation.py
 
