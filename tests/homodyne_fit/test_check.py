@@ -284,6 +284,15 @@ output: {directory: b}
             (False, True),
         ]
 
+    def test_a_fit_names_them_all_at_once_too(self, folder, capsys):
+        (folder / "c.yaml").write_text(changed("2e6", "200").replace("a.h5", "b.h5"))
+        assert main(["--config", str(folder / "c.yaml")]) == 1
+        lines = capsys.readouterr().err.splitlines()
+        assert [("gap of 200" in line, "no such file" in line) for line in lines] == [
+            (True, False),
+            (False, True),
+        ]
+
     def test_no_configuration_is_named(self, capsys):
         assert main(["check"]) == 1
         assert "check needs a configuration: homodyne_fit check CONFIG" in capsys.readouterr().err

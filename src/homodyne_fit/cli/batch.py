@@ -112,13 +112,13 @@ def _planned(args: argparse.Namespace) -> list[Job]:
 
 def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
     from homodyne_fit.cli.fit import output_folder
-    from homodyne_fit.config import load_config
+    from homodyne_fit.config.examination import examine
 
     job = Job(str(path) if data is None else f"{path}, {data}")
     stem = path.stem if data is None else f"{path.stem}_{data.stem}"
     given = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
     try:
-        job.config = load_config(path, [*overrides(args), *given])
+        job.config, _ = examine(path, [*overrides(args), *given])
     except InputError as error:
         job.error = str(error)
         return job

@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Fit, write the results, print a summary; return 0 if converged, else 2."""
     from homodyne_fit.config import load_config
+    from homodyne_fit.config.examination import examine
 
     require_method(args.method)
     for name in ("phi_angles", "contrast", "offset"):
@@ -69,7 +70,11 @@ def run(args: argparse.Namespace) -> int:
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
     if args.dry_run:
         return check.show(args.config, args.output_dir, overrides(args), as_json=args.json)
-    config = load_config(args.config, overrides(args))
+    if args.plot_simulated_data:
+        config = load_config(args.config, overrides(args))
+    else:
+        # Every mistake at once, those that only the data file shows included.
+        config, _ = examine(args.config, overrides(args))
     folder = output_folder(config, args.output_dir)
     console = new_console(args.quiet or args.json)
     if args.plot_experimental_data or args.plot_simulated_data:
