@@ -57,7 +57,10 @@ def test_the_command_line_takes_a_scheduler(cluster, tmp_path, monkeypatch):
 def test_the_command_line_says_that_nothing_answers(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(executors, "PATIENCE", 0.5)
     config = tmp_path / "c.yaml"
-    config.write_text("experimental_data: {file_path: x.h5}\n")
+    config.write_text("analysis_mode: static\nexperimental_data: {file_path: x.h5}\n")
+    data = str(tmp_path / "x.h5")
+    assert main(["simulate", "-o", data, "--static", "--frames", "8", "--phi", "0"]) == 0
+    capsys.readouterr()
     assert main(["--config", str(config), "--scheduler", "tcp://127.0.0.1:9"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("homodyne_fit: error: --scheduler tcp://127.0.0.1:9: no Dask sched")
