@@ -165,7 +165,10 @@ def solve(
         before, distance = distance, model.distance(step, progress.variance)
         trusted = distance <= TRUSTED * tolerance and distance**2 <= tolerance * before
         if trust_last_step and nit > 0 and trusted:
-            message = f"a last step of {distance:.2g} standard errors leads to within {tolerance:g}"
+            message = (
+                f"within {tolerance:g} standard errors of the minimum, the last {distance:.2g} by "
+                "extrapolation"
+            )
             return result(True, message, step)
         improved = exhausted = False
         while not improved:
