@@ -96,16 +96,22 @@ def solve_within_limits(
 
 
 def _held_rightly(evaluate_in: EvaluateIn, space: SearchSpace, y: NDArray[np.float64]) -> bool:
-    """Whether the cost falls beyond every limit at which a parameter is held."""
+    """Whether the cost falls beyond every limit at which a parameter is held.
+
+    That is the sign of its Lagrange multiplier. The parameters of a power law can stand in for one
+    another, so that the little gradient that is left along the others would hide it: the gradient
+    is taken where they are settled, going by the quadratic model.
+    """
     released = replace(space, held={})
-    gradient = np.zeros(len(space.fixed))
-    gradient[released.searched] = evaluate_in(released)(
-        space.complete(y)[released.searched]
-    ).gradient
-    return all(
-        gradient[index] >= 0 if value == space.lower[index] else gradient[index] <= 0
-        for index, value in space.held.items()
-    )
+    state = evaluate_in(released)(space.complete(y)[released.searched])
+    factor, target = state.linear_problem()
+    norms = np.linalg.norm(factor, axis=0)
+    factor = factor / np.where(norms > 0, norms, 1.0)
+    held = np.isin(np.flatnonzero(released.searched), list(space.held))
+    settled = np.linalg.lstsq(factor[:, ~held], target, rcond=None)[0]
+    slopes = factor[:, held].T @ (factor[:, ~held] @ settled - target)
+    at_lower = [space.held[i] == space.lower[i] for i in sorted(space.held)]
+    return bool(np.all(np.where(at_lower, slopes >= 0, slopes <= 0)))
 
 
 def _best_limit(
