@@ -1,3 +1,4 @@
+import importlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from scipy.optimize import least_squares
 
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
+from homodyne_fit.evaluation import Place
 from homodyne_fit.fit import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
@@ -368,3 +370,20 @@ def test_fewer_points_than_unknowns_is_an_error():
 def test_the_alias_of_the_shear_rate():
     given = FitSettings(gap=1e6, initial={"gamma_dot_0": 1e-3})
     assert given.initial == {"gamma_dot_t0": 1e-3}
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.02])
+def test_a_parameter_held_at_a_limit_is_let_go_where_the_cost_falls_inwards(measure, noise):
+    # With D0 at its upper limit the other two stand in for it, all but a little.
+    m = measure(STATIC_TRUTH, noise=noise)
+    given = settings_for(m, tolerance=0.3)
+    best = fit(m.data, given)
+    with ThreadPoolExecutor(1) as threads:
+        search = importlib.import_module("homodyne_fit.fit")._Search(m.data, given, threads, None)
+        y = search.space.to_coordinates(np.array(STATIC_TRUTH))
+        limited, starts = search.space.on_limit(0, 0, 1e5, y)
+        for start in starts:
+            place = Place(limited, start)
+            position = search._solve(search.everything, search.objective, place, 0.3)
+            assert not position.space.held
+            assert position.joint.equations.cost == pytest.approx(best.cost, rel=1e-3)
