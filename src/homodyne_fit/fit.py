@@ -282,7 +282,7 @@ class _Search:
         return evaluations.position(objective, solution.space, solution.result)
 
     def released(self, position: Position) -> Position:
-        """The same place with no parameter held; one more pass if some are."""
+        """The same place with no parameter held; its sums are known already."""
         space = position.space
         if not space.held:
             return position

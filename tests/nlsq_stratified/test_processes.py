@@ -18,16 +18,6 @@ PARAMS = np.array([1.5, 0.5])
 
 
 @pytest.fixture(scope="module")
-def worker_side():
-    """The module beside this one, importable by workers: they take over sys.path."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(os.path.dirname(__file__))
-        import worker_side
-
-        yield worker_side
-
-
-@pytest.fixture(scope="module")
 def processes(worker_side):
     with ResidentProcesses(2) as executor:
         yield executor
