@@ -29,11 +29,12 @@ class PassCounter:
     def __init__(self, in_all: int, progress: Progress | None) -> None:
         self.in_all, self.progress, self.passes = in_all, progress, 0.0
 
-    def add(self, stage: str, tiles: int, state: NormalEquations) -> None:
-        """Count the evaluation of so many tiles."""
+    def add(self, stage: str, tiles: int, state: Callable[[], NormalEquations]) -> None:
+        """Count the evaluation of so many tiles; `state` tells what came of it."""
         self.passes += tiles / self.in_all
         if self.progress is not None:
-            self.progress(stage, self.passes, state.cost / max(1, state.n_points))
+            found = state()
+            self.progress(stage, self.passes, found.cost / max(1, found.n_points))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,8 +151,8 @@ class Evaluations:
         """Moments (K, m, m) at the searched coordinates y, of an objective for these angles."""
         key = (objective.model, objective.complete(y).tobytes())
         if key not in self._sums:
-            self._sums[key] = reduce(objective, y, self.chunks, self.executor)
-            state = objective.normal_equations(y, self._sums[key])
+            self._sums[key] = sums = reduce(objective, y, self.chunks, self.executor)
+            state = partial(objective.normal_equations, y, sums)
             self.counter.add(self.stage, self.tiles, state)
         return self._sums[key]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -24,12 +25,14 @@ from homodyne_fit.evaluation import (
     count_tiles,
 )
 from homodyne_fit.layers.build import build_controller
+from homodyne_fit.moments import compile_kernel
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import FitInfo, FitResult
 from homodyne_fit.scaling import scaling_map
 from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
+from homodyne_fit.startup import meanwhile
 from homodyne_fit.stored_chunks import chunks_of
 from homodyne_fit.stored_matrices import Matrices, upper_bands
 from homodyne_fit.tiles import probe_chunk, probed_angles
@@ -137,6 +140,9 @@ class _Search:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
         chunks, angles = chunks_of(data, settings.memory), probed_angles(data.phi)
+        power, _ = SHEAR_FORMS[settings.shear]
+        room, dtype = chunks[0].room, data.c2.dtype
+        meanwhile(functools.partial(compile_kernel, self.space.form, room, dtype, power))
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]

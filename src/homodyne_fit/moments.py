@@ -27,20 +27,27 @@ costs some multiplications and one division.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.model import Curves
-from homodyne_fit.tiles import TileChunk
+from homodyne_fit.model import Curves, Model
+from homodyne_fit.tiles import TILE, TileChunk
 
-__all__ = ["AngleFactors", "chunk_moments"]
+__all__ = ["AngleFactors", "chunk_moments", "compile_kernel"]
 
 # Below this |x| the sines cancel and a Taylor series is used; its error is under 1e-16 there.
 SMALL_ANGLE = 0.25
+# exp of it, and of minus it, are numbers.
+SAFE_EXPONENT = 300.0
+
+# For this kernel the first level of optimization is as fast as the third, and compiled in half of
+# the time; wide vectors make it faster where a processor has them.
+CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
 
 
 class AngleFactors(NamedTuple):
@@ -83,21 +90,24 @@ def chunk_moments(
     ordered = np.zeros(len(chunk.c2), dtype=bool)
     ordered[:n_tiles] = chunk.rows[:, -1] <= chunk.cols[:, 0]
     with jax.enable_x64(True):
-        moments = _moments_of_tiles(
-            integrals,
-            u,
-            v,
-            ordered,
-            of_angles,
-            chunk.c2,
-            n_tiles,
-            chunk.n_angles,
-            sinc_power,
-            one_by_one=jax.default_backend() == "cpu",
+        sums = _kernel(jax.default_backend(), sinc_power)(
+            integrals, u, v, ordered, of_angles, chunk.c2, n_tiles, chunk.n_angles
         )
-        total = np.asarray(moments)[: chunk.n_angles]
-    scale = _column_scales(u.shape[-1], v.shape[-1], factors)
+        found = TileSums(*(np.asarray(each)[: chunk.n_angles] for each in sums))
+    n_u, n_v = u.shape[-1], v.shape[-1]
+    total, scale = _moments(found, n_u, n_v), _column_scales(n_u, n_v, factors)
     return total * scale[:, :, None] * scale[:, None, :]
+
+
+def compile_kernel(
+    model: Model, room: tuple[int, int], dtype: np.dtype[Any], sinc_power: int = 2
+) -> None:
+    """Compile what `chunk_moments` needs for chunks with room for so many tiles and angles."""
+    nothing = np.zeros((0, TILE), dtype=np.int64)
+    chunk = TileChunk(nothing, nothing, np.zeros((*room, TILE, TILE), dtype), 0)
+    none, a, b = np.zeros(0), len(model.transport_parameters), len(model.shear_parameters)
+    flat = Curves(np.zeros(1), np.zeros((1, a)), np.zeros(1), np.zeros((1, b)))
+    chunk_moments(flat, AngleFactors(none, none, none, none), chunk, sinc_power)
 
 
 def _at_tiles(
@@ -117,8 +127,38 @@ def _at_tiles(
     return np.moveaxis(integrals, 3, 0), u - u[1, :, :1], v - v[1, :, :1]
 
 
-@functools.partial(jax.jit, static_argnames=("sinc_power", "one_by_one"))
-def _moments_of_tiles(
+class TileSums(NamedTuple):
+    """Sums over tiles, of every angle, without the factors of the derivatives.
+
+    Matrices are f², f f_x, f_x², f, f c2, f_x, f_x c2, numbered in this order. Curves x have
+    values x_i at the rows of a tile and x_j at its columns.
+
+    ``uu`` (K, a, a), ``uv`` (K, a, b) and ``vv`` (K, b, b) are sums of w_ij (x_i y_i + x_j y_j)
+    for f², f f_x and f_x². ``linear`` (K, 7, a + b + 1) has those of w_ij (x_j - x_i) of all
+    matrices for u and v, and in its last column those of w_ij. ``crossed`` (K, 3a + b, a + 2b)
+    has the rows Σ_i u_i f²_ij, Σ_i u_i (f f_x)_ij, Σ_j (f f_x)_ij u_j and Σ_i v_i (f_x²)_ij, times
+    u_j, v_j and v_i. ``data`` (K, 3) has the sums of c2², c2 and 1.
+    """
+
+    uu: Any
+    uv: Any
+    vv: Any
+    linear: Any
+    crossed: Any
+    data: Any
+
+
+@functools.cache
+def _kernel(backend: str, sinc_power: int) -> Callable[..., TileSums]:
+    """`_sums_of_tiles`, compiled for a kind of device."""
+    on_cpu = backend == "cpu"
+    return jax.jit(
+        functools.partial(_sums_of_tiles, sinc_power=sinc_power, one_by_one=on_cpu),
+        compiler_options=CPU_OPTIONS if on_cpu else None,
+    )
+
+
+def _sums_of_tiles(
     integrals: jax.Array,
     u: jax.Array,
     v: jax.Array,
@@ -127,10 +167,11 @@ def _moments_of_tiles(
     c2: jax.Array,
     n_tiles: int,
     n_angles: int,
+    *,
     sinc_power: int,
     one_by_one: bool,
-) -> jax.Array:
-    """Moments (K, m, m) of all tiles, without the factors of the derivatives.
+) -> TileSums:
+    """Sums of all tiles.
 
     Parameters
     ----------
@@ -149,139 +190,175 @@ def _moments_of_tiles(
         all of them.
     """
 
-    def of_tile(b: jax.Array) -> jax.Array:
-        left = jnp.concatenate([u[0, b], v[0, b]], axis=1)
-
-        def sums(angle: tuple[jax.Array, jax.Array]) -> jax.Array:
-            of_angle, values = angle
-            n_u = u.shape[3]
-            return _tile_sums(
-                integrals[:, :, b], ordered[b], of_angle, values, left, n_u, sinc_power
-            )
-
+    def of_tile(b: jax.Array) -> TileSums:
+        tile = _Tile(integrals[:, :, b], u[:, b], v[:, b], ordered[b], sinc_power)
         if one_by_one:
-            a, b_ = u.shape[3], v.shape[3]
-            nothing = jnp.zeros((c2.shape[1], 17 + 2 * (a + b_), c2.shape[3]))
+            nothing = _zeros(tile.sums, factors[:, 0], c2[b, 0], times=c2.shape[1])
             each = jax.lax.fori_loop(
                 0,
                 n_angles,
-                lambda k, found: found.at[k].set(sums((factors[:, k], c2[b, k]))),
+                lambda k, found: jax.tree.map(
+                    lambda of_all, of_one: of_all.at[k].set(of_one),
+                    found,
+                    tile.sums(factors[:, k], c2[b, k]),
+                ),
                 nothing,
             )
         else:
-            each = jax.vmap(sums)((factors.T, c2[b]))
-        return _moments(each, u[:, b], v[:, b])
+            each = jax.vmap(tile.sums)(factors.T, c2[b])
+        return tile.contracted(*each)
 
     if one_by_one:
-        size = u.shape[3] + v.shape[3] + 3
-        nothing = jnp.zeros((c2.shape[1], size, size))
-        return jax.lax.fori_loop(0, n_tiles, lambda b, total: total + of_tile(b), nothing)
+        return jax.lax.fori_loop(
+            0,
+            n_tiles,
+            lambda b, total: jax.tree.map(jnp.add, total, of_tile(b)),
+            _zeros(of_tile, 0),
+        )
     counted = jnp.arange(len(c2)) < n_tiles
-    return jnp.where(counted[:, None, None, None], jax.vmap(of_tile)(jnp.arange(len(c2))), 0).sum(0)
+    return jax.tree.map(
+        lambda x: jnp.where(counted.reshape(-1, *[1] * (x.ndim - 1)), x, 0).sum(0),
+        jax.vmap(of_tile)(jnp.arange(len(c2))),
+    )
 
 
-def _tile_sums(
-    integrals: jax.Array,
-    ordered: jax.Array,
-    factors: jax.Array,
-    c2: jax.Array,
-    left: jax.Array,
-    n_u: int,
-    sinc_power: int,
-) -> jax.Array:
-    """Sums over the rows and columns of one tile of one angle, (·, T); `_moments` reads them.
+def _zeros(function: Callable[..., Any], *args: Any, times: int | None = None) -> Any:
+    """Zeros like what a function returns, or like so many of them."""
+    more = () if times is None else (times,)
+    return jax.tree.map(
+        lambda x: jnp.zeros((*more, *x.shape), x.dtype), jax.eval_shape(function, *args)
+    )
 
-    Every sum is a product of a matrix and a vector: of all ways to write them down, the one that
-    is fast on a processor.
+
+class _Tile:
+    """One tile: what its angles share, and their sums.
+
+    Parameters
+    ----------
+    integrals, u, v : (2, 2, T), (2, T, a) and (2, T, b) arrays
+    ordered : () bool
+    sinc_power : int
     """
-    transport, shear, reference = factors
-    counted = jnp.isfinite(c2)
-    weight = counted.astype(jnp.float64)
-    c = jnp.where(counted, c2.astype(jnp.float64) - reference, 0.0)
-    (s_row, s_col), (g_row, g_col) = transport * integrals[0], shear * integrals[1]
-    exponential = weight * _exponential(s_row, s_col, ordered)
-    sinc, slope = _sinc(g_row, g_col) if left.shape[1] > n_u else (1.0, 0.0)
-    f = exponential * sinc**sinc_power
-    fx = sinc_power * exponential * sinc ** (sinc_power - 1) * slope
-    matrices = [f * f, f * fx, fx * fx, f, fx, f * c, fx * c, c * c, c, weight]
-    ones = jnp.ones(len(c2))
-    return jnp.stack(
-        [w @ ones for w in matrices]
-        + [ones @ w for w in matrices[:7]]
-        + [curve @ matrices[0] for curve in left.T[:n_u]]
-        + [curve @ matrices[1] for curve in left.T]
-        + [curve @ matrices[2] for curve in left.T[n_u:]]
-    )
+
+    def __init__(
+        self, integrals: jax.Array, u: jax.Array, v: jax.Array, ordered: jax.Array, sinc_power: int
+    ) -> None:
+        self.s, self.g = integrals
+        self.u, self.v, self.ordered, self.sinc_power = u, v, ordered, sinc_power
+        row, col = self.g
+        self.difference = col - row[:, None]
+        # Dividing costs as much as the rest, so it is done once for all angles.
+        self.inverse = 1 / jnp.where(self.difference == 0, 1.0, self.difference)
+        self.apart = (col[0] > row[-1]) == (col[-1] > row[0])
+        self.nearest = jnp.minimum(jnp.abs(col[0] - row[-1]), jnp.abs(col[-1] - row[0]))
+
+    def sums(self, factors: jax.Array, c2: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Sums over rows and over columns for one angle: (7, 2T), (3a + b, T) and (3,).
+
+        Every sum is a product of a matrix and a vector: of all ways to write them down, the one
+        that is fast on a processor.
+        """
+        transport, shear, reference = factors
+        counted = jnp.isfinite(c2)
+        weight = counted.astype(jnp.float64)
+        c = jnp.where(counted, c2.astype(jnp.float64) - reference, 0.0)
+        exponential = weight * self._exponential(transport)
+        sinc, slope = self._sinc(shear) if self.v.shape[2] else (1.0, 0.0)
+        m = self.sinc_power
+        f = exponential * sinc**m
+        fx = m * exponential * sinc ** (m - 1) * slope
+        ff, ffx, fxfx = f * f, f * fx, fx * fx
+        ones = jnp.ones(len(c2))
+        by_row_and_col = [
+            jnp.concatenate([w @ ones, ones @ w]) for w in (ff, ffx, fxfx, f, f * c, fx, fx * c)
+        ]
+        crossed = [
+            *(curve @ ff for curve in self.u[0].T),
+            *(curve @ ffx for curve in self.u[0].T),
+            *(ffx @ curve for curve in self.u[1].T),
+            *(curve @ fxfx for curve in self.v[0].T),
+        ]
+        data = [jnp.sum(w @ ones) for w in (c * c, c, weight)]
+        return jnp.stack(by_row_and_col), jnp.stack(crossed), jnp.stack(data)
+
+    def contracted(self, sums: jax.Array, crossed: jax.Array, data: jax.Array) -> TileSums:
+        """What `sums` gave for all angles, times the curves."""
+
+        def squares(x: jax.Array, y: jax.Array) -> jax.Array:
+            return (x[..., None] * y[:, :, None]).reshape(2 * x.shape[1], -1)
+
+        (u_row, u_col), (v_row, v_col) = self.u, self.v
+        ones = jnp.ones((len(u_row), 1))
+        differences = jnp.concatenate(
+            [
+                jnp.concatenate([-u_row, -v_row, ones], axis=1),
+                jnp.concatenate([u_col, v_col, 0 * ones], axis=1),
+            ]
+        )
+        return TileSums(
+            sums[:, 0] @ squares(self.u, self.u),
+            sums[:, 1] @ squares(self.u, self.v),
+            sums[:, 2] @ squares(self.v, self.v),
+            sums @ differences,
+            crossed @ jnp.concatenate([u_col, v_col, v_row], axis=1),
+            data,
+        )
+
+    def _exponential(self, transport: jax.Array) -> jax.Array:
+        """exp(-|S_j - S_i|), as a product of O(n) factors where that cannot overflow."""
+        row, col = transport * self.s
+        return jax.lax.cond(
+            self.ordered | (jnp.abs(col[-1] - row[0]) < SAFE_EXPONENT),
+            lambda: jnp.exp(row - col[0])[:, None] * jnp.exp(col[0] - col),
+            lambda: jnp.exp(-jnp.abs(col - row[:, None])),
+        )
+
+    def _sinc(self, shear: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """sinc and its derivative at x = b (Γ_j - Γ_i), Γ being monotonic."""
+        row, col = shear * self.g
+        sin_row, cos_row = jnp.sin(row)[:, None], jnp.cos(row)[:, None]
+        sin_col, cos_col = jnp.sin(col), jnp.cos(col)
+
+        def by_division() -> tuple[jax.Array, jax.Array]:
+            inverse = self.inverse * (1 / shear)
+            sinc = (sin_col * cos_row - cos_col * sin_row) * inverse
+            return sinc, (cos_col * cos_row + sin_col * sin_row - sinc) * inverse
+
+        def with_series() -> tuple[jax.Array, jax.Array]:
+            x = shear * self.difference
+            x2 = x * x
+            small = x2 < SMALL_ANGLE**2
+            sinc, slope = by_division()
+            series = 1 - x2 / 6 * (1 - x2 / 20 * (1 - x2 / 42 * (1 - x2 / 72 * (1 - x2 / 110))))
+            slopes = -x / 3 * (1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88))))
+            return jnp.where(small, series, sinc), jnp.where(small, slopes, slope)
+
+        far = self.apart & (self.nearest * jnp.abs(shear) >= SMALL_ANGLE)
+        return jax.lax.cond(far, by_division, with_series)
 
 
-def _moments(sums: jax.Array, u: jax.Array, v: jax.Array) -> jax.Array:
-    """Moments (K, m, m) from the sums (K, ·, T) of a tile; u, v: (2, T, ·)."""
-    a, b = u.shape[2], v.shape[2]
-    by_row, by_col, u_ff, u_ffx, v_ffx, v_fxfx = jnp.split(
-        sums, np.cumsum([10, 7, a, a, b]), axis=1
-    )
-    ff, _, _, f1, _, fc, _, cc, c1, n = by_row.sum(axis=2).T
+def _moments(sums: TileSums, a: int, b: int) -> NDArray[np.float64]:
+    """Moment matrices (K, m, m), without the factors of the derivatives.
 
-    def quadratic(i: int, x: jax.Array, y: jax.Array, x_w: jax.Array, y_w: jax.Array) -> jax.Array:
-        """Σ w_ij (x_j - x_i)(y_j - y_i)."""
-        squares = (x[..., None] * y[:, :, None]).reshape(*x.shape[:2], x.shape[2] * y.shape[2])
-        own = by_row[:, i] @ squares[0] + by_col[:, i] @ squares[1]
-        own = own.reshape(len(sums), x.shape[2], y.shape[2])
-        return own - x_w @ y[1] - (y_w @ x[1]).mT
-
-    def linear(i: list[int], x: jax.Array) -> jax.Array:
-        """Σ w_ij (x_j - x_i) for several w."""
-        return by_col[:, np.array(i)] @ x[1] - by_row[:, np.array(i)] @ x[0]
-
-    # The derivatives of f are −f (u_j − u_i) and f_x (v_j − v_i).
-    uv = -quadratic(1, u, v, u_ffx, v_ffx)
-    uu, vv = quadratic(0, u, u, u_ff, u_ff), quadratic(2, v, v, v_fxfx, v_fxfx)
-    by_u, by_v = -linear([0, 3, 5], u), linear([1, 4, 6], v)
-    rest = jnp.stack([ff, f1, fc, f1, n, c1, fc, c1, cc], axis=1).reshape(-1, 3, 3)
-    return jnp.concatenate(
-        [
-            jnp.concatenate([uu, uv, by_u.mT], axis=2),
-            jnp.concatenate([uv.mT, vv, by_v.mT], axis=2),
-            jnp.concatenate([by_u, by_v, rest], axis=2),
-        ],
-        axis=1,
-    )
-
-
-def _exponential(row: jax.Array, col: jax.Array, ordered: jax.Array) -> jax.Array:
-    """exp(-|col_j - row_i|), as a product of O(n) factors where every row precedes every col.
-
-    Both factors are at most 1 then; in other tiles such a product could overflow.
+    The derivatives of f are −f (u_j − u_i) and f_x (v_j − v_i).
     """
-    return jax.lax.cond(
-        ordered,
-        lambda: jnp.exp(row - col[0])[:, None] * jnp.exp(col[0] - col),
-        lambda: jnp.exp(-jnp.abs(col - row[:, None])),
-    )
-
-
-def _sinc(row: jax.Array, col: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """sinc and its derivative at x = col_j - row_i, where row and col are monotonic."""
-    sin_row, cos_row = jnp.sin(row)[:, None], jnp.cos(row)[:, None]
-    sin_col, cos_col = jnp.sin(col), jnp.cos(col)
-    x = col - row[:, None]
-
-    def by_division(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        inverse = 1 / x
-        sinc = (sin_col * cos_row - cos_col * sin_row) * inverse
-        return sinc, (cos_col * cos_row + sin_col * sin_row - sinc) * inverse
-
-    def with_series() -> tuple[jax.Array, jax.Array]:
-        x2 = x * x
-        small = x2 < SMALL_ANGLE**2
-        sinc, slope = by_division(jnp.where(small, 1.0, x))
-        series = 1 - x2 / 6 * (1 - x2 / 20 * (1 - x2 / 42 * (1 - x2 / 72 * (1 - x2 / 110))))
-        slopes = -x / 3 * (1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88))))
-        return jnp.where(small, series, sinc), jnp.where(small, slopes, slope)
-
-    nearest = jnp.minimum(jnp.abs(col[0] - row[-1]), jnp.abs(col[-1] - row[0]))
-    far = (nearest >= SMALL_ANGLE) & ((col[0] > row[-1]) == (col[-1] > row[0]))
-    return jax.lax.cond(far, lambda: by_division(x), with_series)
+    k = len(sums.data)
+    u, v, rest = slice(a), slice(a, a + b), slice(a + b, a + b + 3)
+    uu, uv = sums.uu.reshape(k, a, a), sums.uv.reshape(k, a, b)
+    vv = sums.vv.reshape(k, b, b)
+    ff_u, ffx_u, ffx_u_col, fxfx_v = np.split(sums.crossed, [a, 2 * a, 3 * a], axis=1)
+    uu_, vv_ = ff_u[:, :, :a], fxfx_v[:, :, a : a + b]
+    moments = np.empty((k, a + b + 3, a + b + 3))
+    moments[:, u, u] = uu - uu_ - uu_.mT
+    moments[:, u, v] = ffx_u[:, :, a : a + b] + ffx_u_col[:, :, a + b :] - uv
+    moments[:, v, v] = vv - vv_ - vv_.mT
+    moments[:, u, rest] = -sums.linear[:, [0, 3, 4], :a].mT
+    moments[:, v, rest] = sums.linear[:, [1, 5, 6], a : a + b].mT
+    moments[:, v, u] = moments[:, u, v].mT
+    moments[:, rest, : a + b] = moments[:, : a + b, rest].mT
+    (ff, f, fc), (cc, c, n) = sums.linear[:, [0, 3, 4], -1].T, sums.data.T
+    moments[:, rest, rest] = np.moveaxis(np.array([[ff, f, fc], [f, n, c], [fc, c, cc]]), 2, 0)
+    return moments
 
 
 def _flow(curves: Curves) -> NDArray[np.float64]:

@@ -29,7 +29,7 @@ class MultiStart(Section):
         default=True, description="false: the fit starts from the initial values alone."
     )
     n_starts: Count = Field(default=128, description="Starts that are screened.")
-    sampling_strategy: Literal["sobol", "latin_hypercube"] = Field(
-        default="sobol", description="How they are spread."
+    sampling_strategy: Literal["latin_hypercube", "sobol"] = Field(
+        default="latin_hypercube", description="How they are spread."
     )
     seed: NotNegative = Field(default=0, description="Seed of the starts.")

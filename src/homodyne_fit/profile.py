@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, suggestion
@@ -68,7 +68,7 @@ class Profile:
         """
         if not 0 < level < 1:
             raise InputError(f"a confidence level must be between 0 and 1, got {level:g}")
-        most = float(np.sqrt(chi2.ppf(level, 1)))
+        most = float(np.sqrt(chdtri(1, 1 - level)))
         return self._closes(-1.0, most), self._closes(1.0, most)
 
     def _closes(self, side: float, most: float) -> float | None:

@@ -163,9 +163,9 @@ class JointEquations:
         In the p physics parameters, then z; the penalty included.
     sum_of_squares : float
         Of the residuals, without weights.
-    squared : (p + m, p + m) array
-        The Hessian of the residuals, without the penalty, with each weight squared: what the
-        noise of the points does to the gradient.
+    local : (K, p + 2, p + 2) array
+        The Hessian of each angle in the physics and its contrast and offset, without weights.
+    weights : (K,) array
     """
 
     scaling: ScalingMap
@@ -174,7 +174,16 @@ class JointEquations:
     free: NDArray[np.float64]
     equations: NormalEquations
     sum_of_squares: float
-    squared: NDArray[np.float64]
+    local: NDArray[np.float64]
+    weights: NDArray[np.float64]
+
+    @property
+    def squared(self) -> NDArray[np.float64]:
+        """The Hessian (p + m, p + m) of the residuals, the penalty left out, weights squared.
+
+        This is what the noise of the points does to the gradient.
+        """
+        return _joint_hessian(self.weights[:, None, None] ** 2 * self.local, self.scaling.matrix)
 
     @property
     def n_physics(self) -> int:
@@ -265,7 +274,6 @@ def eliminate(
     factors[:, :p] = values[:n_angles, None]
     local = moments[:, : p + 2, : p + 2] * factors[:, :, None] * factors[:, None, :]
     hessian = _joint_hessian(weights[:, None, None] * local, scaling.matrix)
-    squared = _joint_hessian(weights[:, None, None] ** 2 * local, scaling.matrix)
     slopes = weights[:, None] * factors * products
     gradient = np.concatenate(
         [slopes[:, :p].sum(axis=0), scaling.matrix.T @ slopes[:, p:].T.ravel()]
@@ -275,16 +283,19 @@ def eliminate(
     gradient[p:] += scaling.penalty_root.T @ deviations
     cost = 0.5 * float(weights @ squares + deviations @ deviations)
     equations = NormalEquations(cost, gradient, hessian, n_points)
-    return JointEquations(scaling, z, limits, free, equations, float(squares.sum()), squared)
+    total = float(squares.sum())
+    return JointEquations(scaling, z, limits, free, equations, total, local, weights)
 
 
 def _joint_hessian(local: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over the angles of (K, p + 2, p + 2), the last two columns in terms of z."""
     p = local.shape[1] - 2
-    cross = local[:, :p, p:].transpose(1, 2, 0).reshape(p, len(matrix)) @ matrix
-    return np.block(
-        [[local[:, :p, :p].sum(axis=0), cross], [cross.T, _in_z(local[:, p:, p:], matrix)]]
-    )
+    hessian = np.empty((p + matrix.shape[1],) * 2)
+    hessian[:p, :p] = local[:, :p, :p].sum(axis=0)
+    hessian[:p, p:] = local[:, :p, p:].transpose(1, 2, 0).reshape(p, len(matrix)) @ matrix
+    hessian[p:, :p] = hessian[:p, p:].T
+    hessian[p:, p:] = _in_z(local[:, p:, p:], matrix)
+    return hessian
 
 
 def _in_z(of_scaling: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import qmc
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
@@ -24,9 +23,7 @@ from homodyne_fit.model import Model
 from homodyne_fit.multi_start import MultiStart
 from nlsq_stratified import NormalEquations, TrustRegionResult, solve
 
-__all__ = ["SAMPLINGS", "Evaluate", "Start", "best_start", "spread_starts"]
-
-SAMPLINGS = {"sobol": qmc.Sobol, "latin_hypercube": qmc.LatinHypercube}
+__all__ = ["Evaluate", "Start", "best_start", "spread_starts"]
 
 # Starts that go on from the screening, and evaluations of each in the rounds on the first sample;
 # after every round the better half goes on.
@@ -109,8 +106,7 @@ def spread_starts(
     if model.has_flow:
         phase = 0.5 * q * gap
         visible[space.power_laws[1]] = 0.3 / (phase * duration), 3.0 / (phase * dt)
-    sampler = SAMPLINGS[settings.sampling_strategy](2 * len(visible) + 1, rng=settings.seed)
-    unit = sampler.random(settings.n_starts)
+    unit = _unit_cube(settings, 2 * len(visible) + 1)
     starts = np.tile(start, (settings.n_starts, 1))
     for column, (i, (slowest, fastest)) in enumerate(visible.items()):
         if free[i + 1]:
@@ -125,6 +121,18 @@ def spread_starts(
         half = min(upper[last] - lower[last], 180.0) / 2
         starts[:, last] = (lower[last] + upper[last]) / 2 + half * (2 * unit[:, -1] - 1)
     return np.where(free, np.clip(starts, lower, upper), starts)
+
+
+def _unit_cube(settings: MultiStart, d: int) -> NDArray[np.float64]:
+    """Points (n_starts, d) spread over the unit cube."""
+    if settings.sampling_strategy == "sobol":
+        # Slow to import, and needed here alone.
+        from scipy.stats import qmc
+
+        return qmc.Sobol(d, rng=settings.seed).random(settings.n_starts)
+    rng, n = np.random.default_rng(settings.seed), settings.n_starts
+    strata = rng.permuted(np.tile(np.arange(n), (d, 1)), axis=1).T
+    return (strata + rng.random((n, d))) / n
 
 
 def best_start(

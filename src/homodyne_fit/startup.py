@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["import_meanwhile", "keep_compiled"]
+__all__ = ["import_meanwhile", "keep_compiled", "meanwhile"]
 
 
 def keep_compiled() -> None:
@@ -35,14 +36,20 @@ def keep_compiled() -> None:
 
 
 def import_meanwhile(name: str) -> None:
-    """Import a module that is needed later, in a thread of its own.
+    """Import a module that is needed later, as `meanwhile` does."""
+    meanwhile(lambda: importlib.import_module(name))
+
+
+def meanwhile(work: Callable[[], object]) -> None:
+    """Do something that is needed later, in a thread of its own.
 
     The compiler, at work at the beginning of a fit, leaves Python free. An error shows where the
-    module is imported in earnest.
+    same is done in earnest. The program does not end before this is done: Python must not go away
+    under a compiler.
     """
 
-    def load() -> None:
-        with suppress(ImportError):
-            importlib.import_module(name)
+    def attempt() -> None:
+        with suppress(Exception):
+            work()
 
-    threading.Thread(target=load, daemon=True).start()
+    threading.Thread(target=attempt).start()

@@ -27,7 +27,7 @@ TILE = 64
 # Tiles of single angles in a chunk, at least and at most: their sums take a processor some
 # milliseconds, so that starting them does not count. Small data are cut into at least so many
 # chunks where these bounds allow, to be sampled.
-SMALLEST, LARGEST, WANTED = 16, 64, 16
+SMALLEST, LARGEST, WANTED = 16, 256, 16
 
 # Successive multiples of it, modulo 1, leave no large gap anywhere.
 GOLDEN = (5**0.5 - 1) / 2

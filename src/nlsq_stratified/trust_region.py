@@ -20,6 +20,7 @@ errors; below that the fit has converged for every practical purpose, whatever N
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -161,7 +162,7 @@ def solve(
             if model.lost > LOST and state.n_points > len(x):
                 return result(False, "a direction of the parameters is lost to rounding")
             return result(True, message)
-        step = model.step(0.0)
+        step = model.undamped
         before, distance = distance, model.distance(step, progress.variance)
         trusted = distance <= TRUSTED * tolerance and distance**2 <= tolerance * before
         if trust_last_step and nit > 0 and trusted:
@@ -177,7 +178,7 @@ def solve(
                     False, f"stopped after {nfev} evaluation{'s' * (nfev > 1)} without converging"
                 )
             if exhausted or progress.stalled(nfev):
-                left = model.distance(model.step(0.0), progress.variance)
+                left = model.distance(model.undamped, progress.variance)
                 return result(
                     bool(left <= STALL_DISTANCE),
                     f"no step lowers the cost any more, {left:.2g} standard errors from where "
@@ -275,6 +276,11 @@ class _QuadraticModel:
             step[free] = np.choose(best.active_mask.astype(int) + 1, [lower, step[free], upper])
         return np.clip(step, self.lower, self.upper)
 
+    @functools.cached_property
+    def undamped(self) -> NDArray[np.float64]:
+        """Minimum of the model in the box."""
+        return self.step(0.0)
+
     def gain(self, step: NDArray[np.float64]) -> float:
         """Decrease of the cost that the undamped model predicts."""
         return float(-(self.gradient @ step) - 0.5 * np.sum((self.factor @ step) ** 2))
@@ -302,7 +308,7 @@ def _converged(
     """Say which convergence test holds, or return an empty string."""
     if np.max(np.abs(state.gradient[active == 0]), initial=0.0) <= gtol:
         return "the gradient vanishes"
-    step = model.step(0.0)
+    step = model.undamped
     gain = model.gain(step)
     variance = 2 * state.cost / max(1, state.n_points - len(active))
     if gain <= 0.5 * tolerance**2 * variance:

@@ -406,7 +406,7 @@ class TestPlan:
             r"angles +4 of 4: 0, 45, 90, 135°",
             r"frames +1 to 12 of 12, 0\.1 s apart, 1\.1 s in all",
             r"points +264 with t1 < t2, .*",
-            r"search +128 starts \(sobol, seed 0\), .*",
+            r"search +128 starts \(latin_hypercube, seed 0\), .*",
             r" +D0  from the data +100 +100000  Å²/s",
             r"2 keys without effect",
             r"  metadata \(a note for the reader\)",
