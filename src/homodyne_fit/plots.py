@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -43,6 +44,8 @@ FloatArray = NDArray[np.float64]
 MOST_PIXELS, FEWEST_PIXELS = 250, 60
 # Blocks grow until the noise of a pixel is this fraction of the contrast.
 PIXEL_NOISE = 0.25
+# Side of a displayed matrix, and where three of them and their two colour bars begin, in inches.
+SIDE, PANELS, BARS = 2.1, (0.6, 2.95, 5.95), (5.13, 8.13)
 # Matrices side by side, at most.
 MATRIX_COLUMNS = 4
 # Parts of the measurement, by age, that have a lag cut each; and points of a cut, at most.
@@ -193,17 +196,20 @@ def plot_two_time(view: AngleView) -> Figure:
 
     Data and fit share a colour scale, which leaves out the outermost per cent of the pixels.
     """
-    figure = Figure(figsize=(8.6, 2.9), layout="compressed", facecolor="white")
-    axes = figure.subplots(1, 3, sharex=True, sharey=True)
+    figure = Figure(figsize=(8.6, 2.9), facecolor="white")
+    axes = [_placed(figure, left, 0.45, SIDE, SIDE) for left in PANELS]
+    bars = [_placed(figure, left, 0.5, 0.12, SIDE - 0.1) for left in BARS]
+    for panel in axes[1:]:
+        panel.tick_params(labelleft=False)
     low, high = _color_range(view)
     common, diverging = _colormap("viridis", 64), _colormap("RdBu_r", RESIDUAL_STEPS)
     limit = RESIDUAL_RANGE
     _show_matrix(axes[0], view, view.data, "data", common, low, high)
     image = _show_matrix(axes[1], view, view.fit, "fit", common, low, high)
-    _add_color_bar(figure, image, list(axes[:2]), "$c_2$")
+    _label_bar(figure.colorbar(image, cax=bars[0], extend="both"), "c₂")
     image = _show_matrix(axes[2], view, view.residual, "(data − fit) / σ", diverging, -limit, limit)
-    _add_color_bar(figure, image, [axes[2]], "")
-    axes[0].set_ylabel("$t_2$ (s)", fontsize=LABEL_SIZE)
+    _label_bar(figure.colorbar(image, cax=bars[1], extend="both"), "")
+    axes[0].set_ylabel("t₂ (s)", fontsize=LABEL_SIZE)
     return figure
 
 
@@ -238,16 +244,18 @@ def plot_matrices(data: TwoTimeData) -> Figure:
         axes.tick_params(labelsize=TICK_SIZE)
     for axes in panels.flat[k:]:
         axes.set_visible(False)
-    figure.supxlabel("$t_1$ (s)", fontsize=LABEL_SIZE)
-    figure.supylabel("$t_2$ (s)", fontsize=LABEL_SIZE)
-    _add_color_bar(figure, panels.flat[0].images[0], list(panels.flat), "$c_2$")
+    figure.supxlabel("t₁ (s)", fontsize=LABEL_SIZE)
+    figure.supylabel("t₂ (s)", fontsize=LABEL_SIZE)
+    image = panels.flat[0].images[0]
+    bar = figure.colorbar(image, ax=list(panels.flat), extend="both", shrink=0.95, pad=0.015)
+    _label_bar(bar, "c₂")
     return figure
 
 
 def plot_lag_cuts(view: AngleView) -> Figure:
     """Average over t at fixed lag: data as points, fit as lines, early to late in the run."""
-    figure = Figure(figsize=(3.8, 2.9), layout="constrained", facecolor="white")
-    axes = figure.subplots()
+    figure = Figure(figsize=(3.8, 2.9), facecolor="white")
+    axes = _placed(figure, 0.62, 0.45, 3.1, 2.35)
     for cut, (color, marker) in zip(view.cuts, AGE_STYLES, strict=False):
         axes.errorbar(
             cut.lag,
@@ -267,9 +275,9 @@ def plot_lag_cuts(view: AngleView) -> Figure:
         axes.set_ylim(*limits)
     if view.cuts:
         axes.legend(
-            title="age $(t_1 + t_2)/2$", fontsize=TICK_SIZE, title_fontsize=TICK_SIZE, frameon=False
+            title="age (t₁ + t₂)/2", fontsize=TICK_SIZE, title_fontsize=TICK_SIZE, frameon=False
         )
-    _label(axes, "lag $t_2 - t_1$ (s)", "$c_2$")
+    _label(axes, "lag t₂ − t₁ (s)", "c₂")
     _open_frame(axes)
     return figure
 
@@ -438,12 +446,17 @@ def _show_matrix(
     axes.set(xlim=(first, end), ylim=(first, end))
     axes.set_title(title, fontsize=LABEL_SIZE + 1)
     axes.locator_params(nbins=5)
-    _label(axes, "$t_1$ (s)", "")
+    _label(axes, "t₁ (s)", "")
     return image
 
 
-def _add_color_bar(figure: Figure, image: AxesImage, axes: list[Axes], label: str) -> None:
-    bar = figure.colorbar(image, ax=axes, extend="both", shrink=0.95, pad=0.015)
+def _placed(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Axes at a place in inches: letting matplotlib find it takes longer than drawing."""
+    size = figure.get_size_inches()
+    return figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
+
+
+def _label_bar(bar: Colorbar, label: str) -> None:
     bar.set_label(label, fontsize=LABEL_SIZE, color=INK)
     bar.ax.tick_params(labelsize=TICK_SIZE, colors=INK)
 

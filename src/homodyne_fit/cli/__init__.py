@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``--help`` is immediate.
 from __future__ import annotations
 
 import argparse
+import gc
 import io
 import os
 import re
@@ -17,7 +18,7 @@ from homodyne_fit.cli import batch, check, completion, demo, fit, init, inspect,
 from homodyne_fit.cli.wording import explanation
 from homodyne_fit.errors import suggestion
 
-__all__ = ["main"]
+__all__ = ["main", "program"]
 
 # Exit codes.
 CONVERGED, ERROR, NOT_CONVERGED = 0, 1, 2
@@ -82,6 +83,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             traceback.print_exc()
     return ERROR
+
+
+def program() -> int:
+    """`main` as a process of its own."""
+    status = main()
+    # At its end Python looks through all that is left for what could go: a lot, and nothing.
+    gc.freeze()
+    return status
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:

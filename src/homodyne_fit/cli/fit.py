@@ -183,8 +183,10 @@ def fit_config(
             ),
         )
     analysis = Analysis.of(result, data, config.to_json())
-    written = write_outputs(analysis, folder, exports=exports, plots=plots)
+    # The numbers first: drawing many angles takes longer than the fit.
     print_summary(console, analysis)
+    with console.status("drawing the report"):
+        written = write_outputs(analysis, folder, exports=exports, plots=plots)
     console.print(f"results: {folder}/ ({', '.join(written)})", markup=False)
     return analysis
 
