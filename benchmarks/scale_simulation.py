@@ -5,10 +5,11 @@ what a chunk costs the client and the scheduler of a Dask cluster, from passes w
 time; and, to test the simulation, passes of chunks that sleep, on real workers.
 
 The simulation has W workers and one scheduler that handles one task after the other, each for so
-long. Workers take chunks in turn and are idle while none is on its way; 64 successive sums are a
-task again, which is ready when all of them are there. Sums that are left travel to the client.
+long. Workers take groups of chunks in turn and are idle while none is on its way; adding 64
+successive sums is a task again, which is ready when all of them are there. Sums that are left
+travel to the client.
 
-    .venv/bin/python benchmarks/scale_simulation.py [--points 1e12] [--workers 1 10 100 1000]
+    .venv/bin/python benchmarks/scale_simulation.py [--points 1e12] [--processors 1 100 1000]
 """
 
 from __future__ import annotations
@@ -22,15 +23,20 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
+import kernel
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from homodyne_fit.tiles import tile_chunks
 from nlsq_stratified import FactoredEquations, NormalEquations, reduce
+from nlsq_stratified.dask import group_size
 from nlsq_stratified.reduction import FAN_IN, place
+
+# Points of a chunk.
+PER_CHUNK = 1e7
 
 
 @dataclass(frozen=True)
@@ -55,33 +61,47 @@ class Costs:
     bandwidth: float = 1e9
 
 
-def simulated_pass(n_chunks: int, chunk: float, workers: int, costs: Costs) -> float:
-    """Seconds of one pass over n chunks, each of which takes a worker `chunk` seconds."""
-    # Tasks that can be handed out: (level, index). Sums of level l wait until FAN_IN are there.
-    sizes = [n_chunks]
-    while sizes[-1] > FAN_IN:
-        sizes.append(-(-sizes[-1] // FAN_IN))
+def simulated_pass(
+    n_chunks: int, chunk: float, workers: int, costs: Costs, threads: int = 1
+) -> tuple[int, float]:
+    """Tasks and seconds of one pass over n chunks.
+
+    Each takes a processor `chunk` seconds; each worker has so many, which share a task.
+    """
+    size = group_size(n_chunks, workers)
+    # Tasks of each level, and how many of those below one waits for.
+    sizes, fans = [-(-n_chunks // size)], []
+    left, each = n_chunks, size
+    if size >= FAN_IN:
+        left, each = -(-left // FAN_IN), size // FAN_IN
+    while left > FAN_IN:
+        fans.append(FAN_IN // each)
+        sizes.append(-(-sizes[-1] // fans[-1]))
+        left, each = -(-left // FAN_IN), 1
     missing = [
-        [min(FAN_IN, below - FAN_IN * i) for i in range(size)]
-        for below, size in itertools.pairwise(sizes)
+        [min(fan, below - fan * i) for i in range(-(-below // fan))]
+        for fan, below in zip(fans, sizes, strict=False)
     ]
-    ready = deque((0, i) for i in range(n_chunks))
+    ready = deque((0, i) for i in range(sizes[0]))
     idle, running, scheduler, end = workers, [], 0.0, 0.0
     adding = FAN_IN * (costs.add + costs.sums / costs.bandwidth)
+    rounds = [-(-size // threads)] * (sizes[0] - 1)
+    rounds.append(-(-(n_chunks - size * len(rounds)) // threads))
     while ready or running:
         while ready and idle:
             # Sums first: a run that is complete is not kept waiting for later chunks.
             level, index = ready.popleft()
             scheduler += costs.task
             idle -= 1
-            heapq.heappush(running, (scheduler + (adding if level else chunk), level, index))
+            seconds = adding if level else rounds[index] * chunk
+            heapq.heappush(running, (scheduler + seconds, level, index))
         now, level, index = heapq.heappop(running)
         scheduler, end, idle = max(scheduler, now), max(end, now), idle + 1
         if level < len(missing):
-            missing[level][index // FAN_IN] -= 1
-            if missing[level][index // FAN_IN] == 0:
-                ready.appendleft((level + 1, index // FAN_IN))
-    return end + sizes[-1] * (costs.add + costs.sums / costs.bandwidth)
+            missing[level][index // fans[level]] -= 1
+            if missing[level][index // fans[level]] == 0:
+                ready.appendleft((level + 1, index // fans[level]))
+    return sum(sizes), end + left * (costs.add + costs.sums / costs.bandwidth)
 
 
 class Sleeping:
@@ -130,29 +150,11 @@ def curve_cost(n: int = 100_000) -> float:
 
 
 def two_time_cost() -> float:
-    """Seconds a point of the two-time kernel: a fit on one thread over its passes."""
-    from homodyne_fit.dataset import TwoTimeData
-    from homodyne_fit.fit import FitSettings, fit
-    from homodyne_fit.multi_start import MultiStart
-    from homodyne_fit.simulate.measurement import Measurement, from_formula
-
-    physics = dict(
-        D0=1200.0,
-        alpha=-0.4,
-        D_offset=150.0,
-        gamma_dot_t0=4e-4,
-        beta=0.25,
-        gamma_dot_t_offset=5e-5,
-        phi0=3.0,
-    )
-    m = Measurement(physics, n_frames=1000, phi=(0.0, 45.0, 90.0))
-    q = np.full(len(m.phi), m.q)
-    data = TwoTimeData(from_formula(m), np.array(m.phi), q, m.dt, "a simulated measurement")
-    settings = FitSettings(gap=2e6, multi_start=MultiStart(enable=False), threads=1)
-    fit(data, settings)
-    result = fit(data, settings)
-    points = m.n_frames * (m.n_frames - 1) / 2 * len(m.phi)
-    return result.info.seconds / (result.info.passes * points)
+    """Seconds a point of a pass of the two-time kernel on one thread."""
+    data = kernel.measurement(23, 1001)
+    objective, chunks = kernel.objective_of(data), tile_chunks(data)
+    points = 23 * 1001 * 1000 // 2
+    return best(lambda: reduce(objective, kernel.TRUTH, chunks)) / points
 
 
 def addition_costs() -> dict[str, tuple[float, float]]:
@@ -187,7 +189,6 @@ def real_passes(workers: list[int], n_chunks: int = 16, n: int = 500_000) -> lis
         ):
             executor = DaskExecutor(client)
             placed = place([chunk] * n_chunks, executor)
-            distributed.wait(placed)
             found.append(best(functools.partial(reduce, objective, params, placed, executor)))
     return found
 
@@ -213,23 +214,44 @@ def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
         executor = DaskExecutor(client)
         for n, seconds in cases:
             placed = place([seconds] * n, executor)
-            distributed.wait(placed)
             objective = Sleeping(sums)
             one_pass = functools.partial(reduce, objective, np.zeros(13), placed, executor)
             found.append(best(one_pass, 2))
     return found
 
 
+def task_cost() -> float:
+    """Seconds that a task takes the client, the scheduler and one of four workers."""
+    import distributed
+
+    with (
+        distributed.LocalCluster(
+            n_workers=4,
+            threads_per_worker=1,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            memory_limit=0,
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+
+        def run(n: int) -> float:
+            return best(lambda: client.gather(client.map(int, range(n), pure=False)))
+
+        few, many = 500, 2000
+        return (run(many) - run(few)) / (many - few)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--points", type=float, default=1e12)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 10, 100, 1000])
-    parser.add_argument("--chunks", type=float, nargs="+", default=[1e6, 1e7, 1e8])
+    parser.add_argument("--processors", type=int, nargs="+", default=[1, 100, 1000, 3200, 32000])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 32], help="of a worker")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", "Sending large graph")
 
     print(f"measured, {os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}")
-    with threadpool_limits(1), ThreadPoolExecutor(1):
+    with threadpool_limits(1):
         kernels = {"two-time, 23 angles": two_time_cost(), "generic, p = 13": curve_cost()}
         additions = addition_costs()
     for name, seconds in kernels.items():
@@ -237,42 +259,37 @@ def main() -> None:
     for name, (seconds, size) in additions.items():
         print(f"  {name:22} {1e6 * seconds:8.1f} µs to add sums of {size:,.0f} bytes")
 
-    tasks = [500, 2000]
-    times = dask_passes([(n, 0.0) for n in tasks], 4)
-    task = (times[1] - times[0]) / (tasks[1] - tasks[0])
-    print(f"  a chunk of no work: {1e3 * task:.2f} ms of client, scheduler and worker together")
+    task = task_cost()
+    print(f"  a task of no work: {1e3 * task:.2f} ms of client, scheduler and worker together")
 
     alone, both = real_passes([1, 2])
     print(f"  8e6 points on one and two Dask workers: {alone:.2f} s, {both:.2f} s")
 
     print("passes of chunks that sleep: measured on Dask, and simulated")
     print(f"{'workers':>9}{'chunks':>8}{'s each':>8}{'measured':>10}{'simulated':>11}")
-    cases = [(64, 0.1), (256, 0.05), (256, 0.01)]
+    cases = [(64, 0.1), (256, 0.05), (256, 0.01), (4096, 0.003)]
     own = Costs(task, 1e-6, 1e3)
     for workers in (4, 16, 64):
         for (n, each), seconds in zip(cases, dask_passes(cases, workers), strict=True):
-            expected = simulated_pass(n, each, workers, own)
-            print(f"{workers:>9}{n:>8}{each:>8.2f}{seconds:>10.2f}{expected:>11.2f}")
+            _, expected = simulated_pass(n, each, workers, own)
+            print(f"{workers:>9}{n:>8}{each:>8.3f}{seconds:>10.2f}{expected:>11.2f}")
 
-    print(f"simulated: one pass over {arguments.points:.0e} points")
+    print(f"simulated: one pass over {arguments.points:.0e} points in chunks of 10⁷")
     print(
-        f"{'kernel':22}{'points/chunk':>14}{'chunks':>11}{'workers':>9}{'pass [s]':>11}"
-        f"{'busy':>7}{'GB of sums':>12}"
+        f"{'kernel':22}{'processors':>11}{'a worker':>9}{'tasks':>9}{'pass [s]':>11}{'busy':>7}"
+        f"{'GB of sums':>12}"
     )
+    n = int(-(-arguments.points // PER_CHUNK))
     for name, point in kernels.items():
         add, size = additions[name]
-        for per_chunk in arguments.chunks:
-            n = int(-(-arguments.points // per_chunk))
-            if n > 200_000:
+        costs, chunk = Costs(task, add, size), PER_CHUNK * point
+        for processors, threads in itertools.product(arguments.processors, arguments.threads):
+            workers = processors // threads
+            if workers:
+                tasks, seconds = simulated_pass(n, chunk, workers, costs, threads)
+                busy = n * chunk / (workers * threads) / seconds
                 print(
-                    f"{name:22}{per_chunk:>14.0e}{n:>11,}  the scheduler alone: {n * task:,.0f} s"
-                )
-                continue
-            for workers in arguments.workers:
-                seconds = simulated_pass(n, per_chunk * point, workers, Costs(task, add, size))
-                busy = arguments.points * point / workers / seconds
-                print(
-                    f"{name:22}{per_chunk:>14.0e}{n:>11,}{workers:>9,}{seconds:>11,.0f}"
+                    f"{name:22}{workers * threads:>11,}{threads:>9}{tasks:>9,}{seconds:>11,.1f}"
                     f"{busy:>7.0%}{n * size / 1e9:>12.2f}"
                 )
 

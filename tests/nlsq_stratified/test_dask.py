@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from nlsq_stratified import Chunks, curve_fit_large, evaluate
+from nlsq_stratified.chunk_data import FirstChunks
 from nlsq_stratified.curve_objective import CurveObjective
 from nlsq_stratified.reduction import FAN_IN, place
 
@@ -76,6 +77,29 @@ def test_sums_of_many_chunks_are_added_by_the_workers(dask, objective, monkeypat
     total = evaluate(objective, PARAMS, place(chunks, dask), dask)
     assert bits(total) == bits(evaluate(objective, PARAMS, chunks))
     assert gathered == [3]
+
+
+@pytest.mark.parametrize("groups_a_thread", [1, 4, 100])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_groups_of_any_size_give_the_bits_of_one(
+    dask, objective, monkeypatch, groups_a_thread, threads
+):
+    monkeypatch.setattr("nlsq_stratified.dask.GROUPS_A_THREAD", groups_a_thread)
+    dask.threads = threads
+    rng = np.random.default_rng(2)
+    n = 4 * FAN_IN + 10
+    x = rng.uniform(0, 3, 2 * n)
+    chunks = [(part, np.cos(part)) for part in x.reshape(n, 2)]
+    placed = place(chunks, dask)
+    sizes = {member.size for member in placed}
+    assert sizes == {{1: 128, 4: 32, 100: 1}[groups_a_thread]}
+    assert bits(evaluate(objective, PARAMS, placed, dask)) == bits(
+        evaluate(objective, PARAMS, chunks)
+    )
+    few = FirstChunks(placed, FAN_IN + 3)
+    assert bits(evaluate(objective, PARAMS, few, dask)) == bits(
+        evaluate(objective, PARAMS, chunks[: FAN_IN + 3])
+    )
 
 
 @pytest.mark.parametrize("progressive", [False, True])
