@@ -31,6 +31,8 @@ switched on; then the shear rates are compared, too.
 `make bench-peers` sets up `.venv-peers`, where the peers live, and runs
 
     .venv/bin/python benchmarks/peers.py [--frames 101] [--angles 0,45,90] [--seeds 1] [...]
+
+`benchmarks/peers_plot.py` draws time and memory against points from what `--output` writes.
 """
 
 from __future__ import annotations
@@ -76,6 +78,11 @@ class Geometry:
     dt: float
     n_frames: int
     phi: tuple[float, ...]
+
+    @property
+    def n_points(self) -> int:
+        """Points t1 < t2 at all angles."""
+        return len(self.phi) * self.n_frames * (self.n_frames - 1) // 2
 
 
 def run_peer(
@@ -333,7 +340,7 @@ def _peer_answer(data: Mapping[str, Any], result: Any) -> dict[str, Any]:
 
 def _ours(config: str) -> dict[str, Any]:
     from homodyne_fit.config import load_config
-    from homodyne_fit.fit import fit
+    from homodyne_fit.fitting import fit
 
     loaded = load_config(Path(config))
     data = loaded.load_data()
@@ -392,7 +399,7 @@ def simulate(
     """Write an APS-U file with white noise; contrasts and offsets differ by relative spreads."""
     from homodyne_fit.model import LAMINAR_FLOW, decay, rates
     from homodyne_fit.settings import SHEAR_FORMS
-    from homodyne_fit.simulate.writers import write_aps_u
+    from homodyne_fit.simulation.writers import write_aps_u
 
     g, k, n = geometry, len(geometry.phi), geometry.n_frames
     values = [parameters[name] for name in PHYSICS]
@@ -506,6 +513,7 @@ def main() -> None:
                         options.timeout,
                         shear=options.shear,
                     )
+                    run |= {"points": truth.geometry.n_points, "true": truth.mean}
                     runs.setdefault((program, mode), []).append(run)
     print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
     if options.output:
