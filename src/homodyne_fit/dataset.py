@@ -79,6 +79,14 @@ class TwoTimeData:
                     f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value at t1 < t2"
                 )
 
+    def __repr__(self) -> str:
+        k, n = self.n_angles, self.n_frames
+        angles = ", ".join(f"{phi:g}" for phi in self.phi)
+        return (
+            f"TwoTimeData({self.source!r}: {k} × {n} × {n}, φ = {angles}°, "
+            f"q = {self.q.mean():.4g} Å⁻¹, dt = {self.dt:g} s)"
+        )
+
     def only(self, angles: NDArray[np.int64]) -> TwoTimeData:
         """The data of some of the angles."""
         return replace(self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles])

@@ -1,10 +1,10 @@
-import importlib
 import json
 import shutil
 
 import pytest
 
 import homodyne_fit as hf
+from homodyne_fit import fitting
 from homodyne_fit.number_format import format_estimate
 
 STATIC = (
@@ -55,6 +55,21 @@ def test_all_that_match_are_fitted_and_put_in_a_table(called, runs):
     assert last == "2 fits: 2 converged, 0 did not, 0 errors"
 
 
+def test_a_dry_run_shows_every_plan_and_every_mistake(called, runs):
+    (runs / "fit0.yaml").write_text("analysis_mode: fluid\n")
+    done = called("batch", runs / "fit*.yaml", "--dry-run")
+    assert done.status == 1
+    assert all("fit0" in line for line in done.err.splitlines())
+    for number, seed in ((2, 1), (3, 2)):
+        assert f"[{number}/3] {runs / f'fit{seed}.yaml'}\n" in done.out
+        plan = called("check", runs / f"fit{seed}.yaml").out
+        assert all(line in done.out for line in plan.splitlines() if not line.startswith("time"))
+    assert not list(runs.glob("*_results"))
+    found = json.loads(called("batch", runs / "fit*.yaml", "--dry-run", "--json").out)
+    assert ["error" in row for row in found] == [True, False, False]
+    assert found[1]["data"]["n_points"] == 2 * 40 * 39 / 2
+
+
 def test_it_goes_on_past_failures(called, runs):
     (runs / "fit0.yaml").write_text("analysis_mode: fluid\n")
     (runs / "fit3.yaml").write_text(STATIC % "no.h5")
@@ -74,15 +89,14 @@ def test_it_goes_on_past_failures(called, runs):
 
 
 def test_a_fault_of_the_program_does_not_stop_it(called, runs, monkeypatch):
-    module = importlib.import_module("homodyne_fit.fit")
-    fit = module.fit
+    fit = fitting.fit
 
     def fail_once(data, *arguments, **options):
         if data.source.endswith("run1.h5"):
             raise ZeroDivisionError("nobody foresaw this")
         return fit(data, *arguments, **options)
 
-    monkeypatch.setattr(module, "fit", fail_once)
+    monkeypatch.setattr(fitting, "fit", fail_once)
     done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml")
     assert done.status == 1
     assert "ZeroDivisionError" in done.err

@@ -21,6 +21,12 @@ def test_good_data():
     np.testing.assert_allclose(data.times, [0, 0.1, 0.2, 0.3, 0.4])
 
 
+def test_its_repr_is_one_line():
+    assert repr(TwoTimeData(**GOOD)) == (
+        "TwoTimeData('file.h5': 2 × 5 × 5, φ = 0, 90°, q = 0.005 Å⁻¹, dt = 0.1 s)"
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

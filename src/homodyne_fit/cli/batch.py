@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from homodyne_fit.config import Config
+    from homodyne_fit.loaders.selection import Selection
+    from homodyne_fit.plan import Plan
 
 
 COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
@@ -37,7 +39,7 @@ class Job:
     ----------
     name : str
         The configuration, and the data file where that is given apart.
-    config, folder : Config, Path, or None
+    config, selection, folder : Config, Selection, Path, or None
         None where the configuration has a mistake.
     error : str or None
         What went wrong.
@@ -47,6 +49,7 @@ class Job:
 
     name: str
     config: Config | None = None
+    selection: Selection | None = None
     folder: Path | None = None
     error: str | None = None
     row: dict[str, Any] | None = None
@@ -74,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="a folder for each fit is made in it; default: beside each configuration",
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what each fit would do, as check does"
+    )
     add_output_options(parser)
     add_key_options(parser.add_argument_group("keys of the configuration"))
     add_drop_in_options(parser)
@@ -87,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
     jobs = _planned(args)
     _require_distinct(jobs)
+    if args.dry_run:
+        return _show(jobs, as_json=args.json)
     console = new_console(args.quiet or args.json)
     for number, job in enumerate(jobs, 1):
         console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
@@ -118,7 +126,7 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
     stem = path.stem if data is None else f"{path.stem}_{data.stem}"
     given = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
     try:
-        job.config, _ = examine(path, [*overrides(args), *given])
+        job.config, job.selection = examine(path, [*overrides(args), *given])
     except InputError as error:
         job.error = str(error)
         return job
@@ -157,6 +165,36 @@ def _require_distinct(jobs: list[Job]) -> None:
                 "there; rename one, or give output.directory"
             )
         seen[folder] = job.name
+
+
+def _show(jobs: list[Job], *, as_json: bool) -> int:
+    """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
+    from homodyne_fit.cli.fit import print_json
+    from homodyne_fit.cli.plan_text import plan_lines
+
+    if as_json:
+        plans = ((job, _plan_of(job)) for job in jobs)
+        print_json(
+            [
+                {"name": job.name, **(plan.to_json() if plan else {"error": job.error})}
+                for job, plan in plans
+            ]
+        )
+    for number, job in enumerate(() if as_json else jobs, 1):
+        print(f"[{number}/{len(jobs)}] {job.name}")
+        if plan := _plan_of(job):
+            print("\n".join(plan_lines(plan)))
+        for line in (job.error or "").splitlines():
+            print(f"homodyne_fit: error: {line}", file=sys.stderr)
+    return 1 if any(job.error is not None for job in jobs) else 0
+
+
+def _plan_of(job: Job) -> Plan | None:
+    from homodyne_fit.plan import plan_of
+
+    if job.config is None or job.selection is None or job.folder is None:
+        return None
+    return plan_of(job.config, job.selection, job.folder)
 
 
 def _run(job: Job, args: argparse.Namespace, console: Console) -> None:

@@ -88,7 +88,13 @@ def _print_quality(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQu
     from homodyne_fit.cli.quality_notes import remarks
     from homodyne_fit.quality import assess
 
-    matrices = [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+    try:
+        matrices = [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+    except MemoryError as error:
+        raise InputError(
+            f"{file.path}: the memory cannot hold a matrix of {file.n_frames} × {file.n_frames} "
+            "numbers and what its quality needs; --headers-only shows the rest"
+        ) from error
     rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
     print(table([HEADER, *rows]))
     print("noise at the shortest and longest lag; drift of the baseline ± standard error")
