@@ -133,7 +133,7 @@ def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
 
 def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dict[str, Any]]:
     """Fit one measurement in every variant; return errors and standard errors."""
-    from homodyne_fit.fit import FitSettings, fit
+    from homodyne_fit.fitting import FitSettings, fit
 
     name, contrast_spread, offset_spread, seed = task
     regime = REGIMES[name]

@@ -26,7 +26,7 @@ import h5py
 import numpy as np
 from pydantic import ByteSize, TypeAdapter
 
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.loaders import load
 from homodyne_fit.model import LAMINAR_FLOW, curves
 from homodyne_fit.stored_chunks import Chunk, StoredChunk, chunks_of

@@ -47,7 +47,7 @@ def phases(folder: str) -> None:
     now = lap("read", now)
     import jax
 
-    import homodyne_fit.fit  # noqa: F401
+    import homodyne_fit.fitting  # noqa: F401
 
     def compiled(event: str, duration: float, **_: object) -> None:
         if event == "/jax/core/compile/backend_compile_duration":

@@ -11,9 +11,7 @@ A name is imported when it is first used, so that ``import homodyne_fit`` loads 
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -59,27 +57,11 @@ _MODULES = {
 }
 
 
-class _Package(ModuleType):
-    """A package whose public names are resolved on use.
-
-    They are properties because some modules bear the names of public functions: importing
-    ``homodyne_fit.fit`` would put the module in the place of the function.
-    """
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *__all__})
+def __getattr__(name: str) -> object:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
 
 
-def _public(name: str) -> property:
-    def resolve(package: ModuleType) -> object:
-        return getattr(import_module(f"{package.__name__}.{_MODULES[name]}"), name)
-
-    def leave(package: ModuleType, module: object) -> None:
-        """A module of this name was imported: it is in `sys.modules`, which is enough."""
-
-    return property(resolve, leave)
-
-
-for _name in __all__:
-    setattr(_Package, _name, _public(_name))
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

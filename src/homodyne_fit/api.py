@@ -17,13 +17,13 @@ from homodyne_fit.analysis import Analysis
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.evaluation import Progress
-from homodyne_fit.fit import fit as fit_points
+from homodyne_fit.fitting import fit as fit_points
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.loaders import TwoTimeFile, load, open_two_time
 from homodyne_fit.model import MODELS, Model
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.settings import FitSettings
-from homodyne_fit.simulate.measurement import Measurement, from_formula
+from homodyne_fit.simulation.measurement import Measurement, from_formula
 
 __all__ = ["fit", "inspect", "settings_to_config", "simulate"]
 

@@ -20,13 +20,15 @@ PATIENCE = 10.0
 
 
 @contextmanager
-def connect(address: str) -> Iterator[Executor]:
-    """The Dask cluster whose scheduler is at `address`, as an executor for `homodyne_fit.fit.fit`.
+def connect(address: str, threads: int = 1) -> Iterator[Executor]:
+    """The Dask cluster whose scheduler is at `address`, as an executor of a fit.
 
     Parameters
     ----------
     address : str
         Such as ``tcp://node17:8786``.
+    threads : int
+        That share a task, where a worker is a whole machine.
 
     Raises
     ------
@@ -59,7 +61,7 @@ def connect(address: str) -> Iterator[Executor]:
             ) from error
         versions = cast("dict[str, object]", client.run(_versions, on_error="return"))
         _require_same_versions(address, versions)
-        yield DaskExecutor(client)
+        yield DaskExecutor(client, threads)
 
 
 def _versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import MISSING, fields, is_dataclass, replace
 from types import NoneType
 from typing import Any
 
@@ -68,9 +68,13 @@ def read_fields(group: Any, kind: type) -> Any:
         rates = {name: RATES[rate] for name, rate in group.attrs.items() if name != "name"}
         return replace(MODELS[group.attrs["name"]], **rates)
     hints = typing.get_type_hints(kind)
-    return kind(
-        **{field.name: _read(group, field.name, hints[field.name]) for field in fields(kind)}
-    )
+    # A field that came later has its default in earlier files.
+    found = [
+        field.name
+        for field in fields(kind)
+        if field.default is MISSING or field.name in group or field.name in group.attrs
+    ]
+    return kind(**{name: _read(group, name, hints[name]) for name in found})
 
 
 def _read(group: Any, name: str, hint: Any) -> Any:
@@ -80,6 +84,8 @@ def _read(group: Any, name: str, hint: Any) -> Any:
             return None
         hint = options[0]
     kind = typing.get_origin(hint) or hint
+    if kind is typing.Literal:
+        return str(group.attrs[name])
     if is_dataclass(kind):
         return read_fields(group[name], typing.cast(type, kind))
     if kind in (np.ndarray, NDArray):

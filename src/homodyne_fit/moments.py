@@ -28,7 +28,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,12 +38,16 @@ from numpy.typing import NDArray
 from homodyne_fit.model import Curves, Model
 from homodyne_fit.tiles import TILE, TileChunk
 
-__all__ = ["AngleFactors", "chunk_moments", "compile_kernel"]
+__all__ = ["AngleFactors", "Precision", "chunk_moments", "compile_kernel"]
+
+Precision = Literal["double", "single"]
 
 # Below this |x| the sines cancel and a Taylor series is used; its error is under 1e-16 there.
 SMALL_ANGLE = 0.25
 # exp of it, and of minus it, are numbers.
 SAFE_EXPONENT = 300.0
+# The same two in single precision; the error of the series is under 2e-10.
+SMALL_ANGLE_SINGLE, SAFE_EXPONENT_SINGLE = 1.0, 80.0
 
 # For this kernel the first level of optimization is as fast as the third, and compiled in half of
 # the time; wide vectors make it faster where a processor has them.
@@ -64,7 +68,11 @@ class AngleFactors(NamedTuple):
 
 
 def chunk_moments(
-    curves: Curves, factors: AngleFactors, chunk: TileChunk, sinc_power: int = 2
+    curves: Curves,
+    factors: AngleFactors,
+    chunk: TileChunk,
+    sinc_power: int = 2,
+    precision: Precision = "double",
 ) -> NDArray[np.float64]:
     """Sum the moments of a chunk of tiles.
 
@@ -76,6 +84,10 @@ def chunk_moments(
     chunk : TileChunk
     sinc_power : int
         m above.
+    precision : {'double', 'single'}
+        Of what is computed for every point, and of its sum along a row or a column of a tile; all
+        else, and what O(n) curves give, is double. Moments in single precision are off by some
+        1e-7 of the same sums of absolute values.
 
     Returns
     -------
@@ -90,7 +102,7 @@ def chunk_moments(
     ordered = np.zeros(len(chunk.c2), dtype=bool)
     ordered[:n_tiles] = chunk.rows[:, -1] <= chunk.cols[:, 0]
     with jax.enable_x64(True):
-        sums = _kernel(jax.default_backend(), sinc_power)(
+        sums = _kernel(jax.default_backend(), sinc_power, precision)(
             integrals, u, v, ordered, of_angles, chunk.c2, n_tiles, chunk.n_angles
         )
         found = TileSums(*(np.asarray(each)[: chunk.n_angles] for each in sums))
@@ -100,14 +112,18 @@ def chunk_moments(
 
 
 def compile_kernel(
-    model: Model, room: tuple[int, int], dtype: np.dtype[Any], sinc_power: int = 2
+    model: Model,
+    room: tuple[int, int],
+    dtype: np.dtype[Any],
+    sinc_power: int = 2,
+    precision: Precision = "double",
 ) -> None:
     """Compile what `chunk_moments` needs for chunks with room for so many tiles and angles."""
     nothing = np.zeros((0, TILE), dtype=np.int64)
     chunk = TileChunk(nothing, nothing, np.zeros((*room, TILE, TILE), dtype), 0)
     none, a, b = np.zeros(0), len(model.transport_parameters), len(model.shear_parameters)
     flat = Curves(np.zeros(1), np.zeros((1, a)), np.zeros(1), np.zeros((1, b)))
-    chunk_moments(flat, AngleFactors(none, none, none, none), chunk, sinc_power)
+    chunk_moments(flat, AngleFactors(none, none, none, none), chunk, sinc_power, precision)
 
 
 def _at_tiles(
@@ -149,11 +165,11 @@ class TileSums(NamedTuple):
 
 
 @functools.cache
-def _kernel(backend: str, sinc_power: int) -> Callable[..., TileSums]:
+def _kernel(backend: str, sinc_power: int, precision: Precision) -> Callable[..., TileSums]:
     """`_sums_of_tiles`, compiled for a kind of device."""
-    on_cpu = backend == "cpu"
+    on_cpu, form = backend == "cpu", _Form(sinc_power, precision)
     return jax.jit(
-        functools.partial(_sums_of_tiles, sinc_power=sinc_power, one_by_one=on_cpu),
+        functools.partial(_sums_of_tiles, form=form, one_by_one=on_cpu),
         compiler_options=CPU_OPTIONS if on_cpu else None,
     )
 
@@ -168,7 +184,7 @@ def _sums_of_tiles(
     n_tiles: int,
     n_angles: int,
     *,
-    sinc_power: int,
+    form: _Form,
     one_by_one: bool,
 ) -> TileSums:
     """Sums of all tiles.
@@ -184,14 +200,14 @@ def _sums_of_tiles(
     c2 : (B, K, T, T) array
     n_tiles, n_angles : int
         How many of the B and of the K are to be summed; the others are arbitrary.
-    sinc_power : int
+    form : _Form
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
     """
 
     def of_tile(b: jax.Array) -> TileSums:
-        tile = _Tile(integrals[:, :, b], u[:, b], v[:, b], ordered[b], sinc_power)
+        tile = _Tile(integrals[:, :, b], u[:, b], v[:, b], ordered[b], form)
         if one_by_one:
             nothing = _zeros(tile.sums, factors[:, 0], c2[b, 0], times=c2.shape[1])
             each = jax.lax.fori_loop(
@@ -230,6 +246,28 @@ def _zeros(function: Callable[..., Any], *args: Any, times: int | None = None) -
     )
 
 
+class _Form(NamedTuple):
+    """How f is computed: m, and the precision of a point."""
+
+    sinc_power: int
+    precision: Precision
+
+    @property
+    def dtype(self) -> Any:
+        """Of a point."""
+        return jnp.float64 if self.precision == "double" else jnp.float32
+
+    @property
+    def small_angle(self) -> float:
+        """Below it the series is used."""
+        return SMALL_ANGLE if self.precision == "double" else SMALL_ANGLE_SINGLE
+
+    @property
+    def safe_exponent(self) -> float:
+        """Up to it a product of exponentials is."""
+        return SAFE_EXPONENT if self.precision == "double" else SAFE_EXPONENT_SINGLE
+
+
 class _Tile:
     """One tile: what its angles share, and their sums.
 
@@ -237,18 +275,19 @@ class _Tile:
     ----------
     integrals, u, v : (2, 2, T), (2, T, a) and (2, T, b) arrays
     ordered : () bool
-    sinc_power : int
+    form : _Form
     """
 
     def __init__(
-        self, integrals: jax.Array, u: jax.Array, v: jax.Array, ordered: jax.Array, sinc_power: int
+        self, integrals: jax.Array, u: jax.Array, v: jax.Array, ordered: jax.Array, form: _Form
     ) -> None:
         self.s, self.g = integrals
-        self.u, self.v, self.ordered, self.sinc_power = u, v, ordered, sinc_power
+        self.u, self.v, self.ordered, self.form = u, v, ordered, form
         row, col = self.g
-        self.difference = col - row[:, None]
+        difference = col - row[:, None]
         # Dividing costs as much as the rest, so it is done once for all angles.
-        self.inverse = 1 / jnp.where(self.difference == 0, 1.0, self.difference)
+        inverse = 1 / jnp.where(difference == 0, 1.0, difference)
+        self.difference, self.inverse = difference.astype(form.dtype), inverse.astype(form.dtype)
         self.apart = (col[0] > row[-1]) == (col[-1] > row[0])
         self.nearest = jnp.minimum(jnp.abs(col[0] - row[-1]), jnp.abs(col[-1] - row[0]))
 
@@ -259,26 +298,27 @@ class _Tile:
         that is fast on a processor.
         """
         transport, shear, reference = factors
+        dtype, m = self.form.dtype, self.form.sinc_power
         counted = jnp.isfinite(c2)
-        weight = counted.astype(jnp.float64)
-        c = jnp.where(counted, c2.astype(jnp.float64) - reference, 0.0)
+        weight = counted.astype(dtype)
+        c = jnp.where(counted, c2.astype(dtype) - reference.astype(dtype), 0.0)
         exponential = weight * self._exponential(transport)
         sinc, slope = self._sinc(shear) if self.v.shape[2] else (1.0, 0.0)
-        m = self.sinc_power
         f = exponential * sinc**m
         fx = m * exponential * sinc ** (m - 1) * slope
         ff, ffx, fxfx = f * f, f * fx, fx * fx
-        ones = jnp.ones(len(c2))
+        ones, u, v = jnp.ones(len(c2), dtype), self.u.astype(dtype), self.v.astype(dtype)
         by_row_and_col = [
-            jnp.concatenate([w @ ones, ones @ w]) for w in (ff, ffx, fxfx, f, f * c, fx, fx * c)
+            jnp.concatenate([_product(w, ones), _product(ones, w)])
+            for w in (ff, ffx, fxfx, f, f * c, fx, fx * c)
         ]
         crossed = [
-            *(curve @ ff for curve in self.u[0].T),
-            *(curve @ ffx for curve in self.u[0].T),
-            *(ffx @ curve for curve in self.u[1].T),
-            *(curve @ fxfx for curve in self.v[0].T),
+            *(_product(curve, ff) for curve in u[0].T),
+            *(_product(curve, ffx) for curve in u[0].T),
+            *(_product(ffx, curve) for curve in u[1].T),
+            *(_product(curve, fxfx) for curve in v[0].T),
         ]
-        data = [jnp.sum(w @ ones) for w in (c * c, c, weight)]
+        data = [jnp.sum(_product(w, ones)) for w in (c * c, c, weight)]
         return jnp.stack(by_row_and_col), jnp.stack(crossed), jnp.stack(data)
 
     def contracted(self, sums: jax.Array, crossed: jax.Array, data: jax.Array) -> TileSums:
@@ -307,34 +347,48 @@ class _Tile:
     def _exponential(self, transport: jax.Array) -> jax.Array:
         """exp(-|S_j - S_i|), as a product of O(n) factors where that cannot overflow."""
         row, col = transport * self.s
+        point = self._point
         return jax.lax.cond(
-            self.ordered | (jnp.abs(col[-1] - row[0]) < SAFE_EXPONENT),
-            lambda: jnp.exp(row - col[0])[:, None] * jnp.exp(col[0] - col),
-            lambda: jnp.exp(-jnp.abs(col - row[:, None])),
+            self.ordered | (jnp.abs(col[-1] - row[0]) < self.form.safe_exponent),
+            lambda: point(jnp.exp(row - col[0]))[:, None] * point(jnp.exp(col[0] - col)),
+            lambda: jnp.exp(-point(jnp.abs(col - row[:, None]))),
         )
 
     def _sinc(self, shear: jax.Array) -> tuple[jax.Array, jax.Array]:
         """sinc and its derivative at x = b (Γ_j - Γ_i), Γ being monotonic."""
         row, col = shear * self.g
-        sin_row, cos_row = jnp.sin(row)[:, None], jnp.cos(row)[:, None]
-        sin_col, cos_col = jnp.sin(col), jnp.cos(col)
+        point, small_angle = self._point, self.form.small_angle
+        sin_row, cos_row = point(jnp.sin(row))[:, None], point(jnp.cos(row))[:, None]
+        sin_col, cos_col = point(jnp.sin(col)), point(jnp.cos(col))
 
         def by_division() -> tuple[jax.Array, jax.Array]:
-            inverse = self.inverse * (1 / shear)
+            inverse = self.inverse * point(1 / shear)
             sinc = (sin_col * cos_row - cos_col * sin_row) * inverse
             return sinc, (cos_col * cos_row + sin_col * sin_row - sinc) * inverse
 
         def with_series() -> tuple[jax.Array, jax.Array]:
-            x = shear * self.difference
+            x = point(shear) * self.difference
             x2 = x * x
-            small = x2 < SMALL_ANGLE**2
+            small = x2 < small_angle**2
             sinc, slope = by_division()
             series = 1 - x2 / 6 * (1 - x2 / 20 * (1 - x2 / 42 * (1 - x2 / 72 * (1 - x2 / 110))))
             slopes = -x / 3 * (1 - x2 / 10 * (1 - x2 / 28 * (1 - x2 / 54 * (1 - x2 / 88))))
             return jnp.where(small, series, sinc), jnp.where(small, slopes, slope)
 
-        far = self.apart & (self.nearest * jnp.abs(shear) >= SMALL_ANGLE)
+        far = self.apart & (self.nearest * jnp.abs(shear) >= small_angle)
         return jax.lax.cond(far, by_division, with_series)
+
+    def _point(self, x: jax.Array) -> jax.Array:
+        """In the precision of a point."""
+        return x.astype(self.form.dtype)
+
+
+def _product(x: jax.Array, y: jax.Array) -> jax.Array:
+    """Of a matrix and a vector, handed on in double precision.
+
+    HIGHEST, as GPUs would otherwise round the factors to 10 bits.
+    """
+    return jnp.matmul(x, y, precision=jax.lax.Precision.HIGHEST).astype(jnp.float64)
 
 
 def _moments(sums: TileSums, a: int, b: int) -> NDArray[np.float64]:

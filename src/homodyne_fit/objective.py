@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import Curves, Model, curves
-from homodyne_fit.moments import AngleFactors, chunk_moments
+from homodyne_fit.moments import AngleFactors, Precision, chunk_moments
 from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
 from homodyne_fit.stored_chunks import Chunk
 from nlsq_stratified import NormalEquations
@@ -42,6 +42,8 @@ class TwoTimeObjective:
         Values of the parameters that are not searched; NaN for those that are.
     sinc_power, phase_per_gap : int, float
         f decays by sinc(phase_per_gap · q h cos(φ0 − φ) ΔΓ) to this power.
+    precision : {'double', 'single'}
+        Of what is computed for every point.
     """
 
     model: Model
@@ -56,6 +58,7 @@ class TwoTimeObjective:
     fixed: NDArray[np.float64]
     sinc_power: int = 2
     phase_per_gap: float = 0.5
+    precision: Precision = "double"
 
     def within(self, space: SearchSpace) -> TwoTimeObjective:
         """The same objective as a function of the coordinates of a search space."""
@@ -76,7 +79,8 @@ class TwoTimeObjective:
         """Moment matrices (K, m, m) of one chunk at the searched parameters."""
         full = self.complete(params)
         integrals = _curves(self.model, full.tobytes(), self.dt, self.n_frames)
-        return chunk_moments(integrals, self._angle_factors(full), chunk.loaded(), self.sinc_power)
+        factors, tiles = self._angle_factors(full), chunk.loaded()
+        return chunk_moments(integrals, factors, tiles, self.sinc_power, self.precision)
 
     def only(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
         """The objective for data of some of the angles."""

@@ -17,7 +17,7 @@ from scipy.special import chdtri
 
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, suggestion
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES
 from homodyne_fit.results import FitResult

@@ -11,6 +11,7 @@ import numpy as np
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import LAMINAR_FLOW, Model
+from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES, PARAMETERS
 
@@ -47,6 +48,8 @@ class FitSettings:
         Passes over all points allowed.
     shear : str
         'documented' for sinc²(½ q h cos·ΔΓ), 'homodyne' for the form homodyne computes.
+    precision : {'double', 'single'}
+        Of what is computed for every point; sums are double. See `moments.chunk_moments`.
     threads : int or None
         Threads that sum the chunks; one for each processor when None.
     memory : int or None
@@ -64,6 +67,7 @@ class FitSettings:
     tolerance: float = 0.01
     max_nfev: int = 100
     shear: str = "documented"
+    precision: Precision = "double"
     threads: int | None = None
     memory: int | None = None
 

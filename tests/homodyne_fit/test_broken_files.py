@@ -14,7 +14,7 @@ import pytest
 
 from homodyne_fit.cli import main
 from homodyne_fit.loaders import load
-from homodyne_fit.simulate.writers import write_aps_u
+from homodyne_fit.simulation.writers import write_aps_u
 
 N, PHI, Q = 12, (0.0, 90.0), (0.004, 0.0054)
 LAG = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))

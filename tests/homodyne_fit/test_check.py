@@ -14,7 +14,7 @@ from homodyne_fit.cli import main
 from homodyne_fit.config import load_config
 from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
-from homodyne_fit.simulate.writers import write_aps_u, write_array
+from homodyne_fit.simulation.writers import write_aps_u, write_array
 
 N, DT, Q, PHI = 12, 0.1, (0.004, 0.0054), (0.0, 45.0, 90.0, 135.0)
 GOOD = """\

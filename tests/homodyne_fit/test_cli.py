@@ -16,7 +16,7 @@ import pytest
 
 from homodyne_fit.cli import COMMANDS, main
 from homodyne_fit.cli.wording import by_section, counted, ranges, table
-from homodyne_fit.simulate.writers import write_aps_u, write_array
+from homodyne_fit.simulation.writers import write_aps_u, write_array
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 OUTPUTS = {"parameters.json", "parameters.csv", "result.h5", "report.html"}

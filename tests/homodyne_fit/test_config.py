@@ -15,7 +15,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.layers.settings import LAYERS
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
 from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.simulate.writers import write_aps_u, write_array
+from homodyne_fit.simulation.writers import write_aps_u, write_array
 
 GAP = "analyzer_parameters: {geometry: {stator_rotor_gap: 2000000}}\n"
 DT, N, Q, PHI = 0.1, 12, (0.004, 0.0054), (0.0, 45.0, 90.0)

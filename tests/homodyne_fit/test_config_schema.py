@@ -15,7 +15,7 @@ from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
 from homodyne_fit.config.json_schema import json_schema, shipped_schema
 from homodyne_fit.config.keys import Root
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulate.writers import write_array
+from homodyne_fit.simulation.writers import write_array
 
 SCHEMA = json.loads(shipped_schema())
 VALIDATOR = Draft202012Validator(SCHEMA)

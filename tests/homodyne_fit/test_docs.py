@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from homodyne_fit.simulate.measurement import Measurement, from_formula, write_measurement
+from homodyne_fit.simulation.measurement import Measurement, from_formula, write_measurement
 
 ROOT = Path(__file__).parents[2]
 TRUTH = {"D0": 2e4, "alpha": -0.2, "D_offset": 0.0}

@@ -9,7 +9,7 @@ from homodyne_fit import executors
 from homodyne_fit.cli import main
 from homodyne_fit.errors import InputError
 from homodyne_fit.executors import connect
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.tiles import tile_chunks
 

@@ -1,6 +1,5 @@
 """The options of a fit on the command line, and what each of them does."""
 
-import importlib
 import json
 import re
 from types import SimpleNamespace
@@ -9,6 +8,7 @@ import h5py
 import pytest
 
 import homodyne_fit as hf
+from homodyne_fit import fitting
 from homodyne_fit.cli.fit_options import FOREIGN
 from homodyne_fit.outputs import OUTPUTS
 
@@ -277,7 +277,7 @@ def test_a_fault_of_the_program_is_one_line(fitted, monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("nobody\nforesaw this")
 
-    monkeypatch.setattr(importlib.import_module("homodyne_fit.fit"), "fit", fail)
+    monkeypatch.setattr(fitting, "fit", fail)
     done = fitted()
     assert done.status == 1
     assert done.err == (

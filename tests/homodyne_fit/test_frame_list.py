@@ -6,7 +6,7 @@ import pytest
 from homodyne_fit.config import parse_config
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders.frame_list import read_frame_list
-from homodyne_fit.simulate.writers import write_array
+from homodyne_fit.simulation.writers import write_array
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.identifiability import Solution, hardly_determined, tell_directions
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC

@@ -12,7 +12,7 @@ from homodyne_fit.cli import main
 from homodyne_fit.cli.init import configuration
 from homodyne_fit.config import load_config, parse_config
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulate.writers import (
+from homodyne_fit.simulation.writers import (
     write_aps_old,
     write_aps_u,
     write_array,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.multi_start import MultiStart
 

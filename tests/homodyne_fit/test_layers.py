@@ -1,20 +1,16 @@
 """Each layer alone, on small data, against SciPy on all points in memory."""
 
-import importlib
-
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from homodyne_fit import fitting
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.build import build_controller
 from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
-
-# The attribute `homodyne_fit.fit` is the function.
-fit_module = importlib.import_module("homodyne_fit.fit")
 
 NAMES = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 ANGLES = (0.0, 36.0, 72.0, 108.0, 144.0)
@@ -400,7 +396,7 @@ def test_cv_is_its_definition_at_the_solution(spread_out, numpy_c2):
 
 @pytest.mark.parametrize("method", ["cv", "evidence"])
 def test_weights_settled_on_a_sample_follow_all_points(spread_measurement, monkeypatch, method):
-    monkeypatch.setattr(fit_module, "SAMPLE_SHARE", 3)
+    monkeypatch.setattr(fitting, "SAMPLE_SHARE", 3)
     m = spread_measurement(0.1, 0.02, n=385)
     given = {"enable": True, "mode": method, "lambda": 10.0}
     seen = set()

@@ -8,7 +8,7 @@ import pytest
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load, open_two_time
-from homodyne_fit.simulate.writers import write_aps_old, write_aps_u, write_array
+from homodyne_fit.simulation.writers import write_aps_old, write_aps_u, write_array
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 N = 5

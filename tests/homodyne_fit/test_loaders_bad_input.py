@@ -11,7 +11,7 @@ import pytest
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load, open_two_time
-from homodyne_fit.simulate.writers import write_aps_old, write_aps_u, write_array
+from homodyne_fit.simulation.writers import write_aps_old, write_aps_u, write_array
 
 N = 6
 LAG = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))

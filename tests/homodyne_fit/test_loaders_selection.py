@@ -6,7 +6,7 @@ import pytest
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load
 from homodyne_fit.loaders.selection import nearest_q, q_groups, within_ranges
-from homodyne_fit.simulate.writers import write_aps_u, write_array, write_pychx
+from homodyne_fit.simulation.writers import write_aps_u, write_array, write_pychx
 
 ANGLES = [0.0, 10.0, 90.0, 180.0, 270.0, 350.0]
 DT = 0.1

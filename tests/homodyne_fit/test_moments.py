@@ -74,6 +74,15 @@ def random_data(n, seed, q=0.0054, dt=0.1):
     return TwoTimeData(c2, np.array([-20.0, 30.0, 85.0]), q * np.array([1, 1.01, 0.99]), dt, "x")
 
 
+@pytest.mark.parametrize("shear_rate", [1e-5, 4e-4, 5e-3])
+def test_single_precision_keeps_five_digits(shear_rate):
+    params = np.array([1200.0, -0.4, 150.0, shear_rate, 0.25, 5e-5, 3.0])
+    data, reference = random_data(130, 1), np.array([1.0, 1.125, 1.25])
+    single = kernel_moments(params, data, reference, precision="single")
+    difference = relative_difference(single, kernel_moments(params, data, reference))
+    assert 1e-10 < difference < 1e-5
+
+
 RATES = st.tuples(st.floats(100, 2e4), st.floats(-0.8, 0.8), st.floats(-50, 1000))
 FLOWS = st.tuples(st.floats(1e-5, 1e-2), st.floats(-0.8, 0.8), st.floats(0, 1e-3))
 

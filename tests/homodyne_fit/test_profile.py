@@ -8,7 +8,7 @@ import pytest
 from scipy.optimize import least_squares
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.plots import profile_plot

@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, decay
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.plots import (

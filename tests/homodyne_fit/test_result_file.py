@@ -199,6 +199,13 @@ class TestTheFileDescribesItself:
         assert load_result(tmp_path / "r.h5").config == long.config
 
 
+def test_a_file_without_a_field_that_came_later_is_read(static, tmp_path):
+    path = static.save(tmp_path) / "result.h5"
+    with h5py.File(path, "r+") as file:
+        del file["state/objective"].attrs["precision"]
+    assert load_result(path).objective.precision == "double"
+
+
 class TestWhatCannotBeRead:
     def test_nothing_there(self, tmp_path):
         with pytest.raises(InputError, match=r"no\.h5: there is no such result"):

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.results import Estimate

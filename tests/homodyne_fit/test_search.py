@@ -1,10 +1,10 @@
-import importlib
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from homodyne_fit import fitting
 from homodyne_fit.bounded_search import solve_within_limits
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC
@@ -12,9 +12,6 @@ from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.search import best_start, spread_starts
 from homodyne_fit.settings import FitSettings
 from nlsq_stratified import NormalEquations, solve
-
-# The attribute `homodyne_fit.fit` is the function.
-fit_module = importlib.import_module("homodyne_fit.fit")
 
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
 UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])
@@ -139,7 +136,7 @@ def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure
     m = measure(n=64, phi=(0.0, 45.0, 90.0), noise=0.01)
     settings = FitSettings(gap=m.gap, fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5})
     with ThreadPoolExecutor(1) as executor:
-        search = fit_module._Search(m.data, settings, executor, None)
+        search = fitting._Search(m.data, settings, executor, None)
         evaluate = search.probe.of(search.objective)(search.space)
         lower, upper = search.space.limits
         rng = np.random.default_rng(3)

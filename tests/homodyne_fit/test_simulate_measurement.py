@@ -9,7 +9,7 @@ from homodyne_fit.cli.simulate import FORMATS as OFFERED
 from homodyne_fit.cli.simulate import PARAMETERS
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load, open_two_time
-from homodyne_fit.simulate.measurement import (
+from homodyne_fit.simulation.measurement import (
     FORMATS,
     Measurement,
     from_first_principles,

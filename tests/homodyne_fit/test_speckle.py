@@ -9,7 +9,7 @@ import pytest
 from scipy.linalg import expm
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulate.speckle import correlate, counts, two_time
+from homodyne_fit.simulation.speckle import correlate, counts, two_time
 
 Q = 0.005  # 1/Å
 GAP = 2e6  # Å

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.loaders import load
 from homodyne_fit.model import LAMINAR_FLOW
@@ -19,7 +19,7 @@ from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.plots import angle_view
 from homodyne_fit.scaling import scaling_map
-from homodyne_fit.simulate.writers import write_aps_u
+from homodyne_fit.simulation.writers import write_aps_u
 from homodyne_fit.stored_chunks import StoredChunk, chunks_of
 from homodyne_fit.stored_matrices import RawMatrix, StoredMatrices
 from homodyne_fit.tiles import TILE, TileChunk, probe_chunk

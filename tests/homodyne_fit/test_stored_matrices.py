@@ -10,7 +10,7 @@ import pytest
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import load
-from homodyne_fit.simulate.writers import (
+from homodyne_fit.simulation.writers import (
     write_aps_old,
     write_aps_u,
     write_array,

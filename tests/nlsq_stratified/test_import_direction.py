@@ -43,13 +43,13 @@ def in_a_fresh_process(code):
 
 
 def test_importing_the_fit_does_not_import_nlsq():
-    loaded = in_a_fresh_process("import sys, homodyne_fit.fit; print(*sys.modules)")
-    assert "homodyne_fit.fit" in loaded
+    loaded = in_a_fresh_process("import sys, homodyne_fit.fitting; print(*sys.modules)")
+    assert "homodyne_fit.fitting" in loaded
     assert "nlsq_stratified.trust_region" in loaded
     assert not [name for name in loaded if name == "nlsq" or name.startswith("nlsq.")]
 
 
-@pytest.mark.parametrize("modules", ["nlsq_stratified", "nlsq_stratified, homodyne_fit.fit"])
+@pytest.mark.parametrize("modules", ["nlsq_stratified", "nlsq_stratified, homodyne_fit.fitting"])
 def test_importing_leaves_the_precision_of_jax_alone(modules):
     code = f"import {modules}, jax; print(jax.config.jax_enable_x64)"
     assert in_a_fresh_process(code) == ["False"]

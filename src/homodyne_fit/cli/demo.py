@@ -10,7 +10,7 @@ from homodyne_fit.atomic import replacing
 
 if TYPE_CHECKING:
     from homodyne_fit.results import FitResult
-    from homodyne_fit.simulate.measurement import Measurement
+    from homodyne_fit.simulation.measurement import Measurement
 
 PHI = tuple(22.5 * k for k in range(8))
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     from homodyne_fit.cli.simulate import PARAMETERS
     from homodyne_fit.config import load_config
     from homodyne_fit.outputs import prepare_folder
-    from homodyne_fit.simulate.measurement import (
+    from homodyne_fit.simulation.measurement import (
         Measurement,
         from_first_principles,
         speckle_contrast,

@@ -64,7 +64,7 @@ def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) 
     from homodyne_fit.api import simulate
     from homodyne_fit.outputs import save_figure
     from homodyne_fit.plots import plot_matrices
-    from homodyne_fit.simulate.measurement import Measurement
+    from homodyne_fit.simulation.measurement import Measurement
 
     settings, analyzer = config.settings(), config.root.analyzer_parameters
     values = {**settings.initial, **settings.fixed}

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
         _draw(config, folder, args, console)
         if not args.save_plots:
             return 0
-    with executor_at(args.scheduler) as executor:
+    with executor_at(args.scheduler, config.root.optimization.nlsq.threads) as executor:
         analysis = fit_config(
             config,
             folder,
@@ -115,13 +115,18 @@ def print_json(content: object) -> None:
     print(json.dumps(content, indent=2, allow_nan=False))
 
 
-def executor_at(scheduler: str | None) -> AbstractContextManager[Executor | None]:
-    """The cluster of a scheduler, or None for the threads of this process."""
+def executor_at(
+    scheduler: str | None, threads: int | None
+) -> AbstractContextManager[Executor | None]:
+    """The cluster of a scheduler, or None for the threads of this process.
+
+    Without a number of threads, a task on a cluster has one.
+    """
     if scheduler is None:
         return nullcontext()
     from homodyne_fit.executors import connect
 
-    return connect(scheduler)
+    return connect(scheduler, threads or 1)
 
 
 def output_folder(config: Config, given: Path | None) -> Path:
@@ -164,7 +169,7 @@ def fit_config(
 
     # Imported late: reading comes first, so that mistakes show before JAX is loaded.
     from homodyne_fit.analysis import Analysis
-    from homodyne_fit.fit import fit
+    from homodyne_fit.fitting import fit
     from homodyne_fit.startup import import_meanwhile, keep_compiled
     from homodyne_fit.summary import print_summary
 

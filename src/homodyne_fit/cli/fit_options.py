@@ -80,7 +80,7 @@ def add_output_options(parser: Options) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print the results as JSON, and nothing else"
     )
-    parser.add_argument("--quiet", action="store_true", help="print errors only")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
 
 def add_key_options(parser: Options) -> None:
@@ -93,7 +93,11 @@ def add_key_options(parser: Options) -> None:
         help="set a key of the configuration, as --set analyzer_parameters.start_frame=10; "
         "may be given several times",
     )
-    parser.add_argument("--threads", metavar="N", help="that sum the chunks; default: all")
+    parser.add_argument(
+        "--threads",
+        metavar="N",
+        help="that sum the chunks; default: all; with --scheduler those of a task, default: 1",
+    )
     parser.add_argument(
         "--memory", metavar="SIZE", help="that may be used, as 2GB; default: 3/4 of what is free"
     )

@@ -28,6 +28,8 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     for name, what in plan.layers.items():
         yield _entry("layer", f"{name}: {what}")
     yield _entry("search", plan.search)
+    if config.root.optimization.nlsq.precision != "double":
+        yield _entry("precision", f"{config.root.optimization.nlsq.precision} for every point")
     yield _entry("parameters", "")
     yield table([("", "start", "lower", "upper", "unit"), *map(_row, plan.parameters)])
     estimate = plan.estimate

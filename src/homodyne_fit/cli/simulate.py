@@ -85,7 +85,7 @@ def _number(parser: Any, name: str, kind: type, default: float, meaning: str) ->
 def run(args: argparse.Namespace) -> int:
     """Simulate and write."""
     from homodyne_fit.model import STATIC
-    from homodyne_fit.simulate.measurement import (
+    from homodyne_fit.simulation.measurement import (
         Measurement,
         from_first_principles,
         from_formula,

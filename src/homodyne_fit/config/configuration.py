@@ -191,6 +191,7 @@ class Config:
             tolerance=nlsq.standard_error_tolerance,
             max_nfev=nlsq.max_iterations,
             shear=root.model.shear,
+            precision=nlsq.precision,
             threads=nlsq.threads,
             memory=nlsq.memory,
         )

@@ -278,6 +278,11 @@ class Nlsq(Section):
         default=0.01,
         description="The fit ends at this distance from the minimum, in standard errors.",
     )
+    precision: Literal["double", "single"] = Field(
+        default="double",
+        description="Of what is computed for every point; sums are double. single is faster, on "
+        "most GPUs by far, and moves the answer by some hundredths of a standard error at most.",
+    )
     threads: Count | None = Field(
         default=None, description="Threads that sum over the points; null: one for each processor."
     )

@@ -124,7 +124,7 @@ def _arguments_named() -> Iterator[None]:
         message = str(error)
         for key, argument in ARGUMENTS.items():
             message = message.replace(key, argument)
-        raise InputError(message) from error
+        raise InputError(message) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,6 +355,11 @@ def _wanted(
     phi: NDArray[np.float64], ranges: Sequence[tuple[float, float]] | None, file: TwoTimeFile
 ) -> NDArray[np.bool_]:
     if ranges is None:
+        if not np.all(np.isfinite(phi)):
+            raise InputError(
+                f"{file.path}: an angle is not finite: {numbers(phi)}°; leave it out by "
+                f"{ANGLES_KEYS}, or mend the file"
+            )
         return np.ones(len(phi), dtype=bool)
     inside = within_ranges(phi, ranges)
     if not inside.any():

@@ -140,9 +140,9 @@ class _Search:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
         chunks, angles = chunks_of(data, settings.memory), probed_angles(data.phi)
-        power, _ = SHEAR_FORMS[settings.shear]
-        room, dtype = chunks[0].room, data.c2.dtype
-        meanwhile(functools.partial(compile_kernel, self.space.form, room, dtype, power))
+        shape = self.space.form, chunks[0].room, data.c2.dtype
+        form = SHEAR_FORMS[settings.shear][0], settings.precision
+        meanwhile(functools.partial(compile_kernel, *shape, *form))
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]
@@ -339,10 +339,14 @@ def _objective(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> 
             offset=settings.limits("offset"),
         ),
         weights=np.ones(data.n_angles),
-        reference=np.array([_mean_off_diagonal(data.c2, k) for k in range(data.n_angles)]),
+        # Numbers of single precision, so that subtracting them is exact there, too.
+        reference=np.array([_mean_off_diagonal(data.c2, k) for k in range(data.n_angles)])
+        .astype(np.float32)
+        .astype(np.float64),
         fixed=space.fixed_coordinates,
         sinc_power=power,
         phase_per_gap=phase,
+        precision=settings.precision,
     )
 
 

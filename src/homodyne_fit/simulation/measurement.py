@@ -15,8 +15,8 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, Model, decay, rates
 from homodyne_fit.parameters import ALIASES
-from homodyne_fit.simulate.speckle import two_time
-from homodyne_fit.simulate.writers import (
+from homodyne_fit.simulation.speckle import two_time
+from homodyne_fit.simulation.writers import (
     write_aps_old,
     write_aps_u,
     write_array,

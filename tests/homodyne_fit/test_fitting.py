@@ -1,4 +1,3 @@
-import importlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -8,10 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
+from homodyne_fit import fitting
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.evaluation import Place
-from homodyne_fit.fit import FitSettings, fit
+from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.multi_start import MultiStart
@@ -80,6 +80,17 @@ def test_values_and_errors_are_those_of_scipy_on_the_same_points(measure, numpy_
     assert result.cost == pytest.approx(cost, rel=1e-12)
     assert np.max(np.abs(values - expected) / expected_errors) < 1e-3
     np.testing.assert_allclose(errors, expected_errors, rtol=1e-3)
+
+
+def test_single_precision_moves_the_answer_by_little(measure):
+    m = measure()
+    values, errors = everything(fit(m.data, settings_for(m)))
+    single = fit(m.data, settings_for(m, tolerance=1e-3, precision="single"))
+    assert single.success
+    moved, like = everything(single)
+    # D0 and D_offset can nearly stand in for one another here.
+    assert np.max(np.abs(moved - values) / errors) < 0.05
+    np.testing.assert_allclose(like, errors, rtol=5e-2)
 
 
 def test_missing_points_are_left_out(measure, numpy_c2):
@@ -379,7 +390,7 @@ def test_a_parameter_held_at_a_limit_is_let_go_where_the_cost_falls_inwards(meas
     given = settings_for(m, tolerance=0.3)
     best = fit(m.data, given)
     with ThreadPoolExecutor(1) as threads:
-        search = importlib.import_module("homodyne_fit.fit")._Search(m.data, given, threads, None)
+        search = fitting._Search(m.data, given, threads, None)
         y = search.space.to_coordinates(np.array(STATIC_TRUTH))
         limited, starts = search.space.on_limit(0, 0, 1e5, y)
         for start in starts:
