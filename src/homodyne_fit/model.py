@@ -176,41 +176,36 @@ def rates(
         Their derivatives by the parameters.
     """
     t, full = np.atleast_1d(np.asarray(times, np.float64)), np.asarray(params, np.float64)
-    values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
-    laws = [(model.transport, len(model.transport_parameters))]
+    laws, owned = (model.transport,), [slice(0, len(model.transport_parameters))]
     if model.shear_rate is not None:
-        laws.append((model.shear_rate, len(model.shear_parameters)))
-    first = 0
-    for i, (rate, count) in enumerate(laws):
-        own = slice(first, first + count)
-        values[i], jacobian[i][:, own] = _rate_and_jacobian(rate, full[own], t, tau, dt)
-        first += count
-    return values, jacobian
-
-
-def _rate_and_jacobian(
-    rate: RateFunction, p: NDArray[np.float64], t: NDArray[np.float64], tau: float, dt: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        laws += (model.shear_rate,)
+        owned.append(slice(owned[0].stop, owned[0].stop + len(model.shear_parameters)))
     # Filled up to a power of two: few lengths to compile for.
     filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), t[-1])
     filled[: len(t)] = t
     with jax.enable_x64(True):
-        values, jacobian = jax.device_get(
-            _rate_with_jacobian(rate, p, filled, float(tau), float(dt))
+        found = jax.device_get(
+            _rates_with_jacobians(laws, [full[own] for own in owned], filled, float(tau), float(dt))
         )
-    return values[: len(t)], jacobian[: len(t)]
+    values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
+    for i, (own, (value, slope)) in enumerate(zip(owned, found, strict=True)):
+        values[i], jacobian[i][:, own] = value[: len(t)], slope[: len(t)]
+    return values, jacobian
 
 
-@functools.partial(jax.jit, static_argnames="rate")
-def _rate_with_jacobian(
-    rate: RateFunction, p: jax.Array, times: jax.Array, tau: float, dt: float
-) -> tuple[jax.Array, jax.Array]:
-    def floored(p: jax.Array) -> jax.Array:
-        values = rate(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
-        # Not maximum(): a NaN has to stay a NaN.
-        return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
+@functools.partial(jax.jit, static_argnames="laws")
+def _rates_with_jacobians(
+    laws: tuple[RateFunction, ...], params: list[jax.Array], times: jax.Array, tau: float, dt: float
+) -> list[tuple[jax.Array, jax.Array]]:
+    def of_law(rate: RateFunction, p: jax.Array) -> tuple[jax.Array, jax.Array]:
+        def floored(p: jax.Array) -> jax.Array:
+            values = rate(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
+            # Not maximum(): a NaN has to stay a NaN.
+            return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
 
-    return floored(p), jax.jacfwd(floored)(p)
+        return floored(p), jax.jacfwd(floored)(p)
+
+    return [of_law(rate, p) for rate, p in zip(laws, params, strict=True)]
 
 
 def decay(

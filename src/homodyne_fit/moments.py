@@ -21,7 +21,7 @@ kernel returns the symmetric **moment matrix** of the columns
 
 over all points; contrast and offset do not enter it. The exponential and, by the addition
 theorems, sine and cosine of a difference are products of O(n) factors, so an entry of the matrix
-costs some multiplications and one division.
+costs some multiplications; the division by x is shared by all angles.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def chunk_moments(
         m above.
     precision : {'double', 'single'}
         Of what is computed for every point, and of its sum along a row or a column of a tile; all
-        else, and what O(n) curves give, is double. Moments in single precision are off by some
-        1e-7 of the same sums of absolute values.
+        else, and what O(n) curves give, is double. Moments in single precision keep five digits
+        or more of the norms of the two columns that they belong to.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def compile_kernel(
 def _at_tiles(
     curves: Curves, chunk: TileChunk
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The curves as `_moments_of_tiles` takes them; zeros where the chunk holds no tile."""
+    """The curves as `_sums_of_tiles` takes them; zeros where the chunk holds no tile."""
     frames = np.minimum(np.stack([chunk.rows, chunk.cols]), len(curves.transport) - 1)
 
     def gathered(curve: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ until one basin is left: successive halving (K. Jamieson and A. Talwalkar, *AIST
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -28,12 +29,15 @@ __all__ = ["Evaluate", "Start", "best_start", "spread_starts"]
 # Starts that go on from the screening, and evaluations of each in the rounds on the first sample;
 # after every round the better half goes on.
 REFINED, ROUNDS = 16, (3, 5, 8)
-# Evaluations of each start on a larger sample.
-LATER_ROUND = 8
+# Evaluations on a larger sample, of each start that is still in doubt: few often decide.
+LATER_ROUNDS = (2, 6)
 # Accuracy of a refined start, in standard errors of the sample.
 REFINEMENT_TOLERANCE = 0.3
 # Basins are one if their minima are within this distance, in standard errors.
 SAME_BASIN = 5.0
+# A basin is given up if its minimum is this far above the best one, in standard
+# errors; the distance is large since models are not quite those of the data.
+HOPELESS = 30.0
 # Exponents of the starts.
 EXPONENTS = 1.0
 
@@ -160,17 +164,26 @@ def best_start(
     def refined(evaluate: Evaluate, y: NDArray[np.float64], nfev: int) -> TrustRegionResult:
         return solve(evaluate, y, lower, upper, tolerance=REFINEMENT_TOLERANCE, max_nfev=nfev)
 
-    rounds = [(evaluators[0], nfev) for nfev in ROUNDS]
-    rounds += [(evaluate, LATER_ROUND) for evaluate in evaluators[1:]]
-    basins = [
-        _Basin(refined(*rounds[0][:1], starts[i], rounds[0][1]), frozenset([i])) for i in chosen
-    ]
-    for evaluate, nfev in rounds[1:]:
-        basins = _distinct(basins)
-        basins = basins[: max(1, -(-len(basins) // 2))]
-        basins = [replace(basin, fit=refined(evaluate, basin.fit.x, nfev)) for basin in basins]
-    best = _distinct(basins)[0]
+    def further(basins: list[_Basin], evaluate: Evaluate, nfev: int) -> list[_Basin]:
+        return _distinct([replace(b, fit=refined(evaluate, b.fit.x, nfev)) for b in basins])
+
+    first, *later = ROUNDS
+    basins = _distinct(
+        [_Basin(refined(evaluators[0], starts[i], first), frozenset([i])) for i in chosen]
+    )
+    for nfev in later:
+        basins = further(_half(basins), evaluators[0], nfev)
+    basins = _half(basins)
+    for evaluate, nfev in itertools.product(evaluators[1:], LATER_ROUNDS):
+        basins = [basin for basin in basins if not _hopeless(basin.fit, basins[0].fit)]
+        if len(basins) > 1:
+            basins = further(basins, evaluate, nfev)
+    best = basins[0]
     return Start(best.fit.x, len(starts), len(chosen), len(best.starts))
+
+
+def _half(basins: list[_Basin]) -> list[_Basin]:
+    return basins[: -(-len(basins) // 2)]
 
 
 def _cost(state: NormalEquations) -> float:
@@ -187,6 +200,13 @@ def _distinct(basins: Sequence[_Basin]) -> list[_Basin]:
         else:
             distinct[home] = replace(distinct[home], starts=distinct[home].starts | basin.starts)
     return distinct
+
+
+def _hopeless(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
+    """Whether a cost is so far above another that more points will not turn this round."""
+    state = better.state
+    variance = 2 * state.cost / max(1, state.n_points)
+    return fit.state.cost - state.cost > 0.5 * HOPELESS**2 * variance
 
 
 def _same(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
