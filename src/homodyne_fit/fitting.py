@@ -32,7 +32,7 @@ from homodyne_fit.results import FitInfo, FitResult
 from homodyne_fit.scaling import scaling_map
 from homodyne_fit.search import Start, best_start, spread_starts
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
-from homodyne_fit.startup import import_meanwhile, meanwhile
+from homodyne_fit.startup import meanwhile
 from homodyne_fit.stored_chunks import chunks_of
 from homodyne_fit.stored_matrices import Matrices, upper_bands
 from homodyne_fit.tiles import probe_chunk, probed_angles
@@ -143,7 +143,6 @@ class _Search:
         shape = self.space.form, chunks[0].room, data.c2.dtype
         form = SHEAR_FORMS[settings.shear][0], settings.precision
         meanwhile(functools.partial(compile_kernel, *shape, *form))
-        import_meanwhile("scipy.optimize")
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]

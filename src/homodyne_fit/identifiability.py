@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
+from scipy.optimize import nnls
 
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import Model, rates
@@ -286,7 +286,7 @@ def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64
     inward = -solution.limits[held, None] * (solution.scaling[held] @ outward)
     if len(inward):
         # The nearest point of a cone: what is missing is a positive sum of its normals.
-        best = best + inward.T @ scipy.optimize.nnls(inward.T, -best)[0]
+        best = best + inward.T @ nnls(inward.T, -best)[0]
     return outward @ best
 
 

@@ -149,8 +149,8 @@ class TileSums(NamedTuple):
     Matrices are f², f f_x, f_x², f, f c2, f_x, f_x c2, numbered in this order. Curves x have
     values x_i at the rows of a tile and x_j at its columns.
 
-    ``uu`` (K, a, a), ``uv`` (K, a, b) and ``vv`` (K, b, b) are sums of w_ij (x_i y_i + x_j y_j)
-    for f², f f_x and f_x². ``linear`` (K, 7, a + b + 1) has those of w_ij (x_j - x_i) of all
+    ``uu`` (K, a²), ``uv`` (K, ab) and ``vv`` (K, b²) are sums of w_ij (x_i y_i + x_j y_j) for f²,
+    f f_x and f_x². ``linear`` (K, 7, a + b + 1) has those of w_ij (x_j - x_i) of all
     matrices for u and v, and in its last column those of w_ij. ``crossed`` (K, 3a + b, a + 2b)
     has the rows Σ_i u_i f²_ij, Σ_i u_i (f f_x)_ij, Σ_j (f f_x)_ij u_j and Σ_i v_i (f_x²)_ij, times
     u_j, v_j and v_i. ``data`` (K, 3) has the sums of c2², c2 and 1.
@@ -205,11 +205,12 @@ def _sums_of_tiles(
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
     """
+    k_max, t, n_u, n_v = c2.shape[1], c2.shape[2], u.shape[3], v.shape[3]
 
     def of_tile(b: jax.Array) -> TileSums:
         tile = _Tile(integrals[:, :, b], u[:, b], v[:, b], ordered[b], form)
         if one_by_one:
-            nothing = _zeros(tile.sums, factors[:, 0], c2[b, 0], times=c2.shape[1])
+            shapes = (7, 2 * t), (3 * n_u + n_v, t), (3,)
             each = jax.lax.fori_loop(
                 0,
                 n_angles,
@@ -218,7 +219,7 @@ def _sums_of_tiles(
                     found,
                     tile.sums(factors[:, k], c2[b, k]),
                 ),
-                nothing,
+                tuple(jnp.zeros((k_max, *shape)) for shape in shapes),
             )
         else:
             each = jax.vmap(tile.sums)(factors.T, c2[b])
@@ -229,20 +230,19 @@ def _sums_of_tiles(
             0,
             n_tiles,
             lambda b, total: jax.tree.map(jnp.add, total, of_tile(b)),
-            _zeros(of_tile, 0),
+            TileSums(
+                jnp.zeros((k_max, n_u * n_u)),
+                jnp.zeros((k_max, n_u * n_v)),
+                jnp.zeros((k_max, n_v * n_v)),
+                jnp.zeros((k_max, 7, n_u + n_v + 1)),
+                jnp.zeros((k_max, 3 * n_u + n_v, n_u + 2 * n_v)),
+                jnp.zeros((k_max, 3)),
+            ),
         )
     counted = jnp.arange(len(c2)) < n_tiles
     return jax.tree.map(
         lambda x: jnp.where(counted.reshape(-1, *[1] * (x.ndim - 1)), x, 0).sum(0),
         jax.vmap(of_tile)(jnp.arange(len(c2))),
-    )
-
-
-def _zeros(function: Callable[..., Any], *args: Any, times: int | None = None) -> Any:
-    """Zeros like what a function returns, or like so many of them."""
-    more = () if times is None else (times,)
-    return jax.tree.map(
-        lambda x: jnp.zeros((*more, *x.shape), x.dtype), jax.eval_shape(function, *args)
     )
 
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from scipy.linalg import null_space
+from scipy.optimize import nnls
 
 from homodyne_fit.errors import InputError
 from nlsq_stratified import NormalEquations
@@ -336,7 +336,7 @@ def _limited_solution(
     size = np.linalg.norm(h)
     target = np.zeros(len(right) + 1)
     target[-1] = 1.0
-    multipliers, _ = scipy.optimize.nnls(np.vstack([g.T, h / size]), target)
+    multipliers, _ = nnls(np.vstack([g.T, h / size]), target)
     excess = np.vstack([g.T, h / size]) @ multipliers - target
     z = z - inverse @ (excess[:-1] / excess[-1]) * size
     half = len(matrix)

@@ -25,8 +25,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import lsq_linear
 
 from nlsq_stratified.normal_equations import Equations
 
@@ -271,7 +271,7 @@ class _QuadraticModel:
             lower, upper = self.lower[free], self.upper[free]
             with np.errstate(over="ignore"):
                 box = lower * scale / size, upper * scale / size
-            best = scipy.optimize.lsq_linear(matrix[:, free], target / size, box, method="bvls")
+            best = lsq_linear(matrix[:, free], target / size, box, method="bvls")
             step[free] = best.x * size / scale
             step[free] = np.choose(best.active_mask.astype(int) + 1, [lower, step[free], upper])
         return np.clip(step, self.lower, self.upper)

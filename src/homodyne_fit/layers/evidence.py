@@ -20,9 +20,9 @@ import itertools
 from dataclasses import dataclass, replace
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
+from scipy.optimize import minimize
 
 from homodyne_fit.scaling import JointEquations, spread_form
 
@@ -114,7 +114,7 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     for wide in itertools.product((False, True), repeat=2):
         halves = [axes[FLAT:, i] if w else axes[:FLAT, i] for i, w in enumerate(wide)]
         start = min(itertools.product(*halves), key=lambda point: evaluate(np.array(point))[0])
-        search = scipy.optimize.minimize(
+        search = minimize(
             lambda point: evaluate(point)[:2],
             np.array(start),
             jac=True,
