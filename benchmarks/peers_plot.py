@@ -40,7 +40,7 @@ def main() -> None:
     options = parser.parse_args()
     runs = [run for path in options.runs for run in json.loads(path.read_text("utf-8"))]
     names = ("mean_J",) + (("mean_gamma_dot",) if options.shear == "homodyne" else ())
-    figure = Figure(figsize=(9.2, 3.6), layout="constrained")
+    figure = Figure(figsize=(9.2, 4.0), layout="constrained")
     panels = figure.subplots(1, 2)
     for program, (color, marker) in STYLES.items():
         for mode, line in (("auto", "-"), ("individual", "--")):
@@ -61,7 +61,8 @@ def main() -> None:
         axes.set(xscale="log", yscale="log", xlabel="points t₁ < t₂", ylabel=label)
         axes.grid(visible=True, color="#e4e4e4", linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-    panels[0].legend(frameon=False, fontsize=8)
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     figure.savefig(options.output, metadata={"Date": None, "Creator": None})
 
 
