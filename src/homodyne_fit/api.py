@@ -21,6 +21,7 @@ from homodyne_fit.fitting import fit as fit_points
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.loaders import TwoTimeFile, load, open_two_time
 from homodyne_fit.model import MODELS, Model
+from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.settings import FitSettings
 from homodyne_fit.simulation.measurement import Measurement, from_formula
@@ -50,6 +51,7 @@ def fit(
     tolerance: float = FitSettings.tolerance,
     max_nfev: int = FitSettings.max_nfev,
     shear: str = FitSettings.shear,
+    precision: Precision = FitSettings.precision,
     threads: int | None = None,
     memory: int | None = None,
     executor: Executor | None = None,
@@ -84,6 +86,8 @@ def fit(
         Passes over all points allowed.
     shear : str
         'documented', or 'homodyne' for the form that homodyne computes.
+    precision : {'double', 'single'}
+        Of what is computed for every point; sums are double.
     threads : int, optional
         One for each processor by default.
     memory : int, optional
@@ -121,6 +125,7 @@ def fit(
         tolerance=tolerance,
         max_nfev=max_nfev,
         shear=shear,
+        precision=precision,
         threads=threads,
         memory=memory,
     )
@@ -198,6 +203,7 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
             "nlsq": {
                 "standard_error_tolerance": settings.tolerance,
                 "max_iterations": settings.max_nfev,
+                "precision": settings.precision,
                 "threads": settings.threads,
                 "memory": settings.memory,
                 "multi_start": settings.multi_start.model_dump(**dump),

@@ -17,6 +17,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.errors import InputError
 from homodyne_fit.model import MODELS, Model, power_law, value_and_slope
 
 __all__ = ["read_fields", "write_fields"]
@@ -65,8 +66,14 @@ def _write(group: h5py.Group, name: str, value: Any) -> None:
 def read_fields(group: Any, kind: type) -> Any:
     """Read a dataclass that `write_fields` wrote."""
     if kind is Model:
-        rates = {name: RATES[rate] for name, rate in group.attrs.items() if name != "name"}
-        return replace(MODELS[group.attrs["name"]], **rates)
+        name, rates = group.attrs["name"], {k: v for k, v in group.attrs.items() if k != "name"}
+        if name not in MODELS or not set(rates.values()) <= set(RATES):
+            raise InputError(
+                f"{group.file.filename}: fitted with the model '{name}' of "
+                f"{', '.join(rates.values())}, which is defined elsewhere; parameters.json has its "
+                "numbers"
+            )
+        return replace(MODELS[name], **{key: RATES[rate] for key, rate in rates.items()})
     hints = typing.get_type_hints(kind)
     # A field that came later has its default in earlier files.
     found = [

@@ -27,11 +27,11 @@ from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.hdf5_fields import read_fields, write_fields
-from homodyne_fit.model import MODELS
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import Estimate, FitInfo
+from homodyne_fit.stored_matrices import StoredMatrices
 
 __all__ = ["NAME", "load_result", "write_result"]
 
@@ -180,6 +180,9 @@ def _write_c2(group: h5py.Group, analysis: Analysis) -> None:
         _scale(group, "t1", data.times, "s", "earlier time"),
         _scale(group, "t2", data.times, "s", "later time"),
     )
+    if isinstance(data.c2, StoredMatrices):
+        # Too large for the memory: no copies of them are made, measured or fitted.
+        return
     upper = np.triu(np.ones((n, n), dtype=bool), 1)
     for name, dtype, meaning, matrix in (
         ("data", data.c2.dtype, "two-time correlation, measured", data.c2.__getitem__),
@@ -256,10 +259,11 @@ def _read(file: Node, path: Path) -> Analysis:
     summary = json.loads(file["summary"].asstr()[()])
     fit, weak, provenance = summary["fit"], summary["identifiability"], summary["provenance"]
     state, parameters, scaling = file["state"], file["parameters"], file["scaling"]
+    space = read_fields(state["space"], SearchSpace)
     names = _texts(parameters["parameter"])
     estimates = _estimates(parameters, "value", "", _texts(parameters["unit"]))
     return Analysis(
-        model=MODELS[summary["model"]],
+        model=space.model,
         parameters=dict(zip(names, estimates, strict=True)),
         contrast=_estimates(scaling, "contrast", "contrast_"),
         offset=_estimates(scaling, "offset", "offset_"),
@@ -268,7 +272,7 @@ def _read(file: Node, path: Path) -> Analysis:
         cost=float(state.attrs["cost"]),
         noise=float(state.attrs["noise"]),
         condition_number=float(state.attrs["condition_number"]),
-        space=read_fields(state["space"], SearchSpace),
+        space=space,
         objective=read_fields(state["objective"], TwoTimeObjective),
         n_points=fit["n_points"],
         info=FitInfo(**{field.name: fit[field.name] for field in fields(FitInfo)}),
@@ -304,6 +308,11 @@ def _read_data(path: Path) -> TwoTimeData:
     with h5py.File(path) as opened:
         file: Node = opened
         provenance = json.loads(file["summary"].asstr()[()])["provenance"]
+        if "data" not in file["c2"]:
+            raise InputError(
+                f"{path}: holds no matrices, since they were too large for the memory when they "
+                f"were fitted; they are in {provenance['source']}, for hf.load"
+            )
         return TwoTimeData(
             c2=file["c2/data"][()],
             phi=file["c2/phi"][()],

@@ -151,6 +151,7 @@ class TestSimulate:
             tolerance=1e-3,
             max_nfev=12,
             shear="homodyne",
+            precision="single",
             threads=2,
         ),
     ],
@@ -158,8 +159,7 @@ class TestSimulate:
 def test_settings_are_recorded_as_a_configuration_that_makes_them(settings, data):
     text = yaml.safe_dump(settings_to_config(settings, data))
     again = parse_config(text, Path("c.yaml")).settings()
-    for name in ("model", "gap", "initial", "fixed", "bounds", "tolerance", "max_nfev", "shear"):
+    names = ("model", "gap", "initial", "fixed", "bounds", "tolerance", "max_nfev", "shear")
+    for name in (*names, "precision", "threads", "multi_start"):
         assert getattr(again, name) == getattr(settings, name)
-    assert again.threads == settings.threads
-    assert again.multi_start == settings.multi_start
     assert again.anti_degeneracy.model_dump() == settings.anti_degeneracy.model_dump()

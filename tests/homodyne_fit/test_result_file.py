@@ -11,6 +11,7 @@ import yaml
 import homodyne_fit as hf
 from homodyne_fit.analysis import Analysis
 from homodyne_fit.errors import InputError
+from homodyne_fit.model import STATIC
 from homodyne_fit.result_file import load_result, write_result
 
 TIMES = np.array([0.0, 0.1, 1.0, 3.9])
@@ -207,6 +208,29 @@ def test_a_file_without_a_field_that_came_later_is_read(static, tmp_path):
 
 
 class TestWhatCannotBeRead:
+    def test_matrices_that_stayed_on_the_disk(self, measure, tmp_path):
+        m = measure((1500.0, -0.4, 300.0), n=41, phi=(0.0, 90.0))
+        source = tmp_path / "data.npz"
+        np.savez(source, c2=m.data.c2, q=m.q, phi=m.phi, dt=m.dt)
+        data = hf.load(source, memory=60_000)
+        hf.fit(data, "static", per_angle_mode="averaged", multi_start=False).save(tmp_path / "out")
+        result = load_result(tmp_path / "out")
+        assert result.parameters["D0"].value > 0
+        assert (tmp_path / "out" / "result.h5").stat().st_size < source.stat().st_size + 2**17
+        with pytest.raises(InputError, match="holds no matrices.*they are in .*data.npz"):
+            _ = result.data
+
+    def test_a_model_of_ones_own(self, measure, tmp_path):
+        def rate(t, tau, p):
+            return p[0] * t ** p[1] + p[2]
+
+        m = measure((1500.0, -0.4, 300.0), n=31, phi=(0.0, 90.0))
+        own = dataclasses.replace(STATIC, name="own", transport=rate)
+        result = hf.fit(m.data, own, per_angle_mode="averaged", multi_start=False)
+        result.save(tmp_path / "out")
+        with pytest.raises(InputError, match="result.h5: fitted with the model 'own'"):
+            load_result(tmp_path / "out")
+
     def test_nothing_there(self, tmp_path):
         with pytest.raises(InputError, match=r"no\.h5: there is no such result"):
             load_result(tmp_path / "no.h5")
