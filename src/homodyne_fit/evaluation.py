@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -144,8 +144,13 @@ class Evaluations:
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
     def objective(self, objective: TwoTimeObjective) -> TwoTimeObjective:
-        """The objective for the angles that the chunks hold."""
-        return objective if self.angles is None else objective.only(self.angles)
+        """The objective for the angles that the chunks hold.
+
+        Those of some angles are a probe, of frames far apart, which asks for double precision.
+        """
+        if self.angles is None:
+            return objective
+        return replace(objective.only(self.angles), precision="double")
 
     def sums(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Moments (K, m, m) at the searched coordinates y, of an objective for these angles."""

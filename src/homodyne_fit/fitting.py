@@ -141,8 +141,9 @@ class _Search:
         self.space = _search_space(data, settings)
         chunks, angles = chunks_of(data, settings.memory), probed_angles(data.phi)
         shape = self.space.form, chunks[0].room, data.c2.dtype
-        form = SHEAR_FORMS[settings.shear][0], settings.precision
-        meanwhile(functools.partial(compile_kernel, *shape, *form))
+        power, _ = SHEAR_FORMS[settings.shear]
+        for precision in {settings.precision, "double"}:
+            meanwhile(functools.partial(compile_kernel, *shape, power, precision))
         self.counter = PassCounter(count_tiles(chunks), progress)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]

@@ -51,7 +51,7 @@ class Start:
     Attributes
     ----------
     coordinates : (m,) array
-        The minimum of the best basin on the last sample.
+        Where the best basin was left, on the last sample that it took to tell the basins apart.
     n_starts, n_refined, n_reached : int
         Starts screened, starts refined, and how many of these reached the best basin.
     """
@@ -150,7 +150,7 @@ def best_start(
     Parameters
     ----------
     evaluators : sequence of callable
-        On samples of growing size.
+        On samples of growing size; those after the first are used as long as there is a doubt.
     starts : (n, m) array
         The first one is what the user asked for, and is always refined.
     lower, upper : (m,) array

@@ -33,9 +33,9 @@ class DaskExecutor(Executor):
     client : distributed.Client
         Connected; it is not closed here.
     threads : int
-        That share the chunks of a task, where a worker is to use more processors than it has
-        threads of its own: with one worker of one thread on each machine, and as many threads as
-        the machine has processors, a pass is a few tasks a machine.
+        That share the chunks of a task, to read and to sum them, where a worker is to use more
+        processors than it has threads of its own: with one worker of one thread on each machine,
+        and as many threads as the machine has processors, a pass is a few tasks a machine.
     """
 
     def __init__(self, client: distributed.Client, threads: int = 1) -> None:
@@ -57,7 +57,7 @@ class DaskExecutor(Executor):
         placed: list[_Member] = []
         for run in batched(range(len(chunks)), size):
             recipes = [Recipe(chunks, i) for i in run]
-            group = self.client.submit(_loaded, recipes, pure=False)
+            group = self.client.submit(_loaded, recipes, self.threads, pure=False)
             placed += [_Member(group, size, i) for i in range(len(run))]
         return placed
 
@@ -108,20 +108,17 @@ class _Member:
     index: int
 
 
-def _loaded(recipes: list[Recipe]) -> list[Any]:
-    return [recipe.load() for recipe in recipes]
+def _loaded(recipes: list[Recipe], threads: int) -> list[Any]:
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(Recipe.load, recipes))
 
 
 def _sums[P: Sums](
     chunks: list[Any], indices: list[int], function: Callable[[Any], P], in_runs: bool, threads: int
 ) -> list[P]:
     """Sums of some chunks of a group, or of its runs of `FAN_IN`."""
-    chosen = [chunks[i] for i in indices]
-    if threads == 1 or len(chosen) == 1:
-        parts = [function(chunk) for chunk in chosen]
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            parts = list(pool.map(function, chosen))
+    with ThreadPoolExecutor(threads) as pool:
+        parts = list(pool.map(function, [chunks[i] for i in indices]))
     return [add_up(run) for run in batched(parts, FAN_IN)] if in_runs else parts
 
 

@@ -5,6 +5,7 @@ import pytest
 
 import homodyne_fit as hf
 from homodyne_fit import fitting
+from homodyne_fit.errors import InputError
 from homodyne_fit.number_format import format_estimate
 
 STATIC = (
@@ -55,16 +56,25 @@ def test_all_that_match_are_fitted_and_put_in_a_table(called, runs):
     assert last == "2 fits: 2 converged, 0 did not, 0 errors"
 
 
-def test_a_dry_run_shows_every_plan_and_every_mistake(called, runs):
+def test_a_dry_run_shows_every_plan_and_every_mistake(called, runs, monkeypatch):
+    def unreadable(config, selection, folder):
+        raise InputError(f"{selection.file.path.name}: broken")
+
     (runs / "fit0.yaml").write_text("analysis_mode: fluid\n")
     done = called("batch", runs / "fit*.yaml", "--dry-run")
     assert done.status == 1
+    assert "fit0.yaml: analysis_mode: must be" in done.err
     assert all("fit0" in line for line in done.err.splitlines())
     for number, seed in ((2, 1), (3, 2)):
         assert f"[{number}/3] {runs / f'fit{seed}.yaml'}\n" in done.out
         plan = called("check", runs / f"fit{seed}.yaml").out
         assert all(line in done.out for line in plan.splitlines() if not line.startswith("time"))
     assert not list(runs.glob("*_results"))
+    with monkeypatch.context() as patch:
+        patch.setattr("homodyne_fit.plan.plan_of", unreadable)
+        done = called("batch", runs / "fit[12].yaml", "--dry-run", "--json")
+    assert done.status == 1
+    assert [row["error"] for row in json.loads(done.out)] == ["run1.h5: broken", "run2.h5: broken"]
     found = json.loads(called("batch", runs / "fit*.yaml", "--dry-run", "--json").out)
     assert ["error" in row for row in found] == [True, False, False]
     assert found[1]["data"]["n_points"] == 2 * 40 * 39 / 2

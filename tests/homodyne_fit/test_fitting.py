@@ -88,6 +88,7 @@ def test_single_precision_moves_the_answer_by_little(measure):
     single = fit(m.data, settings_for(m, tolerance=1e-3, precision="single"))
     assert single.success
     moved, like = everything(single)
+    assert single.objective.precision == "single"
     # D0 and D_offset can nearly stand in for one another here.
     assert np.max(np.abs(moved - values) / errors) < 0.05
     np.testing.assert_allclose(like, errors, rtol=5e-2)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
-from homodyne_fit.moments import AngleFactors, chunk_moments
+from homodyne_fit.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
 from homodyne_fit.tiles import TileChunk, tile_chunks
 
 GAP = 2e6
@@ -83,6 +83,18 @@ def test_single_precision_keeps_five_digits(shear_rate):
     assert 1e-10 < difference < 1e-5
 
 
+@pytest.mark.parametrize("model", [STATIC, LAMINAR_FLOW])
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_what_is_compiled_ahead_is_what_is_used(model, precision):
+    data = random_data(70, 2)
+    chunk = tile_chunks(data)[0]
+    compile_kernel(model, chunk.room, data.c2.dtype, 2, precision)
+    compiled = _kernel("cpu", 2, precision)._cache_size()
+    params = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)[: len(model.parameters)]
+    kernel_moments(np.array(params), data, np.ones(3), precision=precision)
+    assert _kernel("cpu", 2, precision)._cache_size() == compiled > 0
+
+
 RATES = st.tuples(st.floats(100, 2e4), st.floats(-0.8, 0.8), st.floats(-50, 1000))
 FLOWS = st.tuples(st.floats(1e-5, 1e-2), st.floats(-0.8, 0.8), st.floats(0, 1e-3))
 
@@ -118,7 +130,7 @@ def test_decays_faster_than_a_frame_do_not_overflow(d0):
     assert result[0, 7, 7] == pytest.approx(0.0, abs=1e-12)
 
 
-def test_chunks_change_nothing_but_the_rounding(monkeypatch):
+def test_chunks_change_nothing_but_the_rounding():
     params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 4)
     whole = kernel_moments(params, data, np.ones(3), per_chunk=10**4)
     for per_chunk in (1, 3, 7, 10):

@@ -68,6 +68,27 @@ def test_best_start_leaves_the_valley_of_the_given_start():
     assert 1 <= found.n_reached < 5
 
 
+@pytest.mark.parametrize(("noise", "asked"), [(1.0, True), (1e-3, False)])
+def test_a_larger_sample_is_asked_only_where_there_is_a_doubt(noise, asked):
+    """Valleys 10 apart, of which the one at -10 is the deepest by 0.5."""
+
+    def valleys(y):
+        state = two_valleys(y)
+        cost = state.cost + 100 * noise**2
+        return NormalEquations(cost, state.gradient, state.hessian, 200)
+
+    calls = []
+
+    def larger(y):
+        calls.append(y)
+        return valleys(y)
+
+    candidates = 10.0 * np.arange(-5, 7)[:, None] + 1
+    found = best_start([valleys, larger], candidates, np.array([-60.0]), np.array([70.0]))
+    assert abs(found.coordinates[0] + 10) < 1.5
+    assert bool(calls) == asked
+
+
 def test_candidates_that_are_not_finite_are_passed_over():
     def cost(y):
         state = two_valleys(y)

@@ -172,17 +172,18 @@ def _show(jobs: list[Job], *, as_json: bool) -> int:
     from homodyne_fit.cli.fit import print_json
     from homodyne_fit.cli.plan_text import plan_lines
 
+    plans = [_plan_of(job) for job in jobs]
     if as_json:
-        plans = ((job, _plan_of(job)) for job in jobs)
         print_json(
             [
                 {"name": job.name, **(plan.to_json() if plan else {"error": job.error})}
-                for job, plan in plans
+                for job, plan in zip(jobs, plans, strict=True)
             ]
         )
-    for number, job in enumerate(() if as_json else jobs, 1):
+        return 1 if any(job.error is not None for job in jobs) else 0
+    for number, (job, plan) in enumerate(zip(jobs, plans, strict=True), 1):
         print(f"[{number}/{len(jobs)}] {job.name}")
-        if plan := _plan_of(job):
+        if plan:
             print("\n".join(plan_lines(plan)))
         for line in (job.error or "").splitlines():
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
@@ -190,11 +191,16 @@ def _show(jobs: list[Job], *, as_json: bool) -> int:
 
 
 def _plan_of(job: Job) -> Plan | None:
+    """The plan of a fit; None, and an error of the job, where there can be none."""
     from homodyne_fit.plan import plan_of
 
     if job.config is None or job.selection is None or job.folder is None:
         return None
-    return plan_of(job.config, job.selection, job.folder)
+    try:
+        return plan_of(job.config, job.selection, job.folder)
+    except Exception as error:  # noqa: BLE001 the other plans are to be seen
+        job.error = explanation(error)
+        return None
 
 
 def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
