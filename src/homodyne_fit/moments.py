@@ -287,9 +287,9 @@ class _Tile:
         self, integrals: jax.Array, u: jax.Array, v: jax.Array, ordered: jax.Array, form: _Form
     ) -> None:
         self.s, self.g = integrals
-        self.ordered, self.form = ordered, form
-        # In the precision of a point everywhere, so that what has to cancel does.
-        self.u, self.v = (curve.astype(form.dtype).astype(jnp.float64) for curve in (u, v))
+        self.u, self.v, self.ordered, self.form = u, v, ordered, form
+        # For sums of products, in the precision of a point everywhere: what has to cancel does.
+        self.rounded = tuple(curve.astype(form.dtype).astype(jnp.float64) for curve in (u, v))
         row, col = self.g
         difference = col - row[:, None]
         # Dividing costs as much as the rest, so it is done once for all angles.
@@ -314,7 +314,7 @@ class _Tile:
         f = exponential * sinc**m
         fx = m * exponential * sinc ** (m - 1) * slope
         ff, ffx, fxfx = f * f, f * fx, fx * fx
-        ones, u, v = jnp.ones(len(c2), dtype), self.u.astype(dtype), self.v.astype(dtype)
+        ones, (u, v) = jnp.ones(len(c2), dtype), map(self._point, self.rounded)
         by_row_and_col = [
             jnp.concatenate([_product(w, ones), _product(ones, w)])
             for w in (ff, ffx, fxfx, f, f * c, fx, fx * c)
@@ -335,6 +335,7 @@ class _Tile:
             return (x[..., None] * y[:, :, None]).reshape(2 * x.shape[1], -1)
 
         (u_row, u_col), (v_row, v_col) = self.u, self.v
+        u, v = self.rounded
         ones = jnp.ones((len(u_row), 1))
         differences = jnp.concatenate(
             [
@@ -343,11 +344,11 @@ class _Tile:
             ]
         )
         return TileSums(
-            sums[:, 0] @ squares(self.u, self.u),
-            sums[:, 1] @ squares(self.u, self.v),
-            sums[:, 2] @ squares(self.v, self.v),
+            sums[:, 0] @ squares(u, u),
+            sums[:, 1] @ squares(u, v),
+            sums[:, 2] @ squares(v, v),
             sums @ differences,
-            crossed @ jnp.concatenate([u_col, v_col, v_row], axis=1),
+            crossed @ jnp.concatenate([u[1], v[1], v[0]], axis=1),
             data,
         )
 
