@@ -42,6 +42,7 @@ def fit(
     *,
     gap: float | None = None,
     q: float | None = None,
+    dt: float | None = None,
     initial: Mapping[str, float] | None = None,
     fixed: Mapping[str, float] | None = None,
     bounds: Mapping[str, tuple[float, float]] | None = None,
@@ -68,7 +69,9 @@ def fit(
     gap : float, optional
         Width of the sheared gap, Å; needed by a model with flow.
     q : float, optional
-        Wave vector, Å⁻¹, where `data` is a file that has several.
+        Wave vector, Å⁻¹, where `data` is a file that has several, or none.
+    dt : float, optional
+        Time between two frames, seconds, where `data` is a file that does not say it.
     initial, fixed : mapping, optional
         Start values, and values that are held, by parameter name.
     bounds : mapping, optional
@@ -83,7 +86,7 @@ def fit(
     tolerance : float
         Distance from the minimum, in standard errors, at which the fit has converged.
     max_nfev : int
-        Passes over all points allowed.
+        Evaluations that a search may take, on a sample or on all points.
     shear : str
         'documented', or 'homodyne' for the form that homodyne computes.
     precision : {'double', 'single'}
@@ -130,9 +133,9 @@ def fit(
         memory=memory,
     )
     if not isinstance(data, TwoTimeData):
-        data = load(data, q=q, memory=memory)
-    elif q is not None:
-        raise InputError("q selects from a file; these data have theirs already")
+        data = load(data, q=q, dt=dt, memory=memory)
+    elif q is not None or dt is not None:
+        raise InputError("q and dt belong to a file; these data have theirs already")
     result = fit_points(data, settings, executor, progress)
     return Analysis.of(result, data, settings_to_config(settings, data))
 

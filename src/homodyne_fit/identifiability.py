@@ -451,8 +451,8 @@ def _at_bounds(result: FitResult) -> list[str]:
         verb = "is at its bound" if len(bounds) == 1 else "are at their bounds"
         texts.append(
             f"{listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
-            "bound has no error, and all other errors hold only with it there. Where physics "
-            "allows, widen the bound and fit again; else hold a parameter at a known value"
+            "bound has no error, and all other errors hold only with it there. Widen the bound "
+            "only where physics allows more, and rather hold a parameter at a known value"
             f"{_offset_to_hold(result)}."
         )
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,7 +46,7 @@ class FitSettings:
     tolerance : float
         Distance from the minimum, in standard errors, at which the fit has converged.
     max_nfev : int
-        Passes over all points allowed.
+        Evaluations that a search may take, on a sample or on all points.
     shear : str
         'documented' for sinc²(½ q h cos·ΔΓ), 'homodyne' for the form homodyne computes.
     precision : {'double', 'single'}
@@ -95,6 +96,12 @@ class FitSettings:
                 raise InputError(f"bounds of {name}: {lower:g} is not below {upper:g}")
         if self.model.has_flow and not (self.gap is not None and self.gap > 0):
             raise InputError(f"the model {self.model.name} needs a positive gap in Å")
+        if self.precision not in typing.get_args(Precision):
+            raise InputError(f"precision must be double or single, not '{self.precision}'")
+        for name in ("tolerance", "max_nfev", "threads", "memory"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"{name} must be positive, got {value}")
         if self.shear not in SHEAR_FORMS:
             raise InputError(f"shear must be one of {', '.join(SHEAR_FORMS)}, not '{self.shear}'")
 

@@ -98,7 +98,7 @@ class TestFit:
             ({}, "laminar_flow needs a positive gap"),
             ({"model": "static", "per_angle_mode": "averged"}, "(did you mean 'averaged'"),
             ({"model": "static", "fixed": {"alfa": 1}}, "(did you mean 'alpha'"),
-            ({"model": "static", "q": 0.005}, "q selects from a file"),
+            ({"model": "static", "q": 0.005}, "q and dt belong to a file"),
             (
                 {"model": "static", "per_angle_mode": "fourier", "anti_degeneracy": True},
                 "give one of the two",

@@ -273,7 +273,9 @@ class Nlsq(Section):
         description="linear: least squares. The robust losses of other programs bend at residuals "
         "of 1; those of c2 are far smaller, and least squares is fitted.",
     )
-    max_iterations: Count = Field(default=100, description="Passes over all points at most.")
+    max_iterations: Count = Field(
+        default=100, description="Evaluations that a search may take, on a sample or on all points."
+    )
     standard_error_tolerance: Positive = Field(
         default=0.01,
         description="The fit ends at this distance from the minimum, in standard errors.",
