@@ -15,6 +15,7 @@ travel to the client.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import heapq
 import itertools
@@ -22,7 +23,7 @@ import os
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ from threadpoolctl import threadpool_limits
 
 from homodyne_fit.tiles import tile_chunks
 from nlsq_stratified import FactoredEquations, NormalEquations, reduce
-from nlsq_stratified.dask import group_size
+from nlsq_stratified.dask import additions, group_size
 from nlsq_stratified.reduction import FAN_IN, place
 
 # Points of a chunk.
@@ -69,19 +70,12 @@ def simulated_pass(
     Each takes a processor `chunk` seconds; each worker has so many, which share a task.
     """
     size = group_size(n_chunks, workers)
-    # Tasks of each level, and how many of those below one waits for.
-    sizes, fans = [-(-n_chunks // size)], []
-    left, each = n_chunks, size
-    if size >= FAN_IN:
-        left, each = -(-left // FAN_IN), size // FAN_IN
-    while left > FAN_IN:
-        fans.append(FAN_IN // each)
-        sizes.append(-(-sizes[-1] // fans[-1]))
-        left, each = -(-left // FAN_IN), 1
-    missing = [
-        [min(fan, below - fan * i) for i in range(-(-below // fan))]
-        for fan, below in zip(fans, sizes, strict=False)
-    ]
+    fans, left = additions(n_chunks, size)
+    # Tasks of each level, and how many of those below each one still waits for.
+    sizes, missing = [-(-n_chunks // size)], []
+    for fan in fans:
+        missing.append([len(run) for run in itertools.batched(range(sizes[-1]), fan)])
+        sizes.append(len(missing[-1]))
     ready = deque((0, i) for i in range(sizes[0]))
     idle, running, scheduler, end = workers, [], 0.0, 0.0
     adding = FAN_IN * (costs.add + costs.sums / costs.bandwidth)
@@ -193,17 +187,14 @@ def real_passes(workers: list[int], n_chunks: int = 16, n: int = 500_000) -> lis
     return found
 
 
-def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
-    """Seconds of passes of (n chunks, seconds each) on that many real workers, as threads."""
+@contextlib.contextmanager
+def workers_as_threads(count: int) -> Iterator[Any]:
+    """The client of a Dask cluster whose workers are threads of this process."""
     import distributed
 
-    from nlsq_stratified.dask import DaskExecutor
-
-    sums = NormalEquations(1.0, np.ones(13), np.ones((13, 13)), 1)
-    found = []
     with (
         distributed.LocalCluster(
-            n_workers=workers,
+            n_workers=count,
             threads_per_worker=1,
             processes=False,
             dashboard_address="127.0.0.1:0",
@@ -211,6 +202,16 @@ def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
         ) as cluster,
         distributed.Client(cluster) as client,
     ):
+        yield client
+
+
+def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
+    """Seconds of passes of (n chunks, seconds each) on that many real workers, as threads."""
+    from nlsq_stratified.dask import DaskExecutor
+
+    sums = NormalEquations(1.0, np.ones(13), np.ones((13, 13)), 1)
+    found = []
+    with workers_as_threads(workers) as client:
         executor = DaskExecutor(client)
         for n, seconds in cases:
             placed = place([seconds] * n, executor)
@@ -222,18 +223,7 @@ def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
 
 def task_cost() -> float:
     """Seconds that a task takes the client, the scheduler and one of four workers."""
-    import distributed
-
-    with (
-        distributed.LocalCluster(
-            n_workers=4,
-            threads_per_worker=1,
-            processes=False,
-            dashboard_address="127.0.0.1:0",
-            memory_limit=0,
-        ) as cluster,
-        distributed.Client(cluster) as client,
-    ):
+    with workers_as_threads(4) as client:
 
         def run(n: int) -> float:
             return best(lambda: client.gather(client.map(int, range(n), pure=False)))

@@ -12,7 +12,7 @@ import distributed
 
 from nlsq_stratified.reduction import FAN_IN, ChunkSequence, Recipe, Sums, add_up
 
-__all__ = ["DaskExecutor", "group_size"]
+__all__ = ["DaskExecutor", "additions", "group_size"]
 
 # Groups of chunks for each thread of the workers: the fewer, the less the scheduler has to do, and
 # the longer some wait for the last one.
@@ -77,17 +77,10 @@ class DaskExecutor(Executor):
             threads=self.threads,
             pure=False,
         )
-        # Sums in all, and in the list that each task gives.
-        left, each = len(placed), size
-        if size >= FAN_IN:
-            left, each = -(-left // FAN_IN), size // FAN_IN
-        while left > FAN_IN:
-            tasks = self.client.map(_added, [list(run) for run in batched(tasks, FAN_IN // each)])
-            left, each = -(-left // FAN_IN), 1
-        return [part for found in self._gathered(tasks) for part in found]
-
-    def _gathered(self, tasks: list[distributed.Future]) -> list[list[Any]]:
-        return cast("list[list[Any]]", self.client.gather(tasks))
+        for fan in additions(len(placed), size)[0]:
+            tasks = self.client.map(_added, [list(run) for run in batched(tasks, fan)])
+        found = cast("list[list[P]]", self.client.gather(tasks))
+        return [part for parts in found for part in parts]
 
 
 def group_size(n_chunks: int, n_threads: int) -> int:
@@ -97,6 +90,21 @@ def group_size(n_chunks: int, n_threads: int) -> int:
     """
     size = max(1, n_chunks // (GROUPS_A_THREAD * max(1, n_threads)))
     return min(1 << (size.bit_length() - 1), FAN_IN**2)
+
+
+def additions(n_chunks: int, size: int) -> tuple[list[int], int]:
+    """How many tasks below it a task adds the sums of, level by level; and how many sums are left.
+
+    The first level adds those of groups of `size` chunks; at most `FAN_IN` sums are left.
+    """
+    # Sums in all, and in the list that each task gives.
+    left, each, fans = n_chunks, size, []
+    if size >= FAN_IN:
+        left, each = -(-left // FAN_IN), size // FAN_IN
+    while left > FAN_IN:
+        fans.append(FAN_IN // each)
+        left, each = -(-left // FAN_IN), 1
+    return fans, left
 
 
 @dataclass(frozen=True, eq=False)
