@@ -42,13 +42,25 @@ __all__ = ["AngleFactors", "Precision", "chunk_moments", "compile_kernel"]
 
 Precision = Literal["double", "single"]
 
-# Below this |x| the sines cancel and a Taylor series is used; its error is 1e-16 there, and that of
-# its derivative 5e-16.
-SMALL_ANGLE = 0.25
-# exp of it, and of minus it, are numbers.
-SAFE_EXPONENT = 300.0
-# The same two in single precision; the errors of the series are 2e-10 and 2e-9.
-SMALL_ANGLE_SINGLE, SAFE_EXPONENT_SINGLE = 1.0, 80.0
+
+class _Numbers(NamedTuple):
+    """The numbers in which a point is computed, and where their formulas end.
+
+    Below ``small_angle`` in |x| the sines cancel, and a Taylor series is used. exp of
+    ``safe_exponent``, and of minus it, are numbers.
+    """
+
+    dtype: Any
+    small_angle: float
+    safe_exponent: float
+
+
+# At the small angle the error of the series is 1e-16 and 2e-10, that of its derivative 5e-16 and
+# 2e-9.
+NUMBERS = {
+    "double": _Numbers(jnp.float64, 0.25, 300.0),
+    "single": _Numbers(jnp.float32, 1.0, 80.0),
+}
 
 # For this kernel the first level of optimization is as fast as the third, and compiled in half of
 # the time; wide vectors make it faster where a processor has them.
@@ -172,9 +184,11 @@ class TileSums(NamedTuple):
 @functools.cache
 def _kernel(backend: str, sinc_power: int, precision: Precision) -> Callable[..., TileSums]:
     """`_sums_of_tiles`, compiled for a kind of device."""
-    on_cpu, form = backend == "cpu", _Form(sinc_power, precision)
+    on_cpu, numbers = backend == "cpu", NUMBERS[precision]
     return jax.jit(
-        functools.partial(_sums_of_tiles, form=form, one_by_one=on_cpu),
+        functools.partial(
+            _sums_of_tiles, sinc_power=sinc_power, numbers=numbers, one_by_one=on_cpu
+        ),
         compiler_options=CPU_OPTIONS if on_cpu else None,
     )
 
@@ -189,7 +203,8 @@ def _sums_of_tiles(
     n_tiles: int,
     n_angles: int,
     *,
-    form: _Form,
+    sinc_power: int,
+    numbers: _Numbers,
     one_by_one: bool,
 ) -> TileSums:
     """Sums of all tiles.
@@ -205,7 +220,8 @@ def _sums_of_tiles(
     c2 : (B, K, T, T) array
     n_tiles, n_angles : int
         How many of the B and of the K are to be summed; the others are arbitrary.
-    form : _Form
+    sinc_power : int
+    numbers : _Numbers
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
@@ -213,7 +229,7 @@ def _sums_of_tiles(
     k_max, t, n_u, n_v = c2.shape[1], c2.shape[2], u.shape[3], v.shape[3]
 
     def of_tile(i: jax.Array) -> TileSums:
-        tile = _Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], form)
+        tile = _Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, numbers)
         if one_by_one:
             shapes = (7, 2 * t), (3 * n_u + n_v, t), (3,)
             each = jax.lax.fori_loop(
@@ -251,28 +267,6 @@ def _sums_of_tiles(
     )
 
 
-class _Form(NamedTuple):
-    """How f is computed: m, and the precision of a point."""
-
-    sinc_power: int
-    precision: Precision
-
-    @property
-    def dtype(self) -> Any:
-        """Of a point."""
-        return jnp.float64 if self.precision == "double" else jnp.float32
-
-    @property
-    def small_angle(self) -> float:
-        """Below it the series is used."""
-        return SMALL_ANGLE if self.precision == "double" else SMALL_ANGLE_SINGLE
-
-    @property
-    def safe_exponent(self) -> float:
-        """Up to it a product of exponentials is."""
-        return SAFE_EXPONENT if self.precision == "double" else SAFE_EXPONENT_SINGLE
-
-
 class _Tile:
     """One tile: what its angles share, and their sums.
 
@@ -280,21 +274,29 @@ class _Tile:
     ----------
     integrals, u, v : (2, 2, T), (2, T, a) and (2, T, b) arrays
     ordered : () bool
-    form : _Form
+    sinc_power : int
+    numbers : _Numbers
     """
 
     def __init__(
-        self, integrals: jax.Array, u: jax.Array, v: jax.Array, ordered: jax.Array, form: _Form
+        self,
+        integrals: jax.Array,
+        u: jax.Array,
+        v: jax.Array,
+        ordered: jax.Array,
+        sinc_power: int,
+        numbers: _Numbers,
     ) -> None:
         self.s, self.g = integrals
-        self.u, self.v, self.ordered, self.form = u, v, ordered, form
+        self.u, self.v, self.ordered = u, v, ordered
+        self.sinc_power, self.numbers = sinc_power, numbers
         # For sums of products, in the precision of a point everywhere: what has to cancel does.
-        self.rounded = tuple(curve.astype(form.dtype).astype(jnp.float64) for curve in (u, v))
+        self.rounded = tuple(self._point(curve).astype(jnp.float64) for curve in (u, v))
         row, col = self.g
         difference = col - row[:, None]
         # Dividing costs as much as the rest, so it is done once for all angles.
         inverse = 1 / jnp.where(difference == 0, 1.0, difference)
-        self.difference, self.inverse = difference.astype(form.dtype), inverse.astype(form.dtype)
+        self.difference, self.inverse = self._point(difference), self._point(inverse)
         self.apart = (col[0] > row[-1]) == (col[-1] > row[0])
         self.nearest = jnp.minimum(jnp.abs(col[0] - row[-1]), jnp.abs(col[-1] - row[0]))
 
@@ -305,16 +307,15 @@ class _Tile:
         that is fast on a processor.
         """
         transport, shear, reference = factors
-        dtype, m = self.form.dtype, self.form.sinc_power
-        counted = jnp.isfinite(c2)
-        weight = counted.astype(dtype)
-        c = jnp.where(counted, c2.astype(dtype) - reference.astype(dtype), 0.0)
+        m, counted = self.sinc_power, jnp.isfinite(c2)
+        weight = self._point(counted)
+        c = jnp.where(counted, self._point(c2) - self._point(reference), 0.0)
         exponential = weight * self._exponential(transport)
         sinc, slope = self._sinc(shear) if self.v.shape[2] else (1.0, 0.0)
         f = exponential * sinc**m
         fx = m * exponential * sinc ** (m - 1) * slope
         ff, ffx, fxfx = f * f, f * fx, fx * fx
-        ones, (u, v) = jnp.ones(len(c2), dtype), map(self._point, self.rounded)
+        ones, (u, v) = self._point(jnp.ones(len(c2))), map(self._point, self.rounded)
         by_row_and_col = [
             jnp.concatenate([_product(w, ones), _product(ones, w)])
             for w in (ff, ffx, fxfx, f, f * c, fx, fx * c)
@@ -357,7 +358,7 @@ class _Tile:
         row, col = transport * self.s
         point = self._point
         return jax.lax.cond(
-            self.ordered | (jnp.abs(col[-1] - row[0]) < self.form.safe_exponent),
+            self.ordered | (jnp.abs(col[-1] - row[0]) < self.numbers.safe_exponent),
             lambda: point(jnp.exp(row - col[0]))[:, None] * point(jnp.exp(col[0] - col)),
             lambda: jnp.exp(-point(jnp.abs(col - row[:, None]))),
         )
@@ -365,7 +366,7 @@ class _Tile:
     def _sinc(self, shear: jax.Array) -> tuple[jax.Array, jax.Array]:
         """sinc and its derivative at x = b (Γ_j - Γ_i), Γ being monotonic."""
         row, col = shear * self.g
-        point, small_angle = self._point, self.form.small_angle
+        point, small_angle = self._point, self.numbers.small_angle
         sin_row, cos_row = point(jnp.sin(row))[:, None], point(jnp.cos(row))[:, None]
         sin_col, cos_col = point(jnp.sin(col)), point(jnp.cos(col))
 
@@ -388,7 +389,7 @@ class _Tile:
 
     def _point(self, x: jax.Array) -> jax.Array:
         """In the precision of a point."""
-        return x.astype(self.form.dtype)
+        return x.astype(self.numbers.dtype)
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:
