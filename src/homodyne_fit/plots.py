@@ -18,11 +18,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MultipleLocator
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import chdtri
 
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.model import RATE_FLOOR
-from homodyne_fit.profile import Profile
+from homodyne_fit.profile import Profile, rise_at
 from homodyne_fit.results import Estimate, FitResult
 
 __all__ = [
@@ -342,7 +341,7 @@ def profile_plot(profile: Profile, level: float = 0.68) -> Figure:
         linewidth=0,
         label=f"{100 * level:.3g} % interval" + (", open" if None in (low, high) else ""),
     )
-    threshold = float(chdtri(1, 1 - level))
+    threshold = rise_at(level)
     axes.axhline(threshold, color=INK, linewidth=0.8, linestyle="--")
     axes.plot(values[known], rise[known], "o-", color=CURVE, markersize=4, linewidth=1.6)
     axes.plot(values[~known], rise[~known], "o", color=CURVE, markersize=4, markerfacecolor="white")

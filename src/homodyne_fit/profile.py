@@ -22,7 +22,7 @@ from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES
 from homodyne_fit.results import FitResult
 
-__all__ = ["Profile", "profile"]
+__all__ = ["Profile", "profile", "rise_at"]
 
 # Bounds further apart than this factor are spanned in equal ratios.
 WIDE_BOUNDS = 100.0
@@ -68,7 +68,7 @@ class Profile:
         """
         if not 0 < level < 1:
             raise InputError(f"a confidence level must be between 0 and 1, got {level:g}")
-        most = float(np.sqrt(chdtri(1, 1 - level)))
+        most = float(np.sqrt(rise_at(level)))
         return self._closes(-1.0, most), self._closes(1.0, most)
 
     def _closes(self, side: float, most: float) -> float | None:
@@ -84,6 +84,11 @@ class Profile:
         last = above[0]
         share = (most - root[last - 1]) / (root[last] - root[last - 1])
         return float(at[last - 1] + share * (at[last] - at[last - 1]))
+
+
+def rise_at(level: float) -> float:
+    """Rise of chi-squared at the ends of an interval of a confidence level."""
+    return float(chdtri(1, 1 - level))
 
 
 def profile(

@@ -22,7 +22,7 @@ from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.model import Model
 from homodyne_fit.multi_start import MultiStart
-from nlsq_stratified import NormalEquations, TrustRegionResult, solve
+from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
 __all__ = ["Evaluate", "Start", "best_start", "spread_starts"]
 
@@ -35,8 +35,8 @@ LATER_ROUNDS = (2, 6)
 REFINEMENT_TOLERANCE = 0.3
 # Basins are one if their minima are within this distance, in standard errors.
 SAME_BASIN = 5.0
-# A basin is given up if its minimum is this far above the best one, in standard
-# errors; the distance is large since models are not quite those of the data.
+# A basin is given up if its minimum is this far above the best one, in standard errors; this is
+# much, since models are not quite those of the data.
 HOPELESS = 30.0
 # Exponents of the starts.
 EXPONENTS = 1.0
@@ -190,6 +190,11 @@ def _cost(state: NormalEquations) -> float:
     return state.cost if state.finite else np.inf
 
 
+def _variance(state: Equations) -> float:
+    """Of a point, going by the cost."""
+    return 2 * state.cost / max(1, state.n_points)
+
+
 def _distinct(basins: Sequence[_Basin]) -> list[_Basin]:
     """The basins, best first; fits that lie in the one of a better fit are counted there."""
     distinct: list[_Basin] = []
@@ -204,15 +209,13 @@ def _distinct(basins: Sequence[_Basin]) -> list[_Basin]:
 
 def _hopeless(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
     """Whether a cost is so far above another that more points will not turn this round."""
-    state = better.state
-    variance = 2 * state.cost / max(1, state.n_points)
-    return fit.state.cost - state.cost > 0.5 * HOPELESS**2 * variance
+    return fit.state.cost - better.state.cost > 0.5 * HOPELESS**2 * _variance(better.state)
 
 
 def _same(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
     """Whether two fits are a few standard errors apart, and so are their costs."""
     state = better.state
-    variance = 2 * state.cost / max(1, state.n_points)
+    variance = _variance(state)
     step = fit.x - better.x
     return bool(
         fit.state.cost - state.cost <= 0.5 * SAME_BASIN**2 * variance

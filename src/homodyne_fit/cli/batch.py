@@ -173,20 +173,20 @@ def _show(jobs: list[Job], *, as_json: bool) -> int:
     from homodyne_fit.cli.plan_text import plan_lines
 
     plans = [_plan_of(job) for job in jobs]
+    planned = list(zip(jobs, plans, strict=True))
     if as_json:
         print_json(
             [
                 {"name": job.name, **(plan.to_json() if plan else {"error": job.error})}
-                for job, plan in zip(jobs, plans, strict=True)
+                for job, plan in planned
             ]
         )
-        return 1 if any(job.error is not None for job in jobs) else 0
-    for number, (job, plan) in enumerate(zip(jobs, plans, strict=True), 1):
-        print(f"[{number}/{len(jobs)}] {job.name}")
-        if plan:
-            print("\n".join(plan_lines(plan)))
-        for line in (job.error or "").splitlines():
-            print(f"homodyne_fit: error: {line}", file=sys.stderr)
+    else:
+        for number, (job, plan) in enumerate(planned, 1):
+            print(f"[{number}/{len(jobs)}] {job.name}")
+            if plan:
+                print("\n".join(plan_lines(plan)))
+            _print_error(job)
     return 1 if any(job.error is not None for job in jobs) else 0
 
 
@@ -223,9 +223,12 @@ def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
         job.error = explanation(error)
         if args.verbose:
             traceback.print_exc()
-    if job.error is not None:
-        for line in job.error.splitlines():
-            print(f"homodyne_fit: error: {line}", file=sys.stderr)
+    _print_error(job)
+
+
+def _print_error(job: Job) -> None:
+    for line in (job.error or "").splitlines():
+        print(f"homodyne_fit: error: {line}", file=sys.stderr)
 
 
 def _print_table(console: Console, jobs: list[Job]) -> None:
