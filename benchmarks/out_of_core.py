@@ -27,7 +27,7 @@ import numpy as np
 from pydantic import ByteSize, TypeAdapter
 
 from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.loaders import load
+from homodyne_fit.loading import load
 from homodyne_fit.model import LAMINAR_FLOW, curves
 from homodyne_fit.stored_chunks import Chunk, StoredChunk, chunks_of
 from homodyne_fit.tiles import TILE, TileChunk

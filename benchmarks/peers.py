@@ -267,7 +267,7 @@ def _answer(found: dict[str, Any], log: str, geometry: Geometry, data_file: Path
 
 def _check_points(found: dict[str, Any], geometry: Geometry, data_file: Path) -> None:
     """Refuse an answer to other angles or frames than the file has."""
-    from homodyne_fit.loaders import load
+    from homodyne_fit.loading import load
 
     data = load(data_file, q=geometry.q)
     upper = np.triu_indices(geometry.n_frames, 1)

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
-    from homodyne_fit.api import fit, inspect, simulate
+    from homodyne_fit.api import fit, simulate
     from homodyne_fit.dataset import TwoTimeData
     from homodyne_fit.errors import InputError
     from homodyne_fit.layers.settings import AntiDegeneracy
-    from homodyne_fit.loaders import load
+    from homodyne_fit.loading import inspect, load
     from homodyne_fit.result_file import load_result
     from homodyne_fit.results import Estimate, FitResult
     from homodyne_fit.settings import FitSettings
@@ -42,8 +42,8 @@ __all__ = [
 
 # Where each public name is defined.
 _MODULES = {
-    "load": "loaders",
-    "inspect": "api",
+    "load": "loading",
+    "inspect": "loading",
     "simulate": "api",
     "fit": "api",
     "load_result": "result_file",

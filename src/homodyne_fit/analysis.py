@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,10 +13,10 @@ from numpy.typing import ArrayLike
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import FitResult
+from homodyne_fit.sections import FilePath, Listed
+from homodyne_fit.validation import checked_arguments
 
 if TYPE_CHECKING:
-    import os
-
     from matplotlib.figure import Figure
 
 __all__ = ["Analysis"]
@@ -68,12 +68,13 @@ class Analysis(FitResult):
             "config": self.config,
         }
 
+    @checked_arguments
     def save(
         self,
-        folder: str | os.PathLike[str],
+        folder: FilePath,
         *,
         overwrite: bool = False,
-        exports: Collection[str] = (),
+        exports: Listed[str] = (),
         plots: bool = False,
     ) -> Path:
         """Write all result files into a folder, which is made if need be; return it.

@@ -1,60 +1,87 @@
-"""What ``import homodyne_fit as hf`` offers: load, inspect, simulate, fit.
-
-The functions here are short ways to those of the modules, for notebooks and scripts.
-"""
+"""Fits and simulations from Python: short ways to the modules, for notebooks and scripts."""
 
 from __future__ import annotations
 
 import os
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import BeforeValidator, GetPydanticSchema, PlainValidator
 
 from homodyne_fit.analysis import Analysis
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, Mistakes, suggestion
 from homodyne_fit.evaluation import Progress
 from homodyne_fit.fitting import fit as fit_points
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.loaders import TwoTimeFile, load, open_two_time
+from homodyne_fit.layers.settings import AntiDegeneracy, ScalingMode
+from homodyne_fit.loading import load
 from homodyne_fit.model import MODELS, Model
 from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
+from homodyne_fit.sections import Count, Listed, NotNegative, Number, NumberOrList, Positive, Size
 from homodyne_fit.settings import FitSettings
 from homodyne_fit.simulation.measurement import Measurement, from_formula
+from homodyne_fit.unit_questions import Quantity, about_angles, about_gap, unconfirmed
+from homodyne_fit.validation import checked_arguments
 
-__all__ = ["fit", "inspect", "settings_to_config", "simulate"]
-
-Path = str | os.PathLike[str]
-
-
-def inspect(path: Path) -> TwoTimeFile:
-    """What a two-time file says of itself: format, q, φ, dt, frames; no matrix is read."""
-    return open_two_time(path)
+__all__ = ["fit", "settings_to_config", "simulate"]
 
 
+def _data_or_path(value: Any) -> Any:
+    if not isinstance(value, TwoTimeData | str | os.PathLike):
+        raise ValueError(
+            f"data of hf.load, or the path of a file, are needed, not {type(value).__name__}; "
+            "hf.TwoTimeData makes data of arrays"
+        )
+    return value
+
+
+def _model(model: str | Model) -> Model:
+    if isinstance(model, Model):
+        return model
+    if model not in MODELS:
+        near = suggestion(str(model), MODELS)
+        raise ValueError(f"there is no model {model!r}{near}; there are: {', '.join(MODELS)}")
+    return MODELS[model]
+
+
+def _multi_start(given: bool | MultiStart) -> MultiStart:
+    return MultiStart(enable=given) if isinstance(given, bool) else given
+
+
+DataOrPath = Annotated[TwoTimeData | str | os.PathLike[str], PlainValidator(_data_or_path)]
+ModelOrName = Annotated[str | Model, PlainValidator(_model)]
+Search = Annotated[
+    bool | MultiStart,
+    GetPydanticSchema(
+        lambda _, handler: handler(Annotated[MultiStart, BeforeValidator(_multi_start)])
+    ),
+]
+
+
+@checked_arguments
 def fit(
-    data: TwoTimeData | Path,
-    model: str | Model = "laminar_flow",
+    data: DataOrPath,
+    model: ModelOrName = "laminar_flow",
     *,
-    gap: float | None = None,
-    q: float | None = None,
-    dt: float | None = None,
-    initial: Mapping[str, float] | None = None,
-    fixed: Mapping[str, float] | None = None,
-    bounds: Mapping[str, tuple[float, float]] | None = None,
-    per_angle_mode: str = "auto",
+    gap: Positive | None = None,
+    q: Positive | None = None,
+    dt: Positive | None = None,
+    initial: Mapping[str, Number] | None = None,
+    fixed: Mapping[str, Number] | None = None,
+    bounds: Mapping[str, tuple[Number, Number]] | None = None,
+    per_angle_mode: ScalingMode = "auto",
     anti_degeneracy: AntiDegeneracy | None = None,
-    multi_start: bool | MultiStart = True,
-    tolerance: float = FitSettings.tolerance,
-    max_nfev: int = FitSettings.max_nfev,
-    shear: str = FitSettings.shear,
+    multi_start: Search = True,
+    tolerance: Positive = FitSettings.tolerance,
+    max_nfev: Count = FitSettings.max_nfev,
+    shear: Literal["documented", "homodyne"] = "documented",
     precision: Precision = FitSettings.precision,
-    threads: int | None = None,
-    memory: int | None = None,
+    threads: Count | None = None,
+    memory: Size | None = None,
+    units_confirmed: Listed[Quantity] = (),
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Analysis:
@@ -93,9 +120,11 @@ def fit(
         Of what is computed for every point; sums are double.
     threads : int, optional
         One for each processor by default.
-    memory : int, optional
-        Bytes that may be used; three quarters of what is available by default. Of a file,
-        matrices that need more than a quarter of that stay on the disk.
+    memory : int or str, optional
+        Bytes that may be used, or a size as '2GB'; three quarters of what is available by
+        default. Of a file, matrices that need more than a quarter of that stay on the disk.
+    units_confirmed : sequence of {'gap', 'q', 'dt', 'phi'}
+        What is in the unit asked for although its value looks like another one.
     executor : concurrent.futures.Executor, optional
         Where chunks are summed, in place of threads.
     progress : callable, optional
@@ -118,13 +147,9 @@ def fit(
         gap=gap,
         initial=dict(initial or {}),
         fixed=dict(fixed or {}),
-        bounds={
-            name: (float(lower), float(upper)) for name, (lower, upper) in (bounds or {}).items()
-        },
-        anti_degeneracy=anti_degeneracy or _anti_degeneracy(per_angle_mode),
-        multi_start=MultiStart(enable=multi_start)
-        if isinstance(multi_start, bool)
-        else multi_start,
+        bounds=dict(bounds or {}),
+        anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),
+        multi_start=_multi_start(multi_start),
         tolerance=tolerance,
         max_nfev=max_nfev,
         shear=shear,
@@ -132,26 +157,29 @@ def fit(
         threads=threads,
         memory=memory,
     )
+    questions = unconfirmed(_asked(settings), units_confirmed)
+    Mistakes(f"fit: {question}" for question in questions).raise_any()
     if not isinstance(data, TwoTimeData):
-        data = load(data, q=q, dt=dt, memory=memory)
+        data = load(data, q=q, dt=dt, memory=memory, units_confirmed=units_confirmed)
     elif q is not None or dt is not None:
         raise InputError("q and dt belong to a file; these data have theirs already")
     result = fit_points(data, settings, executor, progress)
     return Analysis.of(result, data, settings_to_config(settings, data))
 
 
+@checked_arguments
 def simulate(
-    parameters: Mapping[str, float],
+    parameters: Mapping[str, Number],
     *,
-    phi: Sequence[float] = Measurement.phi,
-    q: float = Measurement.q,
-    gap: float = Measurement.gap,
-    dt: float = Measurement.dt,
-    n_frames: int = Measurement.n_frames,
-    contrast: float | Sequence[float] = 0.3,
-    offset: float | Sequence[float] = 1.0,
-    noise: float = 0.05,
-    seed: int = 0,
+    phi: Listed[Number] = Measurement.phi,
+    q: Positive = Measurement.q,
+    gap: Positive = Measurement.gap,
+    dt: Positive = Measurement.dt,
+    n_frames: Count = Measurement.n_frames,
+    contrast: NumberOrList = 0.3,
+    offset: NumberOrList = 1.0,
+    noise: Number = 0.05,
+    seed: NotNegative = 0,
 ) -> TwoTimeData:
     """Matrices by the formula of the model, with white noise.
 
@@ -216,23 +244,12 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
     }
 
 
-def _model(model: str | Model) -> Model:
-    if isinstance(model, Model):
-        return model
-    if model not in MODELS:
-        raise InputError(
-            f"there is no model '{model}'{suggestion(model, MODELS)}; there are: "
-            f"{', '.join(MODELS)}"
-        )
-    return MODELS[model]
-
-
-def _anti_degeneracy(mode: str) -> AntiDegeneracy:
-    field = AntiDegeneracy.model_fields["per_angle_mode"]
-    modes = typing.get_args(field.annotation)
-    if mode not in modes:
-        raise InputError(
-            f"there is no per_angle_mode '{mode}'{suggestion(mode, modes)}; there are: "
-            f"{', '.join(modes)}"
-        )
-    return AntiDegeneracy.model_validate({"per_angle_mode": mode})
+def _asked(settings: FitSettings) -> dict[Quantity, str | None]:
+    """What there is to ask about the gap and the direction of the flow."""
+    if not settings.model.has_flow or settings.gap is None:
+        return {}
+    asked = [about_angles("the bounds of phi0", settings.bounds.get("phi0", ()))]
+    for values in (settings.initial, settings.fixed):
+        asked.append(about_angles("phi0", [values["phi0"]] if "phi0" in values else []))
+    angles = next(filter(None, asked), None)
+    return {"gap": about_gap(settings.gap), "phi": angles}

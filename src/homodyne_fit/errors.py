@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-__all__ = ["InputError", "Mistakes", "suggestion"]
+__all__ = ["InputError", "Mistakes", "missing_file", "suggestion"]
 
 
 class InputError(ValueError):
@@ -47,3 +48,11 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string."""
     nearest = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean '{nearest[0]}'?)" if nearest else ""
+
+
+def missing_file(path: Path) -> InputError:
+    """The error for a path where nothing is; it names the nearest there is."""
+    if not path.parent.is_dir():
+        return InputError(f"{path}: there is no folder {path.parent}")
+    near = suggestion(path.name, (entry.name for entry in path.parent.iterdir()))
+    return InputError(f"{path}: there is no such file{near}")

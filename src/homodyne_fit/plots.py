@@ -138,6 +138,7 @@ def angle_view(
     most_pixels : int
         Pixels a side of the displayed matrices, at most.
     """
+    result.require_angle(angle)
     n, noise = data.n_frames, result.noise
     upper = np.triu(np.ones((n, n), dtype=bool), 1)
     measured = data.c2[angle]
@@ -290,7 +291,6 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
     times : (n,) array
         Seconds.
     """
-    times = np.asarray(times, dtype=np.float64)
     panels = [("transport coefficient $J$ (Å²/s)", result.J(times))]
     if result.model.has_flow:
         panels.append((r"shear rate $\dot\gamma$ (1/s)", result.gamma_dot(times)))
@@ -298,7 +298,7 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
     for axes, (label, (value, error)) in zip(
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
-        _draw_rate(axes, times, value, error)
+        _draw_rate(axes, np.asarray(times, dtype=np.float64), value, error)
         _label(axes, "time $t$ (s)", label)
         _open_frame(axes)
     return figure

@@ -9,7 +9,6 @@ The layout is documented in ``docs/results.md``; `FORMAT_VERSION` grows when it 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import fields
 from functools import partial
@@ -25,17 +24,20 @@ from homodyne_fit.analysis import Analysis
 from homodyne_fit.atomic import replacing
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, missing_file
 from homodyne_fit.hdf5_fields import read_fields, write_fields
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import Estimate, FitInfo
+from homodyne_fit.sections import FilePath
 from homodyne_fit.stored_matrices import StoredMatrices
+from homodyne_fit.validation import checked_arguments
 
 __all__ = ["NAME", "load_result", "write_result"]
 
 NAME = "result.h5"
+EXPECTED = f"a result is {NAME}, or the folder of it"
 FORMAT, FORMAT_VERSION = "homodyne_fit result", 1
 
 # A chunk of a matrix on disk, bytes at most; and a compression that every HDF5 library has.
@@ -63,7 +65,8 @@ def write_result(path: Path, analysis: Analysis) -> None:
         _write_state(file.create_group("state"), analysis)
 
 
-def load_result(path: str | os.PathLike[str]) -> Analysis:
+@checked_arguments
+def load_result(path: FilePath) -> Analysis:
     """Read a result back: equal in all values, errors and bands to the one that was saved.
 
     Parameters
@@ -81,16 +84,18 @@ def load_result(path: str | os.PathLike[str]) -> Analysis:
     InputError
         If there is no such file, or it is no result of this program.
     """
-    path = Path(path)
-    path = path / NAME if path.is_dir() else path
-    if not path.is_file():
-        raise InputError(f"{path}: there is no such result; expected {NAME} or its folder")
+    where = Path(path)
+    where = where / NAME if where.is_dir() else where
+    if not where.exists():
+        raise InputError(f"{missing_file(where)}; {EXPECTED}")
+    if not h5py.is_hdf5(where):
+        raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
     try:
-        with h5py.File(path) as file:
-            _require_known(file, path)
-            return _read(file, path)
+        with h5py.File(where) as file:
+            _require_known(file, where)
+            return _read(file, where)
     except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as a result ({_brief(error)})") from error
+        raise InputError(f"{where}: cannot be read as a result ({_brief(error)})") from error
 
 
 def _require_known(file: Node, path: Path) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.errors import InputError
 from homodyne_fit.identifiability import warnings
 from homodyne_fit.model import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.objective import TwoTimeObjective
@@ -144,11 +145,19 @@ class FitResult:
         return warnings(self)
 
     def J(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Transport coefficient at `times` (n,) and its standard error, Å²/s."""
+        """Transport coefficient at `times` (n,) and its standard error, Å²/s.
+
+        Times are seconds from the first frame on; past the last one the model is extrapolated.
+
+        Raises
+        ------
+        InputError
+            If a time is negative or no number.
+        """
         return self._rate(0, times)
 
     def gamma_dot(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Shear rate at `times` (n,) and its standard error, 1/s."""
+        """Shear rate at `times` (n,), as those of `J`, and its standard error, 1/s."""
         return self._rate(1, times)
 
     def mean_J(self) -> tuple[float, float]:
@@ -163,7 +172,7 @@ class FitResult:
         self, which: int, times: ArrayLike
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Value and standard error at `times`; a rate at the floor of the model has none: NaN."""
-        values, jacobian = self._curve(which, times)
+        values, jacobian = self._curve(which, _seconds(times))
         return values, np.where(values <= RATE_FLOOR, np.nan, self._errors(jacobian))
 
     def _mean_rate(self, which: int) -> tuple[float, float]:
@@ -198,6 +207,12 @@ class FitResult:
         covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
         return covariance
 
+    def require_angle(self, angle: int) -> None:
+        """Raise an `InputError` unless there is an angle with this index."""
+        last = len(self.contrast) - 1
+        if not (isinstance(angle, int | np.integer) and -last - 1 <= angle <= last):
+            raise InputError(f"there is no angle {angle!r}; their indices are 0 to {last}")
+
     def c2(self, angle: int) -> NDArray[np.float64]:
         """The fitted matrix (n, n) of one angle."""
         c2 = self.decay(angle)
@@ -207,6 +222,7 @@ class FitResult:
 
     def decay(self, angle: int) -> NDArray[np.float64]:
         """The fitted f(t1, t2), which falls from 1, of one angle: (n, n)."""
+        self.require_angle(angle)
         o = self.objective
         return decay(
             self.space.form,
@@ -282,3 +298,16 @@ class FitResult:
         from homodyne_fit.summary import summary_html
 
         return summary_html(self)
+
+
+def _seconds(times: ArrayLike) -> NDArray[np.float64]:
+    """Times at which a rate is defined."""
+    try:
+        seconds = np.asarray(times, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"times are numbers, in seconds, not {times!r}") from None
+    if not np.all(seconds >= 0):
+        raise InputError(
+            f"times are seconds from the first frame on, none negative; got {np.min(seconds):g}"
+        )
+    return seconds

@@ -96,11 +96,11 @@ class TestFit:
         [
             ({"model": "laminar"}, "no model 'laminar'.*laminar_flow"),
             ({}, "laminar_flow needs a positive gap"),
-            ({"model": "static", "per_angle_mode": "averged"}, "(did you mean 'averaged'"),
+            ({"model": "static", "per_angle_mode": "averged"}, "did you mean 'averaged'"),
             ({"model": "static", "fixed": {"alfa": 1}}, "(did you mean 'alpha'"),
             ({"model": "static", "q": 0.005}, "q and dt belong to a file"),
             (
-                {"model": "static", "per_angle_mode": "fourier", "anti_degeneracy": True},
+                {"model": "static", "per_angle_mode": "fourier", "anti_degeneracy": {}},
                 "give one of the two",
             ),
         ],

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import main
-from homodyne_fit.loaders import load
+from homodyne_fit.loading import load
 from homodyne_fit.simulation.writers import write_aps_u
 
 N, PHI, Q = 12, (0.0, 90.0), (0.004, 0.0054)

@@ -512,7 +512,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            (None, r".*c\.yaml: the configuration cannot be read \(No such file or directory\)"),
+            (None, r".*c\.yaml: there is no such file"),
             ("", ".*the configuration is empty; 'homodyne_fit init' writes one from a data file"),
             ("- a", ".*a configuration is a mapping, 'key: value', not a list"),
             ("analysis_mode: static", r".*c\.yaml: experimental_data\.file_path is missing"),

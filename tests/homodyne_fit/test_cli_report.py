@@ -35,4 +35,4 @@ def test_elsewhere_with_figures_and_summary(called, sheared, tmp_path):
 def test_no_result_is_one_line(called, tmp_path):
     done = called("report", tmp_path)
     assert done.status == 1
-    assert re.fullmatch(r"homodyne_fit: error: .*result\.h5: there is no such result.*\n", done.err)
+    assert re.fullmatch(r"homodyne_fit: error: .*result\.h5: there is no such file; .*\n", done.err)

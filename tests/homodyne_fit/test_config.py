@@ -431,10 +431,14 @@ class TestReading:
         assert config.path == path
         assert config.root.analysis_mode == "static"
 
-    @pytest.mark.parametrize("name", ["missing.yaml", "."])
-    def test_no_file(self, tmp_path, name):
-        with pytest.raises(InputError, match=r"the configuration cannot be read \((No|Is)"):
-            load_config(tmp_path / name)
+    def test_no_file(self, tmp_path):
+        (tmp_path / "fit.yaml").touch()
+        with pytest.raises(InputError, match=r"no such file \(did you mean 'fit\.yaml'\?\)"):
+            load_config(tmp_path / "fits.yaml")
+        with pytest.raises(InputError, match=r"there is no folder .*nowhere"):
+            load_config(tmp_path / "nowhere" / "fit.yaml")
+        with pytest.raises(InputError, match=r"the configuration cannot be read \(Is"):
+            load_config(tmp_path)
 
     def test_no_text(self, tmp_path):
         (tmp_path / "c.h5").write_bytes(b"\x89HDF\r\n\x1a\n")

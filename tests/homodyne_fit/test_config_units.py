@@ -129,8 +129,17 @@ class TestWhatTheFileDoesNotKnow:
     @pytest.mark.parametrize(
         ("analyzer", "question", "name"),
         [
-            ("dt: 1, scattering: {wavevector_q: 5.4}", "5.4 nm⁻¹ is 0.54 Å⁻¹", "wavevector_q"),
-            ("dt: 500, scattering: {wavevector_q: 0.1}", "500 ms is 0.5 s", "dt"),
+            (
+                "dt: 1, scattering: {wavevector_q: 5.4}",
+                "5.4 nm⁻¹ is 0.54 Å⁻¹ and 5.4 µm⁻¹ is 0.00054 Å⁻¹",
+                "wavevector_q",
+            ),
+            ("dt: 1, scattering: {wavevector_q: 54.0}", "54 µm⁻¹ is 0.0054 Å⁻¹", "wavevector_q"),
+            (
+                "dt: 500, scattering: {wavevector_q: 0.1}",
+                "500 ms is 0.5 s and 500 µs is 0.0005 s",
+                "dt",
+            ),
         ],
     )
     def test_is_asked_about(self, selected, analyzer, question, name):

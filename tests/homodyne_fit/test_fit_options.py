@@ -145,8 +145,8 @@ class TestKeys:
         monkeypatch.chdir(tmp_path)
         done = fitted("--data-file", "other.h5")
         assert done.found["provenance"]["source"] == str(other)
-        assert fitted("--data-file", "no.h5").err == (
-            "homodyne_fit: error: no.h5: there is no such file\n"
+        assert fitted("--data-file", "othr.h5").err == (
+            "homodyne_fit: error: othr.h5: there is no such file (did you mean 'other.h5'?)\n"
         )
 
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import load, open_two_time
+from homodyne_fit.loaders import open_two_time
+from homodyne_fit.loading import load
 from homodyne_fit.simulation.writers import write_aps_old, write_aps_u, write_array
 
 N = 6

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import load, open_two_time
+from homodyne_fit.loaders import open_two_time
+from homodyne_fit.loading import load
 from homodyne_fit.simulation.writers import (
     write_aps_old,
     write_aps_u,

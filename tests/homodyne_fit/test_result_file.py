@@ -232,14 +232,14 @@ class TestWhatCannotBeRead:
             load_result(tmp_path / "out")
 
     def test_nothing_there(self, tmp_path):
-        with pytest.raises(InputError, match=r"no\.h5: there is no such result"):
+        with pytest.raises(InputError, match=r"no\.h5: there is no such file"):
             load_result(tmp_path / "no.h5")
-        with pytest.raises(InputError, match=r"result\.h5: there is no such result"):
+        with pytest.raises(InputError, match=r"there is no such file; a result is result\.h5"):
             load_result(tmp_path)
 
     def test_something_else(self, tmp_path):
         (tmp_path / "a.h5").write_text("text")
-        with pytest.raises(InputError, match=r"a\.h5: cannot be read as a result"):
+        with pytest.raises(InputError, match=r"a\.h5: is no HDF5 file; a result is"):
             load_result(tmp_path / "a.h5")
         h5py.File(tmp_path / "b.h5", "w").close()
         with pytest.raises(InputError, match=r"b\.h5: is no result of homodyne_fit"):

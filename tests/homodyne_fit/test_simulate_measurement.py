@@ -8,7 +8,8 @@ from homodyne_fit.cli import main
 from homodyne_fit.cli.simulate import FORMATS as OFFERED
 from homodyne_fit.cli.simulate import PARAMETERS
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import load, open_two_time
+from homodyne_fit.loaders import open_two_time
+from homodyne_fit.loading import load
 from homodyne_fit.simulation.measurement import (
     FORMATS,
     Measurement,

@@ -13,7 +13,7 @@ from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.loaders import load
+from homodyne_fit.loading import load
 from homodyne_fit.model import LAMINAR_FLOW
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.objective import TwoTimeObjective

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import load
+from homodyne_fit.loading import load
 from homodyne_fit.simulation.writers import (
     write_aps_old,
     write_aps_u,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import missing_file
 from homodyne_fit.outputs import EXPORTS
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _named(args: argparse.Namespace) -> Iterator[Override]:
     data_file: Path | None = getattr(args, "data_file", None)
     if data_file is not None:
         if not data_file.exists():
-            raise InputError(f"{data_file}: there is no such file")
+            raise missing_file(data_file)
         yield "experimental_data.file_path", str(data_file.absolute())
 
 

@@ -13,7 +13,7 @@ from homodyne_fit.config.keys import Root
 from homodyne_fit.config.problems import Problem
 from homodyne_fit.config.reading import read
 from homodyne_fit.config.units import questions_of_file
-from homodyne_fit.errors import InputError, Mistakes
+from homodyne_fit.errors import InputError, Mistakes, missing_file
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.overrides import Override
 from homodyne_fit.parameters import SCALING
@@ -125,15 +125,7 @@ class Config:
         """Read what the configuration selects."""
         selection, nlsq = self.selection(), self.root.optimization.nlsq
         scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
-        try:
-            return selection.read(nlsq.memory, scratch)
-        except MemoryError as error:
-            n = selection.n_frames
-            raise InputError(
-                f"{selection.file.path}: the memory cannot hold {len(selection.phi)} × {n} × {n} "
-                "numbers; take fewer frames (analyzer_parameters.start_frame, end_frame) or fewer "
-                "angles (phi_filtering.target_ranges)"
-            ) from error
+        return selection.read(nlsq.memory, scratch)
 
     def problems(self) -> Iterator[Problem]:
         """What keeps the configuration from being fitted, besides what `parse_config` finds."""
@@ -275,6 +267,8 @@ def text_of(path: Path) -> str:
     """
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise missing_file(path) from None
     except OSError as error:
         raise InputError(
             f"{path}: the configuration cannot be read ({error.strerror or error})"

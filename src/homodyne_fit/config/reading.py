@@ -22,6 +22,7 @@ from homodyne_fit.config.problems import Problem, unexplained
 from homodyne_fit.config.units import questions
 from homodyne_fit.errors import suggestion
 from homodyne_fit.overrides import Override, overridden
+from homodyne_fit.validation import place, what_is_wrong
 
 __all__ = ["KNOWN_PATHS", "Reading", "read", "section_of"]
 
@@ -107,7 +108,7 @@ def _validated(cleaned: dict[str, Any]) -> tuple[Root | None, list[Problem]]:
             return Root.model_validate(cleaned), problems
         except ValidationError as error:
             details = error.errors()
-        problems += [_problem(detail) for detail in details]
+        problems += [Problem(place(detail), what_is_wrong(detail)) for detail in details]
         before = cleaned
         for detail in details:
             cleaned = _without(cleaned, detail["loc"])
@@ -221,42 +222,3 @@ def _paths(model: type[BaseModel], section: str) -> Iterator[str]:
 
 
 KNOWN_PATHS = tuple(_paths(Root, ""))
-
-# What a value should have been, by pydantic's name of the error.
-NEEDED = {
-    "missing": "this key is missing",
-    "model_type": "a mapping of keys is needed",
-    "model_attributes_type": "a mapping of keys is needed",
-    "dict_type": "a mapping, 'name: value', is needed",
-    "list_type": "a list is needed",
-    "float_type": "a number is needed",
-    "float_parsing": "a number is needed",
-    "finite_number": "a finite number is needed",
-    "int_type": "a whole number is needed",
-    "int_parsing": "a whole number is needed",
-    "int_from_float": "a whole number is needed",
-    "bool_type": "true or false is needed",
-    "bool_parsing": "true or false is needed",
-    "string_type": "text is needed",
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "at least one value is needed",
-    "literal_error": "must be {expected}",
-}
-
-
-def _problem(detail: Any) -> Problem:
-    where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-    known, value, context = NEEDED.get(detail["type"]), detail["input"], detail.get("ctx", {})
-    if known is None:  # an error raised by a validator, which says what was given
-        return Problem(where, detail["msg"].removeprefix("Value error, "))
-    near = ""
-    if isinstance(value, str):
-        near = suggestion(value, re.findall("'([^']*)'", context.get("expected", ""))).strip(" ()")
-    given = "nothing" if value is None else repr(value)
-    shown = (
-        "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [given, near]))})"
-    )
-    limits = {name: f"{each:g}" for name, each in context.items() if isinstance(each, int | float)}
-    return Problem(where, f"{known.format(**context | limits)}{shown}")

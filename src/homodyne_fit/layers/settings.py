@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
+from pydantic import Field, field_validator
 
-from homodyne_fit.sections import Count, Fraction, NotNegative, Number, Positive, Section
+from homodyne_fit.sections import Count, Fraction, NotNegative, Positive, Section, Values
 
 __all__ = [
     "AntiDegeneracy",
@@ -15,16 +15,13 @@ __all__ = [
     "GradientMonitoring",
     "Hierarchical",
     "Regularization",
+    "ScalingMode",
     "ShearWeighting",
 ]
 
-Values = Annotated[
-    list[Number],
-    BeforeValidator(lambda given: given if isinstance(given, list) else [given]),
-    Field(min_length=1),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "array", "items": {"type": "number"}}]}),
+ScalingMode = Literal[
+    "auto", "individual", "averaged", "constant", "fourier", "hierarchical", "sequential"
 ]
-
 
 # Names of other programs.
 OTHER_PENALTIES = {"auto": "evidence", "relative": "cv", "absolute": "l2"}
@@ -171,9 +168,7 @@ class AntiDegeneracy(Section):
     enable: bool = Field(
         default=True, description="false switches layers 2 to 5 off; `per_angle_mode` stays."
     )
-    per_angle_mode: Literal[
-        "auto", "individual", "averaged", "constant", "fourier", "hierarchical", "sequential"
-    ] = Field(
+    per_angle_mode: ScalingMode = Field(
         default="auto",
         description="Contrast and offset: auto, one pair for all angles, then hierarchical if the "
         "data reject it; hierarchical, a pair for each angle, their spread learned; individual, a "

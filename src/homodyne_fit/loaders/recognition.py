@@ -11,7 +11,7 @@ from pathlib import Path
 
 import h5py
 
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, missing_file
 from homodyne_fit.loaders import hdf5, numpy_file
 from homodyne_fit.loaders.aps_old import APS_OLD
 from homodyne_fit.loaders.aps_u import APS_U
@@ -70,11 +70,7 @@ def _describe[Contents](
 
 def _first_bytes(path: Path) -> bytes:
     if not path.exists():
-        folder = path.parent
-        if not folder.is_dir():
-            raise InputError(f"{path}: there is no folder {folder}")
-        near = suggestion(path.name, (entry.name for entry in folder.iterdir()))
-        raise InputError(f"{path}: there is no such file{near}")
+        raise missing_file(path)
     if not path.is_file():
         what = "a folder" if path.is_dir() else "not a regular file"
         raise InputError(f"{path} is {what}; {_expected()}")

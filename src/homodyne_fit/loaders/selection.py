@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from numpy.typing import NDArray
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.loaders.listing import numbers
-from homodyne_fit.loaders.recognition import open_two_time
 from homodyne_fit.loaders.storing import Request, store
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
 from homodyne_fit.memory import MATRICES_SHARE, allowed_memory, size_in_words
 
-__all__ = ["Selection", "load", "nearest_q", "q_groups", "select", "within_ranges"]
+__all__ = ["Selection", "nearest_q", "q_groups", "select", "within_ranges"]
 
 Q_KEY = "analyzer_parameters.scattering.wavevector_q"
 DT_KEY = "analyzer_parameters.dt"
@@ -27,16 +25,6 @@ PHI_KEY = "experimental_data.phi_angles"
 MASK_KEY = "experimental_data.mask_frames"
 FRAMES_KEYS = "analyzer_parameters.start_frame, end_frame"
 ANGLES_KEYS = "phi_filtering.target_ranges, or preprocessing.phi_range"
-# What `load` calls them.
-ARGUMENTS = {
-    Q_KEY: "q",
-    DT_KEY: "dt",
-    PHI_KEY: "phi",
-    MASK_KEY: "mask_frames",
-    FRAMES_KEYS: "frames",
-    ANGLES_KEYS: "phi_ranges",
-    "dt_override: true": "dt_override=True",
-}
 
 SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
 ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
@@ -45,86 +33,6 @@ ROUNDING = 1e-6  # relative; a q stored as float32 is off by up to 6e-8
 FEWEST_FRAMES = 3
 LARGEST_NUMBER = 8  # bytes
 SAME_PHI = 1e-4  # degrees; an angle stored as float32 is off by up to 3e-5
-
-
-def load(
-    path: str | os.PathLike[str],
-    *,
-    q: float | None = None,
-    phi_ranges: Sequence[tuple[float, float]] | None = None,
-    frames: tuple[int, int] = (1, -1),
-    dt: float | None = None,
-    dt_override: bool = False,
-    phi: Sequence[float] | None = None,
-    mask_frames: Sequence[int] = (),
-    memory: int | None = None,
-    scratch: str | os.PathLike[str] | None = None,
-) -> TwoTimeData:
-    """Load the matrices of one wave vector.
-
-    Parameters
-    ----------
-    path : path
-        A file of any known format.
-    q : float, optional
-        Wave vector, Å⁻¹; the nearest one of the file is taken, each angle keeping its own value.
-        Not needed where the file has one only. It is the value itself where the file has none.
-    phi_ranges : sequence of (float, float), optional
-        Angles to keep: degrees, ends included, modulo 360, so that (350, 10) and (-10, 10) are
-        the same. All by default.
-    frames : (int, int)
-        First and last frame to keep, counted from 1; a last one of -1 is that of the file.
-    dt : float, optional
-        Time between two frames, seconds. It must agree with that of the file, if there is one.
-    dt_override : bool
-        Take `dt` even though the file says otherwise.
-    phi : sequence of float, optional
-        Angle of each matrix of the file, or of the wave vector, degrees, for a file that has
-        none. A single matrix is at 0 by default.
-    mask_frames : sequence of int
-        Frames of the file, counted from 1, whose points are left out: their rows and columns
-        become NaN.
-    memory : int, optional
-        Bytes that may be used; three quarters of what is available by default. Matrices that
-        need more than a quarter of them stay on the disk.
-    scratch : path, optional
-        Folder for a file into which packed matrices are unpacked if they stay on the disk; the
-        one for temporary files by default.
-
-    Returns
-    -------
-    TwoTimeData
-        The angles in the order of the file. `notes` says how far q is from the wanted one, which
-        frames are masked, and where matrices are that are not in memory.
-
-    Raises
-    ------
-    InputError
-        If the file, or what is asked of it, cannot be used.
-    """
-    with _arguments_named():
-        return select(
-            open_two_time(path),
-            q=q,
-            phi_ranges=phi_ranges,
-            frames=frames,
-            dt=dt,
-            dt_override=dt_override,
-            phi=phi,
-            mask_frames=mask_frames,
-        ).read(memory, scratch)
-
-
-@contextmanager
-def _arguments_named() -> Iterator[None]:
-    """Put the arguments of `load` in place of the keys of a configuration in a message."""
-    try:
-        yield
-    except InputError as error:
-        message = str(error)
-        for key, argument in ARGUMENTS.items():
-            message = message.replace(key, argument)
-        raise InputError(message) from None
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,8 +86,23 @@ class Selection:
         Parameters
         ----------
         memory, scratch : int, path, optional
-            As in `load`.
+            As in `homodyne_fit.loading.load`.
+
+        Raises
+        ------
+        InputError
+            If a matrix cannot be used, or the memory cannot hold them.
         """
+        try:
+            return self._read(memory, scratch)
+        except MemoryError as error:
+            k, n = len(self.phi), self.n_frames
+            raise InputError(
+                f"{self.file.path}: the memory cannot hold {k} × {n} × {n} numbers; take fewer "
+                f"frames ({FRAMES_KEYS}) or fewer angles ({ANGLES_KEYS})"
+            ) from error
+
+    def _read(self, memory: int | None, scratch: str | os.PathLike[str] | None) -> TwoTimeData:
         masked = np.zeros(self.n_frames, dtype=bool)
         masked[self.masked] = True
         memory, notes = allowed_memory(memory), self.notes
@@ -228,7 +151,9 @@ def select(
     phi: Sequence[float] | None = None,
     mask_frames: Sequence[int] = (),
 ) -> Selection:
-    """Find what is wanted of a file, without reading a matrix; the arguments are those of `load`.
+    """Find what is wanted of a file, without reading a matrix.
+
+    The arguments are those of `homodyne_fit.loading.load`.
 
     Raises
     ------
@@ -344,8 +269,6 @@ def within_ranges(
     """Whether each angle is in one of the ranges, ends included, modulo 360 degrees."""
     inside = np.zeros(len(phi), dtype=bool)
     for low, high in ranges:
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise InputError(f"the angle range ({low}, {high}) is not finite")
         width = high - low if high - low >= 360 else (high - low) % 360
         inside |= (phi - low + SAME_PHI) % 360 <= width + 2 * SAME_PHI
     return inside

@@ -1,0 +1,152 @@
+"""Two-time files from Python: what one holds, and the data of one wave vector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.errors import InputError, Mistakes
+from homodyne_fit.loaders import TwoTimeFile, open_two_time
+from homodyne_fit.loaders.selection import (
+    ANGLES_KEYS,
+    DT_KEY,
+    FRAMES_KEYS,
+    MASK_KEY,
+    PHI_KEY,
+    Q_KEY,
+    select,
+)
+from homodyne_fit.sections import FilePath, Listed, Number, Positive, Size, Whole
+from homodyne_fit.unit_questions import Quantity, about_angles, about_dt, about_q, unconfirmed
+from homodyne_fit.validation import checked_arguments
+
+__all__ = ["inspect", "load"]
+
+# What `load` calls the keys of a configuration.
+ARGUMENTS = {
+    Q_KEY: "q",
+    DT_KEY: "dt",
+    PHI_KEY: "phi",
+    MASK_KEY: "mask_frames",
+    FRAMES_KEYS: "frames",
+    ANGLES_KEYS: "phi_ranges",
+    "dt_override: true": "dt_override=True",
+}
+
+
+@checked_arguments
+def inspect(path: FilePath) -> TwoTimeFile:
+    """What a two-time file says of itself: format, q, φ, dt, frames; no matrix is read.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of no known format, or contradicts itself.
+    """
+    return open_two_time(path)
+
+
+@checked_arguments
+def load(
+    path: FilePath,
+    *,
+    q: Positive | None = None,
+    phi_ranges: Listed[tuple[Number, Number]] | None = None,
+    frames: tuple[Whole, Whole] = (1, -1),
+    dt: Positive | None = None,
+    dt_override: bool = False,
+    phi: Listed[Number] | None = None,
+    mask_frames: Listed[Whole] = (),
+    units_confirmed: Listed[Quantity] = (),
+    memory: Size | None = None,
+    scratch: FilePath | None = None,
+) -> TwoTimeData:
+    """Load the matrices of one wave vector.
+
+    Parameters
+    ----------
+    path : path
+        A file of any known format.
+    q : float, optional
+        Wave vector, Å⁻¹; the nearest one of the file is taken, each angle keeping its own value.
+        Not needed where the file has one only. It is the value itself where the file has none.
+    phi_ranges : sequence of (float, float), optional
+        Angles to keep: degrees, ends included, modulo 360, so that (350, 10) and (-10, 10) are
+        the same. All by default.
+    frames : (int, int)
+        First and last frame to keep, counted from 1; a last one of -1 is that of the file.
+    dt : float, optional
+        Time between two frames, seconds. It must agree with that of the file, if there is one.
+    dt_override : bool
+        Take `dt` even though the file says otherwise.
+    phi : sequence of float, optional
+        Angle of each matrix of the file, or of the wave vector, degrees, for a file that has
+        none. A single matrix is at 0 by default.
+    mask_frames : sequence of int
+        Frames of the file, counted from 1, whose points are left out: their rows and columns
+        become NaN.
+    units_confirmed : sequence of {'q', 'dt', 'phi'}
+        What is in the unit asked for although its value looks like another one.
+    memory : int or str, optional
+        Bytes that may be used, or a size as '2GB'; three quarters of what is available by
+        default. Matrices that need more than a quarter of them stay on the disk.
+    scratch : path, optional
+        Folder for a file into which packed matrices are unpacked if they stay on the disk; the
+        one for temporary files by default.
+
+    Returns
+    -------
+    TwoTimeData
+        The angles in the order of the file. `notes` says how far q is from the wanted one, which
+        frames are masked, and where matrices are that are not in memory.
+
+    Raises
+    ------
+    InputError
+        If the file, or what is asked of it, cannot be used.
+    """
+    file = open_two_time(path)
+    asked: dict[Quantity, str | None] = {
+        "q": about_q(q) if file.q is None and q is not None else None,
+        "dt": about_dt(dt) if file.dt is None and dt is not None else None,
+        "phi": _about_angles(file, phi, phi_ranges),
+    }
+    mistakes = Mistakes(f"{file.path}: {text}" for text in unconfirmed(asked, units_confirmed))
+    with mistakes.collected(), _arguments_named():
+        selection = select(
+            file,
+            q=q,
+            phi_ranges=phi_ranges,
+            frames=frames,
+            dt=dt,
+            dt_override=dt_override,
+            phi=phi,
+            mask_frames=mask_frames,
+        )
+    mistakes.raise_any()
+    with _arguments_named():
+        return selection.read(memory, scratch)
+
+
+def _about_angles(
+    file: TwoTimeFile,
+    phi: Sequence[float] | None,
+    phi_ranges: Sequence[tuple[float, float]] | None,
+) -> str | None:
+    """What there is to ask about angles, those of the file included."""
+    given = [("φ of the file", file.phi), ("phi", phi)]
+    given += [("phi_ranges", ends) for ends in phi_ranges or ()]
+    return next(filter(None, (about_angles(*each) for each in given if each[1] is not None)), None)
+
+
+@contextmanager
+def _arguments_named() -> Iterator[None]:
+    """Put the arguments of `load` in place of the keys of a configuration in a message."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for key, argument in ARGUMENTS.items():
+            message = message.replace(key, argument)
+        raise InputError(message) from None

@@ -1,0 +1,122 @@
+"""Values of a wrong type or size: what pydantic finds, in words.
+
+Those of a configuration, and the arguments of the functions that Python users call.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ConfigDict, ValidationError, validate_call
+
+from homodyne_fit.errors import InputError, suggestion
+
+__all__ = ["checked_arguments", "place", "what_is_wrong"]
+
+# What a value should have been, by pydantic's name of the error.
+NEEDED = {
+    "missing": "this key is missing",
+    "extra_forbidden": "there is no such key",
+    "model_type": "a mapping of keys is needed",
+    "model_attributes_type": "a mapping of keys is needed",
+    "dict_type": "a mapping, 'name: value', is needed",
+    "mapping_type": "a mapping, {{'name': value}}, is needed",
+    "list_type": "a list is needed",
+    "set_type": "a list is needed",
+    "tuple_type": "a pair, (from, to), is needed",
+    "too_long": "a pair, (from, to), is needed",
+    "float_type": "a number is needed",
+    "float_parsing": "a number is needed",
+    "finite_number": "a finite number is needed",
+    "int_type": "a whole number is needed",
+    "int_parsing": "a whole number is needed",
+    "int_from_float": "a whole number is needed",
+    "bool_type": "true or false is needed",
+    "bool_parsing": "true or false is needed",
+    "string_type": "text is needed",
+    "callable_type": "a function is needed",
+    "is_instance_of": "a value of type {class} is needed",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "at least one value is needed",
+    "literal_error": "must be {expected}",
+}
+
+# Characters of a value that are shown.
+LONGEST = 80
+
+
+def place(detail: Mapping[str, Any]) -> str:
+    """Dotted path of the value that an error of pydantic is about."""
+    return ".".join(str(part) for part in detail["loc"] if part != "[key]")
+
+
+def what_is_wrong(detail: Mapping[str, Any]) -> str:
+    """What an error of pydantic says, with the value that was given.
+
+    Parameters
+    ----------
+    detail : mapping
+        One of `pydantic.ValidationError.errors`.
+    """
+    known, value, context = NEEDED.get(detail["type"]), detail["input"], detail.get("ctx", {})
+    if known is None:  # an error raised by a validator, which says what was given
+        return detail["msg"].removeprefix("Value error, ")
+    near = ""
+    if isinstance(value, str):
+        near = suggestion(value, re.findall("'([^']*)'", context.get("expected", ""))).strip(" ()")
+    given = "nothing" if value is None else textwrap.shorten(repr(value), LONGEST)
+    shown = (
+        "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [given, near]))})"
+    )
+    limits = {name: f"{each:g}" for name, each in context.items() if isinstance(each, int | float)}
+    return f"{known.format(**context | limits)}{shown}"
+
+
+def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
+    """Hold the arguments of a function to its annotations, as keys of a configuration are.
+
+    The function gets them converted: NumPy numbers and arrays as numbers and lists, for example.
+
+    Raises
+    ------
+    InputError
+        By the function made, with one line for each argument that is wrong.
+    """
+    checking = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return checking(*args, **kwargs)
+        except ValidationError as error:
+            if error.title.rpartition(".")[2] != function.__name__:
+                raise
+            lines = [f"{function.__name__}: {_wrong_argument(d, names)}" for d in error.errors()]
+        raise InputError("\n".join(dict.fromkeys(lines)))
+
+    return checked
+
+
+def _wrong_argument(detail: Mapping[str, Any], names: list[str]) -> str:
+    first, *rest = detail["loc"]
+    name = names[first] if isinstance(first, int) and first < len(names) else first
+    match detail["type"]:
+        case "unexpected_keyword_argument":
+            near = suggestion(str(name), names) or f"; there are {', '.join(names)}"
+            return f"there is no argument '{name}'{near}"
+        case "unexpected_positional_argument":
+            return "too many arguments without a name; write name=value"
+        case "missing_argument":
+            return f"{name}: no value is given"
+        case "missing":
+            return f"{place({'loc': (name, *rest[:-1])})}: {NEEDED['tuple_type']}"
+    where = place({"loc": (name, *rest)})
+    return f"{where}: {what_is_wrong(detail)}"
