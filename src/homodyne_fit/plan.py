@@ -10,7 +10,7 @@ from homodyne_fit.config import Config
 from homodyne_fit.config.consistency import held, limits, model_parameters
 from homodyne_fit.loaders.selection import Selection
 from homodyne_fit.loaders.storing import COPIES
-from homodyne_fit.memory import CHUNKS_SHARE, MATRICES_SHARE, allowed_memory
+from homodyne_fit.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.parameters import PARAMETERS, SCALING
 
 __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
@@ -132,6 +132,11 @@ def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
         What `config` selects.
     output : Path
         Folder of the results.
+
+    Raises
+    ------
+    InputError
+        If the fit cannot have the memory that it needs.
     """
     return Plan(
         config=config,
@@ -152,6 +157,11 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
     selection : Selection
     memory : int, optional
         Bytes that may be used; three quarters of what is available by default.
+
+    Raises
+    ------
+    InputError
+        If a matrix needs more than these.
     """
     n_angles, n_frames = len(selection.positions), selection.n_frames
     number = selection.file.read_stored(int(selection.positions[0]), slice(0, 1)).itemsize
@@ -159,9 +169,9 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
     matrices = n_angles * n_frames**2 * number
     points = 1.2 * selection.n_points * number
     reading = COPIES * n_frames**2 * number
-    allowed = allowed_memory(memory)
-    if matrices > MATRICES_SHARE * allowed:
-        what, kept = "what is kept of the points", min(points, CHUNKS_SHARE * allowed)
+    if selection.stays_on_disk(memory):
+        kept = min(points, CHUNKS_SHARE * allowed_memory(memory))
+        what = "what is kept of the points"
     else:
         what, kept = "matrices, points", matrices + points
     passes = tuple(n * selection.n_points * SECONDS_PER_POINT + SECONDS_TO_START for n in PASSES)

@@ -1,6 +1,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 import homodyne_fit as hf
@@ -78,6 +79,38 @@ def test_a_dry_run_shows_every_plan_and_every_mistake(called, runs, monkeypatch)
     found = json.loads(called("batch", runs / "fit*.yaml", "--dry-run", "--json").out)
     assert ["error" in row for row in found] == [True, False, False]
     assert found[1]["data"]["n_points"] == 2 * 40 * 39 / 2
+
+
+def test_a_dry_run_finds_earlier_results(called, runs):
+    (runs / "fit1_results").mkdir()
+    (runs / "fit1_results" / "result.h5").touch()
+    done = called("batch", runs / "fit*.yaml", "--dry-run", "-q")
+    assert (done.status, done.out) == (1, "")
+    assert done.err.endswith(
+        "fit1_results: holds results already; give --overwrite to replace them\n"
+    )
+    assert called("batch", runs / "fit*.yaml", "--dry-run", "--overwrite").status == 0
+
+
+def test_data_files_that_a_shell_found(called, runs):
+    data = [runs / f"run{seed}.h5" for seed in (1, 2)]
+    quoted = called("batch", runs / "fit1.yaml", "--data", runs / "run*.h5", "--dry-run", "--json")
+    done = called("batch", runs / "fit1.yaml", "--data", *data, "--dry-run", "--json")
+    assert json.loads(done.out) == json.loads(quoted.out)
+    done = called("batch", "--data", *data, runs / "fit1.yaml")
+    assert done.status == 1
+    assert f"CONFIG; write {runs / 'fit1.yaml'} before --data" in done.err
+
+
+def test_what_a_file_leaves_to_the_configuration_is_said(called, runs):
+    np.save(runs / "bare.npy", hf.load(runs / "run1.h5").c2[0])
+    settings = "{dt: 0.25, scattering: {wavevector_q: 0.0054}}"
+    (runs / "bare.yaml").write_text(STATIC % "bare.npy" + f"analyzer_parameters: {settings}\n")
+    note = "note: from the configuration, not the file: q = 0.0054 Å⁻¹, dt = 0.25 s\n"
+    for options in (("--dry-run",), ()):
+        done = called("batch", runs / "bare.yaml", "--data", runs / "bare.npy", *options)
+        assert done.status == 0
+        assert done.out.count(note) == 1
 
 
 def test_it_goes_on_past_failures(called, runs):

@@ -99,7 +99,10 @@ class TestRoad:
         assert road.inspected.status == 0
         assert road.inspected.out.endswith(f"next: homodyne_fit init {road.data}\n")
         assert road.initialised.status == 0
-        assert "fill in: analyzer_parameters.geometry.stator_rotor_gap\n" in road.initialised.out
+        assert (
+            "first fill in, or give init --gap: analyzer_parameters.geometry.stator_rotor_gap\n"
+            in road.initialised.out
+        )
         assert f"then: homodyne_fit --config {road.config}\n" in road.initialised.out
 
     def test_nothing_goes_to_standard_error(self, road):
@@ -585,16 +588,25 @@ class TestUsage:
             ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
             ("--config=c.yaml --overwite", r".*--overwite \(did you mean '--overwrite'\?\)"),
             ("--config c.yaml --method foo", "argument --method: invalid choice: 'foo'.*"),
-            ("--config c.yaml more", "invalid command: 'more'.*"),
-            ("fit c.yaml", r"invalid command: 'fit' \(choose from .*--config FILE"),
-            ("c.yaml", "invalid command: 'c.yaml' .*; a configuration is given as --config FILE"),
+            ("--config c.yaml more", "there is no command 'more'; a fit is --config FILE"),
+            ("fit c.yaml", "there is no command 'fit'; a fit is --config FILE"),
+            ("chek c.yaml", r"there is no command 'chek' \(did you mean 'check'\?\)"),
+            ("c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
+            (__file__, "'.*' is no command; 'inspect .*' shows what it holds"),
             ("--overwrite", "a command or --config FILE is needed"),
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),
             ("inspect", "the following arguments are required: DATA"),
-            ("inspect a b", "unrecognized arguments: b"),
-            ("init a --gap wide", "argument --gap: invalid float value: 'wide'"),
-            ("init a --quiet", "unrecognized arguments: --quiet"),
+            ("inspect a b", "'b' is one argument too many"),
+            (
+                "init a --gap wide",
+                r".*--gap: a positive number is needed, in Å and without the unit \(got 'wide'\)",
+            ),
+            ("init a --gap 0.2mm", r".*without the unit \(got '0\.2mm'\)"),
+            ("init a --q -1", r".*--q: a positive number is needed, in Å⁻¹ .*"),
+            ("init a --phi 0;45", "argument --phi: '0;45' is not a list of numbers, as 0,45,90"),
+            ("init a --quiet", r"there is no option --quiet; .* 'batch', a fit \(--config FILE\)"),
+            ("check a --sat b=1", r"there is no option --sat \(did you mean '--set'\?\)"),
         ],
     )
     def test_wrong_usage_is_one_line_and_an_error(self, capsys, arguments, message):

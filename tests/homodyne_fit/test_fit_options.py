@@ -208,8 +208,32 @@ class TestDryRun:
     def test_is_check_with_the_options_applied(self, fitted, called, road, tmp_path):
         folder = ("--output-dir", tmp_path / "out")
         assert fitted("--dry-run").out == called("check", road.config, *folder).out
-        done = fitted("--dry-run", "--json", "--set", "analyzer_parameters.end_frame=30")
+        options = ("--json", "--set", "analyzer_parameters.end_frame=30")
+        done = fitted("--dry-run", *options)
         assert json.loads(done.out)["data"]["n_points"] == 2 * 30 * 29 // 2
+        assert done.out == called("check", road.config, *folder, *options).out
+
+    def test_is_silent_if_asked_to_be(self, fitted):
+        done = fitted("--dry-run", "-q")
+        assert (done.status, done.out, done.err) == (0, "", "")
+
+    def test_finds_earlier_results_as_the_fit_does(self, fitted, called, road, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "result.h5").touch()
+        done = fitted("--dry-run")
+        assert (done.status, done.err) == (1, fitted().err)
+        assert "holds results already; give --overwrite" in done.err
+        assert fitted("--dry-run", "--overwrite").status == 0
+        # What may be done with a configuration is not wrong with it.
+        done = called("check", road.config, "--output-dir", tmp_path / "out")
+        assert (done.status, done.err) == (0, "")
+        assert "holds results already" in done.out
+
+    def test_finds_that_the_memory_is_too_small(self, fitted, called, road):
+        done = fitted("--dry-run", "--memory", "10kB")
+        assert (done.status, done.err) == (1, fitted("--memory", "10kB").err)
+        assert "are needed to read a matrix of 40 frames" in done.err
+        assert called("check", road.config, "--memory", "10kB").err == done.err
 
     def test_finds_mistakes(self, fitted):
         done = fitted("--dry-run", "--set", "analyzer_parameters.end_frame=99")
@@ -263,7 +287,8 @@ class TestFigures:
         done = fitted("--plot-simulated-data")
         assert done.err == (
             f"homodyne_fit: error: {road.config}: --plot-simulated-data needs "
-            "initial_parameters.values.phi0\n"
+            "initial_parameters.values.phi0 (or --initial-phi0), analyzer_parameters.dt, "
+            "analyzer_parameters.scattering.wavevector_q\n"
         )
 
     def test_along_with_a_fit(self, fitted, tmp_path):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import yaml
 
+import homodyne_fit as hf
 from homodyne_fit.cli import main
-from homodyne_fit.cli.init import configuration
+from homodyne_fit.cli.init import OPTIONS, configuration
 from homodyne_fit.config import load_config, parse_config
 from homodyne_fit.errors import InputError
 from homodyne_fit.simulation.writers import (
@@ -124,7 +125,8 @@ class TestEveryFormat:
         lines = capsys.readouterr().out.splitlines()
         assert lines == [
             f"wrote {output}",
-            f"fill in: {', '.join(missing)}",
+            f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)}: "
+            f"{', '.join(missing)}",
             f"check: homodyne_fit check {output}",
             f"then: homodyne_fit --config {output}",
         ]
@@ -162,8 +164,10 @@ class TestEveryFormat:
 
     def test_what_is_given_is_not_asked_for(self, described, tmp_path):
         path, _, _ = described
-        text, missing = configuration(path, tmp_path, q=Q[0], dt=DT, gap=2e6)
-        assert set(missing) <= {KEYS["phi"]}
+        n = hf.inspect(path).n_matrices
+        phi = (0, 30, 90, 120)[:n] if KEYS["phi"] in described[2] else None
+        text, missing = configuration(path, tmp_path, q=Q[0], dt=DT, phi=phi, gap=2e6)
+        assert missing == []
         analyzer = yaml.safe_load(text)["analyzer_parameters"]
         assert analyzer["dt"] == DT
         assert analyzer["scattering"]["wavevector_q"] == pytest.approx(Q[0])
@@ -215,7 +219,7 @@ def test_one_angle_is_taken_for_a_sample_at_rest(tmp_path):
 
 def test_numbers_are_numbers_to_any_reader(tmp_path):
     write_aps_u(tmp_path / "data.h5", matrices(2), [4e-05], [0, 90], [0, 1], 1e-05)
-    text, _ = configuration(tmp_path / "data.h5", tmp_path, gap=1e10)
+    text, _ = configuration(tmp_path / "data.h5", tmp_path, gap=1e10, units_confirmed=True)
     analyzer = yaml.safe_load(text)["analyzer_parameters"]
     assert analyzer["dt"] == 1e-05
     assert analyzer["scattering"]["wavevector_q"] == 4e-05
@@ -342,16 +346,14 @@ class TestMistakes:
         [
             (
                 "--gap 0.2",
-                "stator_rotor_gap: a gap of 0.2 Å is not plausible; is it in another unit",
+                r"a gap of 0.2 Å is not plausible; .* 2e\+06 Å; if it .*, add --units-confirmed",
             ),
-            ("--gap nan", "stator_rotor_gap: a finite number is needed"),
             ("--q 0.01", "no matrix is near q = 0.01 Å⁻¹, but the file has q = 0.0041 Å⁻¹"),
-            ("--q -1", "no matrix is near q = -1 Å⁻¹"),
+            ("--phi 0,30,60", "the file has its own angles; leave --phi out"),
             (
                 "--dt 0.1",
                 r"--dt is 0.1 s, but the file says 0.25 s \(frame_time 0.25 × .*\); leave",
             ),
-            ("--dt nan", "--dt is nan s, but the file says 0.25 s"),
         ],
     )
     def test_a_bad_value_is_one_line_and_nothing_is_written(
@@ -364,14 +366,31 @@ class TestMistakes:
         assert re.fullmatch(f"homodyne_fit: error: .*{message}.*\n", capsys.readouterr().err)
         assert not output.exists()
 
-    @pytest.mark.parametrize("options", ["--dt 0", "--q -1", "--q nan"])
-    def test_nor_where_the_file_does_not_know_better(self, tmp_path, capsys, options):
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ("--dt 1000", "1000 ms is 1 s"),
+            ("--q 5.4", "5.4 nm⁻¹ is 0.54 Å⁻¹"),
+            ("--phi 0.7854", "φ: 0.7854 looks like radians, but degrees are needed: 45"),
+        ],
+    )
+    def test_units_are_asked_about(self, tmp_path, capsys, options, said):
         one_matrix(tmp_path / "data.npy")
         output = tmp_path / "c.yaml"
-        arguments = [str(tmp_path / "data.npy"), "-o", str(output), *options.split()]
-        assert main(["init", *arguments]) == 1
-        assert re.fullmatch(r"homodyne_fit: error: .* \(got .*\)\n", capsys.readouterr().err)
+        arguments = ["--dt=1", "--q=0.0054", *options.split()]
+        arguments = ["init", str(tmp_path / "data.npy"), "-o", str(output), *arguments]
+        assert main(arguments) == 1
+        line = capsys.readouterr().err
+        assert said in line
+        assert line.endswith(", add --units-confirmed\n")
         assert not output.exists()
+        assert main([*arguments, "--units-confirmed"]) == 0
+        assert main(["check", str(output)]) == 0
+
+    def test_too_few_angles(self, tmp_path):
+        stack(tmp_path / "data.npy")
+        with pytest.raises(InputError, match=r"--phi gives 2 angle\(s\) for 4 matrices"):
+            configuration(tmp_path / "data.npy", tmp_path, phi=(0, 45))
 
     @pytest.mark.parametrize(
         ("name", "message"),

@@ -279,7 +279,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ("--phi 0,a", "argument --phi: '0,a' is not a list of numbers"),
+            ("--phi 0,a", "argument --phi: '0,a' is not a list of numbers, as 0,45,90"),
             ("--phi", "argument --phi: expected one argument"),
             ("--frames many", "argument --frames: invalid int value: 'many'"),
             ("--frame 3,4", "argument --frames: invalid int value: '3,4'"),

@@ -13,6 +13,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 from homodyne_fit.cli import batch, check, completion, demo, fit, init, inspect, report, simulate
 from homodyne_fit.cli.wording import explanation
@@ -33,6 +34,8 @@ COMMANDS = {
     "demo": demo,
     "completion": completion,
 }
+
+VERBOSE = ("-v", "--verbose")
 
 EXAMPLES = """\
 examples:
@@ -62,8 +65,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not argv:
         parser.print_help()
         return ERROR
-    _check_options(parser, commands, argv)
-    args = parser.parse_args(argv)
+    first = next((word for word in argv if word not in VERBOSE), "")
+    asked = commands.get(first, parser)
+    _check_options(asked, parser, commands, argv)
+    args, rest = parser.parse_known_args(argv)
+    if rest:
+        asked.error(f"'{rest[0]}' is one argument too many")
     if args.command is not None:
         _check_order(parser, argv, args.command)
     elif args.config is None:
@@ -126,12 +133,12 @@ def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
     return parser, commands
 
 
-def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str]) -> None:
+def _check_options(
+    asked: _Parser, parser: _Parser, commands: dict[str, _Parser], argv: list[str]
+) -> None:
     """Name a misspelt option; argparse would complain about what follows it."""
-    abbreviable = [option for command in commands.values() for option in command.options]
-    if not any(word in commands for word in argv):
-        abbreviable = []
-    known = [*parser.options, *abbreviable]
+    abbreviable = [o for c, command in commands.items() if c in argv for o in command.options]
+    known = [*asked.options, *abbreviable]
     for word in argv:
         name = word.partition("=")[0]
         if name == "--":
@@ -142,13 +149,24 @@ def _check_options(parser: _Parser, commands: dict[str, _Parser], argv: list[str
             and not any(option.startswith(name) for option in abbreviable)
         ):
             owners = [f"'{c}'" for c, command in commands.items() if name in command.options]
+            owners += ["a fit (--config FILE)"] if name in parser.options else []
             hint = f"; it belongs to {', '.join(owners)}" if owners else suggestion(name, known)
-            parser.error(f"there is no option {name}{hint}")
+            asked.error(f"there is no option {name}{hint}")
+
+
+def _no_command(word: str) -> str:
+    """What to say of a word in the place of a command."""
+    if word.endswith((".yaml", ".yml")):
+        return f"'{word}' is no command; --config {word} fits it"
+    if Path(word).is_file():
+        return f"'{word}' is no command; 'inspect {word}' shows what it holds"
+    near = suggestion(word, COMMANDS) or "; a fit is --config FILE"
+    return f"there is no command '{word}'{near}"
 
 
 def _check_order(parser: _Parser, argv: list[str], command: str) -> None:
     """Refuse what stands before a command: it would be lost there."""
-    lost = [word for word in argv[: argv.index(command)] if word not in ("-v", "--verbose")]
+    lost = [word for word in argv[: argv.index(command)] if word not in VERBOSE]
     if lost:
         parser.error(f"{lost[0]} has no effect before the command '{command}'")
 
@@ -168,9 +186,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print the message and exit."""
-        if message.startswith("argument COMMAND: invalid choice"):
-            message = message.removeprefix("argument COMMAND: ").replace("choice", "command")
-            message += "; a configuration is given as --config FILE"
+        if found := re.match("argument COMMAND: invalid choice: '(.*?)'", message):
+            message = _no_command(found[1])
         self.exit(ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 

@@ -41,6 +41,8 @@ class Job:
         The configuration, and the data file where that is given apart.
     config, selection, folder : Config, Selection, Path, or None
         None where the configuration has a mistake.
+    note : str
+        What the data file leaves to the configuration.
     error : str or None
         What went wrong.
     row : dict or None
@@ -51,6 +53,7 @@ class Job:
     config: Config | None = None
     selection: Selection | None = None
     folder: Path | None = None
+    note: str = ""
     error: str | None = None
     row: dict[str, Any] | None = None
 
@@ -59,17 +62,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "configs",
-        nargs="+",
+        nargs="*",
         metavar="CONFIG",
-        help="YAML configurations; a pattern such as 'runs/*.yaml' stands for all that match",
+        help="YAML configurations; a pattern such as 'runs/*.yaml' stands for all that match, and "
+        "each is fitted once",
     )
     parser.add_argument(
         "--data",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="DATA",
-        help="fit these data files, or those that match a pattern, with every configuration; "
-        "may be given several times",
+        help="after the configurations: fit these data files, or those that match patterns, with "
+        "each of them",
     )
     parser.add_argument(
         "--output-dir",
@@ -94,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
     jobs = _planned(args)
     _require_distinct(jobs)
     if args.dry_run:
-        return _show(jobs, as_json=args.json)
+        return _show(jobs, args)
     console = new_console(args.quiet or args.json)
     for number, job in enumerate(jobs, 1):
         console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
@@ -110,6 +115,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _planned(args: argparse.Namespace) -> list[Job]:
     """Read every configuration before the first fit, so that mistakes show at once."""
+    if not args.configs:
+        after = [path for path in args.data if path.endswith((".yaml", ".yml"))]
+        hint = f"; write {' '.join(after)} before --data" if after else ""
+        raise InputError(f"batch needs a configuration: homodyne_fit batch CONFIG{hint}")
     jobs = []
     data_files = [Path(path) for path in _matching(args.data)]
     for config in _matching(args.configs):
@@ -136,7 +145,17 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
         job.folder = output_folder(job.config, None)
         if data is not None:
             job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
+    if data is not None:
+        job.note = _taken_from_configuration(job.selection)
     return job
+
+
+def _taken_from_configuration(selection: Selection) -> str:
+    """What a configuration says of a data file that it may not have been written for."""
+    file = selection.file
+    taken = [f"q = {selection.q[0]:g} Å⁻¹"] if file.q is None else []
+    taken += [f"dt = {selection.dt:g} s"] if file.dt is None else []
+    return f"from the configuration, not the file: {', '.join(taken)}" if taken else ""
 
 
 def _matching(patterns: list[str]) -> list[str]:
@@ -167,14 +186,14 @@ def _require_distinct(jobs: list[Job]) -> None:
         seen[folder] = job.name
 
 
-def _show(jobs: list[Job], *, as_json: bool) -> int:
+def _show(jobs: list[Job], args: argparse.Namespace) -> int:
     """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
     from homodyne_fit.cli.fit import print_json
     from homodyne_fit.cli.plan_text import plan_lines
 
-    plans = [_plan_of(job) for job in jobs]
+    plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]
     planned = list(zip(jobs, plans, strict=True))
-    if as_json:
+    if args.json:
         print_json(
             [
                 {"name": job.name, **(plan.to_json() if plan else {"error": job.error})}
@@ -183,20 +202,24 @@ def _show(jobs: list[Job], *, as_json: bool) -> int:
         )
     else:
         for number, (job, plan) in enumerate(planned, 1):
-            print(f"[{number}/{len(jobs)}] {job.name}")
-            if plan:
-                print("\n".join(plan_lines(plan)))
+            if not args.quiet:
+                print(f"[{number}/{len(jobs)}] {job.name}")
+                notes = [f"note: {job.note}"] if job.note else []
+                print("\n".join([*notes, *(plan_lines(plan) if plan else [])]))
             _print_error(job)
     return 1 if any(job.error is not None for job in jobs) else 0
 
 
-def _plan_of(job: Job) -> Plan | None:
+def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
     """The plan of a fit; None, and an error of the job, where there can be none."""
+    from homodyne_fit.outputs import require_no_results
     from homodyne_fit.plan import plan_of
 
     if job.config is None or job.selection is None or job.folder is None:
         return None
     try:
+        if not overwrite:
+            require_no_results(job.folder)
         return plan_of(job.config, job.selection, job.folder)
     except Exception as error:  # noqa: BLE001 the other plans are to be seen
         job.error = explanation(error)
@@ -209,6 +232,8 @@ def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
 
     try:
         if job.config is not None and job.folder is not None:
+            if job.note:
+                console.print(f"note: {job.note}", markup=False)
             analysis = fit_config(
                 job.config,
                 job.folder,

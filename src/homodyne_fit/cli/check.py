@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from homodyne_fit.cli.fit_options import add_key_options, overrides
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-dir", type=Path, metavar="DIR", help="where results would go, as for the fit"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_key_options(parser.add_argument_group("keys of the configuration"))
     parser.add_argument(
         "--schema", action="store_true", help="print the JSON Schema of configurations, for editors"
     )
@@ -36,10 +38,18 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.file is None:
         raise InputError("check needs a configuration: homodyne_fit check CONFIG")
-    return show(args.file, args.output_dir, (), as_json=args.json)
+    return show(args.file, args.output_dir, overrides(args), as_json=args.json)
 
 
-def show(file: Path, folder: Path | None, overrides: Sequence[Override], *, as_json: bool) -> int:
+def show(
+    file: Path,
+    folder: Path | None,
+    given: Sequence[Override],
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
+    overwrite: bool = True,
+) -> int:
     """Print what a fit would do, or every mistake; return 0 if there is none, else 1.
 
     Parameters
@@ -48,11 +58,15 @@ def show(file: Path, folder: Path | None, overrides: Sequence[Override], *, as_j
         Configuration.
     folder : Path or None
         Where results would go, if that is asked for.
-    overrides : sequence of (str, value)
-        As in `homodyne_fit.config.parse_config`.
+    given : sequence of (str, value)
+        Keys that are set, as in `homodyne_fit.config.parse_config`.
+    as_json, quiet : bool
+        How it is said; nothing but mistakes if quiet.
+    overwrite : bool
+        If False, results that are there already are a mistake.
     """
     try:
-        plan = _plan(file, folder, overrides)
+        plan = _plan(file, folder, given, overwrite=overwrite)
     except InputError as error:
         if not as_json:
             raise
@@ -62,20 +76,24 @@ def show(file: Path, folder: Path | None, overrides: Sequence[Override], *, as_j
         ignored = [each._asdict() for each in plan.config.without_effect]
         described = {"ok": True, "errors": [], **plan.to_json(), "without_effect": ignored}
         print(_as_json(described))
-    else:
+    elif not quiet:
         from homodyne_fit.cli.plan_text import plan_lines
 
         print("\n".join(plan_lines(plan)))
     return 0
 
 
-def _plan(file: Path, folder: Path | None, overrides: Sequence[Override]) -> Plan:
+def _plan(file: Path, folder: Path | None, given: Sequence[Override], *, overwrite: bool) -> Plan:
     from homodyne_fit.cli.fit import output_folder
     from homodyne_fit.config.examination import examine
+    from homodyne_fit.outputs import require_no_results
     from homodyne_fit.plan import plan_of
 
-    config, selection = examine(file, overrides)
-    return plan_of(config, selection, output_folder(config, folder))
+    config, selection = examine(file, given)
+    output = output_folder(config, folder)
+    if not overwrite:
+        require_no_results(output)
+    return plan_of(config, selection, output)
 
 
 def _as_json(described: dict) -> str:

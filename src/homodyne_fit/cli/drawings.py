@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from homodyne_fit.cli.fit_options import INITIAL
+from homodyne_fit.cli.option_types import numbers
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -32,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "asks for one",
     )
     simulated = parser.add_argument_group("with --plot-simulated-data")
-    simulated.add_argument("--phi-angles", metavar="LIST", help="degrees, as 0,45,90,135")
+    simulated.add_argument(
+        "--phi-angles", type=numbers, metavar="LIST", help="degrees, as 0,45,90,135"
+    )
     simulated.add_argument("--contrast", type=float, help=f"default: {CONTRAST:g}")
     simulated.add_argument("--offset", type=float, help=f"default: {OFFSET:g}")
 
@@ -68,20 +72,21 @@ def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) 
 
     settings, analyzer = config.settings(), config.root.analyzer_parameters
     values = {**settings.initial, **settings.fixed}
-    for name in settings.model.parameters:
-        if name not in values:
-            raise InputError(
-                f"{config.path}: --plot-simulated-data needs initial_parameters.values.{name}"
-            )
+    missing = [
+        f"initial_parameters.values.{name} (or --initial-{spelling})"
+        for spelling, (name, _) in INITIAL.items()
+        if name in settings.model.parameters and name not in values
+    ]
     for key, value in (
         ("analyzer_parameters.dt", analyzer.dt),
         ("analyzer_parameters.scattering.wavevector_q", analyzer.scattering.wavevector_q),
     ):
-        if value is None:
-            raise InputError(f"{config.path}: --plot-simulated-data needs {key}")
+        missing += [key] if value is None else []
+    if missing:
+        raise InputError(f"{config.path}: --plot-simulated-data needs {', '.join(missing)}")
     data = simulate(
         values,
-        phi=_angles(args.phi_angles) or config.root.experimental_data.phi_angles or Measurement.phi,
+        phi=args.phi_angles or config.root.experimental_data.phi_angles or Measurement.phi,
         q=analyzer.scattering.wavevector_q or 0.0,
         gap=settings.gap or Measurement.gap,
         dt=analyzer.dt or 0.0,
@@ -91,15 +96,6 @@ def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) 
         noise=0.0,
     )
     return [save_figure(plot_matrices(data), folder / "simulated_data.png")]
-
-
-def _angles(text: str | None) -> list[float] | None:
-    if text is None:
-        return None
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--phi-angles {text}: write it as 0,45,90,135") from None
 
 
 def _frames(first: int, last: int) -> int | None:

@@ -69,7 +69,14 @@ def run(args: argparse.Namespace) -> int:
     for text in no_effect(args):
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
     if args.dry_run:
-        return check.show(args.config, args.output_dir, overrides(args), as_json=args.json)
+        return check.show(
+            args.config,
+            args.output_dir,
+            overrides(args),
+            as_json=args.json,
+            quiet=args.quiet,
+            overwrite=args.overwrite,
+        )
     if args.plot_simulated_data:
         config = load_config(args.config, overrides(args))
     else:

@@ -5,10 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.errors import InputError
+from homodyne_fit.cli.option_types import numbers, positive
+from homodyne_fit.errors import InputError, Mistakes
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from homodyne_fit.loaders import TwoTimeFile
+    from homodyne_fit.unit_questions import Quantity
+
+# What a file may not know, and the options that say it.
+GAP = "analyzer_parameters.geometry.stator_rotor_gap"
+DT = "analyzer_parameters.dt"
+Q = "analyzer_parameters.scattering.wavevector_q"
+PHI = "experimental_data.phi_angles"
+OPTIONS = {GAP: "--gap", DT: "--dt", Q: "--q", PHI: "--phi"}
 
 TEMPLATE = """\
 # Configuration of homodyne_fit, made from {name}.{fill_in}
@@ -19,13 +36,13 @@ experimental_data:
   file_path: {path}{angles}
 
 analyzer_parameters:
-{dt}
+  {dt}{units}
   start_frame: 1  # counted from 1, included
   end_frame: -1  # -1 is the last of the {n_frames} frames
   scattering:
-{q}
+    {q}
   geometry:
-{gap}
+    {gap}
 {angle_choice}
 # Hold what is known. Three parameters of a power law are seldom determined one by one; two are:
 # initial_parameters:
@@ -55,10 +72,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="default: DATA.yaml, in this folder"
     )
-    parser.add_argument("--q", type=float, help="wave vector, Å⁻¹, where the file has several")
-    parser.add_argument("--dt", type=float, help="frame time, s, where the file has none")
-    parser.add_argument("--gap", type=float, help="gap between stator and rotor, Å")
+    parser.add_argument(
+        "--q", type=positive("Å⁻¹"), help="wave vector, Å⁻¹, where the file has several or none"
+    )
+    parser.add_argument("--dt", type=positive("s"), help="frame time, s, where the file has none")
+    parser.add_argument(
+        "--phi",
+        type=numbers,
+        metavar="LIST",
+        help="angle of each matrix, degrees, as 0,45,90, where the file has none",
+    )
+    parser.add_argument("--gap", type=positive("Å"), help="gap between stator and rotor, Å")
     parser.add_argument("--static", action="store_true", help="no flow")
+    parser.add_argument(
+        "--units-confirmed", action="store_true", help="odd as they look, the units are right"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
@@ -72,14 +100,22 @@ def run(args: argparse.Namespace) -> int:
     if not output.parent.is_dir():
         raise InputError(f"{output}: there is no folder {output.parent}")
     text, missing = configuration(
-        args.data, output.parent, q=args.q, dt=args.dt, gap=args.gap, static=args.static
+        args.data,
+        output.parent,
+        q=args.q,
+        dt=args.dt,
+        phi=args.phi,
+        gap=args.gap,
+        static=args.static,
+        units_confirmed=args.units_confirmed,
     )
     parse_config(text, output)
     with replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {output}")
     if missing:
-        print(f"fill in: {', '.join(missing)}")
+        options = " ".join(OPTIONS[key] for key in missing)
+        print(f"first fill in, or give init {options}: {', '.join(missing)}")
     print(f"check: homodyne_fit check {shlex.quote(str(output))}")
     print(f"then: homodyne_fit --config {shlex.quote(str(output))}")
     return 0
@@ -91,8 +127,10 @@ def configuration(
     *,
     q: float | None = None,
     dt: float | None = None,
+    phi: Sequence[float] | None = None,
     gap: float | None = None,
     static: bool = False,
+    units_confirmed: bool = False,
 ) -> tuple[str, list[str]]:
     """Text of a configuration for a data file, and the keys that are left to fill in.
 
@@ -101,86 +139,136 @@ def configuration(
     data : Path
     folder : Path
         Where the configuration will be; the path of the data is written relative to it.
-    q, dt, gap : float, optional
-        What is known besides, Å⁻¹, s, Å.
+    q, dt, phi, gap : float or sequence of float, optional
+        What is known besides, Å⁻¹, s, degrees, Å.
     static : bool
         Choose the model without flow, which is also the choice where there is one angle only.
+    units_confirmed : bool
+        Whether values that look as if they were in another unit are meant.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be used, contradicts what is given, or a unit is in doubt.
     """
     from homodyne_fit.loaders import open_two_time
-    from homodyne_fit.loaders.selection import SAME_DT, nearest_q, q_groups
 
     file = open_two_time(data)
-    missing = []
-
-    def line(indent: int, key: str, value: float | None, comment: str, path: str) -> str:
-        if value is None:
-            missing.append(path)
-            comment = f"FILL IN: {comment}"
-        return f"{' ' * indent}{key}: {_yaml_number(value)}  # {comment}"
-
-    q_comment, phi, n_angles = "Å⁻¹", file.phi, file.n_matrices
-    if file.q is not None:
-        groups = q_groups(file.q)
-        if q is None and groups:
-            q = max((len(group), file.q[group].mean()) for group in groups)[1]
-        chosen = nearest_q(file.q, q, str(data))
-        others = [f"{file.q[g].mean():.6g}" for g in groups if g[0] != chosen[0]]
-        if others:
-            q_comment += f"; the file also has {', '.join(others)}"
-        q = float(file.q[chosen].mean())
-        phi = None if phi is None else phi[chosen]
-        n_angles = len(chosen)
-    note = _one_line(file.dt_note)
-    if dt is None:
-        dt = file.dt
-    elif file.dt is not None and not abs(dt - file.dt) <= SAME_DT * file.dt:
-        raise InputError(
-            f"{data}: --dt is {dt:g} s, but the file says {file.dt:g} s ({note}); leave --dt out"
-        )
-    angles = ""
-    if phi is None and n_angles > 1:
-        missing.append("experimental_data.phi_angles")
-        angles = f"\n  phi_angles: null  # FILL IN: a list of {n_angles} angles, degrees"
-    listed = "" if phi is None else f" of {', '.join(f'{p:g}' for p in phi)}"
+    doubtful = _doubtful_units(file, q, dt, phi, None if static else gap, confirmed=units_confirmed)
+    q, chosen, q_comment = _wave_vector(file, q)
+    n_angles = len(chosen)
+    dt, note = _frame_time(file, dt), _one_line(file.dt_note)
     mode = "laminar_flow  # or static: no flow"
     if static or n_angles == 1:
         why = "no flow" if static else "no flow, as there is one angle only"
-        mode = f"static  # {why}; or laminar_flow"
+        mode, static = f"static  # {why}; or laminar_flow", True
+    _require_angles(file, phi, n_angles)
+    known = phi if file.phi is None else file.phi[chosen]
+    angles = "" if phi is None else f"\n  phi_angles: [{_listed(phi)}]"
+    if known is None and n_angles > 1:
+        angles = f"\n  phi_angles: null  # FILL IN: a list of {n_angles} angles, degrees"
+    values = {PHI: known, DT: dt, Q: q, GAP: gap}
+    needed = [DT, Q, *([PHI] if n_angles > 1 else []), *([] if static else [GAP])]
+    missing = [key for key, value in values.items() if value is None and key in needed]
     text = TEMPLATE.format(
         name=_yaml_string(data.name),
         mode=mode,
         path=_yaml_string(_relative(data, folder)),
         angles=angles,
-        dt=line(
-            2,
-            "dt",
-            dt,
-            "s, time between two frames" + (f" ({note})" if note else ""),
-            "analyzer_parameters.dt",
-        ),
+        units=f"\n  units_confirmed: [{', '.join(doubtful)}]" if doubtful else "",
+        dt=_line("dt", dt, "s, time between two frames" + (f" ({note})" if note else "")),
         n_frames=file.n_frames,
-        q=line(4, "wavevector_q", q, q_comment, "analyzer_parameters.scattering.wavevector_q"),
-        gap=(
-            f"    stator_rotor_gap: {_yaml_number(gap)}  # Å; not used without flow"
-            if mode.startswith("static")
-            else line(
-                4,
-                "stator_rotor_gap",
-                gap,
-                "Å, width of the sheared gap (1 mm = 1e7 Å)",
-                "analyzer_parameters.geometry.stator_rotor_gap",
-            )
-        ),
-        angle_choice=ANGLE_CHOICE.format(listed=listed) if n_angles > 1 else "",
-        start="D0: 1000" if mode.startswith("static") else "D0: 1000, gamma_dot_t0: 0.001",
-        fixed=(
-            "D_offset: 0" if mode.startswith("static") else "D_offset: 0, gamma_dot_t_offset: 0"
-        ),
+        q=_line("wavevector_q", q, q_comment),
+        gap=f"stator_rotor_gap: {_yaml_number(gap)}  # Å; not used without flow"
+        if static
+        else _line("stator_rotor_gap", gap, "Å, width of the sheared gap (1 mm = 1e7 Å)"),
+        angle_choice=ANGLE_CHOICE.format(listed="" if known is None else f" of {_listed(known)}")
+        if n_angles > 1
+        else "",
+        start="D0: 1000" if static else "D0: 1000, gamma_dot_t0: 0.001",
+        fixed="D_offset: 0" if static else "D_offset: 0, gamma_dot_t_offset: 0",
         fill_in="\n# Fill in what the file does not say: null below, marked FILL IN."
         if missing
         else "",
     )
     return text, missing
+
+
+def _doubtful_units(
+    file: TwoTimeFile,
+    q: float | None,
+    dt: float | None,
+    phi: Sequence[float] | None,
+    gap: float | None,
+    *,
+    confirmed: bool,
+) -> list[str]:
+    """Names of the quantities whose unit is in doubt; an `InputError` unless that is confirmed."""
+    from homodyne_fit.config.units import NAMES
+    from homodyne_fit.unit_questions import UNITS, about_angles, about_dt, about_gap, about_q
+
+    asked: dict[Quantity, str | None] = {
+        "gap": None if gap is None else about_gap(gap),
+        "q": None if q is None or file.q is not None else about_q(q),
+        "dt": None if dt is None or file.dt is not None else about_dt(dt),
+        "phi": about_angles("φ", phi or () if file.phi is None else file.phi),
+    }
+    found: list[Quantity] = [quantity for quantity, text in asked.items() if text is not None]
+    if not confirmed:
+        Mistakes(
+            f"{file.path}: {asked[each]}; if it is in {UNITS[each]}, add --units-confirmed"
+            for each in found
+        ).raise_any()
+    return [NAMES[each] for each in found]
+
+
+def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDArray[np.intp], str]:
+    """The wave vector to take, the positions of its matrices, and what to say of it."""
+    import numpy as np
+
+    from homodyne_fit.loaders.selection import nearest_q, q_groups
+
+    if file.q is None:
+        return q, np.arange(file.n_matrices), "Å⁻¹"
+    groups = q_groups(file.q)
+    if q is None and groups:
+        q = max((len(group), file.q[group].mean()) for group in groups)[1]
+    chosen = nearest_q(file.q, q, str(file.path))
+    others = [f"{file.q[g].mean():.6g}" for g in groups if g[0] != chosen[0]]
+    comment = f"Å⁻¹; the file also has {', '.join(others)}" if others else "Å⁻¹"
+    return float(file.q[chosen].mean()), chosen, comment
+
+
+def _frame_time(file: TwoTimeFile, dt: float | None) -> float | None:
+    from homodyne_fit.loaders.selection import SAME_DT
+
+    if dt is None:
+        return file.dt
+    if file.dt is not None and not abs(dt - file.dt) <= SAME_DT * file.dt:
+        raise InputError(
+            f"{file.path}: --dt is {dt:g} s, but the file says {file.dt:g} s "
+            f"({_one_line(file.dt_note)}); leave --dt out"
+        )
+    return dt
+
+
+def _require_angles(file: TwoTimeFile, phi: Sequence[float] | None, n_angles: int) -> None:
+    """Refuse angles that the file has itself, or that are not as many as it has matrices."""
+    if phi is None:
+        return
+    if file.phi is not None:
+        raise InputError(f"{file.path}: the file has its own angles; leave --phi out")
+    if len(phi) not in (n_angles, file.n_matrices):
+        raise InputError(f"{file.path}: --phi gives {len(phi)} angle(s) for {n_angles} matrices")
+
+
+def _line(key: str, value: float | None, comment: str) -> str:
+    """A key with its value, which is to be filled in where it is not known."""
+    return f"{key}: {_yaml_number(value)}  # {'FILL IN: ' if value is None else ''}{comment}"
+
+
+def _listed(angles: Iterable[float]) -> str:
+    return ", ".join(f"{angle:g}" for angle in angles)
 
 
 def _relative(data: Path, folder: Path) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from homodyne_fit.cli.option_types import positive
 from homodyne_fit.cli.wording import counted, table
 from homodyne_fit.errors import InputError
 
@@ -22,7 +23,9 @@ FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument("data", type=Path, metavar="DATA", help="two-time file")
-    parser.add_argument("--q", type=float, help="wave vector to look at, Å⁻¹; default: all")
+    parser.add_argument(
+        "--q", type=positive("Å⁻¹"), help="wave vector to look at, Å⁻¹; default: all"
+    )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the quality too")
     parser.add_argument(
         "--headers-only", action="store_true", help="read no matrix: leave the quality out"

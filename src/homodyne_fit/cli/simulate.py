@@ -7,6 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
+from homodyne_fit.cli.option_types import numbers
 from homodyne_fit.errors import InputError
 from homodyne_fit.parameters import ALIASES
 
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         + "; may be given several times",
     )
     parser.add_argument(
-        "--phi", type=_numbers, metavar="LIST", help="angles, degrees; default: 0,30,60,90,120,150"
+        "--phi", type=numbers, metavar="LIST", help="angles, degrees; default: 0,30,60,90,120,150"
     )
     _number(parser, "frames", int, 200, "of the measurement")
     _number(parser, "dt", float, 0.1, "time between two frames, s")
@@ -58,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, default in (("contrast", "0.3"), ("offset", "1")):
         formula.add_argument(
             f"--{name}",
-            type=_numbers,
-            default=_numbers(default),
+            type=numbers,
+            default=numbers(default),
             metavar="LIST",
             help=f"one for all angles, or one for each; default: {default}",
         )
@@ -122,13 +123,6 @@ def run(args: argparse.Namespace) -> int:
         options.append(f"--dt {args.dt:g}")
     print(f"next: homodyne_fit init {shlex.quote(str(args.output))} {' '.join(options)}")
     return 0
-
-
-def _numbers(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a list of numbers") from None
 
 
 def _parameters(assignments: list[str]) -> dict[str, float]:

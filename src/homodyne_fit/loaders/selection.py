@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.loaders.listing import numbers
-from homodyne_fit.loaders.storing import Request, store
+from homodyne_fit.loaders.storing import Request, require_memory, store
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
 from homodyne_fit.memory import MATRICES_SHARE, allowed_memory, size_in_words
 
@@ -102,35 +102,56 @@ class Selection:
                 f"frames ({FRAMES_KEYS}) or fewer angles ({ANGLES_KEYS})"
             ) from error
 
+    def stays_on_disk(self, memory: int | None = None) -> bool:
+        """Whether `read` will leave the matrices on the disk, for want of memory.
+
+        Raises
+        ------
+        InputError
+            If there is too little memory even for that.
+        """
+        memory = allowed_memory(memory)
+        if self._size(LARGEST_NUMBER) <= MATRICES_SHARE * memory:
+            return False
+        request = self._request()
+        if self._size(request.dtype.itemsize) <= MATRICES_SHARE * memory:
+            return False
+        require_memory(request, memory)
+        return True
+
     def _read(self, memory: int | None, scratch: str | os.PathLike[str] | None) -> TwoTimeData:
-        masked = np.zeros(self.n_frames, dtype=bool)
-        masked[self.masked] = True
-        memory, notes = allowed_memory(memory), self.notes
-        numbers = len(self.positions) * self.n_frames**2
-        fits = numbers * LARGEST_NUMBER <= MATRICES_SHARE * memory
-        size = 0 if fits else numbers * self._number_type().itemsize
-        if size <= MATRICES_SHARE * memory:
-            c2 = self._stack(masked)
-        else:
-            folder = None if scratch is None else Path(scratch)
-            request = Request(self.file, self.positions, self.frames, masked, self._number_type())
+        notes, memory = self.notes, allowed_memory(memory)
+        if self.stays_on_disk(memory):
+            request, folder = self._request(), None if scratch is None else Path(scratch)
             c2, where = store(request, memory, folder)
+            size = size_in_words(self._size(request.dtype.itemsize))
             notes = (
                 *notes,
-                f"the matrices ({size_in_words(size)}) exceed a quarter of the memory allowed "
+                f"the matrices ({size}) exceed a quarter of the memory allowed "
                 f"({size_in_words(memory)}): {where}, and are read as they are needed",
             )
+        else:
+            c2 = self._stack()
         return TwoTimeData(
             c2=c2, phi=self.phi, q=self.q, dt=self.dt, source=str(self.file.path), notes=notes
         )
 
-    def _stack(self, masked: NDArray[np.bool_]) -> NDArray[np.floating]:
+    def _size(self, number: int) -> int:
+        """Bytes of all matrices, of numbers of so many."""
+        return len(self.positions) * self.n_frames**2 * number
+
+    def _request(self) -> Request:
+        masked = np.zeros(self.n_frames, dtype=bool)
+        masked[self.masked] = True
+        return Request(self.file, self.positions, self.frames, masked, self._number_type())
+
+    def _stack(self) -> NDArray[np.floating]:
         c2 = np.zeros((len(self.positions), self.n_frames, self.n_frames), dtype=np.float32)
         for k, index in enumerate(self.positions):
             matrix = self.file.read(int(index), self.frames)
             c2 = c2.astype(np.result_type(c2, matrix), copy=False)
             c2[k] = matrix
-        c2[:, masked, :] = c2[:, :, masked] = np.nan
+        c2[:, self.masked, :] = c2[:, :, self.masked] = np.nan
         return c2
 
     def _number_type(self) -> np.dtype[np.floating]:

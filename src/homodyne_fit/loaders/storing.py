@@ -23,7 +23,7 @@ from homodyne_fit.loaders.two_time_file import TwoTimeFile, checked_part
 from homodyne_fit.memory import size_in_words
 from homodyne_fit.stored_matrices import RawMatrix, ScratchFile, StoredMatrices
 
-__all__ = ["Request", "store"]
+__all__ = ["Request", "require_memory", "store"]
 
 # A matrix that is read needs memory for so many: as stored, completed, and compared.
 COPIES = 3
@@ -80,6 +80,16 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
     InputError
         If a matrix cannot be used, one alone exceeds the memory, or a scratch file does not fit.
     """
+    require_memory(request, memory)
+    places = _in_place(request)
+    if places is not None:
+        stored = StoredMatrices(places, request.frames.start, request.masked)
+        return stored, "they stay in the file"
+    return _unpacked(request, Path(scratch or tempfile.gettempdir()).absolute())
+
+
+def require_memory(request: Request, memory: int) -> None:
+    """Raise an `InputError` if a single matrix needs more than so many bytes."""
     needed = COPIES * request.size
     if needed > memory:
         raise InputError(
@@ -87,11 +97,6 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
             f"{len(request.masked)} frames, but {size_in_words(memory)} of memory are allowed; "
             "allow more, or keep fewer frames"
         )
-    places = _in_place(request)
-    if places is not None:
-        stored = StoredMatrices(places, request.frames.start, request.masked)
-        return stored, "they stay in the file"
-    return _unpacked(request, Path(scratch or tempfile.gettempdir()).absolute())
 
 
 def _in_place(request: Request) -> tuple[RawMatrix, ...] | None:
