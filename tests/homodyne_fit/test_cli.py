@@ -97,7 +97,8 @@ class TestRoad:
         assert road.simulated.status == 0
         assert f"next: homodyne_fit init {road.data} --gap 2e+06\n" in road.simulated.out
         assert road.inspected.status == 0
-        assert road.inspected.out.endswith(f"next: homodyne_fit init {road.data}\n")
+        following = f"next: homodyne_fit init {road.data} --gap GAP  # Å, or --static\n"
+        assert road.inspected.out.endswith(following)
         assert road.initialised.status == 0
         assert (
             "first fill in, or give init --gap: analyzer_parameters.geometry.stator_rotor_gap\n"
@@ -656,6 +657,25 @@ class TestUsage:
         assert_one_line(done.err, "/data/x.h5: No space left on device")
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes of Unix")
+@pytest.mark.parametrize("options", [("--config",), ("--config", "--json"), ("check",)])
+def test_a_reader_that_goes_loses_nothing(road, tmp_path, options):
+    read, write = os.pipe()
+    os.close(read)
+    first, *more = options
+    command = [sys.executable, "-m", "homodyne_fit", first, road.config, *more]
+    done = subprocess.run(
+        [*command, "--output-dir", tmp_path / "out"],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        timeout=120,
+        check=False,
+    )
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (tmp_path / "out" / "report.html").exists() == (first == "--config")
+
+
 class TestInspect:
     def test_lists_what_is_in_the_file(self, tmp_path):
         rng = np.random.default_rng(0)
@@ -670,7 +690,7 @@ class TestInspect:
             "time between frames: 0.5 s (frame_time 0.05 × stride_frame 2 × avg_frame 5)",
             "q = 0.004 Å⁻¹: 3 matrices, φ = 0, 45, 90°",
             "q = 0.0054 Å⁻¹: 1 matrix, φ = 45°",
-            f"next: homodyne_fit init '{path}'",
+            f"next: homodyne_fit init '{path}' --gap GAP  # Å, or --static",
         ]
 
     def test_says_what_is_not_in_the_file(self, tmp_path):
@@ -683,6 +703,11 @@ class TestInspect:
             "φ: not in the file",
         ]
         assert lines[6].split()[:3] == ["?", "?", "full"]
+        assert lines[-1].endswith("c2.npy --q Q --dt DT  # Å⁻¹, s")
+        np.save(tmp_path / "c2.npy", 1 + np.ones((2, 5, 5)))
+        lines = called("inspect", tmp_path / "c2.npy").out.splitlines()
+        options = "--q Q --dt DT --phi LIST --gap GAP  # Å⁻¹, s, degrees, Å, or --static"
+        assert lines[-1].endswith(f"c2.npy {options}")
 
     @pytest.fixture
     def measured(self, tmp_path):
@@ -707,7 +732,33 @@ class TestInspect:
             assert offset == pytest.approx(np.median(matrix[np.triu_indices(40, 33)]), rel=1e-3)
             assert contrast == pytest.approx(0.3, abs=0.02)
         assert legend.startswith("noise at the shortest")
-        assert following == f"next: homodyne_fit init {path}"
+        assert following == f"next: homodyne_fit init {path} --gap GAP  # Å, or --static"
+
+    def test_to_programs(self, measured):
+        path, c2 = measured
+        with h5py.File(path, "r+") as file:
+            file["/xpcs/twotime/correlation_map/c2_00002"][4] = np.nan
+            file["/xpcs/twotime/correlation_map/c2_00002"][:, 4] = np.nan
+        done = called("inspect", path, "--json")
+        found = json.loads(done.out)
+        assert (found["format"], found["n_frames"], found["dt"]) == ("APS-U", 40, 0.5)
+        assert [row["q"] for row in found["matrices"]] == [0.004, 0.004, 0.006, 0.006]
+        assert [row["phi"] for row in found["matrices"]] == [0, 90, 0, 90]
+        assert [row["dead"] for row in found["matrices"]] == [[], [5], [], []]
+        for row, line in zip(
+            found["matrices"], called("inspect", path).out.splitlines()[6:], strict=False
+        ):
+            assert f"{row['contrast']:.3g}" == line.split()[6]
+            assert float(line.split()[4]) == pytest.approx(100 * row["finite"], rel=1e-3)
+            assert f"{row['noise']['1']:.2g}" == line.split()[8]
+        assert any("frames without a signal: 5" in note for note in found["notes"])
+        (first, *_) = json.loads(called("inspect", path, "--json", "--headers-only").out)[
+            "matrices"
+        ]
+        assert set(first) == {"name", "q", "phi"}
+        np.save(path.with_name("bare.npy"), c2[0])
+        bare = json.loads(called("inspect", path.with_name("bare.npy"), "--json").out)
+        assert (bare["dt"], bare["matrices"][0]["q"]) == (None, None)
 
     def test_what_is_wrong_is_said_in_words(self, measured):
         path, c2 = measured

@@ -80,10 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     command = fit if args.command is None else COMMANDS[args.command]
     try:
-        return command.run(args)
+        status = command.run(args)
+        sys.stdout.flush()
+        return status
     except BrokenPipeError:
-        # Whoever read the output has seen enough; nothing may be flushed into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from homodyne_fit.cli.console import unread
+
+        unread()  # whoever read the output has seen enough
+        return CONVERGED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 a user gets a line, not a trace
         for line in explanation(error).splitlines():
             print(f"homodyne_fit: error: {line}", file=sys.stderr)

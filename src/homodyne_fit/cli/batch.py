@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit all, whatever fails; return 1 if there was an error, else 2 if one did not converge."""
-    from homodyne_fit.cli.fit import new_console, print_json
+    from homodyne_fit.cli.console import new_console, print_json
 
     for text in no_effect(args):
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
@@ -188,7 +188,7 @@ def _require_distinct(jobs: list[Job]) -> None:
 
 def _show(jobs: list[Job], args: argparse.Namespace) -> int:
     """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
-    from homodyne_fit.cli.fit import print_json
+    from homodyne_fit.cli.console import print_json
     from homodyne_fit.cli.plan_text import plan_lines
 
     plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]

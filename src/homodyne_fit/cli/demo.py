@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and configuration, fit as a user would, compare."""
-    from homodyne_fit.cli.fit import fit_config, new_console
+    from homodyne_fit.cli.console import new_console
+    from homodyne_fit.cli.fit import fit_config
     from homodyne_fit.cli.init import configuration
     from homodyne_fit.cli.simulate import PARAMETERS
     from homodyne_fit.config import load_config

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Collection
 from concurrent.futures import Executor
@@ -58,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write the results, print a summary; return 0 if converged, else 2."""
+    from homodyne_fit.cli.console import new_console, print_json
     from homodyne_fit.config import load_config
     from homodyne_fit.config.examination import examine
 
@@ -108,18 +108,6 @@ def require_method(method: str) -> None:
     """Refuse the methods that there are not yet."""
     if method != "nlsq":
         raise InputError(f"--method {method} is not available yet; use nlsq")
-
-
-def new_console(quiet: bool) -> Console:
-    """Where a fit reports to: colours on a terminal only, and not if NO_COLOR is set."""
-    from rich.console import Console
-
-    return Console(quiet=quiet, highlight=False, soft_wrap=True)
-
-
-def print_json(content: object) -> None:
-    """Print JSON in plain ASCII, which every terminal and pipe can take."""
-    print(json.dumps(content, indent=2, allow_nan=False))
 
 
 def executor_at(

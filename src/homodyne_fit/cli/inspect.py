@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.cli.option_types import positive
 from homodyne_fit.cli.wording import counted, table
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from homodyne_fit.quality import MatrixQuality
 
 HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
+# What JSON has of a matrix: numbers, and frames, counted from 1.
+NUMBERS = ("contrast", "offset", "drift", "drift_error")
+FRAMES = ("dead", "odd", "repeated")
 FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
@@ -27,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--q", type=positive("Å⁻¹"), help="wave vector to look at, Å⁻¹; default: all"
     )
     parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the quality too")
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
     parser.add_argument(
         "--headers-only", action="store_true", help="read no matrix: leave the quality out"
     )
@@ -42,14 +47,37 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--headers-only reads no matrix, so that there is nothing to --plot")
     file = open_two_time(args.data)
     positions = _positions(file, args.q)
+    matrices = None if args.headers_only else _assessed(file, positions)
+    if args.plot is not None and matrices is not None:
+        _draw(args.plot, file, positions, matrices)
+    if args.json:
+        from homodyne_fit.cli.console import print_json
+
+        print_json(_to_json(file, positions, matrices))
+        return 0
     _print_contents(args.data, file)
-    if not args.headers_only:
-        matrices = _print_quality(file, positions)
-        if args.plot is not None:
-            _draw(args.plot, file, positions, matrices)
-            print(f"wrote {args.plot}")
-    print(f"next: homodyne_fit init {shlex.quote(str(args.data))}")
+    if matrices is not None:
+        _print_quality(file, positions, matrices)
+    if args.plot is not None:
+        print(f"wrote {args.plot}")
+    print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file)}")
     return 0
+
+
+def _options(file: TwoTimeFile) -> str:
+    """Options of ``init`` for what the file does not say, and the unit of each as a comment."""
+    from homodyne_fit.loaders.selection import q_groups
+
+    groups = [range(file.n_matrices)] if file.q is None else q_groups(file.q)
+    several = max(map(len, groups), default=0) > 1
+    options = {
+        "--q Q": ("Å⁻¹", file.q is None),
+        "--dt DT": ("s", file.dt is None),
+        "--phi LIST": ("degrees", file.phi is None and several),
+        "--gap GAP": ("Å, or --static", several),
+    }
+    needed = {option: unit for option, (unit, is_needed) in options.items() if is_needed}
+    return f" {' '.join(needed)}  # {', '.join(needed.values())}" if needed else ""
 
 
 def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
@@ -86,24 +114,30 @@ def _print_contents(path: Path, file: TwoTimeFile) -> None:
             )
 
 
-def _print_quality(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
-    """Print a table with a row for each matrix, and what is wrong; return what was found."""
-    from homodyne_fit.cli.quality_notes import remarks
+def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
+    """Read the matrices and judge each."""
     from homodyne_fit.quality import assess
 
     try:
-        matrices = [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+        return [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
     except MemoryError as error:
         raise InputError(
             f"{file.path}: the memory cannot hold a matrix of {file.n_frames} × {file.n_frames} "
             "numbers and what its quality needs; --headers-only shows the rest"
         ) from error
+
+
+def _print_quality(
+    file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
+) -> None:
+    """Print a table with a row for each matrix, and what is wrong."""
+    from homodyne_fit.cli.quality_notes import remarks
+
     rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
     print(table([HEADER, *rows]))
     print("noise at the shortest and longest lag; drift of the baseline ± standard error")
     for text in remarks(file, positions, matrices):
         print(f"note: {text}")
-    return matrices
 
 
 def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
@@ -121,6 +155,41 @@ def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, 
         " to ".join(f"{value:.2g}" for value in ends) or "?",
         format_estimate(matrix.drift, matrix.drift_error),
     )
+
+
+def _to_json(
+    file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality] | None
+) -> dict[str, Any]:
+    """All that is printed, for programs; null for what the file does not say or have."""
+    from homodyne_fit.cli.quality_notes import remarks
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": file.names[k],
+            "q": None if file.q is None else _finite(file.q[k]),
+            "phi": None if file.phi is None else _finite(file.phi[k]),
+        }
+        for k in positions
+    ]
+    for row, matrix in zip(rows, matrices or (), strict=False):
+        row |= {name: getattr(matrix, name) for name in ("stored", "asymmetric", "finite")}
+        row |= {name: _finite(getattr(matrix, name)) for name in NUMBERS}
+        row |= {name: getattr(matrix, name).tolist() for name in FRAMES}
+        row["noise"] = dict(zip(matrix.lags.tolist(), map(_finite, matrix.noise), strict=True))
+    return {
+        "path": str(file.path),
+        "format": file.format,
+        "n_frames": file.n_frames,
+        "dt": file.dt,
+        "dt_note": file.dt_note,
+        "matrices": rows,
+        "notes": [] if matrices is None else list(remarks(file, positions, matrices)),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
 
 
 def _draw(
