@@ -220,7 +220,7 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
         "analysis_mode": settings.model.name,
         "analyzer_parameters": {
             "dt": data.dt,
-            "scattering": {"wavevector_q": float(data.q.mean())},
+            "scattering": {"wavevector_q": data.mean_q},
             "geometry": {"stator_rotor_gap": settings.gap},
         },
         "experimental_data": {"file_path": data.source},

@@ -46,7 +46,7 @@ class TwoTimeData:
     phi: NDArray[np.float64]
     q: NDArray[np.float64]
     dt: float
-    source: str
+    source: str = "arrays"
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -84,12 +84,17 @@ class TwoTimeData:
         angles = ", ".join(f"{phi:g}" for phi in self.phi)
         return (
             f"TwoTimeData({self.source!r}: {k} × {n} × {n}, φ = {angles}°, "
-            f"q = {self.q.mean():.4g} Å⁻¹, dt = {self.dt:g} s)"
+            f"q = {self.mean_q:.4g} Å⁻¹, dt = {self.dt:g} s)"
         )
 
     def only(self, angles: NDArray[np.int64]) -> TwoTimeData:
         """The data of some of the angles."""
         return replace(self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles])
+
+    @property
+    def mean_q(self) -> float:
+        """Mean wave vector, Å⁻¹; the very number where all are equal."""
+        return float(self.q[0] + np.mean(self.q - self.q[0]))
 
     @property
     def n_angles(self) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["InputError", "Mistakes", "missing_file", "suggestion"]
+__all__ = ["InputError", "Mistakes", "missing_file", "renamed", "suggestion"]
 
 
 class InputError(ValueError):
@@ -42,6 +42,18 @@ class Mistakes:
         """Raise one `InputError` with all messages, if there are any."""
         if self.lines:
             raise InputError("\n".join(self.lines))
+
+
+@contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Call things by the names that the user knows in the message of an `InputError`."""
+    try:
+        yield
+    except InputError as error:
+        message = str(error)
+        for name, other in names.items():
+            message = message.replace(name, other)
+        raise InputError(message) from None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import cast
 
@@ -44,13 +45,17 @@ def connect(address: str, threads: int = 1) -> Iterator[Executor]:
         raise InputError(
             f"--scheduler {address}: Dask is not installed; pip install 'homodyne_fit[dask]'"
         ) from error
-    try:
+    client = None
+    with suppress(OSError, ValueError):
         client = distributed.Client(address, timeout=PATIENCE)
-    except (OSError, ValueError) as error:
+    if client is None:
+        # The client that found nothing closes itself when it is collected. If that happened while
+        # another one starts, both would wait for one lock, forever.
+        gc.collect()
         raise InputError(
             f"--scheduler {address}: no Dask scheduler answers there; its log says at which "
             "address it listens, such as tcp://node17:8786"
-        ) from error
+        )
     with client:
         try:
             client.wait_for_workers(1, timeout=PATIENCE)

@@ -379,14 +379,26 @@ def _brief(value: float) -> str:
 def warnings(result: FitResult) -> list[str]:
     """What to know before using single numbers of a fit, a sentence or two each.
 
-    Transport that vanishes under an inflated contrast; parameters, contrasts and offsets at a
-    bound; rates that the data determine though not their power laws; and whatever else has an
-    infinite error. The last two only of a fit that converged: else every error is infinite.
+    A flow seen in one direction only; transport that vanishes under an inflated contrast;
+    parameters, contrasts and offsets at a bound; rates that the data determine though not their
+    power laws; and whatever else has an infinite error. The last two only of a fit that converged:
+    else every error is infinite.
     """
-    texts = [*_vanishing_transport(result), *_at_bounds(result)]
+    texts = [*_one_direction(result), *_vanishing_transport(result), *_at_bounds(result)]
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
     return texts
+
+
+def _one_direction(result: FitResult) -> list[str]:
+    """All angles along one line, so that a shear rate and cos(φ0 − φ) come as a product only."""
+    phi0 = result.parameters.get("phi0")
+    if phi0 is None or phi0.fixed or len(np.unique(np.mod(result.objective.phi, 180))) > 1:
+        return []
+    return [
+        "All angles lie along one line: the direction of the flow and the shear rate stand in for "
+        "each other. Hold phi0 at a known direction, take more angles, or the static model."
+    ]
 
 
 def _vanishing_transport(result: FitResult) -> list[str]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.errors import InputError, Mistakes
+from homodyne_fit.errors import Mistakes, renamed
 from homodyne_fit.loaders import TwoTimeFile, open_two_time
 from homodyne_fit.loaders.selection import (
     ANGLES_KEYS,
@@ -113,7 +112,7 @@ def load(
         "phi": _about_angles(file, phi, phi_ranges),
     }
     mistakes = Mistakes(f"{file.path}: {text}" for text in unconfirmed(asked, units_confirmed))
-    with mistakes.collected(), _arguments_named():
+    with mistakes.collected(), renamed(ARGUMENTS):
         selection = select(
             file,
             q=q,
@@ -125,7 +124,7 @@ def load(
             mask_frames=mask_frames,
         )
     mistakes.raise_any()
-    with _arguments_named():
+    with renamed(ARGUMENTS):
         return selection.read(memory, scratch)
 
 
@@ -138,15 +137,3 @@ def _about_angles(
     given = [("φ of the file", file.phi), ("phi", phi)]
     given += [("phi_ranges", ends) for ends in phi_ranges or ()]
     return next(filter(None, (about_angles(*each) for each in given if each[1] is not None)), None)
-
-
-@contextmanager
-def _arguments_named() -> Iterator[None]:
-    """Put the arguments of `load` in place of the keys of a configuration in a message."""
-    try:
-        yield
-    except InputError as error:
-        message = str(error)
-        for key, argument in ARGUMENTS.items():
-            message = message.replace(key, argument)
-        raise InputError(message) from None

@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.parameters import ALIASES
+from homodyne_fit.parameters import ALIASES, PARAMETERS
 
 __all__ = ["Override", "overridden", "parse_override"]
 
@@ -71,8 +71,14 @@ def _replaced_by_name(
 ) -> list[Any]:
     spelt = _as_spelt([str(item["name"]) for item in items], name)
     if not any(item["name"] == spelt for item in items):
-        items = [*items, {"name": name}]
+        items = [*items, _default_bounds(name)]
     return [_replaced(item, rest, value, path) if item["name"] == spelt else item for item in items]
+
+
+def _default_bounds(name: str) -> dict[str, Any]:
+    """The bounds that a parameter has without any, so that one of them can be set."""
+    known = PARAMETERS.get(ALIASES.get(name, name))
+    return {"name": name} | ({"min": known.lower, "max": known.upper} if known else {})
 
 
 def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:
@@ -84,6 +90,8 @@ def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:
 def _by_name(section: Mapping[str, Any], key: str) -> Any:
     """One value of a section; a list beside `parameter_names` as the mapping that it stands for."""
     value, names = section.get(key), section.get("parameter_names")
+    if key == "bounds" and value is None:
+        return []
     if not (key == "values" and isinstance(value, list) and isinstance(names, list)):
         return value
     paired = len(value) == len(names)

@@ -16,8 +16,10 @@ from homodyne_fit.parameters import PARAMETERS, SCALING
 __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
 
 # What a fit takes, from fits of this version with two processors: passes over all points that it
-# makes, seconds a point and pass, seconds until the first pass, bytes of the program itself.
+# makes, points that the search for the basin and limits that are hit take besides, seconds a point
+# and pass, seconds until the first pass, bytes of the program itself.
 PASSES = (3, 30)
+SEARCH_POINTS = 3e7
 SECONDS_PER_POINT = 1e-8
 SECONDS_TO_START = 4.0
 PROGRAM_BYTES = 5e8
@@ -174,13 +176,16 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
         what = "what is kept of the points"
     else:
         what, kept = "matrices, points", matrices + points
-    passes = tuple(n * selection.n_points * SECONDS_PER_POINT + SECONDS_TO_START for n in PASSES)
+    fewest, most = (n * selection.n_points for n in PASSES)
+    seconds = [SECONDS_TO_START + n * SECONDS_PER_POINT for n in (fewest, most + SEARCH_POINTS)]
     return Estimate(
         memory=kept + reading + PROGRAM_BYTES,
-        seconds=(passes[0], passes[-1]),
+        seconds=(seconds[0], seconds[1]),
         basis=f"{what} and {PROGRAM_BYTES / 1e9:g} GB for the program; "
-        f"{PASSES[0]} to {PASSES[1]} passes, {SECONDS_PER_POINT * 1e9:g} ns a point and pass and "
-        f"{SECONDS_TO_START:g} s to start, as measured with two processors; yours may differ",
+        f"{PASSES[0]} to {PASSES[1]} passes and a search that counts as up to "
+        f"{SEARCH_POINTS / selection.n_points:.2g} more, {SECONDS_PER_POINT * 1e9:g} ns a point "
+        f"and pass and {SECONDS_TO_START:g} s to start, as measured with two processors; yours "
+        "may differ",
     )
 
 

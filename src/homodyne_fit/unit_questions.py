@@ -10,6 +10,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Literal
 
 __all__ = [
+    "INVERSE_LENGTHS",
+    "TIMES",
     "UNITS",
     "Quantity",
     "about_angles",

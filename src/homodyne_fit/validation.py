@@ -69,7 +69,9 @@ def what_is_wrong(detail: Mapping[str, Any]) -> str:
     if known is None:  # an error raised by a validator, which says what was given
         return detail["msg"].removeprefix("Value error, ")
     near = ""
-    if isinstance(value, str):
+    if detail["type"] == "float_parsing":
+        near = _plain_number(value)
+    elif isinstance(value, str):
         near = suggestion(value, re.findall("'([^']*)'", context.get("expected", ""))).strip(" ()")
     given = "nothing" if value is None else textwrap.shorten(repr(value), LONGEST)
     shown = (
@@ -77,6 +79,15 @@ def what_is_wrong(detail: Mapping[str, Any]) -> str:
     )
     limits = {name: f"{each:g}" for name, each in context.items() if isinstance(each, int | float)}
     return f"{known.format(**context | limits)}{shown}"
+
+
+def _plain_number(text: str) -> str:
+    """How to write a number that has separators or a unit, if this is one."""
+    if re.fullmatch(r"-?\d{1,3}([,_ ']\d{3})+(\.\d*)?", text):
+        return f"write {re.sub("[,_ ']", '', text)}"
+    if re.fullmatch(r"-?[\d.]+(e[-+]?\d+)? ?[^\W\d_]+([-⁻]?[1¹])?", text.strip()):
+        return "write it without the unit"
+    return ""
 
 
 def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:

@@ -40,7 +40,9 @@ class TestTypes:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ({"gap": "2mm"}, "gap: a number is needed (got '2mm')"),
+            ({"gap": "2mm"}, "gap: a number is needed (got '2mm'; write it without the unit)"),
+            ({"gap": "2,000,000"}, "gap: a number is needed (got '2,000,000'; write 2000000)"),
+            ({"gap": "wide"}, "gap: a number is needed (got 'wide')"),
             ({"gap": -1}, "gap: must be greater than 0 (got -1)"),
             ({"gap": np.array([1e6, 2e6])}, "gap: a number is needed (got array(["),
             ({"gaps": 2e6}, "there is no argument 'gaps' (did you mean 'gap'?)"),
@@ -103,7 +105,7 @@ class TestTypes:
             ),
             ({"phi": "0,45"}, ["phi: a list is needed (got '0,45')"]),
             ({"mask_frames": 3}, ["mask_frames: a list is needed (got 3)"]),
-            ({"dt": "1 s"}, ["dt: a number is needed (got '1 s')"]),
+            ({"dt": "1 s"}, ["dt: a number is needed (got '1 s'; write it without the unit)"]),
             (
                 {"q": 0, "dt": np.inf},
                 ["q: must be greater than 0 (got 0)", "dt: a finite number is needed (got inf)"],

@@ -158,7 +158,7 @@ BROKEN = {
     "too many frames": (
         changed("dt: 0.1", "end_frame: 2000"),
         "a.h5: analyzer_parameters.start_frame, end_frame: the frames 1 to 2000 were asked for, "
-        "but the file has the frames 1 to 12 (-1 stands for the last)",
+        "but the file has the frames 1 to 12 (they count from 1; -1 stands for the last)",
     ),
     "a list of frames": (
         changed("a.h5}", "a.h5, mask_frames: frames.txt}"),
@@ -174,7 +174,7 @@ BROKEN = {
     ),
     "no angle there": (
         GOOD + "phi_filtering: {target_ranges: [{min_angle: 10, max_angle: 20}]}\n",
-        "a.h5: phi_filtering.target_ranges, or preprocessing.phi_range: no angle is within 10 to "
+        "a.h5: phi_filtering.target_ranges: no angle is within 10 to "
         "20°; at this q the file has φ = 0, 45, 90, 135°",
     ),
     "angles chosen twice": (

@@ -485,7 +485,8 @@ MISTAKES = {
     "frames: too few": (("end_frame: -1", "end_frame: 2"), ".*are fewer than the 3 that are .*"),
     "angles: none": (
         ("optimization:", "preprocessing: {phi_range: [10, 20]}\noptimization:"),
-        ".*no angle is within 10 to 20°; at this q the file has φ = 0, 45, 90, 135°",
+        r".*preprocessing\.phi_range: no angle is within 10 to 20°; at this q the file has φ = "
+        "0, 45, 90, 135°",
     ),
     "a start out of bounds": (
         ("optimization:", "initial_parameters: {values: {D0: 1}}\noptimization:"),

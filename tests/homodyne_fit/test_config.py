@@ -248,7 +248,7 @@ MISTAKES = {
     ),
     "angles: three ends": (
         "preprocessing: {phi_range: [1, 2, 3]}",
-        "preprocessing.phi_range: two angles are needed, [from, to], not 3",
+        "preprocessing.phi_range: two angles are needed, as [-10, 10] (got [1, 2, 3])",
     ),
     "angles: a word": (
         "experimental_data: {phi_angles: [0, north]}",

@@ -170,6 +170,8 @@ class TestWhatTheFileContradicts:
     def test_a_wave_vector_in_inverse_nanometres(self, selected):
         with pytest.raises(InputError, match=r"is it in nm⁻¹\? 0\.054 nm⁻¹ is 0\.0054 Å⁻¹\)$"):
             selected("scattering: {wavevector_q: 0.054}")
+        with pytest.raises(InputError, match=r"is it in µm⁻¹\? 54 µm⁻¹ is 0\.0054 Å⁻¹\)$"):
+            selected("scattering: {wavevector_q: 54}")
         with pytest.raises(InputError, match="set .*wavevector_q to one of them$"):
             selected("scattering: {wavevector_q: 0.1}")
 

@@ -27,6 +27,16 @@ def test_its_repr_is_one_line():
     )
 
 
+@pytest.mark.parametrize("q", [0.0054, 0.004, 0.0071])
+def test_the_mean_of_equal_wave_vectors_is_that_number(q):
+    data = TwoTimeData(np.ones((11, 5, 5)), np.arange(11), np.full(11, q), 0.1)
+    assert data.mean_q == q
+
+
+def test_the_mean_of_others_is_their_mean():
+    assert TwoTimeData(**GOOD | {"q": np.array([0.004, 0.006])}).mean_q == pytest.approx(0.005)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

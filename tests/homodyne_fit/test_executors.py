@@ -1,5 +1,6 @@
 """Fits on a Dask cluster: the bits of a fit in this process, and clear errors without one."""
 
+import gc
 import json
 import sys
 
@@ -74,6 +75,19 @@ def test_nothing_answers(monkeypatch):
         connect("tcp://127.0.0.1:9"),
     ):
         pass
+
+
+def test_no_client_is_left_to_close_itself_later(monkeypatch):
+    monkeypatch.setattr(executors, "PATIENCE", 0.5)
+    gc.collect()
+    before = len(clients())
+    with pytest.raises(InputError), connect("tcp://127.0.0.1:9"):
+        pass
+    assert len(clients()) == before
+
+
+def clients():
+    return [each for each in gc.get_objects() if type(each) is distributed.Client]
 
 
 @pytest.mark.parametrize("address", ["nonsense://here", "", "here:where"])

@@ -255,6 +255,13 @@ class TestWarnings:
     def test_none_without_a_reason(self, decaying):
         assert decaying[1].warnings == []
 
+    def test_angles_along_one_line(self, measure):
+        m = measure(n=40, phi=(20.0, 200.0), noise=0.01)
+        said = "All angles lie along one line"
+        free, held = fit(m.data, settings_for(m)), fit(m.data, settings_for(m, fixed={"phi0": 4.0}))
+        assert free.warnings[0].startswith(said)
+        assert not any(text.startswith(said) for text in held.warnings)
+
     def test_transport_that_vanishes(self, slow):
         m, result = slow
         (text,) = result.warnings

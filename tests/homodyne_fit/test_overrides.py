@@ -56,7 +56,15 @@ class TestOverridden:
         assert overridden(raw, given)["bounds"] == [
             {"name": "D0", "min": 5},
             {"name": "gamma_dot_0", "max": 6},
-            {"name": "beta", "min": 7},
+            {"name": "beta", "min": 7, "max": 2.0},
+        ]
+
+    @pytest.mark.parametrize("raw", [{}, {"bounds": None}])
+    def test_one_of_two_bounds_where_there_are_none(self, raw):
+        given = [("bounds.D0.max", 5e4), ("bounds.DO.max", 5)]
+        assert overridden(raw, given)["bounds"] == [
+            {"name": "D0", "min": 100.0, "max": 5e4},
+            {"name": "DO", "max": 5},
         ]
 
     def test_a_list_beside_its_names(self):

@@ -13,7 +13,7 @@ from homodyne_fit.config.keys import Root
 from homodyne_fit.config.problems import Problem
 from homodyne_fit.config.reading import read
 from homodyne_fit.config.units import questions_of_file
-from homodyne_fit.errors import InputError, Mistakes, missing_file
+from homodyne_fit.errors import InputError, Mistakes, missing_file, renamed
 from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.overrides import Override
 from homodyne_fit.parameters import SCALING
@@ -84,7 +84,7 @@ class Config:
             If the file, or what is asked of it, cannot be used; one line for each mistake.
         """
         from homodyne_fit.loaders import open_two_time
-        from homodyne_fit.loaders.selection import select
+        from homodyne_fit.loaders.selection import ANGLES_KEYS, select
 
         path = self.data_path
         try:
@@ -97,11 +97,12 @@ class Config:
         with mistakes.collected():
             masked = self.masked_frames
         selection = None
-        with mistakes.collected():
+        angles_key, ranges = self._angle_ranges()
+        with mistakes.collected(), renamed({ANGLES_KEYS: angles_key}):
             selection = select(
                 file,
                 q=analyzer.scattering.wavevector_q,
-                phi_ranges=self._angle_ranges(),
+                phi_ranges=ranges,
                 frames=(analyzer.start_frame, analyzer.end_frame),
                 dt=analyzer.dt,
                 dt_override=analyzer.dt_override,
@@ -113,13 +114,13 @@ class Config:
         assert selection is not None
         return selection
 
-    def _angle_ranges(self) -> list[tuple[float, float]] | None:
+    def _angle_ranges(self) -> tuple[str, list[tuple[float, float]] | None]:
+        """The key that selects angles, or could, and the ranges that it gives."""
         filtering, ends = self.root.phi_filtering, self.root.preprocessing.phi_range
         if ends is not None:
-            return [(ends[0], ends[1])]
-        if filtering.enabled and filtering.target_ranges:
-            return [(each.min_angle, each.max_angle) for each in filtering.target_ranges]
-        return None
+            return "preprocessing.phi_range", [(ends[0], ends[1])]
+        ranges = [(each.min_angle, each.max_angle) for each in filtering.target_ranges]
+        return "phi_filtering.target_ranges", ranges if filtering.enabled and ranges else None
 
     def load_data(self) -> TwoTimeData:
         """Read what the configuration selects."""

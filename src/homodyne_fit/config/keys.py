@@ -242,11 +242,11 @@ class Preprocessing(Section):
         default=None, description="Range of angles to use, [from, to], degrees, modulo 360°."
     )
 
-    @field_validator("phi_range")
+    @field_validator("phi_range", mode="before")
     @classmethod
-    def _from_and_to(cls, ends: list[float] | None) -> list[float] | None:
-        if ends is not None and len(ends) != 2:
-            raise ValueError(f"two angles are needed, [from, to], not {len(ends)}")
+    def _from_and_to(cls, ends: Any) -> Any:
+        if ends is not None and not (isinstance(ends, list) and len(ends) == 2):
+            raise ValueError(f"two angles are needed, as [-10, 10] (got {ends!r})")
         return ends
 
 

@@ -16,6 +16,7 @@ from homodyne_fit.loaders.listing import numbers
 from homodyne_fit.loaders.storing import Request, require_memory, store
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
 from homodyne_fit.memory import MATRICES_SHARE, allowed_memory, size_in_words
+from homodyne_fit.unit_questions import INVERSE_LENGTHS, TIMES
 
 __all__ = ["Selection", "nearest_q", "q_groups", "select", "within_ranges"]
 
@@ -252,16 +253,17 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
         raise InputError(
             f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
             f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; set {Q_KEY} to one "
-            f"of them{_if_nm(wanted, centres)}"
+            f"of them{_in_another_unit(wanted, centres)}"
         )
     return groups[nearest]
 
 
-def _if_nm(wanted: float, q: NDArray[np.float64]) -> str:
-    """Say so if the wanted wave vector is one of the file in nm⁻¹."""
-    if not np.any(np.abs(q - wanted / 10) <= SAME_Q * q):
-        return ""
-    return f" (is it in nm⁻¹? {wanted:g} nm⁻¹ is {wanted / 10:g} Å⁻¹)"
+def _in_another_unit(wanted: float, q: NDArray[np.float64]) -> str:
+    """Say so if the wanted wave vector is one of the file in another unit."""
+    for unit, factor in INVERSE_LENGTHS.items():
+        if np.any(np.abs(q - wanted * factor) <= SAME_Q * q):
+            return f" (is it in {unit}? {wanted:g} {unit} is {wanted * factor:g} Å⁻¹)"
+    return ""
 
 
 def _distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
@@ -335,7 +337,7 @@ def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
 
 def _if_ms(dt: float, known: float) -> str:
     """Say so if a time between frames is the known one in ms or µs."""
-    for unit, seconds in (("ms", 1e-3), ("µs", 1e-6)):
+    for unit, seconds in TIMES.items():
         if abs(dt * seconds - known) <= SAME_DT * known:
             return f" (is it in {unit}? {dt:g} {unit} is {known:g} s)"
     return ""
@@ -347,7 +349,7 @@ def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     if not 1 <= first <= end <= file.n_frames:
         raise InputError(
             f"{file.path}: {FRAMES_KEYS}: the frames {first} to {last} were asked for, but the "
-            f"file has the frames 1 to {file.n_frames} (-1 stands for the last)"
+            f"file has the frames 1 to {file.n_frames} (they count from 1; -1 stands for the last)"
         )
     if end - first + 1 < FEWEST_FRAMES:
         raise InputError(
