@@ -13,8 +13,8 @@ from numpy.typing import ArrayLike
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import FitResult
-from homodyne_fit.sections import FilePath, Listed
 from homodyne_fit.validation import checked_arguments
+from homodyne_fit.value_types import Listed, PathLike
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ class Analysis(FitResult):
     @checked_arguments
     def save(
         self,
-        folder: FilePath,
+        folder: PathLike,
         *,
         overwrite: bool = False,
         exports: Listed[str] = (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import BeforeValidator, GetPydanticSchema, PlainValidator
@@ -20,11 +20,19 @@ from homodyne_fit.loading import load
 from homodyne_fit.model import MODELS, Model
 from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.sections import Count, Listed, NotNegative, Number, NumberOrList, Positive, Size
-from homodyne_fit.settings import FitSettings
+from homodyne_fit.settings import FitSettings, ShearForm
 from homodyne_fit.simulation.measurement import Measurement, from_formula
 from homodyne_fit.unit_questions import Quantity, about_angles, about_gap, unconfirmed
 from homodyne_fit.validation import checked_arguments
+from homodyne_fit.value_types import (
+    Count,
+    Listed,
+    NotNegative,
+    Number,
+    NumberOrList,
+    Positive,
+    Size,
+)
 
 __all__ = ["fit", "settings_to_config", "simulate"]
 
@@ -41,14 +49,18 @@ def _data_or_path(value: Any) -> Any:
 def _model(model: str | Model) -> Model:
     if isinstance(model, Model):
         return model
-    if model not in MODELS:
+    if not isinstance(model, str) or model not in MODELS:
         near = suggestion(str(model), MODELS)
         raise ValueError(f"there is no model {model!r}{near}; there are: {', '.join(MODELS)}")
     return MODELS[model]
 
 
 def _multi_start(given: bool | MultiStart) -> MultiStart:
-    return MultiStart(enable=given) if isinstance(given, bool) else given
+    if isinstance(given, bool | np.bool_):
+        return MultiStart(enable=bool(given))
+    if not isinstance(given, MultiStart | dict):
+        raise ValueError(f"True, False, or a mapping of its settings is needed (got {given!r})")
+    return given
 
 
 DataOrPath = Annotated[TwoTimeData | str | os.PathLike[str], PlainValidator(_data_or_path)]
@@ -77,7 +89,7 @@ def fit(
     multi_start: Search = True,
     tolerance: Positive = FitSettings.tolerance,
     max_nfev: Count = FitSettings.max_nfev,
-    shear: Literal["documented", "homodyne"] = "documented",
+    shear: ShearForm = FitSettings.shear,
     precision: Precision = FitSettings.precision,
     threads: Count | None = None,
     memory: Size | None = None,
@@ -124,7 +136,8 @@ def fit(
         Bytes that may be used, or a size as '2GB'; three quarters of what is available by
         default. Of a file, matrices that need more than a quarter of that stay on the disk.
     units_confirmed : sequence of {'gap', 'q', 'dt', 'phi'}
-        What is in the unit asked for although its value looks like another one.
+        What is in the unit asked for although its value looks like another one; all but the gap
+        and phi0 are asked about where `data` is a file.
     executor : concurrent.futures.Executor, optional
         Where chunks are summed, in place of threads.
     progress : callable, optional
@@ -138,7 +151,8 @@ def fit(
     Raises
     ------
     InputError
-        If the data cannot be read, or settings and data do not fit together.
+        If an argument is of a wrong name, type or size, a unit is in doubt, the data cannot be
+        read, or settings and data do not fit together; one line for each mistake.
     """
     if anti_degeneracy is not None and per_angle_mode != "auto":
         raise InputError("per_angle_mode is part of anti_degeneracy; give one of the two")
@@ -157,12 +171,15 @@ def fit(
         threads=threads,
         memory=memory,
     )
-    questions = unconfirmed(_asked(settings), units_confirmed)
-    Mistakes(f"fit: {question}" for question in questions).raise_any()
-    if not isinstance(data, TwoTimeData):
-        data = load(data, q=q, dt=dt, memory=memory, units_confirmed=units_confirmed)
-    elif q is not None or dt is not None:
-        raise InputError("q and dt belong to a file; these data have theirs already")
+    questions = unconfirmed(_asked(settings), units_confirmed, "give units_confirmed=['{}']".format)
+    mistakes = Mistakes(f"fit: {question}" for question in questions)
+    with mistakes.collected():
+        if not isinstance(data, TwoTimeData):
+            data = load(data, q=q, dt=dt, memory=memory, units_confirmed=units_confirmed)
+        elif q is not None or dt is not None:
+            raise InputError("q and dt belong to a file; these data have theirs already")
+    mistakes.raise_any()
+    assert isinstance(data, TwoTimeData)
     result = fit_points(data, settings, executor, progress)
     return Analysis.of(result, data, settings_to_config(settings, data))
 
@@ -244,12 +261,13 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
     }
 
 
-def _asked(settings: FitSettings) -> dict[Quantity, str | None]:
+def _asked(settings: FitSettings) -> dict[str, str]:
     """What there is to ask about the gap and the direction of the flow."""
     if not settings.model.has_flow or settings.gap is None:
         return {}
-    asked = [about_angles("the bounds of phi0", settings.bounds.get("phi0", ()))]
+    asked = {"gap": about_gap(settings.gap)}
+    asked["phi"] = about_angles("the bounds of phi0", settings.bounds.get("phi0", ()))
     for values in (settings.initial, settings.fixed):
-        asked.append(about_angles("phi0", [values["phi0"]] if "phi0" in values else []))
-    angles = next(filter(None, asked), None)
-    return {"gap": about_gap(settings.gap), "phi": angles}
+        if "phi0" in values:
+            asked["phi"] = asked["phi"] or about_angles("phi0", [values["phi0"]])
+    return {quantity: text for quantity, text in asked.items() if text is not None}

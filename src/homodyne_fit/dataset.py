@@ -28,7 +28,7 @@ class TwoTimeData:
     phi : (K,) float64
         Azimuthal angle of each matrix, degrees.
     q : (K,) float64
-        Wave vector of each matrix, Å⁻¹.
+        Wave vector of each matrix, Å⁻¹; one number stands for all.
     dt : float
         Time between two frames, seconds. Time starts at 0 with the first frame kept.
     source : str
@@ -51,8 +51,10 @@ class TwoTimeData:
 
     def __post_init__(self) -> None:
         c2 = self.c2 if isinstance(self.c2, StoredMatrices) else np.asarray(self.c2)
-        phi = np.atleast_1d(np.asarray(self.phi, dtype=np.float64))
-        q = np.atleast_1d(np.asarray(self.q, dtype=np.float64))
+        phi = np.atleast_1d(self._numbers("phi"))
+        q = self._numbers("q")
+        q = q if q.ndim else np.full(len(phi), q)
+        object.__setattr__(self, "dt", float(self._numbers("dt")))
         object.__setattr__(self, "c2", c2)
         object.__setattr__(self, "phi", phi)
         object.__setattr__(self, "q", q)
@@ -78,6 +80,15 @@ class TwoTimeData:
                 raise InputError(
                     f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value at t1 < t2"
                 )
+
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        given = getattr(self, name)
+        try:
+            numbers = np.asarray(given, dtype=np.float64)
+            return numbers if name != "dt" else numbers.reshape(())
+        except (TypeError, ValueError):
+            needed = "one number" if name == "dt" else "numbers"
+            raise InputError(f"{self.source}: {name} must be {needed}, got {given!r}") from None
 
     def __repr__(self) -> str:
         k, n = self.n_angles, self.n_frames

@@ -65,6 +65,9 @@ LEAST_RISE = 1e-3
 # physical limit above the third, and out of line above that many times the median of the angles.
 VANISHING, INCOMPLETE_DECAY, FULL_CONTRAST, OUTLYING_CONTRAST = 0.1, 0.2, 0.9, 2.0
 
+# Degrees up to which angles are on one line.
+SAME_LINE = 1e-3
+
 # Relative error at mid-measurement up to which a rate is determined, and error of an exponent
 # from which on it is not.
 DETERMINED, LOOSE_EXPONENT = 0.1, 0.5
@@ -392,8 +395,11 @@ def warnings(result: FitResult) -> list[str]:
 
 def _one_direction(result: FitResult) -> list[str]:
     """All angles along one line, so that a shear rate and cos(φ0 − φ) come as a product only."""
-    phi0 = result.parameters.get("phi0")
-    if phi0 is None or phi0.fixed or len(np.unique(np.mod(result.objective.phi, 180))) > 1:
+    flow = [*result.model.shear_parameters, "phi0"] if result.model.has_flow else []
+    free = [name for name in flow if not result.parameters[name].fixed]
+    phi = result.objective.phi
+    apart = (phi - phi[0] + 90) % 180 - 90
+    if "phi0" not in free or len(free) == 1 or np.any(np.abs(apart) > SAME_LINE):
         return []
     return [
         "All angles lie along one line: the direction of the flow and the shear rate stand in for "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import Mistakes, renamed
 from homodyne_fit.loaders import TwoTimeFile, open_two_time
@@ -16,9 +14,9 @@ from homodyne_fit.loaders.selection import (
     Q_KEY,
     select,
 )
-from homodyne_fit.sections import FilePath, Listed, Number, Positive, Size, Whole
-from homodyne_fit.unit_questions import Quantity, about_angles, about_dt, about_q, unconfirmed
+from homodyne_fit.unit_questions import Quantity, about_angles, about_file, unconfirmed
 from homodyne_fit.validation import checked_arguments
+from homodyne_fit.value_types import Listed, Number, PathLike, Positive, Size, Whole
 
 __all__ = ["inspect", "load"]
 
@@ -35,7 +33,7 @@ ARGUMENTS = {
 
 
 @checked_arguments
-def inspect(path: FilePath) -> TwoTimeFile:
+def inspect(path: PathLike) -> TwoTimeFile:
     """What a two-time file says of itself: format, q, φ, dt, frames; no matrix is read.
 
     Raises
@@ -48,7 +46,7 @@ def inspect(path: FilePath) -> TwoTimeFile:
 
 @checked_arguments
 def load(
-    path: FilePath,
+    path: PathLike,
     *,
     q: Positive | None = None,
     phi_ranges: Listed[tuple[Number, Number]] | None = None,
@@ -59,7 +57,7 @@ def load(
     mask_frames: Listed[Whole] = (),
     units_confirmed: Listed[Quantity] = (),
     memory: Size | None = None,
-    scratch: FilePath | None = None,
+    scratch: PathLike | None = None,
 ) -> TwoTimeData:
     """Load the matrices of one wave vector.
 
@@ -106,12 +104,12 @@ def load(
         If the file, or what is asked of it, cannot be used.
     """
     file = open_two_time(path)
-    asked: dict[Quantity, str | None] = {
-        "q": about_q(q) if file.q is None and q is not None else None,
-        "dt": about_dt(dt) if file.dt is None and dt is not None else None,
-        "phi": _about_angles(file, phi, phi_ranges),
-    }
-    mistakes = Mistakes(f"{file.path}: {text}" for text in unconfirmed(asked, units_confirmed))
+    asked = about_file(file, q, dt, phi)
+    for ends in phi_ranges or ():
+        if text := about_angles("phi_ranges", ends):
+            asked["phi"] = text
+    questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
+    mistakes = Mistakes(f"{file.path}: {question}" for question in questions)
     with mistakes.collected(), renamed(ARGUMENTS):
         selection = select(
             file,
@@ -126,14 +124,3 @@ def load(
     mistakes.raise_any()
     with renamed(ARGUMENTS):
         return selection.read(memory, scratch)
-
-
-def _about_angles(
-    file: TwoTimeFile,
-    phi: Sequence[float] | None,
-    phi_ranges: Sequence[tuple[float, float]] | None,
-) -> str | None:
-    """What there is to ask about angles, those of the file included."""
-    given = [("φ of the file", file.phi), ("phi", phi)]
-    given += [("phi_ranges", ends) for ends in phi_ranges or ()]
-    return next(filter(None, (about_angles(*each) for each in given if each[1] is not None)), None)

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from homodyne_fit.sections import Count, NotNegative, Section
+from homodyne_fit.sections import Section
+from homodyne_fit.value_types import Count, NotNegative
 
 __all__ = ["MultiStart"]
 

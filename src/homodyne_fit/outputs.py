@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +26,7 @@ __all__ = [
     "prepare_folder",
     "require_exportable",
     "require_no_results",
+    "require_room",
     "save_figure",
     "write_outputs",
     "write_plots",
@@ -41,6 +43,20 @@ def require_no_results(folder: Path) -> None:
     """Raise an `InputError` if the folder holds results of an earlier fit."""
     if next(_earlier(folder), None) is not None:
         raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
+
+
+def require_room(folder: Path, *, overwrite: bool) -> None:
+    """Raise an `InputError` if results cannot go there; nothing is made.
+
+    If the folder holds results that must not be overwritten, or could not be made or written.
+    """
+    if not overwrite:
+        require_no_results(folder)
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: results need a folder, and this is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{folder}: cannot be written (no permission in {there})")
 
 
 def prepare_folder(

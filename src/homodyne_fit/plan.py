@@ -177,15 +177,17 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
     else:
         what, kept = "matrices, points", matrices + points
     fewest, most = (n * selection.n_points for n in PASSES)
-    seconds = [SECONDS_TO_START + n * SECONDS_PER_POINT for n in (fewest, most + SEARCH_POINTS)]
+    search = SEARCH_POINTS * SECONDS_PER_POINT
     return Estimate(
         memory=kept + reading + PROGRAM_BYTES,
-        seconds=(seconds[0], seconds[1]),
+        seconds=(
+            SECONDS_TO_START + fewest * SECONDS_PER_POINT,
+            SECONDS_TO_START + most * SECONDS_PER_POINT + search,
+        ),
         basis=f"{what} and {PROGRAM_BYTES / 1e9:g} GB for the program; "
-        f"{PASSES[0]} to {PASSES[1]} passes and a search that counts as up to "
-        f"{SEARCH_POINTS / selection.n_points:.2g} more, {SECONDS_PER_POINT * 1e9:g} ns a point "
-        f"and pass and {SECONDS_TO_START:g} s to start, as measured with two processors; yours "
-        "may differ",
+        f"{PASSES[0]} to {PASSES[1]} passes of {SECONDS_PER_POINT * 1e9:g} ns a point, up to "
+        f"{search:g} s of search and {SECONDS_TO_START:g} s to start, as measured with two "
+        "processors; yours may differ",
     )
 
 

@@ -30,9 +30,9 @@ from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import Estimate, FitInfo
-from homodyne_fit.sections import FilePath
 from homodyne_fit.stored_matrices import StoredMatrices
 from homodyne_fit.validation import checked_arguments
+from homodyne_fit.value_types import PathLike
 
 __all__ = ["NAME", "load_result", "write_result"]
 
@@ -66,7 +66,7 @@ def write_result(path: Path, analysis: Analysis) -> None:
 
 
 @checked_arguments
-def load_result(path: FilePath) -> Analysis:
+def load_result(path: PathLike) -> Analysis:
     """Read a result back: equal in all values, errors and bands to the one that was saved.
 
     Parameters
@@ -88,9 +88,10 @@ def load_result(path: FilePath) -> Analysis:
     where = where / NAME if where.is_dir() else where
     if not where.exists():
         raise InputError(f"{missing_file(where)}; {EXPECTED}")
-    if not h5py.is_hdf5(where):
-        raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
     try:
+        where.open("rb").close()  # what may not be read is no HDF5 file to h5py either
+        if not h5py.is_hdf5(where):
+            raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
         with h5py.File(where) as file:
             _require_known(file, where)
             return _read(file, where)

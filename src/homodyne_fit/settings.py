@@ -5,7 +5,7 @@ from __future__ import annotations
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,12 +16,16 @@ from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES, PARAMETERS
 
-__all__ = ["SHEAR_FORMS", "FitSettings"]
+__all__ = ["SHEAR_FORMS", "FitSettings", "ShearForm"]
 
 # Shapes of the shear term: power of the sinc, and its argument over q h cos(φ0 − φ) ΔΓ.
 # `homodyne` reproduces homodyne <= 2.23 and xpcsjax 0.1.8, whose shear rates are not those of
 # the formula they document.
-SHEAR_FORMS = {"documented": (2, 0.5), "homodyne": (4, 0.5 / np.pi)}
+ShearForm = Literal["documented", "homodyne"]
+SHEAR_FORMS: dict[ShearForm, tuple[int, float]] = {
+    "documented": (2, 0.5),
+    "homodyne": (4, 0.5 / np.pi),
+}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class FitSettings:
     multi_start: MultiStart = field(default_factory=MultiStart)
     tolerance: float = 0.01
     max_nfev: int = 100
-    shear: str = "documented"
+    shear: ShearForm = "documented"
     precision: Precision = "double"
     threads: int | None = None
     memory: int | None = None

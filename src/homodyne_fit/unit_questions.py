@@ -6,8 +6,11 @@ Most are surely mistakes, but any may be meant, so that whoever asks says how to
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from homodyne_fit.loaders import TwoTimeFile
 
 __all__ = [
     "INVERSE_LENGTHS",
@@ -16,13 +19,14 @@ __all__ = [
     "Quantity",
     "about_angles",
     "about_dt",
+    "about_file",
     "about_gap",
     "about_q",
     "unconfirmed",
 ]
 
 Quantity = Literal["gap", "q", "dt", "phi"]
-UNITS: dict[Quantity, str] = {"gap": "Å", "q": "Å⁻¹", "dt": "s", "phi": "degrees"}
+UNITS: dict[str, str] = {"gap": "Å", "q": "Å⁻¹", "dt": "s", "phi": "degrees"}
 
 # Gaps in Å that are not asked about, 1 µm to 10 cm, and those of usual shear cells.
 POSSIBLE_GAPS = (1e4, 1e9)
@@ -31,7 +35,7 @@ LENGTHS = {"m": 1e10, "mm": 1e7, "µm": 1e4, "nm": 10.0}  # Å
 
 # Scattering at small angles ends well below; Å⁻¹.
 LARGEST_Q = 0.3
-USUAL_Q = (1e-4, 1.0)
+USUAL_Q = (1e-4, LARGEST_Q)
 INVERSE_LENGTHS = {"nm⁻¹": 0.1, "µm⁻¹": 1e-4, "m⁻¹": 1e-10}  # Å⁻¹
 
 LONGEST_DT = 100.0  # s
@@ -84,14 +88,45 @@ def about_angles(what: str, angles: Iterable[float]) -> str | None:
     return f"{what}: {radians} looks like radians, but degrees are needed: {degrees}"
 
 
+def about_file(
+    file: TwoTimeFile, q: float | None, dt: float | None, phi: Iterable[float] | None
+) -> dict[str, str]:
+    """What to ask about a file and what is said besides, where the file does not know itself.
+
+    Parameters
+    ----------
+    file : TwoTimeFile
+    q, dt, phi : float or iterable of float, optional
+        Å⁻¹, seconds, degrees.
+    """
+    asked: dict[str, str | None] = {
+        "q": None if q is None or file.q is not None else about_q(q),
+        "dt": None if dt is None or file.dt is not None else about_dt(dt),
+        "phi": about_angles("φ", phi or ())
+        if file.phi is None
+        else about_angles("φ of the file", file.phi),
+    }
+    return {quantity: text for quantity, text in asked.items() if text is not None}
+
+
 def unconfirmed(
-    asked: Mapping[Quantity, str | None], confirmed: Collection[Quantity]
+    asked: Mapping[str, str],
+    confirmed: Collection[str],
+    answer: Callable[[str], str],
 ) -> Iterator[str]:
-    """The questions that an argument `units_confirmed` does not answer, and how it can."""
+    """The questions that are not answered yet, each with the answer that would do.
+
+    Parameters
+    ----------
+    asked : mapping
+    confirmed : collection
+        Quantities that are in the unit asked for.
+    answer : callable
+        How to say so of a quantity.
+    """
     for quantity, text in asked.items():
-        if text is not None and quantity not in confirmed:
-            answer = f"give units_confirmed=['{quantity}']"
-            yield f"{text}; if it is in {UNITS[quantity]}, {answer}"
+        if quantity not in confirmed:
+            yield f"{text}; if it is in {UNITS[quantity]}, {answer(quantity)}"
 
 
 def _in_other_units(

@@ -8,8 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
-import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import ConfigDict, ValidationError, validate_call
@@ -25,9 +24,7 @@ NEEDED = {
     "model_type": "a mapping of keys is needed",
     "model_attributes_type": "a mapping of keys is needed",
     "dict_type": "a mapping, 'name: value', is needed",
-    "mapping_type": "a mapping, {{'name': value}}, is needed",
     "list_type": "a list is needed",
-    "set_type": "a list is needed",
     "tuple_type": "a pair, (from, to), is needed",
     "too_long": "a pair, (from, to), is needed",
     "float_type": "a number is needed",
@@ -52,9 +49,9 @@ NEEDED = {
 LONGEST = 80
 
 
-def place(detail: Mapping[str, Any]) -> str:
-    """Dotted path of the value that an error of pydantic is about."""
-    return ".".join(str(part) for part in detail["loc"] if part != "[key]")
+def place(location: Iterable[str | int]) -> str:
+    """Dotted path of a value, from where pydantic says it is."""
+    return ".".join(str(part) for part in location if part != "[key]")
 
 
 def what_is_wrong(detail: Mapping[str, Any]) -> str:
@@ -69,11 +66,12 @@ def what_is_wrong(detail: Mapping[str, Any]) -> str:
     if known is None:  # an error raised by a validator, which says what was given
         return detail["msg"].removeprefix("Value error, ")
     near = ""
-    if detail["type"] == "float_parsing":
+    if detail["type"] == "float_parsing" and isinstance(value, str):
         near = _plain_number(value)
     elif isinstance(value, str):
         near = suggestion(value, re.findall("'([^']*)'", context.get("expected", ""))).strip(" ()")
-    given = "nothing" if value is None else textwrap.shorten(repr(value), LONGEST)
+    given = "nothing" if value is None else " ".join(repr(value).splitlines())
+    given = given if len(given) <= LONGEST else f"{given[:LONGEST]}…"
     shown = (
         "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [given, near]))})"
     )
@@ -121,13 +119,13 @@ def _wrong_argument(detail: Mapping[str, Any], names: list[str]) -> str:
     name = names[first] if isinstance(first, int) and first < len(names) else first
     match detail["type"]:
         case "unexpected_keyword_argument":
-            near = suggestion(str(name), names) or f"; there are {', '.join(names)}"
+            known = [each for each in names if each != "self"]
+            near = suggestion(str(name), known) or f"; there are {', '.join(known)}"
             return f"there is no argument '{name}'{near}"
         case "unexpected_positional_argument":
             return "too many arguments without a name; write name=value"
         case "missing_argument":
             return f"{name}: no value is given"
-        case "missing":
-            return f"{place({'loc': (name, *rest[:-1])})}: {NEEDED['tuple_type']}"
-    where = place({"loc": (name, *rest)})
-    return f"{where}: {what_is_wrong(detail)}"
+        case "missing" if rest and isinstance(rest[-1], int):
+            return f"{place((name, *rest[:-1]))}: {NEEDED['tuple_type']}"
+    return f"{place((name, *rest))}: {what_is_wrong(detail)}"

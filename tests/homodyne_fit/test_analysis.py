@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -82,3 +83,32 @@ class TestInANotebook:
         assert "at its bound" in text
         assert html.count("<tr>") == html.count("</tr>") == 1 + 7 + 2
         assert all(f"warning: {warning}" in text for warning in sheared.warnings)
+
+
+class TestMistakes:
+    @pytest.mark.parametrize(
+        ("times", "said"),
+        [
+            ([1.0, -1.0], "times are seconds from the first frame on, none negative; got -1"),
+            (np.nan, "times are seconds from the first frame on, none negative; got nan"),
+            ("noon", "times are numbers, in seconds, not 'noon'"),
+        ],
+    )
+    def test_times(self, sheared, times, said):
+        for function in (sheared.J, sheared.gamma_dot, sheared.plot_rates):
+            with pytest.raises(hf.InputError, match=f"^{re.escape(said)}$"):
+                function(times)
+
+    @pytest.mark.parametrize("angle", [3, -4, "0", 1.0])
+    def test_angles(self, sheared, angle):
+        for function in (sheared.c2, sheared.decay, sheared.plot_two_time, sheared.plot_lag_cuts):
+            said = re.escape(f"there is no angle {angle!r}; their indices are 0 to 2")
+            with pytest.raises(hf.InputError, match=f"^{said}$"):
+                function(angle)
+        np.testing.assert_array_equal(sheared.c2(-1), sheared.c2(2))
+
+    def test_a_folder(self, sheared):
+        with pytest.raises(hf.InputError, match=r"^save: folder: a path is needed \(got 5\)$"):
+            sheared.save(5)
+        with pytest.raises(hf.InputError, match=r"^save: there is no argument 'plot' \(did you"):
+            sheared.save(folder="x", plot=True)

@@ -103,14 +103,18 @@ def test_data_files_that_a_shell_found(called, runs):
 
 
 def test_what_a_file_leaves_to_the_configuration_is_said(called, runs):
-    np.save(runs / "bare.npy", hf.load(runs / "run1.h5").c2[0])
+    np.save(runs / "bare.npy", hf.load(runs / "run1.h5").c2)
     settings = "{dt: 0.25, scattering: {wavevector_q: 0.0054}}"
-    (runs / "bare.yaml").write_text(STATIC % "bare.npy" + f"analyzer_parameters: {settings}\n")
-    note = "note: from the configuration, not the file: q = 0.0054 Å⁻¹, dt = 0.25 s\n"
+    data = "bare.npy, phi_angles: [0, 90]"
+    (runs / "bare.yaml").write_text(STATIC % data + f"analyzer_parameters: {settings}\n")
+    taken = "q = 0.0054 Å⁻¹, dt = 0.25 s, φ = 0, 90°"
+    note = f"note: from the configuration, not the file: {taken}\n"
     for options in (("--dry-run",), ()):
         done = called("batch", runs / "bare.yaml", "--data", runs / "bare.npy", *options)
         assert done.status == 0
         assert done.out.count(note) == 1
+    done = called("batch", runs / "bare.yaml", "--data", runs / "bare.npy", "--dry-run", "--json")
+    assert json.loads(done.out)[0]["note"] in note
 
 
 def test_it_goes_on_past_failures(called, runs):

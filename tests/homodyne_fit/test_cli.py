@@ -599,6 +599,8 @@ class TestUsage:
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),
             ("inspect", "the following arguments are required: DATA"),
+            ("inspect a -k", "there is no option -k"),
+            ("inspect a --version", "there is no option --version .*"),
             ("inspect a b", "'b' is one argument too many"),
             (
                 "init a --gap wide",
@@ -659,22 +661,42 @@ class TestUsage:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of Unix")
-@pytest.mark.parametrize("options", [("--config",), ("--config", "--json"), ("check",)])
-def test_a_reader_that_goes_loses_nothing(road, tmp_path, options):
-    read, write = os.pipe()
-    os.close(read)
-    first, *more = options
-    command = [sys.executable, "-m", "homodyne_fit", first, road.config, *more]
-    done = subprocess.run(
-        [*command, "--output-dir", tmp_path / "out"],
-        stdout=write,
-        stderr=subprocess.PIPE,
-        timeout=120,
-        check=False,
-    )
-    os.close(write)
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert (tmp_path / "out" / "report.html").exists() == (first == "--config")
+class TestAReaderThatGoes:
+    def run(self, *arguments):
+        """Run with a standard output that nobody reads."""
+        read, write = os.pipe()
+        os.close(read)
+        done = subprocess.run(
+            [sys.executable, "-m", "homodyne_fit", *arguments],
+            stdout=write,
+            stderr=subprocess.PIPE,
+            timeout=120,
+            check=False,
+        )
+        os.close(write)
+        return done
+
+    @pytest.mark.parametrize("options", [("--config",), ("--config", "--json"), ("check",)])
+    def test_loses_nothing(self, road, tmp_path, options):
+        first, *more = options
+        done = self.run(first, road.config, *more, "--output-dir", tmp_path / "out")
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert (tmp_path / "out" / "report.html").exists() == (first == "--config")
+
+    def test_does_not_hide_mistakes(self, tmp_path):
+        (tmp_path / "c.yaml").write_text("analysis_mode: fluid\n")
+        done = self.run("check", tmp_path / "c.yaml", "--json")
+        assert (done.returncode, done.stderr) == (1, b"")
+        assert self.run("batch", tmp_path / "c.yaml", "--dry-run").returncode == 1
+
+
+def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capsys):
+    def broken(_):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr(COMMANDS["inspect"], "run", broken)
+    assert main(["inspect", "a.h5"]) == 1
+    assert capsys.readouterr().err == "homodyne_fit: error: Broken pipe\n"
 
 
 class TestInspect:

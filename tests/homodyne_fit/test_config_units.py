@@ -131,7 +131,7 @@ class TestWhatTheFileDoesNotKnow:
         [
             (
                 "dt: 1, scattering: {wavevector_q: 5.4}",
-                "5.4 nm⁻¹ is 0.54 Å⁻¹ and 5.4 µm⁻¹ is 0.00054 Å⁻¹",
+                "5.4 µm⁻¹ is 0.00054 Å⁻¹",
                 "wavevector_q",
             ),
             ("dt: 1, scattering: {wavevector_q: 54.0}", "54 µm⁻¹ is 0.0054 Å⁻¹", "wavevector_q"),

@@ -229,6 +229,12 @@ class TestDryRun:
         assert (done.status, done.err) == (0, "")
         assert "holds results already" in done.out
 
+    def test_finds_a_file_in_the_place_of_the_folder(self, fitted, tmp_path):
+        (tmp_path / "out").touch()
+        done = fitted("--dry-run")
+        assert (done.status, done.err) == (1, fitted().err)
+        assert "results need a folder, and this is a file" in done.err
+
     def test_finds_that_the_memory_is_too_small(self, fitted, called, road):
         done = fitted("--dry-run", "--memory", "10kB")
         assert (done.status, done.err) == (1, fitted("--memory", "10kB").err)

@@ -370,7 +370,7 @@ class TestMistakes:
         ("options", "said"),
         [
             ("--dt 1000", "1000 ms is 1 s"),
-            ("--q 5.4", "5.4 nm⁻¹ is 0.54 Å⁻¹"),
+            ("--q 0.54", "0.54 nm⁻¹ is 0.054 Å⁻¹"),
             ("--phi 0.7854", "φ: 0.7854 looks like radians, but degrees are needed: 45"),
         ],
     )
@@ -386,6 +386,17 @@ class TestMistakes:
         assert not output.exists()
         assert main([*arguments, "--units-confirmed"]) == 0
         assert main(["check", str(output)]) == 0
+
+    def test_a_gap_that_is_not_used_is_not_asked_about(self, tmp_path):
+        one_matrix(tmp_path / "data.npy")
+        text, _ = configuration(tmp_path / "data.npy", tmp_path, gap=0.2)
+        assert "units_confirmed" not in text
+
+    def test_angles_keep_their_digits(self, tmp_path):
+        stack(tmp_path / "data.npy")
+        phi = (1e-7, 12.3456789, 123.456789, 1e6)
+        text, _ = configuration(tmp_path / "data.npy", tmp_path, phi=phi)
+        assert yaml.safe_load(text)["experimental_data"]["phi_angles"] == list(phi)
 
     def test_too_few_angles(self, tmp_path):
         stack(tmp_path / "data.npy")

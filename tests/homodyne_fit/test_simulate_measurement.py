@@ -266,7 +266,7 @@ class TestCommand:
             ("--first-principles --pixels 0", "pixels must be a whole number of at least 1, got 0"),
             ("--first-principles --modes 0", "modes must be a number of at least 1, got 0.0"),
             ("--first-principles --counts -1", "mean_counts must be positive and finite, got -1"),
-            ("--frames 9999999", "not enough memory: .*"),
+            ("--frames 9999999", ".* GB are needed to simulate 6 angles of 9999999 frames, and .*"),
         ],
     )
     def test_a_bad_value_is_one_line(self, tmp_path, capsys, options, message):

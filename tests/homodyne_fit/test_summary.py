@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from homodyne_fit.cli.console import new_console
+from homodyne_fit.cli.output import new_console
 from homodyne_fit.summary import print_summary
 
 

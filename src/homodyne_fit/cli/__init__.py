@@ -13,9 +13,11 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from homodyne_fit.cli import batch, check, completion, demo, fit, init, inspect, report, simulate
+from homodyne_fit.cli.output import Output
 from homodyne_fit.cli.wording import explanation
 from homodyne_fit.errors import suggestion
 
@@ -69,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     asked = commands.get(first, parser)
     _check_options(asked, parser, commands, argv)
     args, rest = parser.parse_known_args(argv)
+    if rest and rest[0].startswith("-"):
+        asked.error(f"there is no option {rest[0]}")
     if rest:
         asked.error(f"'{rest[0]}' is one argument too many")
     if args.command is not None:
@@ -80,14 +84,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     command = fit if args.command is None else COMMANDS[args.command]
     try:
-        status = command.run(args)
-        sys.stdout.flush()
+        with redirect_stdout(Output(sys.stdout)) as output:
+            status = command.run(args)
+            output.flush()
         return status
-    except BrokenPipeError:
-        from homodyne_fit.cli.console import unread
-
-        unread()  # whoever read the output has seen enough
-        return CONVERGED
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 a user gets a line, not a trace
         for line in explanation(error).splitlines():
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
@@ -153,7 +153,8 @@ def _check_options(
             and not any(option.startswith(name) for option in abbreviable)
         ):
             owners = [f"'{c}'" for c, command in commands.items() if name in command.options]
-            owners += ["a fit (--config FILE)"] if name in parser.options else []
+            of_fit = name in parser.options and name != "--version"
+            owners += ["a fit (--config FILE)"] if of_fit else []
             hint = f"; it belongs to {', '.join(owners)}" if owners else suggestion(name, known)
             asked.error(f"there is no option {name}{hint}")
 

@@ -92,7 +92,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit all, whatever fails; return 1 if there was an error, else 2 if one did not converge."""
-    from homodyne_fit.cli.console import new_console, print_json
+    from homodyne_fit.cli.output import new_console, print_json
 
     for text in no_effect(args):
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
@@ -105,7 +105,12 @@ def run(args: argparse.Namespace) -> int:
         console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
         _run(job, args, console)
     if args.json:
-        print_json([{"name": job.name, **(job.row or {"error": job.error})} for job in jobs])
+        print_json(
+            [
+                {"name": job.name, "note": job.note, **(job.row or {"error": job.error})}
+                for job in jobs
+            ]
+        )
     else:
         _print_table(console, jobs)
     if any(job.error is not None for job in jobs):
@@ -155,6 +160,8 @@ def _taken_from_configuration(selection: Selection) -> str:
     file = selection.file
     taken = [f"q = {selection.q[0]:g} Å⁻¹"] if file.q is None else []
     taken += [f"dt = {selection.dt:g} s"] if file.dt is None else []
+    if file.phi is None and len(selection.phi) > 1:
+        taken.append(f"φ = {', '.join(f'{phi:g}' for phi in selection.phi)}°")
     return f"from the configuration, not the file: {', '.join(taken)}" if taken else ""
 
 
@@ -188,7 +195,7 @@ def _require_distinct(jobs: list[Job]) -> None:
 
 def _show(jobs: list[Job], args: argparse.Namespace) -> int:
     """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
-    from homodyne_fit.cli.console import print_json
+    from homodyne_fit.cli.output import print_json
     from homodyne_fit.cli.plan_text import plan_lines
 
     plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]
@@ -196,7 +203,11 @@ def _show(jobs: list[Job], args: argparse.Namespace) -> int:
     if args.json:
         print_json(
             [
-                {"name": job.name, **(plan.to_json() if plan else {"error": job.error})}
+                {
+                    "name": job.name,
+                    "note": job.note,
+                    **(plan.to_json() if plan else {"error": job.error}),
+                }
                 for job, plan in planned
             ]
         )
@@ -212,14 +223,13 @@ def _show(jobs: list[Job], args: argparse.Namespace) -> int:
 
 def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
     """The plan of a fit; None, and an error of the job, where there can be none."""
-    from homodyne_fit.outputs import require_no_results
+    from homodyne_fit.outputs import require_room
     from homodyne_fit.plan import plan_of
 
     if job.config is None or job.selection is None or job.folder is None:
         return None
     try:
-        if not overwrite:
-            require_no_results(job.folder)
+        require_room(job.folder, overwrite=overwrite)
         return plan_of(job.config, job.selection, job.folder)
     except Exception as error:  # noqa: BLE001 the other plans are to be seen
         job.error = explanation(error)

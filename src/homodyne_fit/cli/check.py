@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.cli.fit_options import add_key_options, overrides
+from homodyne_fit.cli.output import print_json
 from homodyne_fit.errors import InputError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def show(
     *,
     as_json: bool = False,
     quiet: bool = False,
-    overwrite: bool = True,
+    overwrite: bool | None = None,
 ) -> int:
     """Print what a fit would do, or every mistake; return 0 if there is none, else 1.
 
@@ -62,20 +62,21 @@ def show(
         Keys that are set, as in `homodyne_fit.config.parse_config`.
     as_json, quiet : bool
         How it is said; nothing but mistakes if quiet.
-    overwrite : bool
-        If False, results that are there already are a mistake.
+    overwrite : bool, optional
+        If given, whatever keeps results from being written is a mistake: without leave to
+        overwrite them, those that are there already, too.
     """
     try:
         plan = _plan(file, folder, given, overwrite=overwrite)
     except InputError as error:
         if not as_json:
             raise
-        print(_as_json({"ok": False, "errors": str(error).splitlines()}))
+        print_json({"ok": False, "errors": str(error).splitlines()})
         return 1
     if as_json:
         ignored = [each._asdict() for each in plan.config.without_effect]
         described = {"ok": True, "errors": [], **plan.to_json(), "without_effect": ignored}
-        print(_as_json(described))
+        print_json(described)
     elif not quiet:
         from homodyne_fit.cli.plan_text import plan_lines
 
@@ -83,18 +84,16 @@ def show(
     return 0
 
 
-def _plan(file: Path, folder: Path | None, given: Sequence[Override], *, overwrite: bool) -> Plan:
+def _plan(
+    file: Path, folder: Path | None, given: Sequence[Override], *, overwrite: bool | None
+) -> Plan:
     from homodyne_fit.cli.fit import output_folder
     from homodyne_fit.config.examination import examine
-    from homodyne_fit.outputs import require_no_results
+    from homodyne_fit.outputs import require_room
     from homodyne_fit.plan import plan_of
 
     config, selection = examine(file, given)
     output = output_folder(config, folder)
-    if not overwrite:
-        require_no_results(output)
+    if overwrite is not None:
+        require_room(output, overwrite=overwrite)
     return plan_of(config, selection, output)
-
-
-def _as_json(described: dict) -> str:
-    return json.dumps(described, indent=2, ensure_ascii=False, allow_nan=False)

@@ -41,9 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and configuration, fit as a user would, compare."""
-    from homodyne_fit.cli.console import new_console
     from homodyne_fit.cli.fit import fit_config
     from homodyne_fit.cli.init import configuration
+    from homodyne_fit.cli.output import new_console
     from homodyne_fit.cli.simulate import PARAMETERS
     from homodyne_fit.config import load_config
     from homodyne_fit.outputs import prepare_folder

@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write the results, print a summary; return 0 if converged, else 2."""
-    from homodyne_fit.cli.console import new_console, print_json
+    from homodyne_fit.cli.output import new_console, print_json
     from homodyne_fit.config import load_config
     from homodyne_fit.config.examination import examine
 

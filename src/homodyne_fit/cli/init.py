@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from homodyne_fit.loaders import TwoTimeFile
-    from homodyne_fit.unit_questions import Quantity
 
 # What a file may not know, and the options that say it.
 GAP = "analyzer_parameters.geometry.stator_rotor_gap"
@@ -151,10 +150,12 @@ def configuration(
     InputError
         If the file cannot be used, contradicts what is given, or a unit is in doubt.
     """
+    from homodyne_fit.config.units import NAMES
     from homodyne_fit.loaders import open_two_time
+    from homodyne_fit.unit_questions import about_file, about_gap, unconfirmed
 
     file = open_two_time(data)
-    doubtful = _doubtful_units(file, q, dt, phi, None if static else gap, confirmed=units_confirmed)
+    asked = about_file(file, q, dt, phi)
     q, chosen, q_comment = _wave_vector(file, q)
     n_angles = len(chosen)
     dt, note = _frame_time(file, dt), _one_line(file.dt_note)
@@ -162,9 +163,18 @@ def configuration(
     if static or n_angles == 1:
         why = "no flow" if static else "no flow, as there is one angle only"
         mode, static = f"static  # {why}; or laminar_flow", True
+    if gap is not None and not static and (text := about_gap(gap)):
+        asked["gap"] = text
+    confirmed = tuple(asked) if units_confirmed else ()
+    Mistakes(
+        f"{file.path}: {text}"
+        for text in unconfirmed(asked, confirmed, lambda _: "add --units-confirmed")
+    ).raise_any()
+    doubtful = [NAMES[quantity] for quantity in asked]
     _require_angles(file, phi, n_angles)
     known = phi if file.phi is None else file.phi[chosen]
-    angles = "" if phi is None else f"\n  phi_angles: [{_listed(phi)}]"
+    given = ", ".join(map(_yaml_number, phi or ()))
+    angles = f"\n  phi_angles: [{given}]" if given else ""
     if known is None and n_angles > 1:
         angles = f"\n  phi_angles: null  # FILL IN: a list of {n_angles} angles, degrees"
     values = {PHI: known, DT: dt, Q: q, GAP: gap}
@@ -192,34 +202,6 @@ def configuration(
         else "",
     )
     return text, missing
-
-
-def _doubtful_units(
-    file: TwoTimeFile,
-    q: float | None,
-    dt: float | None,
-    phi: Sequence[float] | None,
-    gap: float | None,
-    *,
-    confirmed: bool,
-) -> list[str]:
-    """Names of the quantities whose unit is in doubt; an `InputError` unless that is confirmed."""
-    from homodyne_fit.config.units import NAMES
-    from homodyne_fit.unit_questions import UNITS, about_angles, about_dt, about_gap, about_q
-
-    asked: dict[Quantity, str | None] = {
-        "gap": None if gap is None else about_gap(gap),
-        "q": None if q is None or file.q is not None else about_q(q),
-        "dt": None if dt is None or file.dt is not None else about_dt(dt),
-        "phi": about_angles("φ", phi or () if file.phi is None else file.phi),
-    }
-    found: list[Quantity] = [quantity for quantity, text in asked.items() if text is not None]
-    if not confirmed:
-        Mistakes(
-            f"{file.path}: {asked[each]}; if it is in {UNITS[each]}, add --units-confirmed"
-            for each in found
-        ).raise_any()
-    return [NAMES[each] for each in found]
 
 
 def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDArray[np.intp], str]:

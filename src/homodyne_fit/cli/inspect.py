@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None and matrices is not None:
         _draw(args.plot, file, positions, matrices)
     if args.json:
-        from homodyne_fit.cli.console import print_json
+        from homodyne_fit.cli.output import print_json
 
         print_json(_to_json(file, positions, matrices))
         return 0

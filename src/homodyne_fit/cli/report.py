@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Write report.html, and figures if asked; return 0 even if the fit did not converge."""
-    from homodyne_fit.cli.console import new_console
+    from homodyne_fit.cli.output import new_console
     from homodyne_fit.outputs import PLOTS, make_folder, write_plots
     from homodyne_fit.report import write_report
     from homodyne_fit.result_file import load_result

@@ -26,7 +26,8 @@ from homodyne_fit.config.parameter_names import (
 from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import SCALING
-from homodyne_fit.sections import Count, Number, Positive, Section, Size, Whole
+from homodyne_fit.sections import Section
+from homodyne_fit.value_types import Count, Number, Positive, Size, Whole
 
 __all__ = ["FLOW", "InitialParameters", "Nlsq", "Root"]
 

@@ -108,7 +108,7 @@ def _validated(cleaned: dict[str, Any]) -> tuple[Root | None, list[Problem]]:
             return Root.model_validate(cleaned), problems
         except ValidationError as error:
             details = error.errors()
-        problems += [Problem(place(detail), what_is_wrong(detail)) for detail in details]
+        problems += [Problem(place(detail["loc"]), what_is_wrong(detail)) for detail in details]
         before = cleaned
         for detail in details:
             cleaned = _without(cleaned, detail["loc"])

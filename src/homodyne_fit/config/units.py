@@ -7,78 +7,58 @@ an error of the loader.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from homodyne_fit.config.keys import Question, Root
 from homodyne_fit.config.problems import Problem
 from homodyne_fit.loaders import TwoTimeFile
-from homodyne_fit.unit_questions import (
-    UNITS,
-    Quantity,
-    about_angles,
-    about_dt,
-    about_gap,
-    about_q,
-)
+from homodyne_fit.unit_questions import about_angles, about_file, about_gap, unconfirmed
 
-__all__ = ["questions", "questions_of_file"]
+__all__ = ["NAMES", "questions", "questions_of_file"]
 
 # What `units_confirmed` calls a quantity.
-NAMES: dict[Quantity, Question] = {
+NAMES: dict[str, Question] = {
     "gap": "stator_rotor_gap",
     "q": "wavevector_q",
     "dt": "dt",
     "phi": "phi",
 }
-
-
-class _Asked(NamedTuple):
-    """A question, if there is a text: the quantity, its key, and what there is to ask."""
-
-    quantity: Quantity
-    key: str
-    text: str | None
+# Where a question that a file leads to is at home.
+KEYS: dict[str, str] = {
+    "q": "analyzer_parameters.scattering.wavevector_q",
+    "dt": "analyzer_parameters.dt",
+    "phi": "experimental_data.file_path",
+}
 
 
 def questions(root: Root) -> Iterator[Problem]:
     """Ask what the configuration alone gives reason to ask."""
-    yield from _unconfirmed(root, [*_about_gap(root), *_about_angles(root)])
+    gap = root.analyzer_parameters.geometry.stator_rotor_gap
+    if root.has_flow and gap is not None and (text := about_gap(gap)):
+        key = "analyzer_parameters.geometry.stator_rotor_gap"
+        yield from _unconfirmed(root, key, {"gap": text})
+    for key, what, angles in _angles(root):
+        if text := about_angles(what, angles):
+            yield from _unconfirmed(root, key, {"phi": text})
 
 
 def questions_of_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
     """Ask about q and dt where the data file does not know them, and about its angles."""
-    analyzer, asked = root.analyzer_parameters, []
-    q, dt = analyzer.scattering.wavevector_q, analyzer.dt
-    if file.q is None and q is not None:
-        key = "analyzer_parameters.scattering.wavevector_q"
-        asked.append(_Asked("q", key, about_q(q)))
-    if file.dt is None and dt is not None:
-        asked.append(_Asked("dt", "analyzer_parameters.dt", about_dt(dt)))
-    if file.phi is not None:
-        angles = about_angles("φ of the file", file.phi)
-        asked.append(_Asked("phi", "experimental_data.file_path", angles))
-    yield from _unconfirmed(root, asked)
+    analyzer = root.analyzer_parameters
+    asked = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
+    for quantity, text in asked.items():
+        yield from _unconfirmed(root, KEYS[quantity], {quantity: text})
 
 
-def _unconfirmed(root: Root, asked: list[_Asked]) -> Iterator[Problem]:
+def _unconfirmed(root: Root, key: str, asked: dict[str, str]) -> Iterator[Problem]:
     """The questions that the configuration does not answer, and how it can."""
-    for quantity, key, text in asked:
-        name = NAMES[quantity]
-        if text is not None and name not in root.analyzer_parameters.units_confirmed:
-            answer = f"set analyzer_parameters.units_confirmed: [{name}]"
-            yield Problem(key, f"{text}; if it is in {UNITS[quantity]}, {answer}")
+    names = root.analyzer_parameters.units_confirmed
+    confirmed = [quantity for quantity, name in NAMES.items() if name in names]
+    for text in unconfirmed(asked, confirmed, _answer):
+        yield Problem(key, text)
 
 
-def _about_gap(root: Root) -> Iterator[_Asked]:
-    gap = root.analyzer_parameters.geometry.stator_rotor_gap
-    if root.has_flow and gap is not None:
-        key = "analyzer_parameters.geometry.stator_rotor_gap"
-        yield _Asked("gap", key, about_gap(gap))
-
-
-def _about_angles(root: Root) -> Iterator[_Asked]:
-    for key, what, angles in _angles(root):
-        yield _Asked("phi", key, about_angles(what, angles))
+def _answer(quantity: str) -> str:
+    return f"set analyzer_parameters.units_confirmed: [{NAMES[quantity]}]"
 
 
 def _angles(root: Root) -> Iterator[tuple[str, str, list[float]]]:

@@ -7,7 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from homodyne_fit.sections import Count, Fraction, NotNegative, Positive, Section, Values
+from homodyne_fit.sections import Section
+from homodyne_fit.value_types import Count, Fraction, NotNegative, Positive, Values
 
 __all__ = [
     "AntiDegeneracy",

@@ -111,20 +111,25 @@ class Selection:
         InputError
             If there is too little memory even for that.
         """
-        memory = allowed_memory(memory)
+        return self._to_store(allowed_memory(memory)) is not None
+
+    def _to_store(self, memory: int) -> Request | None:
+        """What is left on the disk; None if the matrices fit into the memory."""
         if self._size(LARGEST_NUMBER) <= MATRICES_SHARE * memory:
-            return False
-        request = self._request()
+            return None
+        masked = np.zeros(self.n_frames, dtype=bool)
+        masked[self.masked] = True
+        request = Request(self.file, self.positions, self.frames, masked, self._number_type())
         if self._size(request.dtype.itemsize) <= MATRICES_SHARE * memory:
-            return False
+            return None
         require_memory(request, memory)
-        return True
+        return request
 
     def _read(self, memory: int | None, scratch: str | os.PathLike[str] | None) -> TwoTimeData:
         notes, memory = self.notes, allowed_memory(memory)
-        if self.stays_on_disk(memory):
-            request, folder = self._request(), None if scratch is None else Path(scratch)
-            c2, where = store(request, memory, folder)
+        request = self._to_store(memory)
+        if request is not None:
+            c2, where = store(request, memory, None if scratch is None else Path(scratch))
             size = size_in_words(self._size(request.dtype.itemsize))
             notes = (
                 *notes,
@@ -140,11 +145,6 @@ class Selection:
     def _size(self, number: int) -> int:
         """Bytes of all matrices, of numbers of so many."""
         return len(self.positions) * self.n_frames**2 * number
-
-    def _request(self) -> Request:
-        masked = np.zeros(self.n_frames, dtype=bool)
-        masked[self.masked] = True
-        return Request(self.file, self.positions, self.frames, masked, self._number_type())
 
     def _stack(self) -> NDArray[np.floating]:
         c2 = np.zeros((len(self.positions), self.n_frames, self.n_frames), dtype=np.float32)
@@ -253,12 +253,12 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
         raise InputError(
             f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
             f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; set {Q_KEY} to one "
-            f"of them{_in_another_unit(wanted, centres)}"
+            f"of them{_q_in_another_unit(wanted, centres)}"
         )
     return groups[nearest]
 
 
-def _in_another_unit(wanted: float, q: NDArray[np.float64]) -> str:
+def _q_in_another_unit(wanted: float, q: NDArray[np.float64]) -> str:
     """Say so if the wanted wave vector is one of the file in another unit."""
     for unit, factor in INVERSE_LENGTHS.items():
         if np.any(np.abs(q - wanted * factor) <= SAME_Q * q):
@@ -328,14 +328,15 @@ def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
     if dt is None:
         return file.dt
     if not override and not abs(dt - file.dt) <= SAME_DT * abs(file.dt):
+        hint = _dt_in_another_unit(dt, file.dt)
         raise InputError(
             f"{file.path}: {DT_KEY} is {dt:.9g} s, but the file says {file.dt:.9g} s "
-            f"({file.dt_note}); remove it, or set dt_override: true{_if_ms(dt, file.dt)}"
+            f"({file.dt_note}); remove it, or set dt_override: true{hint}"
         )
     return float(dt) if override else file.dt
 
 
-def _if_ms(dt: float, known: float) -> str:
+def _dt_in_another_unit(dt: float, known: float) -> str:
     """Say so if a time between frames is the known one in ms or µs."""
     for unit, seconds in TIMES.items():
         if abs(dt * seconds - known) <= SAME_DT * known:
@@ -363,14 +364,14 @@ def _masked(
     file: TwoTimeFile, frames: Sequence[int], window: slice
 ) -> tuple[NDArray[np.intp], list[str]]:
     """Return the masked frames, counted from 0 in the window, and a sentence that counts them."""
-    listed_frames = np.unique(np.asarray(frames, dtype=np.int64))
-    outside = listed_frames[(listed_frames < 1) | (listed_frames > file.n_frames)]
-    if len(outside):
+    outside = sorted({frame for frame in frames if not 1 <= frame <= file.n_frames})
+    if outside:
         raise InputError(
             f"{file.path}: {MASK_KEY} has the frames {numbers(outside)}, but the file has the "
             f"frames 1 to {file.n_frames}"
         )
     n_frames = window.stop - window.start
+    listed_frames = np.unique(np.asarray(frames, dtype=np.int64))
     masked = listed_frames - 1 - window.start
     masked = masked[(masked >= 0) & (masked < n_frames)]
     left = n_frames - len(masked)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.memory import available_memory, size_in_words
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, Model, decay, rates
 from homodyne_fit.parameters import ALIASES
 from homodyne_fit.simulation.speckle import two_time
@@ -129,8 +130,15 @@ def from_formula(
         raise InputError(f"seed must not be negative, got {seed}")
     if not (noise >= 0 and math.isfinite(noise)):
         raise InputError(f"noise must be finite and not negative, got {noise:g}")
-    rng = np.random.default_rng(seed)
     contrasts, offsets = _per_angle(m, "contrast", contrast), _per_angle(m, "offset", offset)
+    # The matrices, and of one of them noise and decay in double precision.
+    needed = m.n_frames**2 * (4 * len(m.phi) + 5 * 8)
+    if needed > available_memory():
+        raise InputError(
+            f"{size_in_words(needed)} are needed to simulate {len(m.phi)} angles of {m.n_frames} "
+            f"frames, and {size_in_words(available_memory())} are free; take fewer"
+        )
+    rng = np.random.default_rng(seed)
     c2 = np.empty((len(m.phi), m.n_frames, m.n_frames), dtype=np.float32)
     for k, phi in enumerate(m.phi):
         white = np.triu(rng.normal(0.0, noise, c2.shape[1:]))

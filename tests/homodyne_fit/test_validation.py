@@ -24,11 +24,6 @@ def array(data, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="module")
-def result(data):
-    return hf.fit(data, "static", multi_start=False)
-
-
 def complaint(function, *args, **kwargs):
     """The lines of the error that a call raises."""
     with pytest.raises(hf.InputError) as caught:
@@ -43,6 +38,8 @@ class TestTypes:
             ({"gap": "2mm"}, "gap: a number is needed (got '2mm'; write it without the unit)"),
             ({"gap": "2,000,000"}, "gap: a number is needed (got '2,000,000'; write 2000000)"),
             ({"gap": "wide"}, "gap: a number is needed (got 'wide')"),
+            ({"gap": b"2mm"}, "gap: a number is needed (got b'2mm')"),
+            ({"gap": np.True_}, "gap: a number is needed (got True)"),
             ({"gap": -1}, "gap: must be greater than 0 (got -1)"),
             ({"gap": np.array([1e6, 2e6])}, "gap: a number is needed (got array(["),
             ({"gaps": 2e6}, "there is no argument 'gaps' (did you mean 'gap'?)"),
@@ -58,7 +55,10 @@ class TestTypes:
                 "bounds.phi0: a pair, (from, to), is needed (got (1, 2, 3))",
             ),
             ({"bounds": {"phi0": (1, "b")}}, "bounds.phi0.1: a number is needed (got 'b')"),
-            ({"multi_start": 3}, "multi_start: a mapping of keys is needed (got 3)"),
+            (
+                {"multi_start": 3},
+                "multi_start: True, False, or a mapping of its settings is needed",
+            ),
             (
                 {"multi_start": {"n_strats": 3}},
                 "multi_start.n_strats: there is no such key (got 3)",
@@ -74,6 +74,7 @@ class TestTypes:
             ({"progress": 3}, "progress: a function is needed (got 3)"),
             ({"model": "laminar"}, "model: there is no model 'laminar' (did you mean 'laminar_"),
             ({"model": 7}, "model: there is no model 7; there are: "),
+            ({"model": ["static"]}, "model: there is no model ['static']; there are: "),
         ],
     )
     def test_of_a_fit(self, data, options, said):
@@ -104,6 +105,7 @@ class TestTypes:
                 ["phi_ranges.0.0: a finite number is needed (got nan)"],
             ),
             ({"phi": "0,45"}, ["phi: a list is needed (got '0,45')"]),
+            ({"phi": np.array(0.0)}, ["phi: a list is needed (got array(0.))"]),
             ({"mask_frames": 3}, ["mask_frames: a list is needed (got 3)"]),
             ({"dt": "1 s"}, ["dt: a number is needed (got '1 s'; write it without the unit)"]),
             (
@@ -120,7 +122,7 @@ class TestTypes:
     def test_of_a_path(self, tmp_path):
         for function in (hf.load, hf.inspect, hf.load_result):
             name = function.__name__
-            assert complaint(function, 5) == [f"{name}: path: the path of a file is needed (got 5)"]
+            assert complaint(function, 5) == [f"{name}: path: a path is needed (got 5)"]
 
     def test_of_a_simulation(self):
         assert complaint(hf.simulate, {"D0": "x"}, phi=3, contrast="high", n_frames=0) == [
@@ -131,12 +133,32 @@ class TestTypes:
         ]
 
     def test_a_long_value_is_shortened(self, data):
-        (line,) = complaint(hf.fit, data, gap="mm " * 200)
-        assert len(line) < 150
+        for text in ("mm " * 200, "m" * 200):
+            (line,) = complaint(hf.fit, data, gap=text)
+            assert line.startswith(
+                "fit: gap: a number is needed (got 'mm" if " " in text else "fit"
+            )
+            assert "m" * 2 in line
+            assert len(line) < 150
+
+    def test_of_data_made_of_arrays(self, data):
+        good = {"c2": data.c2, "phi": data.phi, "q": 0.0054, "dt": 0.1}
+        assert hf.TwoTimeData(**good).q.tolist() == [0.0054] * 3
+        for wrong, said in (
+            ({"dt": "fast"}, "dt must be one number, got 'fast'"),
+            ({"dt": [1.0, 2.0]}, "dt must be one number, got [1.0, 2.0]"),
+            ({"phi": ["a", "b", "c"]}, "phi must be numbers, got ['a', 'b', 'c']"),
+            ({"q": "x"}, "q must be numbers, got 'x'"),
+        ):
+            assert complaint(hf.TwoTimeData, **{**good, **wrong}) == [f"arrays: {said}"]
+
+    def test_of_frames_that_no_file_has(self, array):
+        (line,) = complaint(hf.load, array, q=0.0054, dt=1, phi=[0, 45, 90], mask_frames=[10**30])
+        assert "mask_frames has the frames 1" in line
 
 
 class TestWhatIsConverted:
-    def test_numbers_of_numpy_and_text(self, data, array):
+    def test_numbers_of_numpy_and_text(self, data, array, tmp_path):
         options = {"phi": data.phi, "dt": np.float32(0.5), "q": "0.0054"}
         loaded = hf.load(array, frames=np.array([1, 20]), memory="1GB", **options)
         assert (loaded.dt, loaded.q.tolist(), loaded.n_frames) == (0.5, [0.0054] * 3, 20)
@@ -147,8 +169,11 @@ class TestWhatIsConverted:
             bounds={"alpha": np.array([-1, 1])},
             anti_degeneracy={"per_angle_mode": "averaged"},
             multi_start={"n_starts": np.int64(4)},
+            memory="1GB",
         )
-        nlsq = found.config["optimization"]["nlsq"]
+        found.save(tmp_path / "out")
+        nlsq = hf.load_result(tmp_path / "out").config["optimization"]["nlsq"]
+        assert nlsq["memory"] == 10**9
         assert nlsq["anti_degeneracy"]["per_angle_mode"] == "averaged"
         assert nlsq["multi_start"]["n_starts"] == 4
 
@@ -160,71 +185,3 @@ class TestWhatIsConverted:
         assert reciprocal("2") == Fraction(1, 2)
         with pytest.raises(ZeroDivisionError):
             reciprocal(0)
-
-
-class TestUnits:
-    @pytest.mark.parametrize(
-        ("options", "name", "question"),
-        [
-            ({"gap": 0.2}, "gap", "0.2 mm is 2e+06 Å; if it is in Å"),
-            (
-                {"gap": 2e6, "bounds": {"phi0": (-0.785, 0.785)}},
-                "phi",
-                "degrees are needed: -45, 45",
-            ),
-            ({"gap": 2e6, "fixed": {"phi0": 1.571}}, "phi", "degrees are needed: 90"),
-        ],
-    )
-    def test_of_a_fit(self, data, options, name, question):
-        (line,) = complaint(hf.fit, data, **options)
-        assert question in line
-        assert line.endswith(f"give units_confirmed=['{name}']")
-        hf.fit(data, **options, units_confirmed=[name], multi_start=False, max_nfev=1)
-
-    def test_the_static_model_has_no_such_quantities(self, data):
-        hf.fit(data, "static", gap=0.2, multi_start=False, max_nfev=1)
-
-    def test_all_of_a_file_at_once(self, array):
-        options = {"q": 5.4, "dt": 1000, "phi": [0, 0.7854, 1.5708]}
-        lines = complaint(hf.load, array, **options)
-        for line, name in zip(lines, ("q", "dt", "phi"), strict=True):
-            assert line.startswith(str(array))
-            assert line.endswith(f"give units_confirmed=['{name}']")
-        data = hf.load(array, **options, units_confirmed=["q", "dt", "phi"])
-        assert (data.q[0], data.dt, data.phi[1]) == (5.4, 1000, 0.7854)
-
-    def test_a_fit_of_a_path_asks_them_too(self, array):
-        options = {"q": 5.4, "dt": 1000, "units_confirmed": ["q"]}
-        lines = complaint(hf.fit, array, "static", **options)
-        assert lines[0].endswith("give units_confirmed=['dt']")
-        assert "does not give the angles of its 3 matrices; set phi" in lines[1]
-
-    def test_angles_that_a_file_has_in_radians(self, tmp_path, data):
-        np.savez(tmp_path / "a.npz", c2=data.c2, phi=[0, 0.7854, 1.5708], dt=1.0, q=[0.0054] * 3)
-        (line,) = complaint(hf.load, tmp_path / "a.npz")
-        assert "φ of the file: 0, 0.7854, 1.5708 looks like radians" in line
-        assert hf.load(tmp_path / "a.npz", units_confirmed=["phi"]).n_angles == 3
-
-
-class TestResults:
-    @pytest.mark.parametrize(
-        ("times", "said"),
-        [
-            ([1.0, -1.0], "times are seconds from the first frame on, none negative; got -1"),
-            (np.nan, "times are seconds from the first frame on, none negative; got nan"),
-            ("noon", "times are numbers, in seconds, not 'noon'"),
-        ],
-    )
-    def test_times(self, result, times, said):
-        assert complaint(result.J, times) == [said]
-        assert complaint(result.plot_rates, times) == [said]
-
-    @pytest.mark.parametrize("angle", [3, -4, "0", 1.0])
-    def test_angles(self, result, angle):
-        for function in (result.c2, result.decay, result.plot_two_time, result.plot_lag_cuts):
-            said = f"there is no angle {angle!r}; their indices are 0 to 2"
-            assert complaint(function, angle) == [said]
-        np.testing.assert_array_equal(result.c2(-1), result.c2(2))
-
-    def test_a_folder(self, result):
-        assert complaint(result.save, 5) == ["save: folder: the path of a file is needed (got 5)"]

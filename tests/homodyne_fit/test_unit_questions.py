@@ -1,0 +1,91 @@
+"""Values that look like another unit: asked about, wherever they are given."""
+
+import numpy as np
+import pytest
+
+import homodyne_fit as hf
+from homodyne_fit.unit_questions import about_angles, about_dt, about_gap, about_q
+
+FLOW = {"D0": 2e4, "alpha": -0.2, "D_offset": 0.0, "gamma_dot_t0": 3e-4, "beta": 0.2}
+FLOW |= {"gamma_dot_t_offset": 0.0, "phi0": 3.0}
+
+
+@pytest.fixture(scope="module")
+def data():
+    return hf.simulate(FLOW, phi=(0, 45, 90), n_frames=24, noise=0.02)
+
+
+@pytest.fixture(scope="module")
+def array(data, tmp_path_factory):
+    path = tmp_path_factory.mktemp("units") / "array.npy"
+    np.save(path, data.c2)
+    return path
+
+
+def complaint(function, *args, **kwargs):
+    """The lines of the error that a call raises."""
+    with pytest.raises(hf.InputError) as caught:
+        function(*args, **kwargs)
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("about", "usual", "odd"),
+    [(about_gap, 2e6, 0.2), (about_q, 0.0054, 54.0), (about_dt, 0.1, 1000.0)],
+)
+def test_what_is_proposed_is_not_asked_about_again(about, usual, odd):
+    assert about(usual) is None
+    text = about(odd)
+    assert "is it in another unit?" in text
+    proposed = [float(part.split()[0]) for part in text.split(" is ")[2:]]
+    assert proposed
+    assert all(about(value) is None for value in proposed)
+
+
+def test_angles_in_degrees_are_not_asked_about():
+    assert about_angles("φ", [0, 30, 45, 90]) is None
+    assert about_angles("φ", []) is None
+
+
+class TestFromPython:
+    @pytest.mark.parametrize(
+        ("options", "name", "question"),
+        [
+            ({"gap": 0.2}, "gap", "0.2 mm is 2e+06 Å; if it is in Å"),
+            (
+                {"gap": 2e6, "bounds": {"phi0": (-0.785, 0.785)}},
+                "phi",
+                "degrees are needed: -45, 45",
+            ),
+            ({"gap": 2e6, "fixed": {"phi0": 1.571}}, "phi", "degrees are needed: 90"),
+        ],
+    )
+    def test_of_a_fit(self, data, options, name, question):
+        (line,) = complaint(hf.fit, data, **options)
+        assert question in line
+        assert line.endswith(f"give units_confirmed=['{name}']")
+        hf.fit(data, **options, units_confirmed=[name], multi_start=False, max_nfev=1)
+
+    def test_the_static_model_has_no_such_quantities(self, data):
+        hf.fit(data, "static", gap=0.2, multi_start=False, max_nfev=1)
+
+    def test_all_of_a_file_at_once(self, array):
+        options = {"q": 5.4, "dt": 1000, "phi": [0, 0.7854, 1.5708]}
+        lines = complaint(hf.load, array, **options)
+        for line, name in zip(lines, ("q", "dt", "phi"), strict=True):
+            assert line.startswith(str(array))
+            assert line.endswith(f"give units_confirmed=['{name}']")
+        data = hf.load(array, **options, units_confirmed=["q", "dt", "phi"])
+        assert (data.q[0], data.dt, data.phi[1]) == (5.4, 1000, 0.7854)
+
+    def test_a_fit_of_a_path_asks_them_too(self, array):
+        options = {"q": 5.4, "dt": 1000, "units_confirmed": ["q"]}
+        lines = complaint(hf.fit, array, "static", **options)
+        assert lines[0].endswith("give units_confirmed=['dt']")
+        assert "does not give the angles of its 3 matrices; set phi" in lines[1]
+
+    def test_angles_that_a_file_has_in_radians(self, tmp_path, data):
+        np.savez(tmp_path / "a.npz", c2=data.c2, phi=[0, 0.7854, 1.5708], dt=1.0, q=[0.0054] * 3)
+        (line,) = complaint(hf.load, tmp_path / "a.npz")
+        assert "φ of the file: 0, 0.7854, 1.5708 looks like radians" in line
+        assert hf.load(tmp_path / "a.npz", units_confirmed=["phi"]).n_angles == 3
