@@ -1,5 +1,7 @@
 """Values that look like another unit: asked about, wherever they are given."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -37,7 +39,7 @@ def test_what_is_proposed_is_not_asked_about_again(about, usual, odd):
     assert about(usual) is None
     text = about(odd)
     assert "is it in another unit?" in text
-    proposed = [float(part.split()[0]) for part in text.split(" is ")[2:]]
+    proposed = [float(value) for value in re.findall(r" is ([\d.e+-]+) ", text)]
     assert proposed
     assert all(about(value) is None for value in proposed)
 

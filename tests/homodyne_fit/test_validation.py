@@ -74,7 +74,7 @@ class TestTypes:
             ({"progress": 3}, "progress: a function is needed (got 3)"),
             ({"model": "laminar"}, "model: there is no model 'laminar' (did you mean 'laminar_"),
             ({"model": 7}, "model: there is no model 7; there are: "),
-            ({"model": ["static"]}, "model: there is no model ['static']; there are: "),
+            ({"model": ["static"]}, "model: there is no model ['static'] (did you mean"),
         ],
     )
     def test_of_a_fit(self, data, options, said):
@@ -135,10 +135,7 @@ class TestTypes:
     def test_a_long_value_is_shortened(self, data):
         for text in ("mm " * 200, "m" * 200):
             (line,) = complaint(hf.fit, data, gap=text)
-            assert line.startswith(
-                "fit: gap: a number is needed (got 'mm" if " " in text else "fit"
-            )
-            assert "m" * 2 in line
+            assert line.startswith("fit: gap: a number is needed (got 'mm")
             assert len(line) < 150
 
     def test_of_data_made_of_arrays(self, data):
