@@ -17,6 +17,7 @@ from homodyne_fit.cli.fit_options import (
     no_effect,
     overrides,
 )
+from homodyne_fit.cli.option_types import path
 from homodyne_fit.cli.wording import counted, explanation, table
 from homodyne_fit.errors import InputError
 
@@ -78,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--output-dir",
-        type=Path,
+        type=path,
         metavar="DIR",
         help="a folder for each fit is made in it; default: beside each configuration",
     )

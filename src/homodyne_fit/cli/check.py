@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.cli.fit_options import add_key_options, overrides
+from homodyne_fit.cli.option_types import path
 from homodyne_fit.cli.output import print_json
 from homodyne_fit.errors import InputError
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("file", type=Path, nargs="?", metavar="CONFIG", help="YAML configuration")
+    parser.add_argument("file", type=path, nargs="?", metavar="CONFIG", help="YAML configuration")
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="where results would go, as for the fit"
+        "--output-dir", type=path, metavar="DIR", help="where results would go, as for the fit"
     )
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     add_key_options(parser.add_argument_group("keys of the configuration"))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing
+from homodyne_fit.cli.option_types import path
 
 if TYPE_CHECKING:
     from homodyne_fit.results import FitResult
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
         "--output-dir",
-        type=Path,
+        type=path,
         default=Path("demo_results"),
         metavar="DIR",
         help="for all files; default: demo_results",

@@ -18,6 +18,7 @@ from homodyne_fit.cli.fit_options import (
     no_effect,
     overrides,
 )
+from homodyne_fit.cli.option_types import path
 from homodyne_fit.cli.wording import counted, reasons
 from homodyne_fit.errors import InputError
 
@@ -33,15 +34,15 @@ METHODS = ("nlsq", "mcmc", "cmc", "both")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the drop-in form."""
-    parser.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML configuration")
     parser.add_argument(
         "--method", choices=METHODS, default="nlsq", help="nlsq (default); others are to come"
     )
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="where results go; default: FILE_results"
+        "--output-dir", type=path, metavar="DIR", help="where results go; default: FILE_results"
     )
     parser.add_argument(
-        "--data-file", type=Path, metavar="DATA", help="in place of that of the configuration"
+        "--data-file", type=path, metavar="DATA", help="in place of that of the configuration"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="check everything, say what would be done, stop"
@@ -218,5 +219,5 @@ def _draw(config: Config, folder: Path, args: argparse.Namespace, console: Conso
         drawn += drawings.draw_simulated_data(config, args, plots)
     if data is not None:
         drawn += drawings.draw_experimental_data(data, plots)
-    for path in drawn:
-        console.print(f"wrote {path}", markup=False)
+    for file in drawn:
+        console.print(f"wrote {file}", markup=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.cli.option_types import numbers, positive
+from homodyne_fit.cli.option_types import numbers, path, positive
 from homodyne_fit.errors import InputError, Mistakes
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ ANGLE_CHOICE = """
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="two-time file")
+    parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="default: DATA.yaml, in this folder"
+        "-o", "--output", type=path, metavar="FILE", help="default: DATA.yaml, in this folder"
     )
     parser.add_argument(
         "--q", type=positive("Å⁻¹"), help="wave vector, Å⁻¹, where the file has several or none"

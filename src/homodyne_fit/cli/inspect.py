@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homodyne_fit.cli.option_types import positive
+from homodyne_fit.cli.option_types import path, positive
 from homodyne_fit.cli.wording import counted, table
 from homodyne_fit.errors import InputError
 
@@ -26,11 +26,11 @@ FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("data", type=Path, metavar="DATA", help="two-time file")
+    parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
     parser.add_argument(
         "--q", type=positive("Å⁻¹"), help="wave vector to look at, Å⁻¹; default: all"
     )
-    parser.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the quality too")
+    parser.add_argument("--plot", type=path, metavar="FILE.png", help="draw the quality too")
     parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
     parser.add_argument(
         "--headers-only", action="store_true", help="read no matrix: leave the quality out"

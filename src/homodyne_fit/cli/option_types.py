@@ -5,8 +5,16 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable
+from pathlib import Path
 
-__all__ = ["numbers", "positive"]
+__all__ = ["numbers", "path", "positive"]
+
+
+def path(text: str) -> Path:
+    """The type of an option for a path; an empty one is what an unset variable leaves."""
+    if not text:
+        raise argparse.ArgumentTypeError("a path is needed, and this is empty")
+    return Path(text)
 
 
 def positive(unit: str) -> Callable[[str], float]:

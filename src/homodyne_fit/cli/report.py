@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from homodyne_fit.cli.option_types import path
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
     parser.add_argument(
-        "results", type=Path, metavar="RESULTS", help="folder of a fit, or its result.h5"
+        "results", type=path, metavar="RESULTS", help="folder of a fit, or its result.h5"
     )
     parser.add_argument(
-        "--output-dir", type=Path, metavar="DIR", help="where it goes; default: beside result.h5"
+        "--output-dir", type=path, metavar="DIR", help="where it goes; default: beside result.h5"
     )
     parser.add_argument(
         "--save-plots", action="store_true", help="write every figure as a PNG too, in plots/"

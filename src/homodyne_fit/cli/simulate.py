@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from pathlib import Path
 from typing import Any
 
-from homodyne_fit.cli.option_types import numbers
+from homodyne_fit.cli.option_types import numbers, path
 from homodyne_fit.errors import InputError
 from homodyne_fit.parameters import ALIASES
 
@@ -28,7 +27,7 @@ PARAMETERS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="to write")
+    parser.add_argument("-o", "--output", type=path, required=True, metavar="FILE", help="to write")
     parser.add_argument(
         "--format", choices=FORMATS, default="aps-u", help="of the file; default: aps-u"
     )
