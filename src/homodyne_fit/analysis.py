@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import ArrayLike
 
 from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.errors import renamed
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import FitResult
 from homodyne_fit.validation import checked_arguments
@@ -97,7 +98,8 @@ class Analysis(FitResult):
 
         path = Path(folder)
         outputs.require_exportable(self.data, exports)
-        outputs.prepare_folder(path, overwrite=overwrite, exports=exports, plots=plots)
+        with renamed({"give --overwrite": "give overwrite=True"}):
+            outputs.prepare_folder(path, overwrite=overwrite, exports=exports, plots=plots)
         outputs.write_outputs(self, path, exports=exports, plots=plots)
         return path
 

@@ -12,12 +12,12 @@ from pydantic import BeforeValidator, GetPydanticSchema, PlainValidator
 
 from homodyne_fit.analysis import Analysis
 from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.errors import InputError, Mistakes, suggestion
+from homodyne_fit.errors import InputError, Mistakes
 from homodyne_fit.evaluation import Progress
 from homodyne_fit.fitting import fit as fit_points
 from homodyne_fit.layers.settings import AntiDegeneracy, ScalingMode
 from homodyne_fit.loading import load
-from homodyne_fit.model import MODELS, Model
+from homodyne_fit.model import Model, model_named
 from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.settings import FitSettings, ShearForm
@@ -33,6 +33,7 @@ from homodyne_fit.value_types import (
     Positive,
     Size,
 )
+from nlsq_stratified.reduction import forks
 
 __all__ = ["fit", "settings_to_config", "simulate"]
 
@@ -47,12 +48,7 @@ def _data_or_path(value: Any) -> Any:
 
 
 def _model(model: str | Model) -> Model:
-    if isinstance(model, Model):
-        return model
-    if not isinstance(model, str) or model not in MODELS:
-        near = suggestion(str(model), MODELS)
-        raise ValueError(f"there is no model {model!r}{near}; there are: {', '.join(MODELS)}")
-    return MODELS[model]
+    return model if isinstance(model, Model) else model_named(model)
 
 
 def _multi_start(given: bool | MultiStart) -> MultiStart:
@@ -171,6 +167,11 @@ def fit(
         threads=threads,
         memory=memory,
     )
+    if executor is not None and forks(executor):
+        raise InputError(
+            "fit: executor: its processes are forks of this one, in which JAX hangs; give it "
+            "mp_context=multiprocessing.get_context('spawn')"
+        )
     questions = unconfirmed(_asked(settings), units_confirmed, "give units_confirmed=['{}']".format)
     mistakes = Mistakes(f"fit: {question}" for question in questions)
     with mistakes.collected():

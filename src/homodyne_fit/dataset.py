@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from homodyne_fit.errors import InputError
 from homodyne_fit.stored_matrices import Matrices, StoredMatrices, upper_bands
 
-__all__ = ["TwoTimeData"]
+__all__ = ["TwoTimeData", "along_one_line"]
+
+# Degrees up to which angles are on one line.
+SAME_LINE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +53,9 @@ class TwoTimeData:
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        c2 = self.c2 if isinstance(self.c2, StoredMatrices) else np.asarray(self.c2)
+        c2 = self.c2 if isinstance(self.c2, StoredMatrices) else _filled(self.c2)
+        object.__setattr__(self, "source", str(self.source))
+        object.__setattr__(self, "notes", tuple(map(str, _as_tuple(self.notes))))
         phi = np.atleast_1d(self._numbers("phi"))
         q = self._numbers("q")
         q = q if q.ndim else np.full(len(phi), q)
@@ -59,14 +64,14 @@ class TwoTimeData:
         object.__setattr__(self, "phi", phi)
         object.__setattr__(self, "q", q)
         if c2.dtype not in (np.float32, np.float64):
-            raise InputError(f"{self.source}: C2 must be float32 or float64, not {c2.dtype}")
+            raise InputError(f"{self.source}: c2 must be float32 or float64, not {c2.dtype}")
         if c2.ndim != 3 or c2.shape[1] != c2.shape[2]:
-            raise InputError(f"{self.source}: C2 must have shape (angles, n, n), not {c2.shape}")
+            raise InputError(f"{self.source}: c2 must have shape (angles, n, n), not {c2.shape}")
         if c2.shape[1] < 3:
             raise InputError(f"{self.source}: at least 3 frames are needed, got {c2.shape[1]}")
         if phi.shape != (len(c2),) or q.shape != (len(c2),):
             raise InputError(
-                f"{self.source}: {len(c2)} matrices need as many angles and wave vectors, "
+                f"{self.source}: {len(c2)} matrices need as many angles phi and wave vectors q, "
                 f"got {phi.shape} and {q.shape}"
             )
         if not np.all(np.isfinite(phi)):
@@ -84,6 +89,8 @@ class TwoTimeData:
     def _numbers(self, name: str) -> NDArray[np.float64]:
         given = getattr(self, name)
         try:
+            if isinstance(given, bool | np.bool_):
+                raise TypeError
             numbers = np.asarray(given, dtype=np.float64)
             return numbers if name != "dt" else numbers.reshape(())
         except (TypeError, ValueError):
@@ -121,3 +128,19 @@ class TwoTimeData:
     def times(self) -> NDArray[np.float64]:
         """Time of each frame, seconds, from 0."""
         return np.arange(self.n_frames, dtype=np.float64) * self.dt
+
+
+def _filled(c2: object) -> NDArray[np.floating]:
+    """An array, masked points of it as missing ones."""
+    if isinstance(c2, np.ma.MaskedArray) and np.issubdtype(c2.dtype, np.floating):
+        return c2.filled(np.nan)
+    return np.asarray(c2)
+
+
+def _as_tuple(notes: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (notes,) if isinstance(notes, str) else tuple(notes)
+
+
+def along_one_line(phi: NDArray[np.float64]) -> bool:
+    """Whether all angles are the same or opposite, degrees."""
+    return bool(np.all(np.abs((phi - phi[0] + 90) % 180 - 90) <= SAME_LINE))

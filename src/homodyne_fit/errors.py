@@ -9,6 +9,9 @@ from pathlib import Path
 
 __all__ = ["InputError", "Mistakes", "missing_file", "renamed", "suggestion"]
 
+# How similar names of files have to be: their endings alone make them alike.
+NEAR_NAME = 0.7
+
 
 class InputError(ValueError):
     """Something the user gave cannot be used.
@@ -56,9 +59,15 @@ def renamed(names: Mapping[str, str]) -> Iterator[None]:
         raise InputError(message) from None
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string."""
-    nearest = difflib.get_close_matches(name, list(known), n=1)
+def suggestion(name: str, known: Iterable[str], near: float = 0.6) -> str:
+    """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string.
+
+    Parameters
+    ----------
+    near : float
+        How similar it has to be, from 0 to 1.
+    """
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=near)
     return f" (did you mean '{nearest[0]}'?)" if nearest else ""
 
 
@@ -66,5 +75,5 @@ def missing_file(path: Path) -> InputError:
     """The error for a path where nothing is; it names the nearest there is."""
     if not path.parent.is_dir():
         return InputError(f"{path}: there is no folder {path.parent}")
-    near = suggestion(path.name, (entry.name for entry in path.parent.iterdir()))
+    near = suggestion(path.name, (entry.name for entry in path.parent.iterdir()), NEAR_NAME)
     return InputError(f"{path}: there is no such file{near}")

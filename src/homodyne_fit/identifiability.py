@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.dataset import along_one_line
 from homodyne_fit.model import Model, rates
 from homodyne_fit.number_format import format_estimate, format_number, listed, with_unit
 from homodyne_fit.parameters import PARAMETERS
@@ -64,9 +65,6 @@ LEAST_RISE = 1e-3
 # is an extrapolation where the correlation falls by less than the second of it, as good as at its
 # physical limit above the third, and out of line above that many times the median of the angles.
 VANISHING, INCOMPLETE_DECAY, FULL_CONTRAST, OUTLYING_CONTRAST = 0.1, 0.2, 0.9, 2.0
-
-# Degrees up to which angles are on one line.
-SAME_LINE = 1e-3
 
 # Relative error at mid-measurement up to which a rate is determined, and error of an exponent
 # from which on it is not.
@@ -397,9 +395,7 @@ def _one_direction(result: FitResult) -> list[str]:
     """All angles along one line, so that a shear rate and cos(φ0 − φ) come as a product only."""
     flow = [*result.model.shear_parameters, "phi0"] if result.model.has_flow else []
     free = [name for name in flow if not result.parameters[name].fixed]
-    phi = result.objective.phi
-    apart = (phi - phi[0] + 90) % 180 - 90
-    if "phi0" not in free or len(free) == 1 or np.any(np.abs(apart) > SAME_LINE):
+    if "phi0" not in free or len(free) == 1 or not along_one_line(result.objective.phi):
         return []
     return [
         "All angles lie along one line: the direction of the flow and the shear rate stand in for "

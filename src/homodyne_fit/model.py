@@ -20,6 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from homodyne_fit.errors import InputError, suggestion
+
 __all__ = [
     "LAMINAR_FLOW",
     "MODELS",
@@ -28,6 +30,7 @@ __all__ = [
     "Model",
     "curves",
     "decay",
+    "model_named",
     "power_law",
     "rates",
     "value_and_slope",
@@ -246,3 +249,18 @@ def decay(
             x = phase * np.subtract.outer(gamma[rows], gamma)
             f[rows] *= np.sinc(x / np.pi) ** sinc_power
     return f
+
+
+def model_named(name: object) -> Model:
+    """The model that a configuration calls so.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    known = {**MODELS, "static_isotropic": STATIC, "static_anisotropic": STATIC}
+    if not isinstance(name, str) or name not in known:
+        near = suggestion(str(name), known)
+        raise InputError(f"there is no model {name!r}{near}; there are: {', '.join(MODELS)}")
+    return known[name]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterator
+import tempfile
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, renamed, suggestion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,8 @@ __all__ = [
 ]
 
 # Written by every fit, and by name on request.
-OUTPUTS = ("parameters.json", "parameters.csv", "result.h5", "report.html")
+REPORT = "report.html"
+OUTPUTS = ("parameters.json", "parameters.csv", "result.h5", REPORT)
 EXPORTS = {"homodyne": "fitted_data.npz"}
 PLOTS = "plots"
 PLOT_DPI = 150
@@ -99,32 +101,47 @@ def write_outputs(
 ) -> list[str]:
     """Write all files of a result into a folder that is prepared; return their names.
 
-    What an earlier fit left there, and this one does not write, is deleted: files of two fits
-    side by side would be taken for one.
+    The numbers appear together. Then whatever else an earlier fit left there is deleted, and the
+    rest is drawn: files of two fits side by side would be taken for one.
     """
-    from homodyne_fit.exports import write_csv, write_homodyne
     from homodyne_fit.report import write_report
+
+    earlier = set(_earlier(folder))
+    names = _write_numbers(analysis, folder, exports)
+    for path in earlier - {folder / name for name in names}:
+        path.unlink()
+    if plots:
+        write_plots(analysis, folder / PLOTS)
+    elif _is_empty(folder / PLOTS):
+        (folder / PLOTS).rmdir()
+    write_report(folder / REPORT, analysis.data, analysis, analysis.config, analysis.provenance)
+    return [*OUTPUTS, *(EXPORTS[name] for name in exports), *([f"{PLOTS}/"] if plots else [])]
+
+
+def _write_numbers(analysis: Analysis, folder: Path, exports: Collection[str]) -> list[str]:
+    """Write all files but the drawn ones, all or none; return their names."""
+    from homodyne_fit.exports import write_csv, write_homodyne
     from homodyne_fit.result_file import write_result
 
-    writers = {"homodyne": write_homodyne}
-    earlier = set(_earlier(folder))
+    writers: dict[str, Callable[[Path, Analysis], None]] = {
+        "parameters.json": _write_json,
+        "parameters.csv": write_csv,
+        "result.h5": write_result,
+        **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
+    }
+    with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as new:
+        with renamed({new: str(folder)}):
+            for name, write in writers.items():
+                write(Path(new, name), analysis)
+        for name in writers:
+            Path(new, name).replace(folder / name)
+    return list(writers)
+
+
+def _write_json(path: Path, analysis: Analysis) -> None:
     text = json.dumps(analysis.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
-    with replacing(folder / "parameters.json") as temporary:
+    with replacing(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
-    write_csv(folder / "parameters.csv", analysis)
-    write_result(folder / "result.h5", analysis)
-    for name in exports:
-        writers[name](folder / EXPORTS[name], analysis)
-    drawn = write_plots(analysis, folder / PLOTS) if plots else []
-    write_report(
-        folder / "report.html", analysis.data, analysis, analysis.config, analysis.provenance
-    )
-    names = [*OUTPUTS, *(EXPORTS[name] for name in exports)]
-    for path in earlier - {folder / name for name in names} - set(drawn):
-        path.unlink()
-    if not drawn and _is_empty(folder / PLOTS):
-        (folder / PLOTS).rmdir()
-    return [*names, *([f"{PLOTS}/"] if plots else [])]
 
 
 def write_plots(analysis: Analysis, folder: Path) -> list[Path]:

@@ -38,6 +38,7 @@ class Estimate:
 
     def __str__(self) -> str:
         error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
+        error = "not determined" if np.isinf(self.stderr) else error
         return f"{self.value:.6g} {error} {self.unit}".rstrip()
 
 
@@ -192,8 +193,11 @@ class FitResult:
     def _errors(self, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard errors (n,) by linear propagation from the coordinates of the search (n, m).
 
-        There they are finite even where those of the parameters are not.
+        There they are finite even where those of the parameters are not, but of a fit that did
+        not converge nothing is known.
         """
+        if not self.success:
+            return np.full(len(jacobian), np.inf)
         spread = Spread(
             self.coordinates_root, self.coordinates_null, np.nan, np.empty(0), np.empty(0)
         )
@@ -210,7 +214,8 @@ class FitResult:
     def require_angle(self, angle: int) -> None:
         """Raise an `InputError` unless there is an angle with this index."""
         last = len(self.contrast) - 1
-        if not (isinstance(angle, int | np.integer) and -last - 1 <= angle <= last):
+        whole = isinstance(angle, int | np.integer) and not isinstance(angle, bool)
+        if not (whole and -last - 1 <= angle <= last):
             raise InputError(f"there is no angle {angle!r}; their indices are 0 to {last}")
 
     def c2(self, angle: int) -> NDArray[np.float64]:
@@ -303,11 +308,14 @@ class FitResult:
 def _seconds(times: ArrayLike) -> NDArray[np.float64]:
     """Times at which a rate is defined."""
     try:
-        seconds = np.asarray(times, dtype=np.float64)
+        seconds = np.ma.filled(np.ma.asarray(times, dtype=np.float64), np.nan)
     except (TypeError, ValueError):
         raise InputError(f"times are numbers, in seconds, not {times!r}") from None
-    if not np.all(seconds >= 0):
+    if seconds.ndim > 1:
+        raise InputError(f"times are a number or a list of them, not of shape {seconds.shape}")
+    if not np.all((seconds >= 0) & (seconds < np.inf)):
+        wrong = seconds[~((seconds >= 0) & (seconds < np.inf))]
         raise InputError(
-            f"times are seconds from the first frame on, none negative; got {np.min(seconds):g}"
+            f"times are seconds from the first frame on, none negative; got {wrong.flat[0]:g}"
         )
     return seconds

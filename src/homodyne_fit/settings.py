@@ -11,7 +11,7 @@ import numpy as np
 
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.model import LAMINAR_FLOW, Model
+from homodyne_fit.model import LAMINAR_FLOW, Model, model_named
 from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES, PARAMETERS
@@ -26,6 +26,8 @@ SHEAR_FORMS: dict[ShearForm, tuple[int, float]] = {
     "documented": (2, 0.5),
     "homodyne": (4, 0.5 / np.pi),
 }
+# No parameter comes near; squares of it are still numbers.
+LARGEST_BOUND = 1e30
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class FitSettings:
     memory: int | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.model, Model):
+            object.__setattr__(self, "model", model_named(self.model))
         known = [*self.model.parameters, "contrast", "offset"]
         for kind in ("initial", "fixed", "bounds"):
             given: Mapping[str, Any] = getattr(self, kind)
@@ -87,7 +91,7 @@ class FitSettings:
                 if name not in known:
                     raise InputError(
                         f"{kind}: the model {self.model.name} has no parameter "
-                        f"'{name}'{suggestion(name, known)}"
+                        f"'{name}'{suggestion(name, known) or f'; it has {", ".join(known)}'}"
                     )
             object.__setattr__(self, kind, named)
         for name, value in [*self.initial.items(), *self.fixed.items()]:
@@ -96,10 +100,16 @@ class FitSettings:
         for name, (lower, upper) in self.bounds.items():
             if not (np.isfinite(lower) and np.isfinite(upper)):
                 raise InputError(f"bounds of {name} must be finite, got {lower:g} to {upper:g}")
+            if max(abs(lower), abs(upper)) > LARGEST_BOUND:
+                raise InputError(
+                    f"bounds of {name}: {lower:g} to {upper:g} reach beyond {LARGEST_BOUND:g}"
+                )
             if not lower < upper:
                 raise InputError(f"bounds of {name}: {lower:g} is not below {upper:g}")
         if self.model.has_flow and not (self.gap is not None and self.gap > 0):
-            raise InputError(f"the model {self.model.name} needs a positive gap in Å")
+            raise InputError(
+                f"gap: the model {self.model.name} needs a positive gap in Å (1 mm = 1e7 Å)"
+            )
         if self.precision not in typing.get_args(Precision):
             raise InputError(f"precision must be double or single, not '{self.precision}'")
         for name in ("tolerance", "max_nfev", "threads", "memory"):

@@ -96,7 +96,7 @@ def _below_the_table(result: FitResult) -> list[str]:
     several, lines = len(result.contrast) > 1, []
     for name, values in (("contrast", result.contrast), ("offset", result.offset)):
         low, high = min(e.value for e in values), max(e.value for e in values)
-        reach = f" to {high:.4f} over the angles" if several else ""
+        reach = f" to {high:.4f} over the angles" if several and high > low else ""
         lines.append(f"{name} {low:.4f}{reach}")
     for layer in ("reparametrization", "regularization", "gradient_monitoring"):
         effect = result.info.layers.get(layer, {}).get("effect", "none")
@@ -130,7 +130,7 @@ def _notes(result: FitResult, determined: list[str]) -> list[str]:
     if determined:
         note += f"; rely on {' and '.join(determined)} at mid-measurement, and on the curves in the"
         note += " report"
-    return [note, *(f"  {weak['text']}" for weak in result.weak_directions)]
+    return [note, *dict.fromkeys(f"  {weak['text']}" for weak in result.weak_directions)]
 
 
 def _plus_minus(error: float) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -111,6 +112,13 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
             lines = [f"{function.__name__}: {_wrong_argument(d, names)}" for d in error.errors()]
         raise InputError("\n".join(dict.fromkeys(lines)))
 
+    # Help shows the plain types, float rather than Positive.
+    plain, signature = typing.get_type_hints(function), inspect.signature(function)
+    parameters = [
+        each.replace(annotation=plain.get(name, each.annotation))
+        for name, each in signature.parameters.items()
+    ]
+    checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return checked
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from pydantic import (
@@ -33,6 +35,10 @@ __all__ = [
     "Whole",
 ]
 
+# Sizes as text.
+EXPONENTIAL = re.compile(r"\s*[\d.]+e\+?\d+\s*", re.IGNORECASE)
+WITH_UNIT = re.compile(r"\s*[\d.]+\s*[kmgtp]?i?b?\s*", re.IGNORECASE)
+
 
 def _no_bool(value: Any) -> Any:
     # True is the number 1 to Python, and a mistake in a configuration.
@@ -43,8 +49,14 @@ def _no_bool(value: Any) -> Any:
 
 def _size(value: Any, parse: ValidatorFunctionWrapHandler) -> int:
     try:
-        size = 0 if isinstance(value, bool) else int(parse(value))
-    except ValidationError:
+        # pydantic knows no exponents, and ignores what follows the unit.
+        if isinstance(value, str) and EXPONENTIAL.fullmatch(value):
+            size = int(float(value))
+        elif isinstance(value, bool) or (isinstance(value, str) and not WITH_UNIT.fullmatch(value)):
+            size = 0
+        else:
+            size = int(parse(value))
+    except (ValidationError, OverflowError, ValueError):
         size = 0
     if size <= 0:
         raise ValueError(f"a size is needed, as 2GB, 512MiB or a number of bytes (got {value!r})")
@@ -54,12 +66,16 @@ def _size(value: Any, parse: ValidatorFunctionWrapHandler) -> int:
 def _path(value: Any) -> Any:
     if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
         raise ValueError(f"a path is needed (got {value!r})")
-    return value
+    text = os.fspath(value)
+    if not text or "\0" in text:
+        raise ValueError(f"a path is needed (got {value!r})")
+    return Path(text).expanduser()
 
 
 def _listed(value: Any) -> Any:
-    # NumPy arrays are no sequences to Python; a text is one, of letters.
-    if isinstance(value, str | bytes) or not isinstance(value, Iterable) or _is_scalar(value):
+    # NumPy arrays are no sequences to Python; a text is one, of letters. A set has no order.
+    unordered = isinstance(value, str | bytes | Set | Mapping)
+    if unordered or not isinstance(value, Iterable) or _is_scalar(value):
         raise ValueError(f"a list is needed (got {value!r})")
     return list(value)
 
@@ -85,7 +101,8 @@ NotNegative = Annotated[int, Field(ge=0), _NO_BOOL]
 Size = Annotated[int, GetPydanticSchema(lambda _, h: h(Annotated[ByteSize, WrapValidator(_size)]))]
 
 PathLike = Annotated[str | os.PathLike[str], PlainValidator(_path)]
-type Listed[T] = Annotated[Sequence[T], BeforeValidator(_listed)]
+T = TypeVar("T")
+Listed = Annotated[Sequence[T], BeforeValidator(_listed)]
 Values = Annotated[
     list[Number],
     BeforeValidator(_one_or_more),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import multiprocessing
 import operator
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -27,6 +28,7 @@ __all__ = [
     "Sums",
     "add_up",
     "evaluate",
+    "forks",
     "in_memory",
     "partial_sums",
     "place",
@@ -118,8 +120,26 @@ def place(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
     """Hand out the chunks to an executor that keeps them; for any other they stay as they are.
 
     To be called once before many passes over the same chunks.
+
+    Raises
+    ------
+    ValueError
+        If the executor forks this process: it would hang.
     """
+    if executor is not None and forks(executor):
+        raise ValueError(
+            "a ProcessPoolExecutor that forks hangs with JAX; give it "
+            "mp_context=multiprocessing.get_context('spawn')"
+        )
     return executor.place(chunks) if isinstance(executor, ChunkExecutor) else chunks
+
+
+def forks(executor: Executor) -> bool:
+    """Whether an executor forks this process, of whose threads (JAX's) it has the locks alone."""
+    if not isinstance(executor, ProcessPoolExecutor):
+        return False
+    context = getattr(executor, "_mp_context", None) or multiprocessing.get_context()
+    return context.get_start_method() == "fork"
 
 
 def in_memory(chunks: ChunkSequence) -> bool:

@@ -101,8 +101,8 @@ class TestRoad:
         assert road.inspected.out.endswith(following)
         assert road.initialised.status == 0
         assert (
-            "first fill in, or give init --gap: analyzer_parameters.geometry.stator_rotor_gap\n"
-            in road.initialised.out
+            "first fill in, or give init --gap --overwrite: analyzer_parameters.geometry."
+            "stator_rotor_gap\n" in road.initialised.out
         )
         assert f"then: homodyne_fit --config {road.config}\n" in road.initialised.out
 
@@ -599,6 +599,10 @@ class TestUsage:
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),
             ("inspect", "the following arguments are required: DATA"),
+            ("--config a --config b", "--config is given more than once; 'batch' fits several"),
+            ("--config a --set b c", "--set b: write it as KEY.PATH=VALUE"),
+            ("check a --output-dir=", ".*--output-dir: a path is needed, and this is empty"),
+            ("completion", r"the following arguments are required: \{bash,zsh,fish\}"),
             ("inspect a -k", "there is no option -k"),
             ("inspect a --version", "there is no option --version .*"),
             ("inspect a b", "'b' is one argument too many"),

@@ -40,13 +40,13 @@ def test_the_mean_of_others_is_their_mean():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"c2": np.ones((2, 5, 4))}, "C2 must have shape (angles, n, n), not (2, 5, 4)"),
-        ({"c2": np.ones((5, 5))}, "C2 must have shape (angles, n, n), not (5, 5)"),
+        ({"c2": np.ones((2, 5, 4))}, "c2 must have shape (angles, n, n), not (2, 5, 4)"),
+        ({"c2": np.ones((5, 5))}, "c2 must have shape (angles, n, n), not (5, 5)"),
         ({"c2": np.ones((2, 2, 2))}, "at least 3 frames are needed, got 2"),
-        ({"c2": np.ones((2, 5, 5), int)}, "C2 must be float32 or float64, not int64"),
+        ({"c2": np.ones((2, 5, 5), int)}, "c2 must be float32 or float64, not int64"),
         (
             {"phi": np.zeros(3)},
-            "2 matrices need as many angles and wave vectors, got (3,) and (2,)",
+            "2 matrices need as many angles phi and wave vectors q, got (3,) and (2,)",
         ),
         ({"phi": np.array([0.0, np.nan])}, "an angle is not finite"),
         ({"q": np.array([0.005, 0.0])}, "wave vectors must be positive"),

@@ -123,9 +123,11 @@ class TestEveryFormat:
         output = tmp_path / "c.yaml"
         assert main(["init", str(path), "-o", str(output)]) == 0
         lines = capsys.readouterr().out.splitlines()
+        if np.unique(hf.inspect(path).q).size > 1:
+            assert lines.pop(1).startswith("q: of 0.002, 0.003, 0.0041 Å⁻¹ the largest with most")
         assert lines == [
             f"wrote {output}",
-            f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)}: "
+            f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)} --overwrite: "
             f"{', '.join(missing)}",
             f"check: homodyne_fit check {output}",
             f"then: homodyne_fit --config {output}",
@@ -232,7 +234,7 @@ def test_the_examples_in_comments_are_valid_when_used(tmp_path):
     used = re.sub(r"^# (phi_filtering:|initial_parameters:|  )", r"\1", text, flags=re.MULTILINE)
     config = parse_config(used, tmp_path / "c.yaml")
     assert config.settings().fixed == {"D_offset": 0, "gamma_dot_t_offset": 0}
-    assert config.load_data().phi.tolist() == [0]
+    assert config.load_data().phi.tolist() == [0, 90]
 
 
 def test_nothing_in_the_file_can_end_a_comment(tmp_path):
@@ -398,9 +400,28 @@ class TestMistakes:
         text, _ = configuration(tmp_path / "data.npy", tmp_path, phi=phi)
         assert yaml.safe_load(text)["experimental_data"]["phi_angles"] == list(phi)
 
+    @pytest.mark.parametrize("more", [[], ["--overwrite"]])
+    def test_data_are_not_overwritten(self, tmp_path, capsys, more):
+        path = tmp_path / "data.h5"
+        aps_u(path)
+        before = path.read_bytes()
+        assert main(["init", str(path), "-o", str(path), *more]) == 1
+        assert "give another -o" in capsys.readouterr().err
+        assert path.read_bytes() == before
+
+    def test_a_folder_is_no_data(self, capsys):
+        assert main(["init", "."]) == 1
+        assert "error: . is a folder; expected one file" in capsys.readouterr().err
+
+    def test_a_wave_vector_of_the_file_is_asked_for_by_its_option(self, tmp_path, capsys):
+        aps_u(tmp_path / "data.h5")
+        for command in ("init", "inspect"):
+            assert main([command, str(tmp_path / "data.h5"), "--q", "0.01"]) == 1
+            assert "give --q as one of them" in capsys.readouterr().err
+
     def test_too_few_angles(self, tmp_path):
         stack(tmp_path / "data.npy")
-        with pytest.raises(InputError, match=r"--phi gives 2 angle\(s\) for 4 matrices"):
+        with pytest.raises(InputError, match=r"--phi gives 2 angles for 4 matrices"):
             configuration(tmp_path / "data.npy", tmp_path, phi=(0, 45))
 
     @pytest.mark.parametrize(

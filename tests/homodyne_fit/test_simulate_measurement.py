@@ -236,6 +236,25 @@ class TestCommand:
         truth = json.loads((tmp_path / "s.h5.truth.json").read_text())
         assert (truth["pixels"], truth["mean_counts"], truth["modes"]) == (100, 2, 3)
 
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ("--pixels 100", "--pixels has an effect with --first-principles only"),
+            ("--first-principles --noise 0.1", "--noise has an effect without --first-principles"),
+            ("--static --gap 1e6", "--gap has no effect with --static"),
+        ],
+    )
+    def test_what_would_have_no_effect_is_refused(self, tmp_path, capsys, options, said):
+        path, status = simulate(tmp_path, *options.split())
+        assert (status, path.exists()) == (1, False)
+        assert said in capsys.readouterr().err
+
+    def test_an_earlier_truth_stays_too(self, tmp_path, capsys):
+        (tmp_path / "s.h5.truth.json").write_text("mine")
+        assert simulate(tmp_path)[1] == 1
+        assert "s.h5.truth.json: exists; give another -o, or --overwrite" in capsys.readouterr().err
+        assert (tmp_path / "s.h5.truth.json").read_text() == "mine"
+
     def test_an_earlier_file_stays_unless_it_may_go(self, tmp_path, capsys):
         path, _ = simulate(tmp_path)
         before = path.read_bytes()
@@ -265,7 +284,7 @@ class TestCommand:
             ("--static --parameter phi0=3", "--parameter phi0: the static model has no flow"),
             ("--first-principles --pixels 0", "pixels must be a whole number of at least 1, got 0"),
             ("--first-principles --modes 0", "modes must be a number of at least 1, got 0.0"),
-            ("--first-principles --counts -1", "mean_counts must be positive and finite, got -1"),
+            ("--first-principles --counts -1", "--counts must be positive and finite, got -1"),
             ("--frames 9999999", ".* GB are needed to simulate 6 angles of 9999999 frames, and .*"),
         ],
     )

@@ -10,7 +10,9 @@ import gc
 import io
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
@@ -98,10 +100,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def program() -> int:
     """`main` as a process of its own."""
+    sys.unraisablehook = _raise_interrupts_again
     status = main()
     # At its end Python looks through all that is left for what could go: a lot, and nothing.
     gc.freeze()
     return status
+
+
+def _raise_interrupts_again(ignored: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where an interrupt came while something was cleared away, and was ignored."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _parsers() -> tuple[_Parser, dict[str, _Parser]]:
@@ -143,10 +154,14 @@ def _check_options(
     """Name a misspelt option; argparse would complain about what follows it."""
     abbreviable = [o for c, command in commands.items() if c in argv for o in command.options]
     known = [*asked.options, *abbreviable]
-    for word in argv:
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
         name = word.partition("=")[0]
         if name == "--":
             return
+        if word == "--set" and following and "=" not in following:
+            asked.error(f"--set {following}: write it as KEY.PATH=VALUE")
+        if name == "--config" and [each.partition("=")[0] for each in argv].count(name) > 1:
+            asked.error("--config is given more than once; 'batch' fits several")
         if (
             name.startswith("--")
             and name not in known

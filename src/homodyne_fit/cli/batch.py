@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from homodyne_fit.plan import Plan
 
 
+# A pattern for data may match results as well.
+RESULT = "result.h5"
+DATA_SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".npy", ".npz")
+
 COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
 
 
@@ -102,9 +106,17 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         return _show(jobs, args)
     console = new_console(args.quiet or args.json)
+    interrupted = False
     for number, job in enumerate(jobs, 1):
         console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
-        _run(job, args, console)
+        try:
+            _run(job, args, console)
+        except KeyboardInterrupt as stop:
+            interrupted, stopped = True, explanation(stop)
+            for left in jobs[number - 1 :]:
+                left.error = left.error or stopped
+                stopped = "not run, as the batch was interrupted"
+            break
     if args.json:
         print_json(
             [
@@ -114,6 +126,8 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         _print_table(console, jobs)
+    if interrupted:
+        raise KeyboardInterrupt
     if any(job.error is not None for job in jobs):
         return 1
     return 0 if all(job.row and job.row["fit"]["success"] for job in jobs) else 2
@@ -126,7 +140,10 @@ def _planned(args: argparse.Namespace) -> list[Job]:
         hint = f"; write {' '.join(after)} before --data" if after else ""
         raise InputError(f"batch needs a configuration: homodyne_fit batch CONFIG{hint}")
     jobs = []
-    data_files = [Path(path) for path in _matching(args.data)]
+    data_files = [Path(path) for path in _matching(args.data) if Path(path).name != RESULT]
+    for config in args.configs:
+        if config.endswith(DATA_SUFFIXES):
+            raise InputError(f"{config}: is a data file; write --data before those")
     for config in _matching(args.configs):
         for data in data_files or [None]:
             jobs.append(_plan(Path(config), data, args))
@@ -189,7 +206,7 @@ def _require_distinct(jobs: list[Job]) -> None:
         if folder in seen:
             raise InputError(
                 f"{job.folder}: the results of {seen[folder]} and of {job.name} would both go "
-                "there; rename one, or give output.directory"
+                "there; rename one, or fit them apart, each with an --output-dir"
             )
         seen[folder] = job.name
 
@@ -217,7 +234,8 @@ def _show(jobs: list[Job], args: argparse.Namespace) -> int:
             if not args.quiet:
                 print(f"[{number}/{len(jobs)}] {job.name}")
                 notes = [f"note: {job.note}"] if job.note else []
-                print("\n".join([*notes, *(plan_lines(plan) if plan else [])]))
+                lines = plan_lines(plan, overwrite=args.overwrite) if plan else []
+                print("\n".join([*notes, *lines]))
             _print_error(job)
     return 1 if any(job.error is not None for job in jobs) else 0
 

@@ -81,7 +81,7 @@ def show(
     elif not quiet:
         from homodyne_fit.cli.plan_text import plan_lines
 
-        print("\n".join(plan_lines(plan)))
+        print("\n".join(plan_lines(plan, overwrite=bool(overwrite))))
     return 0
 
 

@@ -14,7 +14,9 @@ NAMES = ("homodyne_fit", "homodyne-fit")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the command."""
-    parser.add_argument("shell", choices=SHELLS, help="; ".join(SHELLS.values()))
+    parser.add_argument(
+        "shell", choices=SHELLS, metavar=f"{{{','.join(SHELLS)}}}", help="; ".join(SHELLS.values())
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from homodyne_fit.config import Config
     from homodyne_fit.dataset import TwoTimeData
 
-__all__ = ["add_arguments", "draw_experimental_data", "draw_simulated_data"]
+__all__ = ["add_arguments", "draw_experimental_data", "draw_simulated_data", "simulated_data"]
 
 # Of simulated matrices, where the configuration does not say.
 CONTRAST, OFFSET = 0.3, 1.0
@@ -57,8 +57,16 @@ def draw_experimental_data(data: TwoTimeData, folder: Path) -> list[Path]:
     ]
 
 
-def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) -> list[Path]:
-    """Draw the matrices at the start values of the configuration; return the file.
+def draw_simulated_data(data: TwoTimeData, folder: Path) -> list[Path]:
+    """Draw the matrices; return the file."""
+    from homodyne_fit.outputs import save_figure
+    from homodyne_fit.plots import plot_matrices
+
+    return [save_figure(plot_matrices(data), folder / "simulated_data.png")]
+
+
+def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:
+    """The matrices at the start values of the configuration.
 
     Raises
     ------
@@ -66,12 +74,13 @@ def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) 
         If the configuration does not give what a simulation needs.
     """
     from homodyne_fit.api import simulate
-    from homodyne_fit.outputs import save_figure
-    from homodyne_fit.plots import plot_matrices
+    from homodyne_fit.parameters import PARAMETERS
     from homodyne_fit.simulation.measurement import Measurement
 
     settings, analyzer = config.settings(), config.root.analyzer_parameters
-    values = {**settings.initial, **settings.fixed}
+    usual = {name: PARAMETERS[name].start for name in settings.model.parameters}
+    values = {name: start for name, start in usual.items() if start is not None}
+    values |= {**settings.initial, **settings.fixed}
     missing = [
         f"initial_parameters.values.{name} (or --initial-{spelling})"
         for spelling, (name, _) in INITIAL.items()
@@ -84,7 +93,7 @@ def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) 
         missing += [key] if value is None else []
     if missing:
         raise InputError(f"{config.path}: --plot-simulated-data needs {', '.join(missing)}")
-    data = simulate(
+    return simulate(
         values,
         phi=args.phi_angles or config.root.experimental_data.phi_angles or Measurement.phi,
         q=analyzer.scattering.wavevector_q or 0.0,
@@ -95,7 +104,6 @@ def draw_simulated_data(config: Config, args: argparse.Namespace, folder: Path) 
         offset=OFFSET if args.offset is None else args.offset,
         noise=0.0,
     )
-    return [save_figure(plot_matrices(data), folder / "simulated_data.png")]
 
 
 def _frames(first: int, last: int) -> int | None:

@@ -67,9 +67,14 @@ def run(args: argparse.Namespace) -> int:
         if getattr(args, name) is not None and not args.plot_simulated_data:
             option = "--" + name.replace("_", "-")
             raise InputError(f"{option} has an effect with --plot-simulated-data only")
+    drawn = args.plot_experimental_data or args.plot_simulated_data
+    if args.json and drawn and not args.save_plots:
+        raise InputError("--json prints the results of a fit; figures alone have none")
     for text in no_effect(args):
         print(f"homodyne_fit: warning: {text}", file=sys.stderr)
     if args.dry_run:
+        if args.plot_simulated_data:
+            drawings.simulated_data(load_config(args.config, overrides(args)), args)
         return check.show(
             args.config,
             args.output_dir,
@@ -85,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         config, _ = examine(args.config, overrides(args))
     folder = output_folder(config, args.output_dir)
     console = new_console(args.quiet or args.json)
-    if args.plot_experimental_data or args.plot_simulated_data:
+    if drawn:
         _draw(config, folder, args, console)
         if not args.save_plots:
             return 0
@@ -186,8 +191,14 @@ def fit_config(
     analysis = Analysis.of(result, data, config.to_json())
     # The numbers first: drawing many angles takes longer than the fit.
     print_summary(console, analysis)
-    with console.status("drawing the report"):
-        written = write_outputs(analysis, folder, exports=exports, plots=plots)
+    try:
+        with console.status("drawing the report"):
+            written = write_outputs(analysis, folder, exports=exports, plots=plots)
+    except KeyboardInterrupt as stop:
+        if (folder / "result.h5").exists() and not (folder / "report.html").exists():
+            advice = f"the numbers are in {folder}; 'homodyne_fit report {folder}' draws the report"
+            raise KeyboardInterrupt(advice) from stop
+        raise
     console.print(f"results: {folder}/ ({', '.join(written)})", markup=False)
     return analysis
 
@@ -213,11 +224,12 @@ def _draw(config: Config, folder: Path, args: argparse.Namespace, console: Conso
     from homodyne_fit.outputs import PLOTS, make_folder
 
     drawn, plots = [], folder / PLOTS
-    data = config.load_data() if args.plot_experimental_data else None
+    simulated = drawings.simulated_data(config, args) if args.plot_simulated_data else None
+    measured = config.load_data() if args.plot_experimental_data else None
     make_folder(plots)
-    if args.plot_simulated_data:
-        drawn += drawings.draw_simulated_data(config, args, plots)
-    if data is not None:
-        drawn += drawings.draw_experimental_data(data, plots)
+    if simulated is not None:
+        drawn += drawings.draw_simulated_data(simulated, plots)
+    if measured is not None:
+        drawn += drawings.draw_experimental_data(measured, plots)
     for file in drawn:
         console.print(f"wrote {file}", markup=False)

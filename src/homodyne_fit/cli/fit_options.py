@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homodyne_fit.errors import missing_file
+from homodyne_fit.errors import InputError, missing_file
 from homodyne_fit.outputs import EXPORTS
 
 if TYPE_CHECKING:
@@ -151,7 +151,12 @@ def overrides(args: argparse.Namespace) -> list[Override]:
     """The keys that the options set; ``--set`` comes last, so that it wins."""
     from homodyne_fit.overrides import parse_override
 
-    return [*_named(args), *map(parse_override, args.set)]
+    given = [parse_override(text) for text in args.set]
+    paths = [path for path, _ in given]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"--set {path} is given more than once")
+    return [*_named(args), *given]
 
 
 def _named(args: argparse.Namespace) -> Iterator[Override]:

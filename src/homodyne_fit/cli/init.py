@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.option_types import numbers, path, positive
-from homodyne_fit.errors import InputError, Mistakes
+from homodyne_fit.cli.wording import counted
+from homodyne_fit.errors import InputError, Mistakes, renamed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -62,6 +63,7 @@ ANGLE_CHOICE = """
 # phi_filtering:
 #   target_ranges:
 #     - {{min_angle: -10, max_angle: 10}}
+#     - {{min_angle: 80, max_angle: 100}}
 """
 
 
@@ -93,9 +95,9 @@ def run(args: argparse.Namespace) -> int:
     """Write the configuration and say what is left to fill in."""
     from homodyne_fit.config import parse_config
 
-    output = args.output or Path(args.data.with_suffix(".yaml").name)
-    if output.exists() and not args.overwrite:
-        raise InputError(f"{output}: exists; give another -o, or --overwrite")
+    output = args.output or Path(f"{args.data.stem}.yaml")
+    if output.exists():
+        _require_replaceable(output, overwrite=args.overwrite)
     if not output.parent.is_dir():
         raise InputError(f"{output}: there is no folder {output.parent}")
     text, missing = configuration(
@@ -112,12 +114,39 @@ def run(args: argparse.Namespace) -> int:
     with replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {output}")
+    if args.q is None:
+        _say_other_q(args.data)
     if missing:
         options = " ".join(OPTIONS[key] for key in missing)
-        print(f"first fill in, or give init {options}: {', '.join(missing)}")
+        print(f"first fill in, or give init {options} --overwrite: {', '.join(missing)}")
     print(f"check: homodyne_fit check {shlex.quote(str(output))}")
     print(f"then: homodyne_fit --config {shlex.quote(str(output))}")
     return 0
+
+
+def _say_other_q(data: Path) -> None:
+    """Say that there was a choice, where there was one."""
+    from homodyne_fit.loaders import open_two_time
+    from homodyne_fit.loaders.selection import q_groups
+
+    file = open_two_time(data)
+    groups = [] if file.q is None else q_groups(file.q)
+    if file.q is not None and len(groups) > 1:
+        listed = ", ".join(f"{file.q[group].mean():.6g}" for group in groups)
+        print(f"q: of {listed} Å⁻¹ the largest with most angles was taken; --q takes another")
+
+
+def _require_replaceable(output: Path, *, overwrite: bool) -> None:
+    """Refuse to write over anything but a configuration, and over that unless it is asked for."""
+    if not overwrite:
+        raise InputError(f"{output}: exists; give another -o, or --overwrite")
+    if output.is_file():
+        try:
+            output.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{output}: is no configuration, which --overwrite could replace; give another -o"
+            ) from error
 
 
 def configuration(
@@ -208,14 +237,15 @@ def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDAr
     """The wave vector to take, the positions of its matrices, and what to say of it."""
     import numpy as np
 
-    from homodyne_fit.loaders.selection import nearest_q, q_groups
+    from homodyne_fit.loaders.selection import Q_KEY, nearest_q, q_groups
 
     if file.q is None:
         return q, np.arange(file.n_matrices), "Å⁻¹"
     groups = q_groups(file.q)
     if q is None and groups:
         q = max((len(group), file.q[group].mean()) for group in groups)[1]
-    chosen = nearest_q(file.q, q, str(file.path))
+    with renamed({f"set {Q_KEY} to": "give --q as"}):
+        chosen = nearest_q(file.q, q, str(file.path))
     others = [f"{file.q[g].mean():.6g}" for g in groups if g[0] != chosen[0]]
     comment = f"Å⁻¹; the file also has {', '.join(others)}" if others else "Å⁻¹"
     return float(file.q[chosen].mean()), chosen, comment
@@ -241,7 +271,10 @@ def _require_angles(file: TwoTimeFile, phi: Sequence[float] | None, n_angles: in
     if file.phi is not None:
         raise InputError(f"{file.path}: the file has its own angles; leave --phi out")
     if len(phi) not in (n_angles, file.n_matrices):
-        raise InputError(f"{file.path}: --phi gives {len(phi)} angle(s) for {n_angles} matrices")
+        raise InputError(
+            f"{file.path}: --phi gives {counted(len(phi), 'angle')} for "
+            f"{counted(n_angles, 'matrix')}"
+        )
 
 
 def _line(key: str, value: float | None, comment: str) -> str:

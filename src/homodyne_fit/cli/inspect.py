@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.cli.option_types import path, positive
 from homodyne_fit.cli.wording import counted, table
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, renamed
 
 if TYPE_CHECKING:
     from homodyne_fit.loaders import TwoTimeFile
@@ -60,18 +60,19 @@ def run(args: argparse.Namespace) -> int:
         _print_quality(file, positions, matrices)
     if args.plot is not None:
         print(f"wrote {args.plot}")
-    print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file)}")
+    if matrices is None or any(matrix.stored for matrix in matrices):
+        print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file, args.q)}")
     return 0
 
 
-def _options(file: TwoTimeFile) -> str:
+def _options(file: TwoTimeFile, q: float | None) -> str:
     """Options of ``init`` for what the file does not say, and the unit of each as a comment."""
     from homodyne_fit.loaders.selection import q_groups
 
     groups = [range(file.n_matrices)] if file.q is None else q_groups(file.q)
     several = max(map(len, groups), default=0) > 1
     options = {
-        "--q Q": ("Å⁻¹", file.q is None),
+        "--q Q" if q is None else f"--q {q:g}": ("Å⁻¹", file.q is None or q is not None),
         "--dt DT": ("s", file.dt is None),
         "--phi LIST": ("degrees", file.phi is None and several),
         "--gap GAP": ("Å, or --static", several),
@@ -82,13 +83,14 @@ def _options(file: TwoTimeFile) -> str:
 
 def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
     """Positions of the matrices to look at."""
-    from homodyne_fit.loaders.selection import nearest_q
+    from homodyne_fit.loaders.selection import Q_KEY, nearest_q
 
     if q is None:
         return list(range(file.n_matrices))
     if file.q is None:
         raise InputError(f"{file.path}: the file does not give q; leave --q out")
-    return nearest_q(file.q, q, str(file.path)).tolist()
+    with renamed({f"set {Q_KEY} to": "give --q as"}):
+        return nearest_q(file.q, q, str(file.path)).tolist()
 
 
 def _print_contents(path: Path, file: TwoTimeFile) -> None:

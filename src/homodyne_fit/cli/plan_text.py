@@ -14,10 +14,10 @@ __all__ = ["plan_lines"]
 LABEL = 12  # characters
 
 
-def plan_lines(plan: Plan) -> Iterator[str]:
+def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
     """What a fit will do, and what has no effect on it, line by line."""
     config, chosen = plan.config, plan.selection
-    yield f"{config.path}: no mistakes found"
+    yield f"{config.path}: no mistakes found (no matrix was read: inspect judges them)"
     yield _entry("model", _model(plan))
     yield _entry("data", f"{chosen.file.path} ({chosen.file.format})")
     yield _entry("q", f"{format_number(float(chosen.q.mean()))} Å⁻¹")
@@ -36,7 +36,7 @@ def plan_lines(plan: Plan) -> Iterator[str]:
     yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
     yield _entry("time", _between(*map(_duration, estimate.seconds)))
     yield _entry("", f"({estimate.basis})")
-    yield _entry("output", _output(plan))
+    yield _entry("output", _output(plan, overwrite))
     for note in chosen.notes:
         yield _entry("note", note)
     yield from _without_effect(plan)
@@ -89,9 +89,10 @@ def _between(shortest: str, longest: str) -> str:
     return f"about {longest}" if shortest == longest else f"{shortest} to {longest}"
 
 
-def _output(plan: Plan) -> str:
+def _output(plan: Plan, overwrite: bool) -> str:
     there = any((plan.output / name).exists() for name in OUTPUTS)
-    earlier = ": holds results already, so that the fit needs --overwrite" if there else ""
+    what = "which are replaced" if overwrite else "so that the fit needs --overwrite"
+    earlier = f": holds results already, {what}" if there else ""
     return f"{plan.output}/{earlier}"
 
 

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from homodyne_fit.cli.option_types import numbers, path
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, renamed
 from homodyne_fit.parameters import ALIASES
 
 # Named here too, so that --help imports nothing.
@@ -23,6 +23,11 @@ PARAMETERS = {
     "gamma_dot_t_offset": 0.0,
     "phi0": 3.0,
 }
+
+GAP = 2e6  # Å
+# What only one of the two ways to simulate takes.
+FORMULA: dict[str, Any] = {"contrast": (0.3,), "offset": (1.0,), "noise": 0.05}
+SPECKLE: dict[str, Any] = {"pixels": 2000, "modes": 3.0, "counts": 0.5}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,22 +57,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _number(parser, "frames", int, 200, "of the measurement")
     _number(parser, "dt", float, 0.1, "time between two frames, s")
     _number(parser, "q", float, 0.0054, "wave vector, Å⁻¹")
-    _number(parser, "gap", float, 2e6, "width of the sheared gap, Å")
+    parser.add_argument("--gap", type=float, help=f"width of the gap, Å; default: {GAP:g}")
     _number(parser, "seed", int, 0, "of the random numbers")
     formula = parser.add_argument_group("with the formula")
-    for name, default in (("contrast", "0.3"), ("offset", "1")):
+    for name, what in (("contrast", "one for all angles, or one for each"), ("offset", "likewise")):
+        default = f"{FORMULA[name][0]:g}"
         formula.add_argument(
-            f"--{name}",
-            type=numbers,
-            default=numbers(default),
-            metavar="LIST",
-            help=f"one for all angles, or one for each; default: {default}",
+            f"--{name}", type=numbers, metavar="LIST", help=f"{what}; default: {default}"
         )
-    _number(formula, "noise", float, 0.05, "standard deviation of a point")
+    formula.add_argument(
+        "--noise",
+        type=float,
+        help=f"standard deviation of a point; default: {FORMULA['noise']:g}",
+    )
     speckle = parser.add_argument_group("from first principles")
-    _number(speckle, "pixels", int, 2000, "in each bin")
-    _number(speckle, "modes", float, 3.0, "the contrast is near 1 / modes")
-    _number(speckle, "counts", float, 0.5, "photons in a pixel and frame")
+    for name, kind, what in (
+        ("pixels", int, "in each bin"),
+        ("modes", float, "the contrast is near 1 / modes"),
+        ("counts", float, "photons in a pixel and frame"),
+    ):
+        speckle.add_argument(f"--{name}", type=kind, help=f"{what}; default: {SPECKLE[name]:g}")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
@@ -94,6 +103,10 @@ def run(args: argparse.Namespace) -> int:
 
     if args.output.exists() and not args.overwrite:
         raise InputError(f"{args.output}: exists; give another -o, or --overwrite")
+    truth = args.output.with_name(f"{args.output.name}.truth.json")
+    how = _how(args)
+    if truth.exists() and not args.overwrite:
+        raise InputError(f"{truth}: exists; give another -o, or --overwrite")
     if args.output.is_dir():
         raise InputError(f"{args.output}: a file is needed, and this is a folder")
     parameters = {k: v for k, v in PARAMETERS.items() if not args.static or k in STATIC.parameters}
@@ -104,24 +117,36 @@ def run(args: argparse.Namespace) -> int:
     measurement = Measurement(
         parameters={**parameters, **given},
         q=args.q,
-        gap=args.gap,
+        gap=GAP if args.gap is None else args.gap,
         dt=args.dt,
         n_frames=args.frames,
         **({} if args.phi is None else {"phi": tuple(args.phi)}),
     )
-    if args.first_principles:
-        how = {"pixels": args.pixels, "modes": args.modes, "mean_counts": args.counts}
-        c2 = from_first_principles(measurement, seed=args.seed, **how)
-    else:
-        how = {"contrast": args.contrast, "offset": args.offset, "noise": args.noise}
-        c2 = from_formula(measurement, seed=args.seed, **how)
+    with renamed({"mean_counts": "--counts"}):
+        simulated = from_first_principles if args.first_principles else from_formula
+        c2 = simulated(measurement, seed=args.seed, **how)
     truth = write_measurement(args.output, measurement, c2, args.format, seed=args.seed, **how)
     print(f"wrote {args.output} and {truth}")
-    options = ["--static" if args.static else f"--gap {args.gap:g}"]
+    options = ["--static" if args.static else f"--gap {measurement.gap:g}"]
     if args.format == "pychx":  # whose files do not fix the unit of the time
         options.append(f"--dt {args.dt:g}")
     print(f"next: homodyne_fit init {shlex.quote(str(args.output))} {' '.join(options)}")
     return 0
+
+
+def _how(args: argparse.Namespace) -> dict[str, Any]:
+    """Arguments of the simulation asked for; those of the other way are refused."""
+    used, unused, way = FORMULA, SPECKLE, "with"
+    if args.first_principles:
+        used, unused, way = SPECKLE, FORMULA, "without"
+    for name in unused:
+        if getattr(args, name) is not None:
+            raise InputError(f"--{name} has an effect {way} --first-principles only")
+    if args.static and args.gap is not None:
+        raise InputError("--gap has no effect with --static")
+    given = {name: getattr(args, name) for name in used}
+    how = {name: used[name] if value is None else value for name, value in given.items()}
+    return {"mean_counts" if name == "counts" else name: value for name, value in how.items()}
 
 
 def _parameters(assignments: list[str]) -> dict[str, float]:

@@ -62,7 +62,7 @@ def explanation(error: BaseException) -> str:
         case InputError():
             return str(error)
         case KeyboardInterrupt():
-            return "interrupted"
+            return ": ".join(filter(None, ["interrupted", str(error)]))
         case MemoryError():
             return f"not enough memory: {error}"
         case OSError():

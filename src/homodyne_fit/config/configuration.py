@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,13 @@ class Config:
 
         given = self.root.experimental_data.mask_frames
         if isinstance(given, str):
-            return read_frame_list(self._found(Path(given).expanduser()))
+            try:
+                return read_frame_list(self._found(Path(given).expanduser()))
+            except InputError as error:
+                raise InputError(
+                    f"{self.path}: experimental_data.mask_frames: {error}; frames themselves are "
+                    "a list, as [17, 18]"
+                ) from error
         return given or ()
 
     def _found(self, path: Path) -> Path:
@@ -83,6 +89,7 @@ class Config:
         InputError
             If the file, or what is asked of it, cannot be used; one line for each mistake.
         """
+        from homodyne_fit.dataset import along_one_line
         from homodyne_fit.loaders import open_two_time
         from homodyne_fit.loaders.selection import ANGLES_KEYS, select
 
@@ -112,6 +119,13 @@ class Config:
             mistakes.lines += map(self._line, self._for_angles(len(selection.phi)))
         mistakes.raise_any()
         assert selection is not None
+        if root.has_flow and "phi0" not in held(root) and along_one_line(selection.phi):
+            note = (
+                "all angles lie along one line, so that phi0 and the shear rate come as a product: "
+                "hold phi0 (initial_parameters.fixed_parameters), take more angles, or "
+                "analysis_mode: static"
+            )
+            selection = replace(selection, notes=(*selection.notes, note))
         return selection
 
     def _angle_ranges(self) -> tuple[str, list[tuple[float, float]] | None]:
@@ -220,7 +234,7 @@ class Config:
         return self.root.model_dump(mode="json", by_alias=True)
 
 
-def load_config(path: Path, overrides: Sequence[Override] = ()) -> Config:
+def load_config(path: Path | str, overrides: Sequence[Override] = ()) -> Config:
     """Read and validate a YAML file.
 
     Parameters
@@ -233,6 +247,7 @@ def load_config(path: Path, overrides: Sequence[Override] = ()) -> Config:
     InputError
         If the file cannot be read or holds mistakes; see `parse_config`.
     """
+    path = Path(path)
     return parse_config(text_of(path), path, overrides)
 
 

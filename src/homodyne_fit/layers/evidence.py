@@ -33,6 +33,9 @@ NARROWEST, WIDEST, GRID = 1e-5, 3.0, 9
 # Points of the grid, from the narrowest on, that are searched apart from the others.
 FLAT = 3
 
+# Curvature, relative to the largest, of what has no effect.
+NO_EFFECT = 1e-30
+
 
 @dataclass(frozen=True)
 class Spreads:
@@ -77,8 +80,14 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
     joint = replace(joint, free=_means_and_deviations(joint))
     movable = joint.movable(physics)
-    hessian = movable.T @ joint.equations.hessian @ movable / variance
-    scale = np.sqrt(np.maximum(np.diag(hessian), np.finfo(float).tiny))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        hessian = movable.T @ joint.equations.hessian @ movable / variance
+    if not (variance > 0 and np.all(np.isfinite(hessian))):
+        # Without noise, or without numbers, there is nothing to weigh a spread against.
+        return Spreads(0.0, 0.0, 0.0, 0.0, 2 * (n_angles - 1), 0.0)
+    curvature = np.diag(hessian)
+    largest = max(float(curvature.max()), np.finfo(float).tiny)
+    scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
     hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
     gradient = movable.T @ joint.equations.gradient / variance / scale
     values, to_values = joint.scaling.values(joint.z), joint.scaling.matrix @ movable[p:] / scale

@@ -31,6 +31,7 @@ __all__ = ["open_two_time"]
 HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
 NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
 
+RESULT = "homodyne_fit result"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz is a zip
 
@@ -50,6 +51,11 @@ def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
         return _describe(where, found, NUMPY_FORMATS, "NumPy", numpy_file.contents(found))
     if start.startswith(HDF5_SIGNATURE) or h5py.is_hdf5(where):
         with hdf5.opened(where) as file:
+            if file.attrs.get("format") == RESULT:
+                raise InputError(
+                    f"{where}: is a result of homodyne_fit, not data; 'homodyne_fit report', or "
+                    "hf.load_result, reads it"
+                )
             return _describe(where, file, HDF5_FORMATS, "HDF5", hdf5.contents(file))
     raise InputError(
         f"{where}: neither an HDF5 nor a NumPy file: it starts with {start!r}; {_expected()}"

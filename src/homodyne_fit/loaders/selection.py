@@ -347,6 +347,10 @@ def _dt_in_another_unit(dt: float, known: float) -> str:
 def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     first, last = frames
     end = file.n_frames if last == -1 else last
+    if 1 <= end < first <= file.n_frames:
+        raise InputError(
+            f"{file.path}: {FRAMES_KEYS}: the first frame, {first}, comes after the last, {end}"
+        )
     if not 1 <= first <= end <= file.n_frames:
         raise InputError(
             f"{file.path}: {FRAMES_KEYS}: the frames {first} to {last} were asked for, but the "
