@@ -234,14 +234,18 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
         for name, (lower, upper) in settings.bounds.items()
     ]
     dump = {"mode": "json", "by_alias": True}
-    return {
-        "analysis_mode": settings.model.name,
+    analyzer = {"dt": data.dt, "scattering": {"wavevector_q": data.mean_q}}
+    selected = {
+        **data.recipe,
         "analyzer_parameters": {
-            "dt": data.dt,
-            "scattering": {"wavevector_q": data.mean_q},
+            **data.recipe.get("analyzer_parameters", {}),
+            **analyzer,
             "geometry": {"stator_rotor_gap": settings.gap},
         },
-        "experimental_data": {"file_path": data.source},
+    }
+    return {
+        "analysis_mode": settings.model.name,
+        **selected,
         "initial_parameters": {
             "values": dict(settings.initial),
             "fixed_parameters": dict(settings.fixed),

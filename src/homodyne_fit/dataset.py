@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +40,9 @@ class TwoTimeData:
         Where the data came from, for messages and reports.
     notes : tuple of str
         What a user has to know about how they were selected.
+    recipe : mapping
+        Sections of a configuration that select the same from `source`; empty for data that are
+        from no file.
 
     Raises
     ------
@@ -51,6 +56,7 @@ class TwoTimeData:
     dt: float
     source: str = "arrays"
     notes: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         c2 = self.c2 if isinstance(self.c2, StoredMatrices) else _filled(self.c2)

@@ -153,6 +153,7 @@ class _Search:
         probe = probe_chunk(data.only(angles), chunks[0].room)
         self.probe = Evaluations("search", [probe], executor, self.counter, angles)
         self.objective = _objective(data, settings, self.space)
+        _require_reachable(data, self.objective.reference, settings)
         self.start_parameters = _start(data, settings, self.space)
         self.controller = build_controller(
             data,
@@ -359,6 +360,23 @@ def _mean_off_diagonal(c2: Matrices, k: int) -> float:
         total += float(band.sum(dtype=np.float64, where=counted))
         count += int(np.count_nonzero(counted))
     return total / count
+
+
+def _require_reachable(
+    data: TwoTimeData, means: NDArray[np.float64], settings: FitSettings
+) -> None:
+    """Refuse matrices whose mean no contrast and offset within their bounds can have."""
+    (low, high), (_, contrast) = settings.limits("offset"), settings.limits("contrast")
+    outside = (means < low) | (means > high + max(contrast, 0.0))
+    if not np.any(outside):
+        return
+    k = int(np.argmax(outside))
+    hint = "is it c2 - 1? add 1; else " if low <= means[k] + 1 <= high + contrast else ""
+    raise InputError(
+        f"{data.source}: the mean of the matrix at φ = {data.phi[k]:g}° is {means[k]:.3g}, which "
+        f"no offset from {low:g} to {high:g} and contrast up to {contrast:g} gives; {hint}widen "
+        "the bounds of contrast and offset"
+    )
 
 
 def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDArray[np.float64]:

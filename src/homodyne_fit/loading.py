@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import Mistakes, renamed
 from homodyne_fit.loaders import TwoTimeFile, open_two_time
@@ -14,7 +16,7 @@ from homodyne_fit.loaders.selection import (
     Q_KEY,
     select,
 )
-from homodyne_fit.unit_questions import Quantity, about_angles, about_file, unconfirmed
+from homodyne_fit.unit_questions import NAMES, Quantity, about_angles, about_file, unconfirmed
 from homodyne_fit.validation import checked_arguments
 from homodyne_fit.value_types import Listed, Number, PathLike, Positive, Size, Whole
 
@@ -123,4 +125,21 @@ def load(
         )
     mistakes.raise_any()
     with renamed(ARGUMENTS):
-        return selection.read(memory, scratch)
+        data = selection.read(memory, scratch)
+    analyzer = {
+        "start_frame": frames[0],
+        "end_frame": frames[1],
+        "dt_override": dt_override,
+        "units_confirmed": [NAMES[quantity] for quantity in units_confirmed],
+    }
+    given = {
+        "phi_angles": None if phi is None else list(phi),
+        "mask_frames": list(mask_frames) or None,
+    }
+    ranges = [{"min_angle": low, "max_angle": high} for low, high in phi_ranges or ()]
+    recipe = {
+        "analyzer_parameters": analyzer,
+        "experimental_data": {"file_path": str(file.path), **given},
+        "phi_filtering": {"target_ranges": ranges},
+    }
+    return replace(data, recipe=recipe)

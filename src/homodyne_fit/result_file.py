@@ -311,10 +311,12 @@ def _texts(dataset: Node) -> list[str]:
 
 def _read_data(path: Path) -> TwoTimeData:
     """The data of a result, from its file; (t1, t2) is as fitted only where t1 < t2."""
+    if not path.is_file():
+        raise InputError(f"{path}: the result is not there any more, and its data were in it")
     with h5py.File(path) as opened:
         file: Node = opened
         provenance = json.loads(file["summary"].asstr()[()])["provenance"]
-        if "data" not in file["c2"]:
+        if "data" not in file.get("c2", {}):
             raise InputError(
                 f"{path}: holds no matrices, since they were too large for the memory when they "
                 f"were fitted; they are in {provenance['source']}, for hf.load"

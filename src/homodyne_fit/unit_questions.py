@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INVERSE_LENGTHS",
+    "NAMES",
     "TIMES",
     "UNITS",
     "Quantity",
@@ -27,6 +28,9 @@ __all__ = [
 
 Quantity = Literal["gap", "q", "dt", "phi"]
 UNITS: dict[str, str] = {"gap": "Å", "q": "Å⁻¹", "dt": "s", "phi": "degrees"}
+
+# What `units_confirmed` of a configuration calls a quantity.
+NAMES = {"gap": "stator_rotor_gap", "q": "wavevector_q", "dt": "dt", "phi": "phi"}
 
 # Gaps in Å that are not asked about, 1 µm to 10 cm, and those of usual shear cells.
 POSSIBLE_GAPS = (1e4, 1e9)

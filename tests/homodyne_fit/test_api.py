@@ -110,6 +110,32 @@ class TestFit:
             hf.fit(data, **options)
 
 
+class TestTheRecord:
+    def test_selects_the_same_again(self, data, tmp_path):
+        path = tmp_path / "d.h5"
+        write_aps_u(
+            path, np.concatenate([data.c2, data.c2 + 0.5]), [0.004, 0.0054], [0, 90], range(4), 0.3
+        )
+        chosen = hf.load(path, q=0.0054, frames=(3, 40), phi_ranges=[(80, 100)], mask_frames=[7])
+        found = hf.fit(chosen, "static", multi_start=False)
+        again = parse_config(yaml.safe_dump(found.config), tmp_path / "c.yaml").load_data()
+        np.testing.assert_array_equal(again.c2, chosen.c2)
+        assert (again.phi.tolist(), again.q.tolist()) == ([90], [0.0054])
+
+    def test_of_an_array_has_what_the_file_does_not_say(self, data, tmp_path):
+        np.save(tmp_path / "a.npy", data.c2)
+        chosen = hf.load(
+            tmp_path / "a.npy", q=0.4, dt=200, phi=[0, 90], units_confirmed=["q", "dt"]
+        )
+        found = hf.fit(chosen, "static", multi_start=False)
+        again = parse_config(yaml.safe_dump(found.config), tmp_path / "c.yaml").load_data()
+        assert (again.dt, again.phi.tolist(), again.q.tolist()) == (200, [0, 90], [0.4, 0.4])
+
+    def test_of_a_simulation_names_no_file(self, data):
+        config = hf.fit(data, "static", multi_start=False, max_nfev=1).config
+        assert "experimental_data" not in config
+
+
 class TestSimulate:
     def test_is_the_formula(self, numpy_c2):
         params = (4000.0, 0.1, 500.0, 3e-4, 0.2, 0.0, 4.0)

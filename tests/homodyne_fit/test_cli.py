@@ -600,7 +600,7 @@ class TestUsage:
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),
             ("inspect", "the following arguments are required: DATA"),
             ("--config a --config b", "--config is given more than once; 'batch' fits several"),
-            ("--config a --set b c", "--set b: write it as KEY.PATH=VALUE"),
+            ("--config a --set b c", "--set b c: write it as KEY.PATH=VALUE"),
             ("check a --output-dir=", ".*--output-dir: a path is needed, and this is empty"),
             ("completion", r"the following arguments are required: \{bash,zsh,fish\}"),
             ("inspect a -k", "there is no option -k"),

@@ -74,7 +74,7 @@ class TestKeys:
             f"homodyne_fit: error: {road.config}: analyzer_parameters.end_frame: a whole number is "
             "needed (got 'last')\n"
         )
-        assert fitted("--set", "analyzer_parameters").err == (
+        assert fitted("--set", "analyzer_parameters", "-q").err == (
             "homodyne_fit: error: --set analyzer_parameters: write it as KEY.PATH=VALUE\n"
         )
 

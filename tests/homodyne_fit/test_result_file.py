@@ -129,7 +129,7 @@ def test_matrices_are_read_when_asked_for(sheared, tmp_path):
     loaded = load_result(path)
     path.rename(tmp_path / "elsewhere.h5")
     same(loaded.parameters, sheared.parameters)
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(InputError, match=r"result\.h5: the result is not there any more"):
         _ = loaded.data
 
 

@@ -154,12 +154,13 @@ def _check_options(
     """Name a misspelt option; argparse would complain about what follows it."""
     abbreviable = [o for c, command in commands.items() if c in argv for o in command.options]
     known = [*asked.options, *abbreviable]
-    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+    for i, word in enumerate(argv):
         name = word.partition("=")[0]
         if name == "--":
             return
-        if word == "--set" and following and "=" not in following:
-            asked.error(f"--set {following}: write it as KEY.PATH=VALUE")
+        given = argv[i + 1 : i + 3] if word == "--set" else []
+        if given and not any("=" in each or each.startswith("-") for each in given):
+            asked.error(f"--set {' '.join(given)}: write it as KEY.PATH=VALUE")
         if name == "--config" and [each.partition("=")[0] for each in argv].count(name) > 1:
             asked.error("--config is given more than once; 'batch' fits several")
         if (

@@ -179,9 +179,8 @@ def configuration(
     InputError
         If the file cannot be used, contradicts what is given, or a unit is in doubt.
     """
-    from homodyne_fit.config.units import NAMES
     from homodyne_fit.loaders import open_two_time
-    from homodyne_fit.unit_questions import about_file, about_gap, unconfirmed
+    from homodyne_fit.unit_questions import NAMES, about_file, about_gap, unconfirmed
 
     file = open_two_time(data)
     asked = about_file(file, q, dt, phi)

@@ -8,20 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homodyne_fit.config.keys import Question, Root
+from homodyne_fit.config.keys import Root
 from homodyne_fit.config.problems import Problem
 from homodyne_fit.loaders import TwoTimeFile
-from homodyne_fit.unit_questions import about_angles, about_file, about_gap, unconfirmed
+from homodyne_fit.unit_questions import NAMES, about_angles, about_file, about_gap, unconfirmed
 
-__all__ = ["NAMES", "questions", "questions_of_file"]
+__all__ = ["questions", "questions_of_file"]
 
-# What `units_confirmed` calls a quantity.
-NAMES: dict[str, Question] = {
-    "gap": "stator_rotor_gap",
-    "q": "wavevector_q",
-    "dt": "dt",
-    "phi": "phi",
-}
 # Where a question that a file leads to is at home.
 KEYS: dict[str, str] = {
     "q": "analyzer_parameters.scattering.wavevector_q",
