@@ -31,9 +31,10 @@ PEERS_USABLE := [ "$$(cat $(PEERS_STAMP) 2>/dev/null)" = "$$(pwd -P)" ] && \
 	$(PEERS)/bin/python -c '$(PROBE)' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format upstream-test upstream-pr bench bench-peers clean distclean FORCE
+.PHONY: help install demo test lint types format upstream-test upstream-pr bench bench-peers clean distclean FORCE
 
 help:
+	@echo 'make install    set up .venv, with the command homodyne_fit in it'
 	@echo 'make demo       simulate a measurement, fit it and write the report'
 	@echo 'make test       run the tests'
 	@echo 'make lint       check style (ruff)'
@@ -47,6 +48,8 @@ help:
 	@echo 'make distclean  remove .venv and .venv-peers too'
 	@echo
 	@echo 'Each target sets up .venv first if it has to; PYTHON=/path/to/python chooses the Python.'
+
+install: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/homodyne_fit demo --overwrite

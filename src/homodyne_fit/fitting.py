@@ -48,6 +48,9 @@ SAMPLE_SHARE, SAMPLE_TOLERANCE = 8, 0.3
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
 
+# How far the mean of a matrix may lie outside of what the bounds of contrast and offset span.
+SLACK = 0.1
+
 # Evaluations on the first sample before the layers look at it.
 FIRST_GLANCE = 4
 
@@ -367,7 +370,8 @@ def _require_reachable(
 ) -> None:
     """Refuse matrices whose mean no contrast and offset within their bounds can have."""
     (low, high), (_, contrast) = settings.limits("offset"), settings.limits("contrast")
-    outside = (means < low) | (means > high + max(contrast, 0.0))
+    slack = SLACK * (high + contrast - low)
+    outside = (means < low - slack) | (means > high + contrast + slack)
     if not np.any(outside):
         return
     k = int(np.argmax(outside))

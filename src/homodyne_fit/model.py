@@ -184,7 +184,7 @@ def rates(
         laws += (model.shear_rate,)
         owned.append(slice(owned[0].stop, owned[0].stop + len(model.shear_parameters)))
     # Filled up to a power of two: few lengths to compile for.
-    filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), t[-1])
+    filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), dt)
     filled[: len(t)] = t
     with jax.enable_x64(True):
         found = jax.device_get(

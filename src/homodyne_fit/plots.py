@@ -204,7 +204,7 @@ def plot_two_time(view: AngleView) -> Figure:
     low, high = _color_range(view)
     common, diverging = _colormap("viridis", 64), _colormap("RdBu_r", RESIDUAL_STEPS)
     limit = RESIDUAL_RANGE
-    _show_matrix(axes[0], view, view.data, "data", common, low, high)
+    _show_matrix(axes[0], view, view.data, f"data, φ = {view.phi:g}°", common, low, high)
     image = _show_matrix(axes[1], view, view.fit, "fit", common, low, high)
     _label_bar(figure.colorbar(image, cax=bars[0], extend="both"), "c₂")
     image = _show_matrix(axes[2], view, view.residual, "(data − fit) / σ", diverging, -limit, limit)
@@ -275,7 +275,10 @@ def plot_lag_cuts(view: AngleView) -> Figure:
         axes.set_ylim(*limits)
     if view.cuts:
         axes.legend(
-            title="age (t₁ + t₂)/2", fontsize=TICK_SIZE, title_fontsize=TICK_SIZE, frameon=False
+            title=f"φ = {view.phi:g}°, age (t₁ + t₂)/2",
+            fontsize=TICK_SIZE,
+            title_fontsize=TICK_SIZE,
+            frameon=False,
         )
     _label(axes, "lag t₂ − t₁ (s)", "c₂")
     _open_frame(axes)

@@ -92,6 +92,8 @@ class TestMistakes:
             ([1.0, -1.0], "times are seconds from the first frame on, none negative; got -1"),
             (np.nan, "times are seconds from the first frame on, none negative; got nan"),
             ("noon", "times are numbers, in seconds, not 'noon'"),
+            (np.inf, "times are seconds from the first frame on, none negative; got inf"),
+            ([[1.0], [2.0]], "times are a number or a list of them, not of shape (2, 1)"),
         ],
     )
     def test_times(self, sheared, times, said):
@@ -99,7 +101,7 @@ class TestMistakes:
             with pytest.raises(hf.InputError, match=f"^{re.escape(said)}$"):
                 function(times)
 
-    @pytest.mark.parametrize("angle", [3, -4, "0", 1.0])
+    @pytest.mark.parametrize("angle", [3, -4, "0", 1.0, True])
     def test_angles(self, sheared, angle):
         for function in (sheared.c2, sheared.decay, sheared.plot_two_time, sheared.plot_lag_cuts):
             said = re.escape(f"there is no angle {angle!r}; their indices are 0 to 2")
@@ -112,3 +114,38 @@ class TestMistakes:
             sheared.save(5)
         with pytest.raises(hf.InputError, match=r"^save: there is no argument 'plot' \(did you"):
             sheared.save(folder="x", plot=True)
+
+    def test_results_that_are_there(self, sheared, tmp_path):
+        (tmp_path / "result.h5").touch()
+        with pytest.raises(hf.InputError, match="give overwrite=True to replace them"):
+            sheared.save(tmp_path)
+
+    def test_no_times(self, sheared):
+        assert [len(each) for each in sheared.J([])] == [0, 0]
+
+    def test_numbers_that_cannot_be_written_leave_the_earlier_result(
+        self, sheared, tmp_path, monkeypatch
+    ):
+        def full(path, _):
+            raise OSError(28, "No space left on device", str(path))
+
+        sheared.save(tmp_path)
+        before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+        with monkeypatch.context() as patch:
+            patch.setattr("homodyne_fit.result_file.write_result", full)
+            with pytest.raises(OSError, match="No space left"):
+                sheared.save(tmp_path, overwrite=True)
+        assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    def test_an_interrupt_while_drawing_leaves_no_earlier_report(
+        self, sheared, tmp_path, monkeypatch
+    ):
+        def interrupted(*_):
+            raise KeyboardInterrupt
+
+        sheared.save(tmp_path)
+        with monkeypatch.context() as patch:
+            patch.setattr("homodyne_fit.report.write_report", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                sheared.save(tmp_path, overwrite=True)
+        assert {path.name for path in tmp_path.iterdir()} == {*OUTPUTS} - {"report.html"}

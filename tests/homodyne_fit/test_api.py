@@ -1,7 +1,10 @@
+import dataclasses
 import inspect
+import multiprocessing
 import pkgutil
 import subprocess
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +108,52 @@ class TestFit:
             ),
         ],
     )
+    def test_processes_that_fork_are_refused(self, data):
+        context = multiprocessing.get_context("fork")
+        with (
+            ProcessPoolExecutor(1, mp_context=context) as forks,
+            pytest.raises(
+                hf.InputError, match=r"mp_context=multiprocessing.get_context\('spawn'\)"
+            ),
+        ):
+            hf.fit(data, "static", executor=forks)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"fixed": {"D_offset": 1e9}},
+            {"fixed": {"D0": 1e9}},
+            {"bounds": {"D0": (1e12, 1e15)}},
+        ],
+    )
+    def test_a_decay_within_no_time_is_no_fault(self, data, options):
+        found = hf.fit(data, "static", **options)
+        assert not found.success
+        assert "no decay" in found.info.message
+
+    def test_constant_data_are_no_fault(self):
+        data = hf.TwoTimeData(np.ones((2, 10, 10)), [0, 90], 0.0054, 0.1)
+        assert not hf.fit(data, "static").success
+
+    @pytest.mark.parametrize(("shift", "said"), [(-1, "is it c2 - 1"), (1e6, "widen the bounds")])
+    def test_a_baseline_out_of_bounds(self, data, shift, said):
+        moved = dataclasses.replace(data, c2=data.c2 + np.float32(shift))
+        with pytest.raises(hf.InputError, match=f"no offset from 0.5 to 1.5 .*{said}"):
+            hf.fit(moved, "static")
+        bounds = {"offset": (shift - 0.5 + 1, shift + 1.5)}
+        assert hf.fit(moved, "static", bounds=bounds, multi_start=False).n_points == 2 * 61 * 30
+
+    @pytest.mark.parametrize("name", ["static", "static_isotropic", "static_anisotropic"])
+    def test_a_model_has_the_names_of_configurations(self, data, name):
+        assert hf.fit(data, name, multi_start=False, max_nfev=1).model is STATIC
+        assert FitSettings(model=name).model is STATIC
+
+    def test_without_convergence_nothing_has_an_error(self, data):
+        found = hf.fit(data, "static", multi_start=False, max_nfev=1)
+        assert not found.success
+        assert np.all(np.isinf(found.J([1.0, 2.0])[1]))
+        assert np.isinf(found.mean_J()[1])
+
     def test_a_mistake_is_one_error(self, data, options, message):
         with pytest.raises(hf.InputError, match=message.replace("(", r"\(")):
             hf.fit(data, **options)

@@ -92,6 +92,41 @@ def test_a_dry_run_finds_earlier_results(called, runs):
     assert called("batch", runs / "fit*.yaml", "--dry-run", "--overwrite").status == 0
 
 
+def test_an_interrupt_leaves_the_table(called, runs, monkeypatch):
+    fit = fitting.fit
+
+    def interrupted(data, *args, **kwargs):
+        if "run2" in data.source:
+            raise KeyboardInterrupt
+        return fit(data, *args, **kwargs)
+
+    monkeypatch.setattr(fitting, "fit", interrupted)
+    (runs / "fit3.yaml").write_text(STATIC % "run1.h5")
+    done = called("batch", runs / "fit*.yaml", "--json")
+    found = json.loads(done.out)
+    assert done.status == 1
+    assert found[0]["fit"]["success"]
+    assert [row["error"] for row in found[1:]] == [
+        "interrupted",
+        "not run, as the batch was interrupted",
+    ]
+
+
+def test_data_in_the_place_of_a_configuration(called, runs):
+    done = called("batch", runs / "fit1.yaml", runs / "run2.h5")
+    assert done.err.endswith("run2.h5: is a data file; write --data before those\n")
+
+
+def test_results_are_no_data(called, runs):
+    assert called("batch", runs / "fit1.yaml").status == 0
+    done = called("batch", runs / "fit1.yaml", "--data", runs / "**/*.h5", "--dry-run", "--json")
+    assert [row["data"]["path"] for row in json.loads(done.out)] == [
+        str(runs / f"run{seed}.h5") for seed in (1, 2)
+    ]
+    done = called("inspect", runs / "fit1_results" / "result.h5")
+    assert "is a result of homodyne_fit, not data" in done.err
+
+
 def test_data_files_that_a_shell_found(called, runs):
     data = [runs / f"run{seed}.h5" for seed in (1, 2)]
     quoted = called("batch", runs / "fit1.yaml", "--data", runs / "run*.h5", "--dry-run", "--json")

@@ -694,6 +694,27 @@ class TestAReaderThatGoes:
         assert self.run("batch", tmp_path / "c.yaml", "--dry-run").returncode == 1
 
 
+@pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
+def test_an_interrupt_is_not_lost_where_python_ignores_it():
+    code = """
+import signal, sys, time, weakref
+from homodyne_fit import cli
+def run(_):
+    thing = type("Thing", (), {})()
+    watcher = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
+    del thing
+    time.sleep(20)
+    return 0
+cli.COMMANDS["inspect"].run = run
+sys.argv[1:] = ["inspect", "a.h5"]
+sys.exit(cli.program())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "homodyne_fit: error: interrupted\n")
+
+
 def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capsys):
     def broken(_):
         raise BrokenPipeError(32, "Broken pipe")

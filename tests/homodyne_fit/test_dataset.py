@@ -1,9 +1,10 @@
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.dataset import TwoTimeData, along_one_line
 from homodyne_fit.errors import InputError
 
 GOOD = {
@@ -31,6 +32,33 @@ def test_its_repr_is_one_line():
 def test_the_mean_of_equal_wave_vectors_is_that_number(q):
     data = TwoTimeData(np.ones((11, 5, 5)), np.arange(11), np.full(11, q), 0.1)
     assert data.mean_q == q
+
+
+def test_a_mask_is_a_missing_point():
+    c2 = np.ma.array(np.ones((1, 5, 5)), mask=np.zeros((1, 5, 5)))
+    c2[0, 1, 3] = np.ma.masked
+    data = TwoTimeData(c2, 0.0, 0.005, 0.1)
+    assert np.isnan(data.c2[0, 1, 3])
+    assert np.isfinite(data.c2).sum() == 24
+
+
+def test_a_note_is_one_note():
+    assert TwoTimeData(**GOOD | {"notes": "abc", "source": Path("x.h5")}).notes == ("abc",)
+    assert TwoTimeData(**GOOD | {"source": Path("x.h5")}).source == "x.h5"
+
+
+@pytest.mark.parametrize(
+    ("phi", "expected"),
+    [
+        ([0.0], True),
+        ([20.1, 200.1, -159.9], True),
+        ([0.0, 180.0, 360.0], True),
+        ([0.0, 179.99], False),
+        ([0.0, 90.0], False),
+    ],
+)
+def test_angles_along_one_line(phi, expected):
+    assert along_one_line(np.array(phi)) is expected
 
 
 def test_the_mean_of_others_is_their_mean():

@@ -390,7 +390,7 @@ def test_figures_leave_the_settings_alone(sheared, static):
         assert len(plot_rates(result, data.times).axes) == panels
         assert len(plot_scaling(result).axes) == 2
         assert [a.get_title() for a in plot_two_time(view).axes[:3]] == [
-            "data",
+            f"data, φ = {view.phi:g}°",
             "fit",
             "(data − fit) / σ",
         ]

@@ -1,5 +1,7 @@
 """What is wrong with the arguments of the functions for Python is said as for a configuration."""
 
+import inspect
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -22,6 +24,9 @@ def array(data, tmp_path_factory):
     path = tmp_path_factory.mktemp("arguments") / "array.npy"
     np.save(path, data.c2)
     return path
+
+
+SIZE = "memory: a size is needed, as 2GB, 512MiB or a number of bytes (got {})"
 
 
 def complaint(function, *args, **kwargs):
@@ -107,6 +112,11 @@ class TestTypes:
             ({"phi": "0,45"}, ["phi: a list is needed (got '0,45')"]),
             ({"phi": np.array(0.0)}, ["phi: a list is needed (got array(0.))"]),
             ({"mask_frames": 3}, ["mask_frames: a list is needed (got 3)"]),
+            ({"phi": {90, 0}}, [f"phi: a list is needed (got { ({90, 0})!r})"]),
+            ({"mask_frames": np.ones(1, bool)}, ["mask_frames.0: a number is needed (got True)"]),
+            ({"memory": "2 GB!"}, [SIZE.format("'2 GB!'")]),
+            ({"memory": "1e999"}, [SIZE.format("'1e999'")]),
+            ({"scratch": ""}, ["scratch: a path is needed (got '')"]),
             ({"dt": "1 s"}, ["dt: a number is needed (got '1 s'; write it without the unit)"]),
             (
                 {"q": 0, "dt": np.inf},
@@ -155,6 +165,23 @@ class TestTypes:
 
 
 class TestWhatIsConverted:
+    @pytest.mark.parametrize("size", ["1e9", "1GB", " 1 gb ", "1000000000", 10**9, 1e9])
+    def test_sizes(self, data, size):
+        found = hf.fit(data, "static", memory=size, multi_start=False, max_nfev=1)
+        assert found.config["optimization"]["nlsq"]["memory"] == 10**9
+
+    def test_a_home_folder(self, data, array, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        folder = hf.fit(data, "static", multi_start=False, max_nfev=1).save("~/out")
+        assert folder == tmp_path / "out"
+        assert hf.load_result("~/out").n_points == 3 * 24 * 23 // 2
+
+    def test_signatures_show_plain_types(self):
+        for function in (hf.load, hf.fit, hf.simulate, hf.inspect, hf.load_result):
+            shown = str(inspect.signature(function))
+            assert not re.search("Positive|Number|Whole|Count|Listed|Size|PathLike'", shown)
+        assert "gap: Optional[float]" in str(inspect.signature(hf.fit))
+
     def test_numbers_of_numpy_and_text(self, data, array, tmp_path):
         options = {"phi": data.phi, "dt": np.float32(0.5), "q": "0.0054"}
         loaded = hf.load(array, frames=np.array([1, 20]), memory="1GB", **options)
