@@ -94,20 +94,6 @@ class TestFit:
         with pytest.raises(hf.InputError, match=r": dt is 1 s, .*, or set dt_override=True"):
             hf.load(path, q=0.004, dt=1.0)
 
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"model": "laminar"}, "no model 'laminar'.*laminar_flow"),
-            ({}, "laminar_flow needs a positive gap"),
-            ({"model": "static", "per_angle_mode": "averged"}, "did you mean 'averaged'"),
-            ({"model": "static", "fixed": {"alfa": 1}}, "(did you mean 'alpha'"),
-            ({"model": "static", "q": 0.005}, "q and dt belong to a file"),
-            (
-                {"model": "static", "per_angle_mode": "fourier", "anti_degeneracy": {}},
-                "give one of the two",
-            ),
-        ],
-    )
     def test_processes_that_fork_are_refused(self, data):
         context = multiprocessing.get_context("fork")
         with (
@@ -154,6 +140,20 @@ class TestFit:
         assert np.all(np.isinf(found.J([1.0, 2.0])[1]))
         assert np.isinf(found.mean_J()[1])
 
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"model": "laminar"}, "no model 'laminar'.*laminar_flow"),
+            ({}, "laminar_flow needs a positive gap"),
+            ({"model": "static", "per_angle_mode": "averged"}, "did you mean 'averaged'"),
+            ({"model": "static", "fixed": {"alfa": 1}}, "(did you mean 'alpha'"),
+            ({"model": "static", "q": 0.005}, "q and dt belong to a file"),
+            (
+                {"model": "static", "per_angle_mode": "fourier", "anti_degeneracy": {}},
+                "give one of the two",
+            ),
+        ],
+    )
     def test_a_mistake_is_one_error(self, data, options, message):
         with pytest.raises(hf.InputError, match=message.replace("(", r"\(")):
             hf.fit(data, **options)
