@@ -22,7 +22,14 @@ from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.settings import FitSettings, ShearForm
 from homodyne_fit.simulation.measurement import Measurement, from_formula
-from homodyne_fit.unit_questions import Quantity, about_angles, about_gap, unconfirmed
+from homodyne_fit.unit_questions import (
+    Quantity,
+    about_angles,
+    about_dt,
+    about_gap,
+    about_q,
+    unconfirmed,
+)
 from homodyne_fit.validation import checked_arguments
 from homodyne_fit.value_types import (
     Count,
@@ -132,8 +139,8 @@ def fit(
         Bytes that may be used, or a size as '2GB'; three quarters of what is available by
         default. Of a file, matrices that need more than a quarter of that stay on the disk.
     units_confirmed : sequence of {'gap', 'q', 'dt', 'phi'}
-        What is in the unit asked for although its value looks like another one; all but the gap
-        and phi0 are asked about where `data` is a file.
+        What is in the unit asked for although its value looks like another one. Data of `load`
+        were asked about there.
     executor : concurrent.futures.Executor, optional
         Where chunks are summed, in place of threads.
     progress : callable, optional
@@ -172,7 +179,11 @@ def fit(
             "fit: executor: its processes are forks of this one, in which JAX hangs; give it "
             "mp_context=multiprocessing.get_context('spawn')"
         )
-    questions = unconfirmed(_asked(settings), units_confirmed, "give units_confirmed=['{}']".format)
+    questions = unconfirmed(
+        {**_asked(settings), **_asked_of(data)},
+        units_confirmed,
+        "give units_confirmed=['{}']".format,
+    )
     mistakes = Mistakes(f"fit: {question}" for question in questions)
     with mistakes.collected():
         if not isinstance(data, TwoTimeData):
@@ -264,6 +275,18 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
             }
         },
     }
+
+
+def _asked_of(data: TwoTimeData | str | os.PathLike[str]) -> dict[str, str]:
+    """What there is to ask about data that were made of arrays."""
+    if not isinstance(data, TwoTimeData) or data.recipe:
+        return {}
+    asked = {
+        "q": about_q(data.mean_q),
+        "dt": about_dt(data.dt),
+        "phi": about_angles("φ of the data", data.phi),
+    }
+    return {quantity: text for quantity, text in asked.items() if text is not None}
 
 
 def _asked(settings: FitSettings) -> dict[str, str]:

@@ -466,8 +466,8 @@ def _at_bounds(result: FitResult) -> list[str]:
         texts.append(
             f"{listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
             "bound has no error, and all other errors hold only with it there. Widen the bound "
-            "only where physics allows more, and rather hold a parameter at a known value"
-            f"{_offset_to_hold(result)}."
+            "only where physics allows more, and rather hold a parameter at a known value "
+            f"(fixed_parameters){_offset_to_hold(result)}."
         )
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
         flags = [estimate.at_bound for estimate in estimates]
@@ -521,7 +521,7 @@ def _loose_power_laws(result: FitResult) -> list[str]:
             texts.append(
                 f"{symbol} is determined, {with_unit(format_estimate(value, error), unit)} at "
                 f"{format_number(middle, 3)} s, but its power law is not: the data do not "
-                f"determine {listed(loose)}. Quote {symbol} with its band, not these."
+                f"determine {listed(loose)}. Quote {symbol} with its band instead."
             )
     if left:
         texts.append(

@@ -319,7 +319,7 @@ class TestWarnings:
         given = {"fixed": {"D_offset": 0.0}, "bounds": {"D0": (100.0, 4000.0)}}
         texts = fit(m.data, settings_for(m, **given)).warnings
         assert texts[0].startswith("D0 (upper, 4000 Å²/s) is at its bound: ")
-        assert texts[0].endswith("rather hold a parameter at a known value.")
+        assert texts[0].endswith("rather hold a parameter at a known value (fixed_parameters).")
 
     def test_an_offset_is_offered_to_be_held_where_its_power_law_is_at_a_bound(self, measure):
         m = measure(DECAYING, n=40, phi=(0.0, 90.0), noise=0.01)

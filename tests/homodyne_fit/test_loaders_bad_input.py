@@ -310,7 +310,7 @@ EDITS = {
     "U not symmetric": (
         aps_u,
         replaced(U_MATRICES + "/c2_00002", C2[1] + 0.2 * (LAG == 2) * np.tri(6)),
-        r"c2_00002 holds both halves but is not symmetric: 22\.22% .*, "
+        r"c2_00002 holds both halves but is not symmetric: 22\.2 % .*, "
         r"c2\[\d, \d\] = 1\.\d+ but c2\[\d, \d\] = 1\.\d+",
     ),
     "U missing in one half": (

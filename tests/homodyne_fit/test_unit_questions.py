@@ -86,6 +86,14 @@ class TestFromPython:
         assert lines[0].endswith("give units_confirmed=['dt']")
         assert "does not give the angles of its 3 matrices; set phi" in lines[1]
 
+    def test_of_arrays(self, data):
+        made = hf.TwoTimeData(data.c2, [0, 0.7854, 1.5708], 5.4, 1000.0)
+        lines = complaint(hf.fit, made, "static")
+        names = [line.partition("units_confirmed=")[2] for line in lines]
+        assert names == ["['q']", "['dt']", "['phi']"]
+        given = {"units_confirmed": ["q", "dt", "phi"], "multi_start": False, "max_nfev": 1}
+        assert hf.fit(made, "static", **given).n_points == 3 * 24 * 23 // 2
+
     def test_angles_that_a_file_has_in_radians(self, tmp_path, data):
         np.savez(tmp_path / "a.npz", c2=data.c2, phi=[0, 0.7854, 1.5708], dt=1.0, q=[0.0054] * 3)
         (line,) = complaint(hf.load, tmp_path / "a.npz")

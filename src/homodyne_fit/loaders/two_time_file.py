@@ -200,10 +200,11 @@ def _check_symmetry(matrix: NDArray[np.floating], name: str) -> None:
         return
     worst = np.argmax(np.where(np.isnan(difference), np.inf, difference))
     row, column = np.unravel_index(worst, difference.shape)
+    share = f"{100 * np.mean(difference != 0):.3g} %"
     raise InputError(
-        f"{name} holds both halves but is not symmetric: {np.mean(difference != 0):.2%} of the "
-        f"entries differ, c2[{row}, {column}] = {matrix[row, column]:.6g} but "
-        f"c2[{column}, {row}] = {matrix[column, row]:.6g}"
+        f"{name} holds both halves but is not symmetric: {share} of the entries differ, "
+        f"c2[{row}, {column}] = {matrix[row, column]:.6g} but "
+        f"c2[{column}, {row}] = {matrix[column, row]:.6g}; mend the file, or store one half only"
     )
 
 
