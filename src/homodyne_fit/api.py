@@ -174,16 +174,9 @@ def fit(
         threads=threads,
         memory=memory,
     )
-    if executor is not None and forks(executor):
-        raise InputError(
-            "fit: executor: its processes are forks of this one, in which JAX hangs; give it "
-            "mp_context=multiprocessing.get_context('spawn')"
-        )
-    questions = unconfirmed(
-        {**_asked(settings), **_asked_of(data)},
-        units_confirmed,
-        "give units_confirmed=['{}']".format,
-    )
+    _require_no_fork(executor)
+    asked = {**_asked(settings), **_asked_of(data)}
+    questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
     mistakes = Mistakes(f"fit: {question}" for question in questions)
     with mistakes.collected():
         if not isinstance(data, TwoTimeData):
@@ -275,6 +268,14 @@ def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, An
             }
         },
     }
+
+
+def _require_no_fork(executor: Executor | None) -> None:
+    if executor is not None and forks(executor):
+        raise InputError(
+            "fit: executor: its processes are forks of this one, in which JAX hangs; give it "
+            "mp_context=multiprocessing.get_context('spawn')"
+        )
 
 
 def _asked_of(data: TwoTimeData | str | os.PathLike[str]) -> dict[str, str]:

@@ -121,3 +121,30 @@ def sheared(measure):
         per_angle_mode="individual",
         multi_start=False,
     )
+
+
+def _complaint(function, *args, **kwargs):
+    with pytest.raises(hf.InputError) as caught:
+        function(*args, **kwargs)
+    return str(caught.value).splitlines()
+
+
+@pytest.fixture(scope="session")
+def complaint():
+    """The lines of the error that a call raises: ``complaint(hf.load, path, q=0)``."""
+    return _complaint
+
+
+@pytest.fixture(scope="session")
+def small():
+    """Three angles of a sheared sample, 24 frames."""
+    names = dict(zip(LAMINAR_FLOW.parameters, (2e4, -0.2, 0.0, 3e-4, 0.2, 0.0, 3.0), strict=True))
+    return hf.simulate(names, phi=(0, 45, 90), n_frames=24, noise=0.02)
+
+
+@pytest.fixture(scope="session")
+def small_array(small, tmp_path_factory):
+    """The same as a plain array in a file."""
+    path = tmp_path_factory.mktemp("small") / "array.npy"
+    np.save(path, small.c2)
+    return path

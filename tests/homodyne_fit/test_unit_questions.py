@@ -8,28 +8,6 @@ import pytest
 import homodyne_fit as hf
 from homodyne_fit.unit_questions import about_angles, about_dt, about_gap, about_q
 
-FLOW = {"D0": 2e4, "alpha": -0.2, "D_offset": 0.0, "gamma_dot_t0": 3e-4, "beta": 0.2}
-FLOW |= {"gamma_dot_t_offset": 0.0, "phi0": 3.0}
-
-
-@pytest.fixture(scope="module")
-def data():
-    return hf.simulate(FLOW, phi=(0, 45, 90), n_frames=24, noise=0.02)
-
-
-@pytest.fixture(scope="module")
-def array(data, tmp_path_factory):
-    path = tmp_path_factory.mktemp("units") / "array.npy"
-    np.save(path, data.c2)
-    return path
-
-
-def complaint(function, *args, **kwargs):
-    """The lines of the error that a call raises."""
-    with pytest.raises(hf.InputError) as caught:
-        function(*args, **kwargs)
-    return str(caught.value).splitlines()
-
 
 @pytest.mark.parametrize(
     ("about", "usual", "odd"),
@@ -62,40 +40,40 @@ class TestFromPython:
             ({"gap": 2e6, "fixed": {"phi0": 1.571}}, "phi", "degrees are needed: 90"),
         ],
     )
-    def test_of_a_fit(self, data, options, name, question):
-        (line,) = complaint(hf.fit, data, **options)
+    def test_of_a_fit(self, small, options, name, question, complaint):
+        (line,) = complaint(hf.fit, small, **options)
         assert question in line
         assert line.endswith(f"give units_confirmed=['{name}']")
-        hf.fit(data, **options, units_confirmed=[name], multi_start=False, max_nfev=1)
+        hf.fit(small, **options, units_confirmed=[name], multi_start=False, max_nfev=1)
 
-    def test_the_static_model_has_no_such_quantities(self, data):
-        hf.fit(data, "static", gap=0.2, multi_start=False, max_nfev=1)
+    def test_the_static_model_has_no_such_quantities(self, small):
+        hf.fit(small, "static", gap=0.2, multi_start=False, max_nfev=1)
 
-    def test_all_of_a_file_at_once(self, array):
+    def test_all_of_a_file_at_once(self, small_array, complaint):
         options = {"q": 5.4, "dt": 1000, "phi": [0, 0.7854, 1.5708]}
-        lines = complaint(hf.load, array, **options)
+        lines = complaint(hf.load, small_array, **options)
         for line, name in zip(lines, ("q", "dt", "phi"), strict=True):
-            assert line.startswith(str(array))
+            assert line.startswith(str(small_array))
             assert line.endswith(f"give units_confirmed=['{name}']")
-        data = hf.load(array, **options, units_confirmed=["q", "dt", "phi"])
+        data = hf.load(small_array, **options, units_confirmed=["q", "dt", "phi"])
         assert (data.q[0], data.dt, data.phi[1]) == (5.4, 1000, 0.7854)
 
-    def test_a_fit_of_a_path_asks_them_too(self, array):
+    def test_a_fit_of_a_path_asks_them_too(self, small_array, complaint):
         options = {"q": 5.4, "dt": 1000, "units_confirmed": ["q"]}
-        lines = complaint(hf.fit, array, "static", **options)
+        lines = complaint(hf.fit, small_array, "static", **options)
         assert lines[0].endswith("give units_confirmed=['dt']")
         assert "does not give the angles of its 3 matrices; set phi" in lines[1]
 
-    def test_of_arrays(self, data):
-        made = hf.TwoTimeData(data.c2, [0, 0.7854, 1.5708], 5.4, 1000.0)
+    def test_of_arrays(self, small, complaint):
+        made = hf.TwoTimeData(small.c2, [0, 0.7854, 1.5708], 5.4, 1000.0)
         lines = complaint(hf.fit, made, "static")
         names = [line.partition("units_confirmed=")[2] for line in lines]
         assert names == ["['q']", "['dt']", "['phi']"]
         given = {"units_confirmed": ["q", "dt", "phi"], "multi_start": False, "max_nfev": 1}
         assert hf.fit(made, "static", **given).n_points == 3 * 24 * 23 // 2
 
-    def test_angles_that_a_file_has_in_radians(self, tmp_path, data):
-        np.savez(tmp_path / "a.npz", c2=data.c2, phi=[0, 0.7854, 1.5708], dt=1.0, q=[0.0054] * 3)
+    def test_angles_that_a_file_has_in_radians(self, tmp_path, small, complaint):
+        np.savez(tmp_path / "a.npz", c2=small.c2, phi=[0, 0.7854, 1.5708], dt=1.0, q=[0.0054] * 3)
         (line,) = complaint(hf.load, tmp_path / "a.npz")
         assert "φ of the file: 0, 0.7854, 1.5708 looks like radians" in line
         assert hf.load(tmp_path / "a.npz", units_confirmed=["phi"]).n_angles == 3

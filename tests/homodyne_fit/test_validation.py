@@ -10,30 +10,7 @@ import pytest
 import homodyne_fit as hf
 from homodyne_fit.validation import checked_arguments
 
-FLOW = {"D0": 2e4, "alpha": -0.2, "D_offset": 0.0, "gamma_dot_t0": 3e-4, "beta": 0.2}
-FLOW |= {"gamma_dot_t_offset": 0.0, "phi0": 3.0}
-
-
-@pytest.fixture(scope="module")
-def data():
-    return hf.simulate(FLOW, phi=(0, 45, 90), n_frames=24, noise=0.02)
-
-
-@pytest.fixture(scope="module")
-def array(data, tmp_path_factory):
-    path = tmp_path_factory.mktemp("arguments") / "array.npy"
-    np.save(path, data.c2)
-    return path
-
-
 SIZE = "memory: a size is needed, as 2GB, 512MiB or a number of bytes (got {})"
-
-
-def complaint(function, *args, **kwargs):
-    """The lines of the error that a call raises."""
-    with pytest.raises(hf.InputError) as caught:
-        function(*args, **kwargs)
-    return str(caught.value).splitlines()
 
 
 class TestTypes:
@@ -82,15 +59,15 @@ class TestTypes:
             ({"model": ["static"]}, "model: there is no model ['static'] (did you mean"),
         ],
     )
-    def test_of_a_fit(self, data, options, said):
-        (line,) = complaint(hf.fit, data, **{"gap": 2e6, **options})
+    def test_of_a_fit(self, small, options, said, complaint):
+        (line,) = complaint(hf.fit, small, **{"gap": 2e6, **options})
         assert line.startswith(f"fit: {said}")
 
-    def test_of_the_data(self, data):
-        (line,) = complaint(hf.fit, data.c2, gap=2e6)
+    def test_of_the_data(self, small, complaint):
+        (line,) = complaint(hf.fit, small.c2, gap=2e6)
         assert line.startswith("fit: data: data of hf.load, or the path of a file, are needed")
         assert complaint(hf.fit) == ["fit: data: no value is given"]
-        (line,) = complaint(hf.fit, data, "static", 2e6)
+        (line,) = complaint(hf.fit, small, "static", 2e6)
         assert line == "fit: too many arguments without a name; write name=value"
 
     @pytest.mark.parametrize(
@@ -125,16 +102,16 @@ class TestTypes:
             ({"units_confirmed": "q"}, ["units_confirmed: a list is needed (got 'q')"]),
         ],
     )
-    def test_of_a_file(self, array, options, said):
-        lines = complaint(hf.load, array, **options)
+    def test_of_a_file(self, small_array, options, said, complaint):
+        lines = complaint(hf.load, small_array, **options)
         assert lines == [f"load: {line}" for line in said]
 
-    def test_of_a_path(self, tmp_path):
+    def test_of_a_path(self, complaint):
         for function in (hf.load, hf.inspect, hf.load_result):
             name = function.__name__
             assert complaint(function, 5) == [f"{name}: path: a path is needed (got 5)"]
 
-    def test_of_a_simulation(self):
+    def test_of_a_simulation(self, complaint):
         assert complaint(hf.simulate, {"D0": "x"}, phi=3, contrast="high", n_frames=0) == [
             "simulate: parameters.D0: a number is needed (got 'x')",
             "simulate: phi: a list is needed (got 3)",
@@ -142,14 +119,14 @@ class TestTypes:
             "simulate: contrast.0: a number is needed (got 'high')",
         ]
 
-    def test_a_long_value_is_shortened(self, data):
+    def test_a_long_value_is_shortened(self, small, complaint):
         for text in ("mm " * 200, "m" * 200):
-            (line,) = complaint(hf.fit, data, gap=text)
+            (line,) = complaint(hf.fit, small, gap=text)
             assert line.startswith("fit: gap: a number is needed (got 'mm")
             assert len(line) < 150
 
-    def test_of_data_made_of_arrays(self, data):
-        good = {"c2": data.c2, "phi": data.phi, "q": 0.0054, "dt": 0.1}
+    def test_of_data_made_of_arrays(self, small, complaint):
+        good = {"c2": small.c2, "phi": small.phi, "q": 0.0054, "dt": 0.1}
         assert hf.TwoTimeData(**good).q.tolist() == [0.0054] * 3
         for wrong, said in (
             ({"dt": "fast"}, "dt must be one number, got 'fast'"),
@@ -159,20 +136,22 @@ class TestTypes:
         ):
             assert complaint(hf.TwoTimeData, **{**good, **wrong}) == [f"arrays: {said}"]
 
-    def test_of_frames_that_no_file_has(self, array):
-        (line,) = complaint(hf.load, array, q=0.0054, dt=1, phi=[0, 45, 90], mask_frames=[10**30])
+    def test_of_frames_that_no_file_has(self, small_array, complaint):
+        (line,) = complaint(
+            hf.load, small_array, q=0.0054, dt=1, phi=[0, 45, 90], mask_frames=[10**30]
+        )
         assert "mask_frames has the frames 1" in line
 
 
 class TestWhatIsConverted:
     @pytest.mark.parametrize("size", ["1e9", "1GB", " 1 gb ", "1000000000", 10**9, 1e9])
-    def test_sizes(self, data, size):
-        found = hf.fit(data, "static", memory=size, multi_start=False, max_nfev=1)
+    def test_sizes(self, small, size):
+        found = hf.fit(small, "static", memory=size, multi_start=False, max_nfev=1)
         assert found.config["optimization"]["nlsq"]["memory"] == 10**9
 
-    def test_a_home_folder(self, data, array, tmp_path, monkeypatch):
+    def test_a_home_folder(self, small, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
-        folder = hf.fit(data, "static", multi_start=False, max_nfev=1).save("~/out")
+        folder = hf.fit(small, "static", multi_start=False, max_nfev=1).save("~/out")
         assert folder == tmp_path / "out"
         assert hf.load_result("~/out").n_points == 3 * 24 * 23 // 2
 
@@ -182,12 +161,12 @@ class TestWhatIsConverted:
             assert not re.search("Positive|Number|Whole|Count|Listed|Size|PathLike'", shown)
         assert "gap: Optional[float]" in str(inspect.signature(hf.fit))
 
-    def test_numbers_of_numpy_and_text(self, data, array, tmp_path):
-        options = {"phi": data.phi, "dt": np.float32(0.5), "q": "0.0054"}
-        loaded = hf.load(array, frames=np.array([1, 20]), memory="1GB", **options)
+    def test_numbers_of_numpy_and_text(self, small, small_array, tmp_path):
+        options = {"phi": small.phi, "dt": np.float32(0.5), "q": "0.0054"}
+        loaded = hf.load(small_array, frames=np.array([1, 20]), memory="1GB", **options)
         assert (loaded.dt, loaded.q.tolist(), loaded.n_frames) == (0.5, [0.0054] * 3, 20)
         found = hf.fit(
-            data,
+            small,
             "static",
             initial={"D0": np.float64(1000)},
             bounds={"alpha": np.array([-1, 1])},
