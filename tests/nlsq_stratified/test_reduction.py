@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, NormalEquations, evaluate, reduce
 from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.reduction import FAN_IN, LEAST_WINDOW, add_up, partial_sums
+from nlsq_stratified.reduction import FAN_IN, LEAST_WINDOW, add_up, forks, partial_sums, place
 
 
 class LastFirst(Executor):
@@ -213,6 +213,21 @@ def test_processes_give_the_same_bits():
         elsewhere = evaluate(objective, params, data, processes)
     assert bits(elsewhere) == bits(evaluate(objective, params, data))
     assert elsewhere.cost == pytest.approx(0.5 * np.sum((x**1.5 - y) ** 2), rel=1e-13)
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="no forks")
+def test_processes_that_fork_are_refused():
+    chunks = ArrayChunks(Chunks([2], np.arange(2)), (np.ones(2), np.ones(2)))
+    for method in ("fork", "spawn"):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context(method)) as processes:
+            assert forks(processes) is (method == "fork")
+            if method == "fork":
+                with pytest.raises(ValueError, match="hangs with JAX; give it mp_context="):
+                    place(chunks, processes)
+            else:
+                assert place(chunks, processes) is chunks
+    with ThreadPoolExecutor(1) as threads:
+        assert not forks(threads)
 
 
 @given(st.integers(1, 40), st.integers(0, 99))
