@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import Executor
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.settings import FitSettings, ShearForm
 from homodyne_fit.simulation.measurement import Measurement, from_formula
 from homodyne_fit.unit_questions import (
+    NAMES,
     Quantity,
     about_angles,
     about_dt,
@@ -186,7 +187,7 @@ def fit(
     mistakes.raise_any()
     assert isinstance(data, TwoTimeData)
     result = fit_points(data, settings, executor, progress)
-    return Analysis.of(result, data, settings_to_config(settings, data))
+    return Analysis.of(result, data, settings_to_config(settings, data, units_confirmed))
 
 
 @checked_arguments
@@ -231,19 +232,23 @@ def simulate(
     )
 
 
-def settings_to_config(settings: FitSettings, data: TwoTimeData) -> dict[str, Any]:
+def settings_to_config(
+    settings: FitSettings, data: TwoTimeData, units_confirmed: Collection[str] = ()
+) -> dict[str, Any]:
     """The settings as a configuration file has them: what `Config.settings` turns back."""
     bounds = [
         {"name": name, "min": lower, "max": upper}
         for name, (lower, upper) in settings.bounds.items()
     ]
     dump = {"mode": "json", "by_alias": True}
-    analyzer = {"dt": data.dt, "scattering": {"wavevector_q": data.mean_q}}
+    analyzer = {**data.recipe.get("analyzer_parameters", {})}
+    confirmed = {*analyzer.get("units_confirmed", ()), *(NAMES[each] for each in units_confirmed)}
+    analyzer |= {"dt": data.dt, "scattering": {"wavevector_q": data.mean_q}}
     selected = {
         **data.recipe,
         "analyzer_parameters": {
-            **data.recipe.get("analyzer_parameters", {}),
             **analyzer,
+            "units_confirmed": sorted(confirmed),
             "geometry": {"stator_rotor_gap": settings.gap},
         },
     }

@@ -41,8 +41,8 @@ class TwoTimeData:
     notes : tuple of str
         What a user has to know about how they were selected.
     recipe : mapping
-        Sections of a configuration that select the same from `source`; empty for data that are
-        from no file.
+        Sections of a configuration that select the same from `source`. Set by `load`; empty for
+        all other data, those included that `dataclasses.replace` makes of loaded ones.
 
     Raises
     ------
@@ -56,7 +56,7 @@ class TwoTimeData:
     dt: float
     source: str = "arrays"
     notes: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict)
+    recipe: Mapping[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         c2 = self.c2 if isinstance(self.c2, StoredMatrices) else _filled(self.c2)
@@ -70,7 +70,7 @@ class TwoTimeData:
         object.__setattr__(self, "phi", phi)
         object.__setattr__(self, "q", q)
         if c2.dtype not in (np.float32, np.float64):
-            raise InputError(f"{self.source}: c2 must be float32 or float64, not {c2.dtype}")
+            raise InputError(f"{self.source}: c2 must be real numbers, not {c2.dtype}")
         if c2.ndim != 3 or c2.shape[1] != c2.shape[2]:
             raise InputError(f"{self.source}: c2 must have shape (angles, n, n), not {c2.shape}")
         if c2.shape[1] < 3:
@@ -87,9 +87,10 @@ class TwoTimeData:
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise InputError(f"{self.source}: the frame time must be positive, got {self.dt} s")
         for k in range(len(c2)):
-            if not any(np.triu(np.isfinite(band), 1).any() for _, band in upper_bands(c2, k)):
+            if not any(_has_signal(band) for _, band in upper_bands(c2, k)):
                 raise InputError(
-                    f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value at t1 < t2"
+                    f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value but zero at "
+                    "t1 < t2, where the data are"
                 )
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
@@ -136,11 +137,18 @@ class TwoTimeData:
         return np.arange(self.n_frames, dtype=np.float64) * self.dt
 
 
+def _has_signal(band: NDArray[np.floating]) -> bool:
+    """Whether a value after the diagonal of each row is finite and not zero."""
+    return bool(np.triu(np.isfinite(band) & (band != 0), 1).any())
+
+
 def _filled(c2: object) -> NDArray[np.floating]:
-    """An array, masked points of it as missing ones."""
-    if isinstance(c2, np.ma.MaskedArray) and np.issubdtype(c2.dtype, np.floating):
-        return c2.filled(np.nan)
-    return np.asarray(c2)
+    """An array of this machine's floats, masked points of it as missing ones."""
+    array = np.ma.asarray(c2) if isinstance(c2, np.ma.MaskedArray) else np.asarray(c2)
+    if array.dtype.kind in "iuf":
+        single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+        array = array.astype(np.float32 if single else np.float64, copy=False)
+    return array.filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
 
 
 def _as_tuple(notes: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from homodyne_fit.evaluation import (
     count_tiles,
 )
 from homodyne_fit.layers.build import build_controller
+from homodyne_fit.layers.controller import Controller
 from homodyne_fit.moments import compile_kernel
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
@@ -63,6 +64,7 @@ def fit(
     settings: FitSettings,
     executor: Executor | None = None,
     progress: Progress | None = None,
+    like: FitResult | None = None,
 ) -> FitResult:
     """Fit the model to all points t1 < t2 of all angles.
 
@@ -74,6 +76,9 @@ def fit(
         Where the chunks are summed; threads of this process when None.
     progress : callable, optional
         Called after every evaluation.
+    like : FitResult, optional
+        An earlier fit of the same angles: contrast, offset and the weights of the angles are
+        treated exactly as at its end, penalty included, and no layer acts.
 
     Returns
     -------
@@ -88,16 +93,20 @@ def fit(
     # The matrices of a fit are small: threads of the linear algebra would only wait for each other.
     with threadpool_limits(1, user_api="blas"):
         if executor is not None:
-            return _fit(data, settings, executor, progress)
+            return _fit(data, settings, executor, progress, like)
         with ThreadPoolExecutor(settings.threads or os.cpu_count()) as threads:
-            return _fit(data, settings, threads, progress)
+            return _fit(data, settings, threads, progress, like)
 
 
 def _fit(
-    data: TwoTimeData, settings: FitSettings, executor: Executor, progress: Progress | None
+    data: TwoTimeData,
+    settings: FitSettings,
+    executor: Executor,
+    progress: Progress | None,
+    like: FitResult | None,
 ) -> FitResult:
     began = time.perf_counter()
-    search = _Search(data, settings, executor, progress)
+    search = _Search(data, settings, executor, progress, like)
     start, sums = search.start()
     objective, y = search.controller.prepare(search.objective, start, search.rehearse)
     at_start = objective.joint_equations(sums)
@@ -139,6 +148,7 @@ class _Search:
         settings: FitSettings,
         executor: Executor,
         progress: Progress | None,
+        like: FitResult | None = None,
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
@@ -158,6 +168,10 @@ class _Search:
         self.objective = _objective(data, settings, self.space)
         _require_reachable(data, self.objective.reference, settings)
         self.start_parameters = _start(data, settings, self.space)
+        if like is not None:
+            same = {"scaling": like.objective.scaling, "weights": like.objective.weights}
+            self.objective, self.controller = replace(self.objective, **same), Controller([])
+            return
         self.controller = build_controller(
             data,
             settings.anti_degeneracy,

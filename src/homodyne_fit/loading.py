@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import Mistakes, renamed
 from homodyne_fit.loaders import TwoTimeFile, open_two_time
@@ -139,7 +137,8 @@ def load(
     ranges = [{"min_angle": low, "max_angle": high} for low, high in phi_ranges or ()]
     recipe = {
         "analyzer_parameters": analyzer,
-        "experimental_data": {"file_path": str(file.path), **given},
+        "experimental_data": {"file_path": str(file.path.absolute()), **given},
         "phi_filtering": {"target_ranges": ranges},
     }
-    return replace(data, recipe=recipe)
+    object.__setattr__(data, "recipe", recipe)
+    return data

@@ -39,7 +39,8 @@ class Profile:
         Value of the full fit.
     values : (n,) array
     cost : (n,) array
-        Half the sum of squares, everything else at its best.
+        What the full fit minimised, everything else at its best: half the sum of squares, and the
+        penalty on contrasts and offsets that differ between the angles.
     delta_chi2 : (n,) array
         Above the full fit. Negative where the full fit was not at the lowest minimum.
     parameters : dict of str to (n,) array
@@ -102,7 +103,9 @@ def profile(
 ) -> Profile:
     """Fit everything else with one parameter held at each of some values.
 
-    The fits go outward from the best one, each from where its neighbour ended.
+    Contrast and offset are treated as at the end of the full fit: a spread that it learned, and
+    whether the angles differ at all, is not learned anew. The fits go outward from the best one,
+    each from where its neighbour ended.
 
     Parameters
     ----------
@@ -139,9 +142,9 @@ def profile(
     if not (len(points) and np.all(np.isfinite(points)) and np.isfinite(best)):
         raise InputError(f"profile: the values of {name} and its best fit must be finite")
     fits = _outward(data, settings, result, name, points)
-    cost = np.array([at.cost for at in fits])
+    cost, least = np.array([_minimised(at) for at in fits]), _minimised(result)
     with np.errstate(divide="ignore", invalid="ignore"):
-        rise = np.where(cost == result.cost, 0.0, 2 * (cost - result.cost) / result.noise**2)
+        rise = np.where(cost == least, 0.0, 2 * (cost - least) / result.noise**2)
     return Profile(
         name=name,
         unit=result.parameters[name].unit,
@@ -158,6 +161,17 @@ def profile(
     )
 
 
+def _minimised(result: FitResult) -> float:
+    """Cost, with the penalty on the spread of contrasts and of offsets."""
+    penalty = 0.0
+    for weight, estimates in zip(
+        result.objective.scaling.penalty_weights, (result.contrast, result.offset), strict=True
+    ):
+        values = np.array([estimate.value for estimate in estimates])
+        penalty += 0.5 * weight * float(np.sum((values - values.mean()) ** 2))
+    return result.cost + penalty
+
+
 def _outward(
     data: TwoTimeData,
     settings: FitSettings,
@@ -172,13 +186,18 @@ def _outward(
         near = result
         for value in side.tolist():
             if value != best:
-                near = _fit_at(data, settings, name, value, near)
+                near = _fit_at(data, settings, name, value, near, result)
             fits[value] = near
     return [fits[value] for value in points.tolist()]
 
 
 def _fit_at(
-    data: TwoTimeData, settings: FitSettings, name: str, value: float, near: FitResult
+    data: TwoTimeData,
+    settings: FitSettings,
+    name: str,
+    value: float,
+    near: FitResult,
+    full: FitResult,
 ) -> FitResult:
     """The fit with one parameter held, from where a neighbouring fit ended."""
     fixed = {**settings.fixed, name: value}
@@ -189,7 +208,8 @@ def _fit_at(
         if np.isfinite(x) and key not in fixed
     }
     alone = MultiStart(enable=False)
-    return fit(data, replace(settings, fixed=fixed, initial=start, multi_start=alone))
+    held = replace(settings, fixed=fixed, initial=start, multi_start=alone)
+    return fit(data, held, like=full)
 
 
 def _keeping_the_rate(

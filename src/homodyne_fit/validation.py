@@ -46,6 +46,9 @@ NEEDED = {
     "literal_error": "must be {expected}",
 }
 
+# Mistakes of one call that are said.
+MOST_LINES = 8
+
 # Characters of a value that are shown.
 LONGEST = 80
 
@@ -110,7 +113,8 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
             if error.title.rpartition(".")[2] != function.__name__:
                 raise
             lines = [f"{function.__name__}: {_wrong_argument(d, names)}" for d in error.errors()]
-        raise InputError("\n".join(dict.fromkeys(lines)))
+        more = [f"{function.__name__}: and {len(lines) - MOST_LINES} more"]
+        raise InputError("\n".join(lines[:MOST_LINES] + more * (len(lines) > MOST_LINES)))
 
     # Help shows the plain types, float rather than Positive.
     plain, signature = typing.get_type_hints(function), inspect.signature(function)

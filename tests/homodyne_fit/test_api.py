@@ -171,6 +171,23 @@ class TestTheRecord:
         np.testing.assert_array_equal(again.c2, chosen.c2)
         assert (again.phi.tolist(), again.q.tolist()) == ([90], [0.0054])
 
+    def test_of_data_that_were_changed_selects_nothing(self, data, tmp_path):
+        path = tmp_path / "d.h5"
+        write_aps_u(path, data.c2, [0.0054], [0, 90], range(2), 0.3)
+        whole = hf.load(path)
+        for changed in (whole.only(np.array([0])), dataclasses.replace(whole, dt=0.4)):
+            found = hf.fit(changed, "static", multi_start=False, max_nfev=1)
+            assert "experimental_data" not in found.config
+
+    def test_keeps_what_was_confirmed(self, data, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        write_aps_u(Path("d.h5"), data.c2, [0.0054], [0, 90], range(2), 0.3)
+        options = {"gap": 5000.0, "units_confirmed": ["gap"], "multi_start": False, "max_nfev": 1}
+        config = hf.fit(hf.load("d.h5"), **options).config
+        again = parse_config(yaml.safe_dump(config), Path("elsewhere/c.yaml"))
+        assert again.settings().gap == 5000
+        assert again.load_data().n_angles == 2
+
     def test_of_an_array_has_what_the_file_does_not_say(self, data, tmp_path):
         np.save(tmp_path / "a.npy", data.c2)
         chosen = hf.load(

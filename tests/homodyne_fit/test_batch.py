@@ -108,8 +108,11 @@ def test_an_interrupt_leaves_the_table(called, runs, monkeypatch):
     assert found[0]["fit"]["success"]
     assert [row["error"] for row in found[1:]] == [
         "interrupted",
-        "not run, as the batch was interrupted",
+        "the batch was interrupted",
     ]
+    done = called("batch", runs / "fit[23].yaml")
+    assert [row.split()[0] for row in done.out.splitlines()[-3:-1]] == ["interrupted", "not"]
+    assert done.out.endswith("2 fits: 0 converged, 0 did not, 0 errors, 2 not finished\n")
 
 
 def test_data_in_the_place_of_a_configuration(called, runs):

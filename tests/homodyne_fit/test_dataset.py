@@ -42,6 +42,17 @@ def test_a_mask_is_a_missing_point():
     assert np.isfinite(data.c2).sum() == 24
 
 
+@pytest.mark.parametrize(
+    ("dtype", "taken"),
+    [(">f8", "f8"), (">f4", "f4"), ("f2", "f4"), ("i4", "f8"), ("u2", "f8"), ("g", "f8")],
+)
+def test_any_real_numbers_will_do(dtype, taken):
+    data = TwoTimeData(**GOOD | {"c2": GOOD["c2"].astype(dtype)})
+    assert data.c2.dtype == np.dtype(taken)
+    assert data.c2.dtype.isnative
+    np.testing.assert_array_equal(data.c2, 1.0)
+
+
 def test_a_note_is_one_note():
     assert TwoTimeData(**GOOD | {"notes": "abc", "source": Path("x.h5")}).notes == ("abc",)
     assert TwoTimeData(**GOOD | {"source": Path("x.h5")}).source == "x.h5"
@@ -71,7 +82,9 @@ def test_the_mean_of_others_is_their_mean():
         ({"c2": np.ones((2, 5, 4))}, "c2 must have shape (angles, n, n), not (2, 5, 4)"),
         ({"c2": np.ones((5, 5))}, "c2 must have shape (angles, n, n), not (5, 5)"),
         ({"c2": np.ones((2, 2, 2))}, "at least 3 frames are needed, got 2"),
-        ({"c2": np.ones((2, 5, 5), int)}, "c2 must be float32 or float64, not int64"),
+        ({"c2": np.ones((2, 5, 5), bool)}, "c2 must be real numbers, not bool"),
+        ({"c2": np.ones((2, 5, 5), complex)}, "c2 must be real numbers, not complex128"),
+        ({"c2": np.tril(np.ones((2, 5, 5)), -1)}, "no finite value but zero at t1 < t2"),
         (
             {"phi": np.zeros(3)},
             "2 matrices need as many angles phi and wave vectors q, got (3,) and (2,)",
@@ -82,7 +95,7 @@ def test_the_mean_of_others_is_their_mean():
         ({"dt": np.nan}, "the frame time must be positive"),
         (
             {"c2": np.stack([np.ones((5, 5)), np.full((5, 5), np.nan)])},
-            "the matrix at φ = 90° has no finite value at t1 < t2",
+            "the matrix at φ = 90° has no finite value but zero at t1 < t2",
         ),
     ],
 )

@@ -68,6 +68,47 @@ def test_costs_are_those_of_scipy_with_the_parameter_held(decaying, of_alpha, nu
         np.testing.assert_allclose(of_alpha.offset[k], oracle.x[3:], atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["hierarchical", "auto"])
+def test_a_learned_spread_is_held_and_counts(measure, numpy_c2, mode):
+    contrast = np.array([0.25, 0.28, 0.31, 0.27])
+    phi = (0.0, 45.0, 90.0, 135.0)
+    m = measure((6000.0, -0.4, 0.0), n=30, phi=phi, noise=0.02)
+    c2 = m.data.c2 - np.asarray(m.offset)[:, None, None]
+    c2 *= (contrast / m.contrast)[:, None, None]
+    data = replace(m.data, c2=c2 + np.asarray(m.offset)[:, None, None])
+    settings = FitSettings(
+        model=STATIC,
+        anti_degeneracy=AntiDegeneracy(per_angle_mode=mode),
+        fixed={"D_offset": 0.0},
+        tolerance=TIGHT,
+    )
+    result = fit(data, settings)
+    weights = result.objective.scaling.penalty_weights
+    assert min(weights) > 0
+    i, j = np.triu_indices(m.n, 1)
+
+    def total(alpha):
+        """Least cost at this alpha, the penalty included, by SciPy."""
+
+        def residual(u):
+            x = (1e4 * u[0], alpha, 0.0)
+            c2 = numpy_c2(x, u[1:5], u[5:], q=m.q, phi=m.phi, gap=m.gap, dt=m.dt, n=m.n)
+            deviations = [
+                np.sqrt(w) * (part - part.mean())
+                for w, part in zip(weights, (u[1:5], u[5:]), strict=True)
+            ]
+            return np.concatenate([(c2 - data.c2)[:, i, j].ravel(), *deviations])
+
+        start = [0.6, *contrast, *m.offset]
+        return least_squares(residual, start, ftol=1e-15, xtol=1e-15, gtol=1e-15).cost
+
+    found = profile(data, settings, result, "alpha", n=5, span=2.0)
+    least = total(result.parameters["alpha"].value)
+    expected = [2 * (total(alpha) - least) / result.noise**2 for alpha in found.values]
+    np.testing.assert_allclose(found.delta_chi2, expected, atol=1e-3)
+    np.testing.assert_allclose(found.delta_chi2, [4, 1, 0, 1, 4], rtol=0.2, atol=1e-9)
+
+
 def test_the_best_fit_is_among_the_values(decaying, of_alpha):
     estimate = decaying[2].parameters["alpha"]
     assert of_alpha.best == estimate.value

@@ -249,6 +249,16 @@ class TestCommand:
         assert (status, path.exists()) == (1, False)
         assert said in capsys.readouterr().err
 
+    def test_a_measurement_is_not_replaced(self, tmp_path, capsys):
+        (tmp_path / "s.h5").write_text("measured")
+        assert simulate(tmp_path, "--overwrite")[1] == 1
+        assert "s.h5: is from no simulation (no s.h5.truth.json)" in capsys.readouterr().err
+        assert (tmp_path / "s.h5").read_text() == "measured"
+
+    def test_a_name_of_another_format_is_refused(self, tmp_path, capsys):
+        assert main(["simulate", "-o", str(tmp_path / "s.npy")]) == 1
+        assert "s.npy: aps-u is HDF5; give -o a name such as a.h5" in capsys.readouterr().err
+
     def test_an_earlier_truth_stays_too(self, tmp_path, capsys):
         (tmp_path / "s.h5.truth.json").write_text("mine")
         assert simulate(tmp_path)[1] == 1

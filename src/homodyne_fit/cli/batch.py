@@ -50,6 +50,8 @@ class Job:
         What the data file leaves to the configuration.
     error : str or None
         What went wrong.
+    verdict : str
+        Of a job without a row, for the table.
     row : dict or None
         What the fit found, for the table and as JSON.
     """
@@ -60,6 +62,7 @@ class Job:
     folder: Path | None = None
     note: str = ""
     error: str | None = None
+    verdict: str = "error"
     row: dict[str, Any] | None = None
 
 
@@ -112,10 +115,11 @@ def run(args: argparse.Namespace) -> int:
         try:
             _run(job, args, console)
         except KeyboardInterrupt as stop:
-            interrupted, stopped = True, explanation(stop)
-            for left in jobs[number - 1 :]:
-                left.error = left.error or stopped
-                stopped = "not run, as the batch was interrupted"
+            interrupted = True
+            job.error, job.verdict = explanation(stop), "interrupted"
+            _print_error(job)
+            for left in jobs[number:]:
+                left.error, left.verdict = "the batch was interrupted", "not run"
             break
     if args.json:
         print_json(
@@ -193,7 +197,7 @@ def _matching(patterns: list[str]) -> list[str]:
             found += matches
         else:
             raise InputError(f"{pattern}: no file matches")
-    return list(dict.fromkeys(found))
+    return list({Path(path).resolve(): path for path in reversed(found)}.values())[::-1]
 
 
 def _require_distinct(jobs: list[Job]) -> None:
@@ -290,18 +294,19 @@ def _print_table(console: Console, jobs: list[Job]) -> None:
     lines = table([COLUMNS, *map(_cells, jobs)]).splitlines()
     for line, name in zip(lines, ("fit", *(job.name for job in jobs)), strict=True):
         console.print(f"{line}  {name}", markup=False)
-    failed = sum(job.error is not None for job in jobs)
+    left = sum(job.error is not None and job.verdict != "error" for job in jobs)
+    failed = sum(job.error is not None for job in jobs) - left
     stopped = sum(job.row is not None and not job.row["fit"]["success"] for job in jobs)
     console.print(
-        f"{counted(len(jobs), 'fit')}: {len(jobs) - failed - stopped} converged, {stopped} did "
-        f"not, {counted(failed, 'error')}",
+        f"{counted(len(jobs), 'fit')}: {len(jobs) - failed - stopped - left} converged, {stopped} "
+        f"did not, {counted(failed, 'error')}" + (f", {left} not finished" if left else ""),
         markup=False,
     )
 
 
 def _cells(job: Job) -> tuple[str, ...]:
     if job.row is None:
-        return ("error", *[""] * (len(COLUMNS) - 1))
+        return (job.verdict, *[""] * (len(COLUMNS) - 1))
     verdict = "converged" if job.row["fit"]["success"] else "NOT CONVERGED"
     rates = job.row["identifiability"]["rates"]
     shown = (rates.get("J"), rates.get("gamma_dot"), job.row["parameters"].get("phi0"))

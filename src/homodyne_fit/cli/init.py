@@ -96,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     from homodyne_fit.config import parse_config
 
     output = args.output or Path(f"{args.data.stem}.yaml")
+    if str(output) == "-":
+        raise InputError("init writes a file; give -o a name such as fit.yaml")
     if output.exists():
         _require_replaceable(output, overwrite=args.overwrite)
     if not output.parent.is_dir():

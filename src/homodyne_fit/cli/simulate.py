@@ -11,7 +11,8 @@ from homodyne_fit.errors import InputError, renamed
 from homodyne_fit.parameters import ALIASES
 
 # Named here too, so that --help imports nothing.
-FORMATS = ("aps-u", "aps-old", "nxxpcs", "pychx", "homodyne-cache", "array")
+HDF5_FORMATS = ("aps-u", "aps-old", "nxxpcs", "pychx")
+FORMATS = (*HDF5_FORMATS, "homodyne-cache", "array")
 
 # A suspension in slow shear: both decays take some seconds at q = 0.0054 Å⁻¹.
 PARAMETERS = {
@@ -107,6 +108,10 @@ def run(args: argparse.Namespace) -> int:
     how = _how(args)
     if truth.exists() and not args.overwrite:
         raise InputError(f"{truth}: exists; give another -o, or --overwrite")
+    if args.output.is_file() and not truth.exists():
+        raise InputError(f"{args.output}: is from no simulation (no {truth.name}); give another -o")
+    if args.format in HDF5_FORMATS and args.output.suffix in (".npy", ".npz", ".yaml", ".yml"):
+        raise InputError(f"{args.output}: {args.format} is HDF5; give -o a name such as a.h5")
     if args.output.is_dir():
         raise InputError(f"{args.output}: a file is needed, and this is a folder")
     parameters = {k: v for k, v in PARAMETERS.items() if not args.static or k in STATIC.parameters}
