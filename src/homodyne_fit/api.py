@@ -240,7 +240,8 @@ def settings_to_config(
         {"name": name, "min": lower, "max": upper}
         for name, (lower, upper) in settings.bounds.items()
     ]
-    dump = {"mode": "json", "by_alias": True}
+    # Defaults are left out: of those, some have no effect with the others, which would be said.
+    dump: Any = {"mode": "json", "by_alias": True, "exclude_defaults": True}
     analyzer = {**data.recipe.get("analyzer_parameters", {})}
     confirmed = {*analyzer.get("units_confirmed", ()), *(NAMES[each] for each in units_confirmed)}
     analyzer |= {"dt": data.dt, "scattering": {"wavevector_q": data.mean_q}}
@@ -269,7 +270,10 @@ def settings_to_config(
                 "threads": settings.threads,
                 "memory": settings.memory,
                 "multi_start": settings.multi_start.model_dump(**dump),
-                "anti_degeneracy": settings.anti_degeneracy.model_dump(**dump),
+                "anti_degeneracy": {
+                    "per_angle_mode": settings.anti_degeneracy.per_angle_mode,
+                    **settings.anti_degeneracy.model_dump(**dump),
+                },
             }
         },
     }

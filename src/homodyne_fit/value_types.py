@@ -35,6 +35,9 @@ __all__ = [
     "Whole",
 ]
 
+# Characters of a value that are shown.
+LONGEST = 80
+
 # Sizes as text.
 EXPONENTIAL = re.compile(r"\s*[\d.]+e\+?\d+\s*", re.IGNORECASE)
 WITH_UNIT = re.compile(r"\s*[\d.]+\s*[kmgtp]?i?b?\s*", re.IGNORECASE)
@@ -63,12 +66,18 @@ def _size(value: Any, parse: ValidatorFunctionWrapHandler) -> int:
     return size
 
 
+def _shown(value: Any) -> str:
+    """The value in a line, or its type where that would be long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST and "\n" not in text else f"a {type(value).__name__}"
+
+
 def _path(value: Any) -> Any:
     if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
-        raise ValueError(f"a path is needed (got {value!r})")
+        raise ValueError(f"a path is needed (got {_shown(value)})")
     text = os.fspath(value)
     if not text or "\0" in text:
-        raise ValueError(f"a path is needed (got {value!r})")
+        raise ValueError(f"a path is needed (got {_shown(value)})")
     return Path(text).expanduser()
 
 
@@ -76,7 +85,7 @@ def _listed(value: Any) -> Any:
     # NumPy arrays are no sequences to Python; a text is one, of letters. A set has no order.
     unordered = isinstance(value, str | bytes | Set | Mapping)
     if unordered or not isinstance(value, Iterable) or _is_scalar(value):
-        raise ValueError(f"a list is needed (got {value!r})")
+        raise ValueError(f"a list is needed (got {_shown(value)})")
     return list(value)
 
 

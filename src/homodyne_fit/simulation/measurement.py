@@ -73,9 +73,9 @@ class Measurement:
         object.__setattr__(self, "model", model)
         for name, value in parameters.items():
             if name not in model.parameters:
-                raise InputError(
-                    f"there is no parameter '{name}'{suggestion(name, model.parameters)}"
-                )
+                near = suggestion(name, model.parameters)
+                near = near or f"; there are {', '.join(model.parameters)}"
+                raise InputError(f"there is no parameter '{name}'{near}")
             if not math.isfinite(value):
                 raise InputError(f"the parameter {name} must be finite, got {value:g}")
         for name in model.parameters:
