@@ -122,9 +122,9 @@ def fit(
     per_angle_mode : str
         How contrast and offset may differ between the angles: 'auto', 'individual', 'averaged',
         'constant', 'fourier', 'hierarchical' or 'sequential'.
-    anti_degeneracy : AntiDegeneracy, optional
+    anti_degeneracy : AntiDegeneracy or mapping, optional
         All settings of the layers against degeneracy, in place of `per_angle_mode`.
-    multi_start : bool or MultiStart
+    multi_start : bool or MultiStart or mapping
         Whether, or how, the best basin is searched for.
     tolerance : float
         Distance from the minimum, in standard errors, at which the fit has converged.
@@ -209,16 +209,20 @@ def simulate(
     Parameters
     ----------
     parameters : mapping
-        The physics, by name; those of the static model alone make data without flow.
+        The physics, by name: D0, alpha, D_offset, gamma_dot_t0, beta, gamma_dot_t_offset, phi0;
+        the first three alone make data without flow.
     phi : (K,) sequence
         Degrees.
     q, gap, dt : float
         Å⁻¹, Å, seconds.
     n_frames : int
+        Frames, 3 at least.
     contrast, offset : float or (K,) sequence
+        One for all angles, or one for each.
     noise : float
         Standard deviation of a point.
     seed : int
+        Of the noise.
 
     Raises
     ------
