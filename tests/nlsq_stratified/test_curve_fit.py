@@ -33,8 +33,9 @@ def decay(x, a, b, c, np=jnp):
     return a * np.exp(-b * x) + c
 
 
-def peak(x, height, centre, width, np=jnp):
-    return height * np.exp(-(((x - centre) / width) ** 2))
+def peak(x, height, centre, sharpness, np=jnp):
+    # By its sharpness: of a width the data leave the sign open.
+    return height * np.exp(-sharpness * (x - centre) ** 2)
 
 
 def surface(x, a, b, c, np=jnp):
@@ -46,7 +47,7 @@ def surface(x, a, b, c, np=jnp):
 MODELS = {
     "line": (line, 1, [(-3, 3), (-3, 3)]),
     "decay": (decay, 1, [(1, 4), (0.8, 2), (-1, 1)]),
-    "peak": (peak, 1, [(1, 4), (1.5, 2.5), (0.4, 1)]),
+    "peak": (peak, 1, [(1, 4), (1.5, 2.5), (1, 6)]),
     "surface": (surface, 2, [(-2, 2), (0.2, 1), (-2, 2)]),
 }
 
