@@ -26,9 +26,8 @@ from homodyne_fit.unit_questions import (
     NAMES,
     Quantity,
     about_angles,
-    about_dt,
     about_gap,
-    about_q,
+    about_values,
     unconfirmed,
 )
 from homodyne_fit.validation import checked_arguments
@@ -41,7 +40,7 @@ from homodyne_fit.value_types import (
     Positive,
     Size,
 )
-from nlsq_stratified.reduction import forks
+from nlsq_stratified.reduction import require_no_fork
 
 __all__ = ["fit", "settings_to_config", "simulate"]
 
@@ -175,7 +174,10 @@ def fit(
         threads=threads,
         memory=memory,
     )
-    _require_no_fork(executor)
+    try:
+        require_no_fork(executor)
+    except ValueError as error:
+        raise InputError(f"fit: executor: {error}") from error
     asked = {**_asked(settings), **_asked_of(data)}
     questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
     mistakes = Mistakes(f"fit: {question}" for question in questions)
@@ -283,24 +285,11 @@ def settings_to_config(
     }
 
 
-def _require_no_fork(executor: Executor | None) -> None:
-    if executor is not None and forks(executor):
-        raise InputError(
-            "fit: executor: its processes are forks of this one, in which JAX hangs; give it "
-            "mp_context=multiprocessing.get_context('spawn')"
-        )
-
-
 def _asked_of(data: TwoTimeData | str | os.PathLike[str]) -> dict[str, str]:
     """What there is to ask about data that were made of arrays."""
     if not isinstance(data, TwoTimeData) or data.recipe:
         return {}
-    asked = {
-        "q": about_q(data.mean_q),
-        "dt": about_dt(data.dt),
-        "phi": about_angles("φ of the data", data.phi),
-    }
-    return {quantity: text for quantity, text in asked.items() if text is not None}
+    return about_values(data.mean_q, data.dt, data.phi, "φ of the data")
 
 
 def _asked(settings: FitSettings) -> dict[str, str]:

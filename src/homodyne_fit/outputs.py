@@ -22,6 +22,9 @@ __all__ = [
     "EXPORTS",
     "OUTPUTS",
     "PLOTS",
+    "REPORT",
+    "RESULT",
+    "RESULT_FORMAT",
     "figures",
     "make_folder",
     "prepare_folder",
@@ -34,8 +37,10 @@ __all__ = [
 ]
 
 # Written by every fit, and by name on request.
-REPORT = "report.html"
-OUTPUTS = ("parameters.json", "parameters.csv", "result.h5", REPORT)
+RESULT, REPORT = "result.h5", "report.html"
+OUTPUTS = ("parameters.json", "parameters.csv", RESULT, REPORT)
+# What `RESULT` says it is.
+RESULT_FORMAT = "homodyne_fit result"
 EXPORTS = {"homodyne": "fitted_data.npz"}
 PLOTS = "plots"
 PLOT_DPI = 150
@@ -54,7 +59,7 @@ def require_room(folder: Path, *, overwrite: bool) -> None:
     """
     if not overwrite:
         require_no_results(folder)
-    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if path.exists())
     if not there.is_dir():
         raise InputError(f"{there}: results need a folder, and this is a file")
     if not os.access(there, os.W_OK):
@@ -126,7 +131,7 @@ def _write_numbers(analysis: Analysis, folder: Path, exports: Collection[str]) -
     writers: dict[str, Callable[[Path, Analysis], None]] = {
         "parameters.json": _write_json,
         "parameters.csv": write_csv,
-        "result.h5": write_result,
+        RESULT: write_result,
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
     }
     with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as new:

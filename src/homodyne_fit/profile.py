@@ -163,13 +163,8 @@ def profile(
 
 def _minimised(result: FitResult) -> float:
     """Cost, with the penalty on the spread of contrasts and of offsets."""
-    penalty = 0.0
-    for weight, estimates in zip(
-        result.objective.scaling.penalty_weights, (result.contrast, result.offset), strict=True
-    ):
-        values = np.array([estimate.value for estimate in estimates])
-        penalty += 0.5 * weight * float(np.sum((values - values.mean()) ** 2))
-    return result.cost + penalty
+    values = np.array([estimate.value for estimate in (*result.contrast, *result.offset)])
+    return result.cost + result.objective.scaling.penalty_at(values)
 
 
 def _outward(

@@ -27,6 +27,7 @@ from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, missing_file
 from homodyne_fit.hdf5_fields import read_fields, write_fields
 from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.outputs import RESULT, RESULT_FORMAT
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.provenance import Provenance
 from homodyne_fit.results import Estimate, FitInfo
@@ -34,11 +35,10 @@ from homodyne_fit.stored_matrices import StoredMatrices
 from homodyne_fit.validation import checked_arguments
 from homodyne_fit.value_types import PathLike
 
-__all__ = ["NAME", "load_result", "write_result"]
+__all__ = ["load_result", "write_result"]
 
-NAME = "result.h5"
-EXPECTED = f"a result is {NAME}, or the folder of it"
-FORMAT, FORMAT_VERSION = "homodyne_fit result", 1
+EXPECTED = f"a result is {RESULT}, or the folder of it"
+FORMAT_VERSION = 1
 
 # A chunk of a matrix on disk, bytes at most; and a compression that every HDF5 library has.
 CHUNK_BYTES = 2**20
@@ -85,7 +85,7 @@ def load_result(path: PathLike) -> Analysis:
         If there is no such file, or it is no result of this program.
     """
     where = Path(path)
-    where = where / NAME if where.is_dir() else where
+    where = where / RESULT if where.is_dir() else where
     if not where.exists():
         raise InputError(f"{missing_file(where)}; {EXPECTED}")
     try:
@@ -100,8 +100,8 @@ def load_result(path: PathLike) -> Analysis:
 
 
 def _require_known(file: Node, path: Path) -> None:
-    if file.attrs.get("format") != FORMAT:
-        raise InputError(f"{path}: is no result of homodyne_fit; a fit writes one as {NAME}")
+    if file.attrs.get("format") != RESULT_FORMAT:
+        raise InputError(f"{path}: is no result of homodyne_fit; a fit writes one as {RESULT}")
     if (version := int(file.attrs["format_version"])) > FORMAT_VERSION:
         raise InputError(
             f"{path}: has version {version} of the format, and this homodyne_fit reads up to "
@@ -116,7 +116,7 @@ def _brief(error: Exception) -> str:
 def _describe(file: h5py.File, analysis: Analysis) -> None:
     file.attrs.update(
         {
-            "format": FORMAT,
+            "format": RESULT_FORMAT,
             "format_version": FORMAT_VERSION,
             "title": f"Fit of the model {analysis.model.name} to two-time correlations",
             "source": analysis.provenance.source,

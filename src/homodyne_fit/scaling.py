@@ -65,6 +65,12 @@ class ScalingMap:
         """Curvature that the penalty adds, (m, m)."""
         return self.penalty_root.T @ self.penalty_root
 
+    def penalty_at(self, values: NDArray[np.float64]) -> float:
+        """What the cost gains at contrasts, then offsets, (2K,)."""
+        parts = values.reshape(2, self.n_angles)
+        squares = np.sum((parts - parts.mean(axis=1, keepdims=True)) ** 2, axis=1)
+        return 0.5 * float(np.dot(self.penalty_weights, squares))
+
     @property
     def n_angles(self) -> int:
         """K."""

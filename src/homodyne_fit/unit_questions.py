@@ -23,6 +23,7 @@ __all__ = [
     "about_file",
     "about_gap",
     "about_q",
+    "about_values",
     "unconfirmed",
 ]
 
@@ -103,12 +104,20 @@ def about_file(
     q, dt, phi : float or iterable of float, optional
         Å⁻¹, seconds, degrees.
     """
-    asked: dict[str, str | None] = {
-        "q": None if q is None or file.q is not None else about_q(q),
-        "dt": None if dt is None or file.dt is not None else about_dt(dt),
-        "phi": about_angles("φ", phi or ())
-        if file.phi is None
-        else about_angles("φ of the file", file.phi),
+    unknown = q if file.q is None else None, dt if file.dt is None else None
+    if file.phi is None:
+        return about_values(*unknown, phi or (), "φ")
+    return about_values(*unknown, file.phi, "φ of the file")
+
+
+def about_values(
+    q: float | None, dt: float | None, phi: Iterable[float], angles: str
+) -> dict[str, str]:
+    """What to ask about a wave vector, a frame time, and angles that are called so."""
+    asked = {
+        "q": None if q is None else about_q(q),
+        "dt": None if dt is None else about_dt(dt),
+        "phi": about_angles(angles, phi),
     }
     return {quantity: text for quantity, text in asked.items() if text is not None}
 

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.value_types import LONGEST
 
 __all__ = ["checked_arguments", "place", "what_is_wrong"]
 
@@ -48,9 +49,6 @@ NEEDED = {
 
 # Mistakes of one call that are said.
 MOST_LINES = 8
-
-# Characters of a value that are shown.
-LONGEST = 80
 
 
 def place(location: Iterable[str | int]) -> str:

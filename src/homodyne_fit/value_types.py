@@ -23,6 +23,7 @@ from pydantic import (
 
 __all__ = [
     "Count",
+    "LONGEST",
     "Fraction",
     "Listed",
     "NotNegative",
@@ -73,10 +74,8 @@ def _shown(value: Any) -> str:
 
 
 def _path(value: Any) -> Any:
-    if not (isinstance(value, str | os.PathLike) and isinstance(os.fspath(value), str)):
-        raise ValueError(f"a path is needed (got {_shown(value)})")
-    text = os.fspath(value)
-    if not text or "\0" in text:
+    text = os.fspath(value) if isinstance(value, str | os.PathLike) else None
+    if not isinstance(text, str) or not text or "\0" in text:
         raise ValueError(f"a path is needed (got {_shown(value)})")
     return Path(text).expanduser()
 

@@ -33,6 +33,7 @@ __all__ = [
     "partial_sums",
     "place",
     "reduce",
+    "require_no_fork",
 ]
 
 # Sums that are added one after the other before the sum is handed up.
@@ -126,12 +127,17 @@ def place(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
     ValueError
         If the executor forks this process: it would hang.
     """
+    require_no_fork(executor)
+    return executor.place(chunks) if isinstance(executor, ChunkExecutor) else chunks
+
+
+def require_no_fork(executor: Executor | None) -> None:
+    """Raise a `ValueError` if an executor forks this process."""
     if executor is not None and forks(executor):
         raise ValueError(
             "a ProcessPoolExecutor that forks hangs with JAX; give it "
             "mp_context=multiprocessing.get_context('spawn')"
         )
-    return executor.place(chunks) if isinstance(executor, ChunkExecutor) else chunks
 
 
 def forks(executor: Executor) -> bool:

@@ -72,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     first = next((word for word in argv if word not in VERBOSE), "")
     asked = commands.get(first, parser)
     _check_options(asked, parser, commands, argv)
+    _check_values(asked, argv)
     args, rest = parser.parse_known_args(argv)
     if rest and rest[0].startswith("-"):
         asked.error(f"there is no option {rest[0]}")
@@ -154,15 +155,10 @@ def _check_options(
     """Name a misspelt option; argparse would complain about what follows it."""
     abbreviable = [o for c, command in commands.items() if c in argv for o in command.options]
     known = [*asked.options, *abbreviable]
-    for i, word in enumerate(argv):
+    for word in argv:
         name = word.partition("=")[0]
         if name == "--":
             return
-        given = argv[i + 1 : i + 3] if word == "--set" else []
-        if given and not any("=" in each or each.startswith("-") for each in given):
-            asked.error(f"--set {' '.join(given)}: write it as KEY.PATH=VALUE")
-        if name == "--config" and [each.partition("=")[0] for each in argv].count(name) > 1:
-            asked.error("--config is given more than once; 'batch' fits several")
         if (
             name.startswith("--")
             and name not in known
@@ -173,6 +169,16 @@ def _check_options(
             owners += ["a fit (--config FILE)"] if of_fit else []
             hint = f"; it belongs to {', '.join(owners)}" if owners else suggestion(name, known)
             asked.error(f"there is no option {name}{hint}")
+
+
+def _check_values(asked: _Parser, argv: list[str]) -> None:
+    """Refuse a key without an equals sign, and a second configuration: argparse takes both."""
+    for i, word in enumerate(argv):
+        given = argv[i + 1 : i + 3] if word == "--set" else []
+        if given and not any("=" in each or each.startswith("-") for each in given):
+            asked.error(f"--set {' '.join(given)}: write it as KEY.PATH=VALUE")
+    if [word.partition("=")[0] for word in argv].count("--config") > 1:
+        asked.error("--config is given more than once; 'batch' fits several")
 
 
 def _no_command(word: str) -> str:

@@ -20,6 +20,7 @@ from homodyne_fit.cli.fit_options import (
 from homodyne_fit.cli.option_types import path
 from homodyne_fit.cli.wording import counted, explanation, table
 from homodyne_fit.errors import InputError
+from homodyne_fit.outputs import RESULT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from homodyne_fit.plan import Plan
 
 
-# A pattern for data may match results as well.
-RESULT = "result.h5"
 DATA_SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".npy", ".npz")
 
 COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
@@ -144,6 +143,7 @@ def _planned(args: argparse.Namespace) -> list[Job]:
         hint = f"; write {' '.join(after)} before --data" if after else ""
         raise InputError(f"batch needs a configuration: homodyne_fit batch CONFIG{hint}")
     jobs = []
+    # A pattern for data may match results as well.
     data_files = [Path(path) for path in _matching(args.data) if Path(path).name != RESULT]
     for config in args.configs:
         if config.endswith(DATA_SUFFIXES):

@@ -153,6 +153,8 @@ def fit_config(
 ) -> Analysis:
     """Load, fit and write; the path that every fit from a file takes."""
     from homodyne_fit.outputs import (
+        REPORT,
+        RESULT,
         prepare_folder,
         require_exportable,
         require_no_results,
@@ -195,7 +197,7 @@ def fit_config(
         with console.status("drawing the report"):
             written = write_outputs(analysis, folder, exports=exports, plots=plots)
     except KeyboardInterrupt as stop:
-        if (folder / "result.h5").exists() and not (folder / "report.html").exists():
+        if (folder / RESULT).exists() and not (folder / REPORT).exists():
             advice = f"the numbers are in {folder}; 'homodyne_fit report {folder}' draws the report"
             raise KeyboardInterrupt(advice) from stop
         raise

@@ -22,6 +22,7 @@ from homodyne_fit.loaders.numpy_file import ArrayHeader
 from homodyne_fit.loaders.nxxpcs import NXXPCS
 from homodyne_fit.loaders.pychx import PYCHX
 from homodyne_fit.loaders.two_time_file import TwoTimeFile
+from homodyne_fit.outputs import RESULT_FORMAT
 
 __all__ = ["open_two_time"]
 
@@ -31,7 +32,6 @@ __all__ = ["open_two_time"]
 HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
 NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
 
-RESULT = "homodyne_fit result"
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz is a zip
 
@@ -51,7 +51,7 @@ def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
         return _describe(where, found, NUMPY_FORMATS, "NumPy", numpy_file.contents(found))
     if start.startswith(HDF5_SIGNATURE) or h5py.is_hdf5(where):
         with hdf5.opened(where) as file:
-            if file.attrs.get("format") == RESULT:
+            if file.attrs.get("format") == RESULT_FORMAT:
                 raise InputError(
                     f"{where}: is a result of homodyne_fit, not data; 'homodyne_fit report', or "
                     "hf.load_result, reads it"
