@@ -14,6 +14,10 @@ import jax.numpy as jnp
 
 __all__ = ["LOSSES", "robust"]
 
+# Curvature of the cost at an outlier, relative to that of its majorant, at the least. It hardly
+# changes a minimum's curvature, and residuals over its root keep their digits.
+LEAST_CURVATURE = 1e-6
+
 Loss = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
 
 
@@ -59,10 +63,10 @@ def robust(
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
     """Cost, and the factors that turn residual and Jacobian into those of a plain problem.
 
-    With ``w = √max(ρ' + 2 z ρ'', ε)`` the Jacobian ``w J`` has the Gauss-Newton Hessian of the
+    With ``w = √max(ρ' + 2 z ρ'', κ ρ')`` the Jacobian ``w J`` has the Gauss-Newton Hessian of the
     robust cost, and with it the residual ``(ρ'/w) r`` has its gradient (B. Triggs et al., *Bundle
-    adjustment: a modern synthesis*, 2000, section 4.3). It vanishes at outliers, where the cost
-    hardly curves or curves downwards. The Hessian of ``√ρ' J`` does not; it bounds the cost from
+    adjustment: a modern synthesis*, 2000, section 4.3). At outliers, where the cost hardly curves
+    or curves downwards, κ keeps it from vanishing. The Hessian of ``√ρ' J`` bounds the cost from
     above, since ρ is concave.
 
     Returns
@@ -74,5 +78,5 @@ def robust(
     """
     z = (residual / scale) ** 2
     rho, slope, curvature = loss(z)
-    w = jnp.sqrt(jnp.maximum(slope + 2 * z * curvature, jnp.finfo(jnp.float64).eps))
+    w = jnp.sqrt(jnp.maximum(slope + 2 * z * curvature, LEAST_CURVATURE * slope))
     return 0.5 * scale**2 * rho.sum(), slope / w, w, slope

@@ -28,12 +28,15 @@ class NormalEquations:
         Gauss-Newton Hessian of the cost, JᵀJ.
     n_points : int
         Number of residuals.
+    rounding : float
+        What rounding may add to the cost; at a cost below, the model agrees with the data exactly.
     """
 
     cost: float
     gradient: NDArray[np.float64]
     hessian: NDArray[np.float64]
     n_points: int
+    rounding: float = 0.0
 
     def __add__(self, other: NormalEquations) -> NormalEquations:
         return NormalEquations(
@@ -41,6 +44,7 @@ class NormalEquations:
             self.gradient + other.gradient,
             self.hessian + other.hessian,
             self.n_points + other.n_points,
+            self.rounding + other.rounding,
         )
 
     def moved(self, step: NDArray[np.float64]) -> NormalEquations:
@@ -101,12 +105,15 @@ class FactoredEquations:
     majorant : (p,) float64
         Curvature by each parameter that steps are damped with. For a robust loss it bounds that
         of the cost from above, and does not vanish where all points are outliers.
+    rounding : float
+        As in `NormalEquations`.
     """
 
     cost: float
     triangle: NDArray[np.float64]
     n_points: int
     majorant: NDArray[np.float64]
+    rounding: float = 0.0
 
     def __add__(self, other: FactoredEquations) -> FactoredEquations:
         stacked = np.vstack([self.triangle, other.triangle])
@@ -119,6 +126,7 @@ class FactoredEquations:
             triangle,
             self.n_points + other.n_points,
             self.majorant + other.majorant,
+            self.rounding + other.rounding,
         )
 
     def moved(self, step: NDArray[np.float64]) -> FactoredEquations:

@@ -12,28 +12,40 @@ IMM-REP-1999-05. With R a square root of the Hessian and :math:`b = -R^{-T} g`, 
 problem in a box of p unknowns, which an active-set method solves exactly. Parameters therefore
 land on their bounds, not near them.
 
-The natural measure of what is left to gain is the decrease that the undamped model predicts
-within the bounds. A decrease of :math:`\tfrac12 \epsilon^2 \sigma^2`, with
+The natural measure of what is left to gain is the decrease that the undamped model allows within
+the bounds. A decrease of :math:`\tfrac12 \epsilon^2 \sigma^2`, with
 :math:`\sigma^2 = 2\,\mathrm{cost}/(N - p)`, moves the solution by :math:`\epsilon` standard
-errors; below that the fit has converged for every practical purpose, whatever N is.
+errors; below that the fit has converged for every practical purpose, whatever N is. What counts is
+an upper bound on the decrease that follows from the gradient and the bounds alone (by convexity),
+so that a step which was not found, or did not help, is never taken for a minimum.
+
+Where a parameter has no effect to first order (an angle at which the model is stationary, say) the
+Gauss-Newton Hessian JᵀJ lacks the curvature that the residuals give, and its steps lead astray. If
+the search gets stuck, the Hessian is therefore taken from differences of the gradient: p
+evaluations for each further step.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import lsq_linear
 
-from nlsq_stratified.normal_equations import Equations
+from nlsq_stratified.box import possible_decrease, solve_in_box
+from nlsq_stratified.normal_equations import Equations, NormalEquations
 
 __all__ = ["TrustRegionResult", "solve"]
 
-# Damping at the start, relative to the curvature of each coordinate.
-INITIAL_DAMPING = 1e-3
+# Damping at the start, relative to the curvature of each coordinate; and that where the cost curves
+# less than its majorant, as with a robust loss, whose own curvature may lead far astray.
+INITIAL_DAMPING, INITIAL_DAMPING_ROBUST = 1e-3, 1.0
+
+# Share of the largest curvature by a parameter below which its damping never falls.
+REMEMBERED = 1e-3
 
 # Relative rounding error of a cost summed over many points. Changes below it say nothing, while
 # the gradient still knows the way.
@@ -46,9 +58,17 @@ LOST = 1e-10
 # A last step on trust is at most so many times the tolerance long.
 TRUSTED = 30.0
 
-# Evaluations without progress after which the search gives up, and how far, in standard errors,
-# the gradient may then still point for the end to count as a minimum.
-PATIENCE, STALL_DISTANCE = 10, 0.1
+# Trial steps without progress after which the search changes its model of the cost, or gives up.
+PATIENCE = 10
+
+# How far, in standard errors, the minimum of the model may be away from where the search got stuck
+# for that to count as a minimum.
+STALL_DISTANCE = 0.1
+
+# Unknowns up to which the Hessian is taken from differences of the gradient, and how long these
+# differences are: in standard errors, and relative to a parameter or to the width of its bounds.
+MOST_DIFFERENCED = 20
+DIFFERENCE, RELATIVE_DIFFERENCE = 0.1, 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +83,9 @@ class TrustRegionResult:
     state : Equations
         Cost, gradient and Hessian at `x`; after a step on trust, going by the quadratic model.
     success : bool
-        True when one of the convergence tests holds, or when no step lowers the cost any more
-        within 0.1 standard errors of where the gradient points (a kink of the model).
+        True when one of the convergence tests holds at `x`, or when no step lowers the cost any
+        more and the minimum of the quadratic model within the bounds is at most 0.1 standard
+        errors away (a kink of the model).
     message : str
         Which test held, or why the search stopped without one.
     nit, nfev : int
@@ -139,73 +160,197 @@ def solve(
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), x.shape) for b in (lower, upper))
     if np.any(lower > upper):
         raise ValueError(f"a lower bound exceeds the upper one: {lower} > {upper}")
-    x = np.clip(x, lower, upper)
-    state = evaluate(x)
-    if not state.finite:
-        raise ValueError(f"the model is not finite at the start {x.tolist()}")
-    cost_initial, nit, nfev = state.cost, 0, 1
-    damping, growth = INITIAL_DAMPING, 2.0
-    progress, distance = _Progress(state, tolerance), np.inf
+    search = _Search(evaluate, np.clip(x, lower, upper), lower, upper, max_nfev)
+    tests = _Tests(tolerance, ftol, xtol, gtol, trust_last_step)
+    return _run(search, tests, x_scale, callback)
+
+
+def _run(
+    search: _Search,
+    tests: _Tests,
+    x_scale: ArrayLike | None,
+    callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
+) -> TrustRegionResult:
+    progress, differenced, distance = _Progress(search, tests.tolerance), False, 0.0
+    while True:
+        equations = search.state
+        if differenced:
+            if search.nfev + len(search.x) > search.max_nfev:
+                return search.out_of_evaluations()
+            if (equations := search.differenced_equations(progress.variance)) is None:
+                return search.stuck(distance)
+        model = search.model(equations, x_scale)
+        if message := tests.converged(model, search):
+            if model.lost > LOST and search.state.n_points > len(search.x):
+                return search.result(False, "a direction of the parameters is lost to rounding")
+            return search.result(True, message)
+        if message := tests.trusted(model, search, progress.variance):
+            return search.result(True, message, model.step(search.damping))
+        if search.nfev >= search.max_nfev:
+            return search.out_of_evaluations()
+        shortest = tests.xtol * model.length(search.x)
+        while not (taken := search.step(model)):
+            if progress.stalled(search) or model.length(search.last_step) <= shortest:
+                break
+            if search.nfev >= search.max_nfev:
+                return search.out_of_evaluations()
+        if taken:
+            progress.record(search)
+            if callback is not None:
+                try:
+                    callback(search.nit, search.x.copy(), search.state, search.nfev)
+                except StopIteration as stop:
+                    return search.result(False, f"stopped by the callback{_reason(stop)}")
+        if not taken or progress.stalled(search):
+            distance = max(distance, model.distance(progress.variance))
+            if differenced or len(search.x) > MOST_DIFFERENCED:
+                return search.stuck(distance)
+            differenced = True
+            search.restart_damping()
+            progress.restart(search)
+
+
+class _Search:
+    """Where the search is: x, the equations there, the damping, and what it has cost so far."""
+
+    def __init__(
+        self,
+        evaluate: Callable[[NDArray[np.float64]], Equations],
+        x: NDArray[np.float64],
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        max_nfev: int,
+    ) -> None:
+        self.evaluate, self.lower, self.upper, self.max_nfev = evaluate, lower, upper, max_nfev
+        self.x, self.state = x, evaluate(x)
+        if not self.state.finite:
+            raise ValueError(f"the model is not finite at the start {x.tolist()}")
+        self.cost_initial, self.nit, self.nfev = self.state.cost, 0, 1
+        self.trials, self.last_step = 0, np.zeros_like(x)
+        self.largest_majorant = np.zeros_like(x)
+        self.restart_damping()
+
+    @property
+    def active(self) -> NDArray[np.int64]:
+        """Marks parameters that sit at a bound with the cost falling beyond it."""
+        below = (self.x <= self.lower) & (self.state.gradient > 0)
+        above = (self.x >= self.upper) & (self.state.gradient < 0)
+        return above.astype(np.int64) - below.astype(np.int64)
+
+    def restart_damping(self) -> None:
+        """Damp as at the start of a search."""
+        self.damping, self.growth = _initial_damping(self.state), 2.0
+
+    def model(self, equations: Equations, x_scale: ArrayLike | None) -> _QuadraticModel:
+        """The model of the cost at x.
+
+        The curvature that damps it remembers the largest one met so far (J. Moré, *Lecture Notes
+        in Mathematics* 630, 105, 1978), since that by a parameter may vanish where its effect is
+        stationary.
+        """
+        self.largest_majorant = np.maximum(self.largest_majorant, equations.majorant)
+        majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
+        lower, upper = self.lower - self.x, self.upper - self.x
+        return _QuadraticModel(equations, lower, upper, majorant, x_scale)
+
+    def step(self, model: _QuadraticModel) -> bool:
+        """Try a damped step; whether it was taken. The damping follows what came of it."""
+        self.last_step = step = model.step(self.damping)
+        trial_x = np.clip(self.x + step, self.lower, self.upper)
+        trial_x = np.where(step <= model.lower, self.lower, trial_x)
+        trial_x = np.where(step >= model.upper, self.upper, trial_x)
+        trial = self.evaluate(trial_x)
+        self.nfev, self.trials = self.nfev + 1, self.trials + 1
+        resolution = max(COST_RESOLUTION * self.state.cost, self.state.rounding)
+        if not (trial.finite and trial.cost <= self.state.cost + resolution):
+            self.damping, self.growth = self.damping * self.growth, self.growth * 2
+            return False
+        gain, actual = model.gain(step), self.state.cost - trial.cost
+        ratio = min(actual / gain, 1.0) if gain > resolution else 1.0
+        self.damping *= max(1 / 3, 1 - (2 * ratio - 1) ** 3)
+        self.growth = 2.0
+        self.x, self.state, self.nit = trial_x, trial, self.nit + 1
+        return True
+
+    def differenced_equations(self, variance: float) -> NormalEquations | None:
+        """The equations at x with a Hessian from differences of the gradient, made positive.
+
+        None where the gradient is not finite nearby. Along directions of negative curvature its
+        absolute value stands (Y. Dauphin et al., *NeurIPS*, 2014): steps then lead away from a
+        saddle.
+        """
+        hessian = self.state.hessian.copy()
+        diagonal = np.sqrt(np.maximum(np.diag(hessian), 0.0))
+        width = np.where(np.isfinite(self.upper - self.lower), self.upper - self.lower, 1.0)
+        for j in np.flatnonzero(self.upper > self.lower):
+            length = RELATIVE_DIFFERENCE * (abs(self.x[j]) + min(1.0, width[j]))
+            if diagonal[j] > 0:
+                length = min(length, DIFFERENCE * math.sqrt(variance) / diagonal[j])
+            there = self.x.copy()
+            there[j] += length if self.x[j] + length <= self.upper[j] else -length
+            shift = there[j] - self.x[j]
+            other = self.evaluate(there)
+            self.nfev += 1
+            if not (shift and other.finite):
+                return None
+            hessian[:, j] = (other.gradient - self.state.gradient) / shift
+        hessian = 0.5 * (hessian + hessian.T)
+        size = np.sqrt(np.maximum(np.abs(np.diag(hessian)), diagonal**2))
+        size = np.where(size > 0, size, 1.0)
+        values, vectors = np.linalg.eigh(hessian / np.outer(size, size))
+        positive = (vectors * np.abs(values)) @ vectors.T * np.outer(size, size)
+        return NormalEquations(
+            self.state.cost,
+            self.state.gradient,
+            positive,
+            self.state.n_points,
+            self.state.rounding,
+        )
 
     def result(
-        success: bool, message: str, step: NDArray[np.float64] | None = None
+        self, success: bool, message: str, step: NDArray[np.float64] | None = None
     ) -> TrustRegionResult:
-        end, at_end = x, state
+        """End here, or a last step on."""
+        end, state = self.x, self.state
         if step is not None:
-            end, at_end = np.clip(x + step, lower, upper), state.moved(step)
-        return TrustRegionResult(end, x, at_end, success, message, nit, nfev, cost_initial, active)
+            end, state = np.clip(end + step, self.lower, self.upper), state.moved(step)
+        return TrustRegionResult(
+            end,
+            self.x,
+            state,
+            success,
+            message,
+            self.nit,
+            self.nfev,
+            self.cost_initial,
+            self.active,
+        )
 
-    while True:
-        model = _QuadraticModel(state, lower - x, upper - x, x_scale)
-        active = _active(x, state.gradient, lower, upper)
-        if message := _converged(model, state, x, active, tolerance, ftol, xtol, gtol):
-            if model.lost > LOST and state.n_points > len(x):
-                return result(False, "a direction of the parameters is lost to rounding")
-            return result(True, message)
-        step = model.undamped
-        before, distance = distance, model.distance(step, progress.variance)
-        trusted = distance <= TRUSTED * tolerance and distance**2 <= tolerance * before
-        if trust_last_step and nit > 0 and trusted:
-            message = (
-                f"within {tolerance:g} standard errors of the minimum, the last {distance:.2g} by "
-                "extrapolation"
-            )
-            return result(True, message, step)
-        improved = exhausted = False
-        while not improved:
-            if nfev >= max_nfev:
-                return result(
-                    False, f"stopped after {nfev} evaluation{'s' * (nfev > 1)} without converging"
-                )
-            if exhausted or progress.stalled(nfev):
-                left = model.distance(model.undamped, progress.variance)
-                return result(
-                    bool(left <= STALL_DISTANCE),
-                    f"no step lowers the cost any more, {left:.2g} standard errors from where "
-                    "the gradient points",
-                )
-            step = model.step(damping)
-            trial_x = np.clip(x + step, lower, upper)
-            trial_x = np.where(step <= model.lower, lower, trial_x)
-            trial_x = np.where(step >= model.upper, upper, trial_x)
-            trial = evaluate(trial_x)
-            nfev += 1
-            improved = trial.finite and trial.cost <= state.cost * (1 + COST_RESOLUTION)
-            if improved:
-                gain, actual = model.gain(step), state.cost - trial.cost
-                ratio = min(actual / gain, 1.0) if gain > 0 else 1.0
-                damping *= max(1 / 3, 1 - (2 * ratio - 1) ** 3)
-                growth = 2.0
-                x, state, nit = trial_x, trial, nit + 1
-                progress.record(state, nfev)
-                if callback is not None:
-                    try:
-                        callback(nit, x.copy(), state, nfev)
-                    except StopIteration as stop:
-                        return result(False, f"stopped by the callback{_reason(stop)}")
-            else:
-                exhausted = model.length(step) <= xtol * model.length(x)
-                damping, growth = damping * growth, growth * 2
+    def stuck(self, distance: float) -> TrustRegionResult:
+        """End here, the minimum of the models of the cost this far away in standard errors."""
+        return self.result(
+            bool(distance <= STALL_DISTANCE),
+            f"no step lowers the cost any more, {distance:.2g} standard errors from where the "
+            "gradient points",
+        )
+
+    def out_of_evaluations(self) -> TrustRegionResult:
+        """End here, as no more evaluations are allowed."""
+        plural = "s" * (self.nfev > 1)
+        return self.result(
+            False, f"stopped after {self.nfev} evaluation{plural} without converging"
+        )
+
+
+def _initial_damping(state: Equations) -> float:
+    curvature = np.diag(state.hessian)
+    return INITIAL_DAMPING_ROBUST if np.any(curvature < 0.5 * state.majorant) else INITIAL_DAMPING
+
+
+def _variance(state: Equations) -> float:
+    """Variance of a residual; where the residuals are rounding errors, that of these."""
+    spare = max(1, state.n_points - len(state.gradient))
+    return 2 * max(state.cost, state.rounding) / spare
 
 
 def _reason(stop: StopIteration) -> str:
@@ -219,24 +364,32 @@ class _Progress:
     noisier than its gradient promises.
     """
 
-    def __init__(self, state: Equations, tolerance: float) -> None:
-        self.tolerance, self.last = tolerance, 1
-        self.cost, self.variance = np.inf, np.inf
-        self.record(state, 1)
+    def __init__(self, search: _Search, tolerance: float) -> None:
+        self.tolerance = tolerance
+        self.restart(search)
 
-    def record(self, state: Equations, nfev: int) -> None:
-        self.variance = 2 * state.cost / max(1, state.n_points - len(state.gradient))
-        if self.cost - state.cost > 0.5 * (10 * self.tolerance) ** 2 * self.variance:
-            self.cost, self.last = state.cost, nfev
+    def restart(self, search: _Search) -> None:
+        """Count from here."""
+        self.cost = np.inf
+        self.record(search)
 
-    def stalled(self, nfev: int) -> bool:
-        return nfev - self.last >= PATIENCE
+    def record(self, search: _Search) -> None:
+        """Take note of a step, or of the start."""
+        self.variance = _variance(search.state)
+        least = 0.5 * (10 * self.tolerance) ** 2 * self.variance
+        if self.cost - search.state.cost > least:
+            self.cost, self.last = search.state.cost, search.trials
+
+    def stalled(self, search: _Search) -> bool:
+        """Whether there has been no progress for too long."""
+        return search.trials - self.last >= PATIENCE
 
 
 class _QuadraticModel:
     """The Gauss-Newton model at a point x, and its minimum in a box under some damping.
 
-    `lower` and `upper` are what the bounds leave for the step.
+    `lower` and `upper` are what the bounds leave for the step, `majorant` is the curvature that
+    steps are damped with.
     """
 
     def __init__(
@@ -244,6 +397,7 @@ class _QuadraticModel:
         state: Equations,
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
+        majorant: NDArray[np.float64],
         x_scale: ArrayLike | None,
     ) -> None:
         self.factor, self.target = state.linear_problem()
@@ -251,7 +405,7 @@ class _QuadraticModel:
         self.curvature = np.linalg.norm(self.factor, axis=0)
         self.scale = np.where(self.curvature > 0, self.curvature, 1.0)
         # Curvature that the damping adds, for each parameter.
-        self.damper = np.where(state.majorant > 0, np.sqrt(np.maximum(state.majorant, 0.0)), 1.0)
+        self.damper = np.where(majorant > 0, np.sqrt(np.maximum(majorant, 0.0)), 1.0)
         if x_scale is not None:
             sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
             self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes
@@ -260,21 +414,9 @@ class _QuadraticModel:
 
     def step(self, damping: float) -> NDArray[np.float64]:
         """Minimum of the damped model in the box."""
-        matrix = np.vstack(
-            [self.factor / self.scale, np.diag(np.sqrt(damping) * self.damper / self.scale)]
-        )
-        target = np.concatenate([self.target, np.zeros(len(self.scale))])
-        step = np.zeros_like(self.gradient)
-        free = self.upper > self.lower
-        if np.any(free):
-            size, scale = np.linalg.norm(target) or 1.0, self.scale[free]
-            lower, upper = self.lower[free], self.upper[free]
-            with np.errstate(over="ignore"):
-                box = lower * scale / size, upper * scale / size
-            best = lsq_linear(matrix[:, free], target / size, box, method="bvls")
-            step[free] = best.x * size / scale
-            step[free] = np.choose(best.active_mask.astype(int) + 1, [lower, step[free], upper])
-        return np.clip(step, self.lower, self.upper)
+        matrix = np.vstack([self.factor, np.diag(np.sqrt(damping) * self.damper)])
+        target = np.concatenate([self.target, np.zeros_like(self.damper)])
+        return solve_in_box(matrix, target, self.lower, self.upper)
 
     @functools.cached_property
     def undamped(self) -> NDArray[np.float64]:
@@ -285,48 +427,67 @@ class _QuadraticModel:
         """Decrease of the cost that the undamped model predicts."""
         return float(-(self.gradient @ step) - 0.5 * np.sum((self.factor @ step) ** 2))
 
-    def distance(self, step: NDArray[np.float64], variance: float) -> float:
-        """Length of a step that lowers the model, in standard errors."""
-        gain = max(0.0, self.gain(step))
-        return float(np.sqrt(2 * gain / variance)) if gain > 0 else 0.0
+    @functools.cached_property
+    def possible_gain(self) -> float:
+        """Decrease of the cost that the model allows within the bounds, at the most."""
+        beyond = possible_decrease(self.factor, self.target, self.lower, self.upper, self.undamped)
+        return max(0.0, self.gain(self.undamped)) + beyond
+
+    def distance(self, variance: float) -> float:
+        """Of the minimum of the model within the bounds, in standard errors, at the most."""
+        return math.sqrt(2 * self.possible_gain / variance) if self.possible_gain > 0 else 0.0
 
     def length(self, step: NDArray[np.float64]) -> float:
         """Length scaled by the curvature."""
         return float(np.linalg.norm(self.curvature * step))
 
-
-def _converged(
-    model: _QuadraticModel,
-    state: Equations,
-    x: NDArray[np.float64],
-    active: NDArray[np.int64],
-    tolerance: float,
-    ftol: float,
-    xtol: float,
-    gtol: float,
-) -> str:
-    """Say which convergence test holds, or return an empty string."""
-    if np.max(np.abs(state.gradient[active == 0]), initial=0.0) <= gtol:
-        return "the gradient vanishes"
-    step = model.undamped
-    gain = model.gain(step)
-    variance = 2 * state.cost / max(1, state.n_points - len(active))
-    if gain <= 0.5 * tolerance**2 * variance:
-        return f"within {tolerance:g} standard errors of the minimum"
-    if model.length(step) <= xtol * model.length(x):
-        return "the steps have become too small to matter"
-    if gain <= ftol * state.cost:
-        return "no step can lower the cost by a resolvable amount"
-    return ""
+    def damped_length(self, step: NDArray[np.float64]) -> float:
+        """Length scaled as it is damped."""
+        return float(np.linalg.norm(self.damper * step))
 
 
-def _active(
-    x: NDArray[np.float64],
-    gradient: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-) -> NDArray[np.int64]:
-    """Mark parameters that sit at a bound with the cost falling beyond it."""
-    below = (x <= lower) & (gradient > 0)
-    above = (x >= upper) & (gradient < 0)
-    return above.astype(np.int64) - below.astype(np.int64)
+class _Tests:
+    """The tests of convergence, each at the point where the search is."""
+
+    def __init__(
+        self, tolerance: float, ftol: float, xtol: float, gtol: float, trust_last_step: bool
+    ) -> None:
+        self.tolerance, self.ftol, self.xtol, self.gtol = tolerance, ftol, xtol, gtol
+        self.trust_last_step, self.distance = trust_last_step, np.inf
+
+    def converged(self, model: _QuadraticModel, search: _Search) -> str:
+        """Say which test holds, or return an empty string."""
+        state = search.state
+        if np.max(np.abs(state.gradient[search.active == 0]), initial=0.0) <= self.gtol:
+            return "the gradient vanishes"
+        if state.cost <= state.rounding:
+            return "the model agrees with the data to rounding"
+        if model.possible_gain <= 0.5 * self.tolerance**2 * _variance(state):
+            return f"within {self.tolerance:g} standard errors of the minimum"
+        if model.length(model.undamped) <= self.xtol * model.length(search.x):
+            return "the steps have become too small to matter"
+        if model.possible_gain <= self.ftol * state.cost:
+            return "no step can lower the cost by a resolvable amount"
+        return ""
+
+    def trusted(self, model: _QuadraticModel, search: _Search, variance: float) -> str:
+        """Say so if a last step can be taken on trust.
+
+        It can if the distance falls quadratically, going by the step before, and if a step that is
+        no longer than that one leads to within the tolerance. Along a direction that the data
+        hardly fix the model is good no further than it has been tried.
+        """
+        before, self.distance = self.distance, model.distance(variance)
+        if not (self.trust_last_step and search.nit):
+            return ""
+        if self.distance > TRUSTED * self.tolerance or self.distance**2 > self.tolerance * before:
+            return ""
+        step = model.step(search.damping)
+        left = model.possible_gain - model.gain(step)
+        longest = model.damped_length(search.last_step)
+        if left > 0.5 * self.tolerance**2 * variance or model.damped_length(step) > longest:
+            return ""
+        return (
+            f"within {self.tolerance:g} standard errors of the minimum, the last "
+            f"{self.distance:.2g} by extrapolation"
+        )
