@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nlsq_stratified.box import possible_decrease, solve_in_box
+from nlsq_stratified.kinks import NearbyGradients
 from nlsq_stratified.normal_equations import Equations, NormalEquations
 
 __all__ = ["TrustRegionResult", "solve"]
@@ -64,6 +65,10 @@ PATIENCE = 10
 # How far, in standard errors, the minimum of the model may be away from where the search got stuck
 # for that to count as a minimum.
 STALL_DISTANCE = 0.1
+
+# How far, in standard errors, the gradients on both sides of a kink may point away from a minimum
+# there. Beyond, the end is no success: standard errors mean nothing at such a kink.
+LARGEST_KINK = 1.0
 
 # Unknowns up to which the Hessian is taken from differences of the gradient, and how long these
 # differences are: in standard errors, and relative to a parameter or to the width of its bounds.
@@ -160,15 +165,14 @@ def solve(
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), x.shape) for b in (lower, upper))
     if np.any(lower > upper):
         raise ValueError(f"a lower bound exceeds the upper one: {lower} > {upper}")
-    search = _Search(evaluate, np.clip(x, lower, upper), lower, upper, max_nfev)
+    search = _Search(evaluate, np.clip(x, lower, upper), lower, upper, max_nfev, x_scale)
     tests = _Tests(tolerance, ftol, xtol, gtol, trust_last_step)
-    return _run(search, tests, x_scale, callback)
+    return _run(search, tests, callback)
 
 
 def _run(
     search: _Search,
     tests: _Tests,
-    x_scale: ArrayLike | None,
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
 ) -> TrustRegionResult:
     progress, differenced, distance = _Progress(search, tests.tolerance), False, 0.0
@@ -179,21 +183,27 @@ def _run(
                 return search.out_of_evaluations()
             if (equations := search.differenced_equations(progress.variance)) is None:
                 return search.stuck(distance)
-        model = search.model(equations, x_scale)
+        model = search.model(equations)
         if message := tests.converged(model, search):
             if model.lost > LOST and search.state.n_points > len(search.x):
                 return search.result(False, "a direction of the parameters is lost to rounding")
             return search.result(True, message)
         if message := tests.trusted(model, search, progress.variance):
             return search.result(True, message, model.step(search.damping))
+        taken = search.descend(model, tests.xtol, progress.last)
+        if not taken or progress.stalled(search):
+            distance = max(distance, model.distance(progress.variance))
+            if (along := search.model_along_kink(progress.variance)) is not None:
+                at_kink = along.distance(progress.variance) <= STALL_DISTANCE
+                if at_kink and distance <= LARGEST_KINK:
+                    return search.result(
+                        True,
+                        f"at a kink, where the gradient jumps by {distance:.2g} standard errors",
+                    )
+                search.restart_damping()
+                taken = search.descend(along, tests.xtol, search.trials) or taken
         if search.nfev >= search.max_nfev:
             return search.out_of_evaluations()
-        shortest = tests.xtol * model.length(search.x)
-        while not (taken := search.step(model)):
-            if progress.stalled(search) or model.length(search.last_step) <= shortest:
-                break
-            if search.nfev >= search.max_nfev:
-                return search.out_of_evaluations()
         if taken:
             progress.record(search)
             if callback is not None:
@@ -202,7 +212,6 @@ def _run(
                 except StopIteration as stop:
                     return search.result(False, f"stopped by the callback{_reason(stop)}")
         if not taken or progress.stalled(search):
-            distance = max(distance, model.distance(progress.variance))
             if differenced or len(search.x) > MOST_DIFFERENCED:
                 return search.stuck(distance)
             differenced = True
@@ -220,13 +229,16 @@ class _Search:
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
         max_nfev: int,
+        x_scale: ArrayLike | None,
     ) -> None:
-        self.evaluate, self.lower, self.upper, self.max_nfev = evaluate, lower, upper, max_nfev
+        self.evaluate, self.lower, self.upper = evaluate, lower, upper
+        self.max_nfev, self.x_scale = max_nfev, x_scale
         self.x, self.state = x, evaluate(x)
         if not self.state.finite:
             raise ValueError(f"the model is not finite at the start {x.tolist()}")
         self.cost_initial, self.nit, self.nfev = self.state.cost, 0, 1
         self.trials, self.last_step = 0, np.zeros_like(x)
+        self.nearby = NearbyGradients()
         self.largest_majorant = np.zeros_like(x)
         self.restart_damping()
 
@@ -241,7 +253,7 @@ class _Search:
         """Damp as at the start of a search."""
         self.damping, self.growth = _initial_damping(self.state), 2.0
 
-    def model(self, equations: Equations, x_scale: ArrayLike | None) -> _QuadraticModel:
+    def model(self, equations: Equations) -> _QuadraticModel:
         """The model of the cost at x.
 
         The curvature that damps it remembers the largest one met so far (J. Moré, *Lecture Notes
@@ -251,7 +263,40 @@ class _Search:
         self.largest_majorant = np.maximum(self.largest_majorant, equations.majorant)
         majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
         lower, upper = self.lower - self.x, self.upper - self.x
-        return _QuadraticModel(equations, lower, upper, majorant, x_scale)
+        return _QuadraticModel(equations, lower, upper, majorant, self.x_scale)
+
+    def model_along_kink(self, variance: float) -> _QuadraticModel | None:
+        """The model with the shortest combination of the gradients nearby, or None."""
+        model = self.model(self.state)
+        gradient = self.nearby.shortest(
+            self.x,
+            self.state.gradient,
+            model.factor,
+            self.active == 0,
+            model.damper,
+            STALL_DISTANCE * math.sqrt(variance),
+        )
+        if gradient is None:
+            return None
+        state = self.state
+        equations = NormalEquations(
+            state.cost, gradient, state.hessian, state.n_points, state.rounding
+        )
+        return self.model(equations)
+
+    def descend(self, model: _QuadraticModel, xtol: float, since: int) -> bool:
+        """Damp the step of the model until it lowers the cost.
+
+        False if it has not within `PATIENCE` trials, counted from trial `since` on, or before it
+        was too short to matter.
+        """
+        shortest = xtol * model.length(self.x)
+        while self.nfev < self.max_nfev:
+            if self.step(model):
+                return True
+            if self.trials - since >= PATIENCE or model.length(self.last_step) <= shortest:
+                return False
+        return False
 
     def step(self, model: _QuadraticModel) -> bool:
         """Try a damped step; whether it was taken. The damping follows what came of it."""
@@ -261,6 +306,8 @@ class _Search:
         trial_x = np.where(step >= model.upper, self.upper, trial_x)
         trial = self.evaluate(trial_x)
         self.nfev, self.trials = self.nfev + 1, self.trials + 1
+        if trial.finite:
+            self.nearby.add(trial_x, trial.gradient)
         resolution = max(COST_RESOLUTION * self.state.cost, self.state.rounding)
         if not (trial.finite and trial.cost <= self.state.cost + resolution):
             self.damping, self.growth = self.damping * self.growth, self.growth * 2
