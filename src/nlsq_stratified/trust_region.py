@@ -59,8 +59,9 @@ LOST = 1e-10
 # A last step on trust is at most so many times the tolerance long.
 TRUSTED = 30.0
 
-# Trial steps without progress after which the search changes its model of the cost, or gives up.
-PATIENCE = 10
+# Trial steps without progress after which the search changes its model of the cost; and those with
+# the other model after which it gives up.
+PATIENCE, PATIENCE_DIFFERENCED = 10, 5
 
 # How far, in standard errors, the minimum of the model may be away from where the search got stuck
 # for that to count as a minimum.
@@ -175,24 +176,27 @@ def _run(
     tests: _Tests,
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
 ) -> TrustRegionResult:
-    progress, differenced, distance = _Progress(search, tests.tolerance), False, 0.0
+    progress, differenced = _Progress(search, tests.tolerance), False
     while True:
         equations = search.state
         if differenced:
             if search.nfev + len(search.x) > search.max_nfev:
                 return search.out_of_evaluations()
             if (equations := search.differenced_equations(progress.variance)) is None:
-                return search.stuck(distance)
+                return search.stuck(differenced=False)
         model = search.model(equations)
         if message := tests.converged(model, search):
-            if model.lost > LOST and search.state.n_points > len(search.x):
+            if model.lost <= LOST or search.state.n_points <= len(search.x):
+                return search.result(True, message)
+            if differenced or len(search.x) > MOST_DIFFERENCED:
                 return search.result(False, "a direction of the parameters is lost to rounding")
-            return search.result(True, message)
+            differenced = True
+            continue
         if message := tests.trusted(model, search, progress.variance):
             return search.result(True, message, model.step(search.damping))
         taken = search.descend(model, tests.xtol, progress.last)
         if not taken or progress.stalled(search):
-            distance = max(distance, model.distance(progress.variance))
+            distance = search.distance()
             if (along := search.model_along_kink(progress.variance)) is not None:
                 at_kink = along.distance(progress.variance) <= STALL_DISTANCE
                 if at_kink and distance <= LARGEST_KINK:
@@ -213,10 +217,10 @@ def _run(
                     return search.result(False, f"stopped by the callback{_reason(stop)}")
         if not taken or progress.stalled(search):
             if differenced or len(search.x) > MOST_DIFFERENCED:
-                return search.stuck(distance)
+                return search.stuck(differenced)
             differenced = True
             search.restart_damping()
-            progress.restart(search)
+            progress.restart(search, PATIENCE_DIFFERENCED)
 
 
 class _Search:
@@ -264,6 +268,10 @@ class _Search:
         majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
         lower, upper = self.lower - self.x, self.upper - self.x
         return _QuadraticModel(equations, lower, upper, majorant, self.x_scale)
+
+    def distance(self) -> float:
+        """Of the minimum of the Gauss-Newton model, in standard errors."""
+        return self.model(self.state).distance(_variance(self.state))
 
     def model_along_kink(self, variance: float) -> _QuadraticModel | None:
         """The model with the shortest combination of the gradients nearby, or None."""
@@ -373,8 +381,13 @@ class _Search:
             self.active,
         )
 
-    def stuck(self, distance: float) -> TrustRegionResult:
-        """End here, the minimum of the models of the cost this far away in standard errors."""
+    def stuck(self, differenced: bool) -> TrustRegionResult:
+        """End here, as no step helps any more."""
+        distance, variance = self.distance(), _variance(self.state)
+        if differenced and distance > STALL_DISTANCE:
+            equations = self.differenced_equations(variance)
+            curved = np.inf if equations is None else self.model(equations).distance(variance)
+            distance = curved if curved <= STALL_DISTANCE else distance
         return self.result(
             bool(distance <= STALL_DISTANCE),
             f"no step lowers the cost any more, {distance:.2g} standard errors from where the "
@@ -413,11 +426,11 @@ class _Progress:
 
     def __init__(self, search: _Search, tolerance: float) -> None:
         self.tolerance = tolerance
-        self.restart(search)
+        self.restart(search, PATIENCE)
 
-    def restart(self, search: _Search) -> None:
+    def restart(self, search: _Search, patience: int) -> None:
         """Count from here."""
-        self.cost = np.inf
+        self.patience, self.cost = patience, np.inf
         self.record(search)
 
     def record(self, search: _Search) -> None:
@@ -429,7 +442,7 @@ class _Progress:
 
     def stalled(self, search: _Search) -> bool:
         """Whether there has been no progress for too long."""
-        return search.trials - self.last >= PATIENCE
+        return search.trials - self.last >= self.patience
 
 
 class _QuadraticModel:
