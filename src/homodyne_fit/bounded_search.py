@@ -23,6 +23,9 @@ __all__ = ["BoundedSolution", "EvaluateIn", "solve_within_limits"]
 # Search space to the function that evaluates the cost in its coordinates.
 EvaluateIn = Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]
 
+# Limits taken up one after the other, after which none that holds is exchanged for another.
+MOST_EXCHANGES = 6
+
 # Starts on limits that are tried, of those that look best, and how thoroughly.
 STARTS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
 
@@ -82,8 +85,10 @@ def solve_within_limits(
     def search_all(space: SearchSpace, y: NDArray[np.float64]) -> BoundedSolution:
         result = first = search(space, y)
         nfev = first.nfev
+        exchanges = 0
         while (law := space.outside(space.to_parameters(result.x))) is not None:
-            space, y = _best_limit(sample_in, space, law, result.x)
+            space, y = _best_limit(sample_in, space, law, result.x, exchanges < MOST_EXCHANGES)
+            exchanges += 1
             result = search(space, y)
             nfev += result.nfev
         cost_initial = first.cost_initial
@@ -115,15 +120,29 @@ def _held_rightly(evaluate_in: EvaluateIn, space: SearchSpace, y: NDArray[np.flo
 
 
 def _best_limit(
-    sample_in: EvaluateIn, space: SearchSpace, law: int, y: NDArray[np.float64]
+    sample_in: EvaluateIn,
+    space: SearchSpace,
+    law: int,
+    y: NDArray[np.float64],
+    exchange: bool,
 ) -> tuple[SearchSpace, NDArray[np.float64]]:
-    """The limit of a power law on which the sample is fitted best, and the fit."""
-    limits = [
-        space.on_limit(law, index, value, y)
-        for index in (law, law + 2)
-        for value in (space.lower[index], space.upper[index])
-        if np.isfinite(value)
-    ]
+    """The limits of a power law on which the sample is fitted best, and the fit."""
+    x = space.to_parameters(y)
+    of_law = [i for i in (law, law + 2) if i not in space.held]
+    if len(of_law) == 2:
+        choices = [
+            {i: float(value)}
+            for i in of_law
+            for value in (space.lower[i], space.upper[i])
+            if np.isfinite(value)
+        ]
+    else:
+        # One is held already, and now the other is beyond its limit: both, or that one instead.
+        (i,) = of_law
+        beyond = {i: float(np.clip(x[i], space.lower[i], space.upper[i]))}
+        (other,) = {law, law + 2} - {i}
+        choices = [{**beyond, other: space.held[other]}, *([beyond] * exchange)]
+    limits = [space.on_limit(law, choice, y) for choice in choices]
     starts = [(limited, start) for limited, several in limits for start in several]
     starts.sort(key=lambda start: sample_in(start[0])(start[1]).cost)
     fits = [

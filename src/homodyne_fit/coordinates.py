@@ -7,8 +7,10 @@ straight and there is no singularity at p1 = 0:
 
 .. math:: r = p_0 \tau^{p_1} + p_2, \qquad s = p_0 p_1 \tau^{p_1}.
 
-The search therefore runs in (r, s, p1), where the limits of p0 and p2 are not a box; a power law
-of which a parameter is fixed, or held at its limit, is searched in what is left of (p0, p1, p2).
+The search therefore runs in (r, s, p1), where the limits of p0 and p2 are not a box. A power law of
+which p0 or p2 is held at a limit is searched in r and the exponent, for the same reason: a constant
+part at a limit far above the rate would leave p0 and p1 to cancel it. A power law of which the user
+fixed a parameter is searched in what is left of (p0, p1, p2).
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.model import RATE_FLOOR, Model, value_and_slope
+from homodyne_fit.model import (
+    RATE_FLOOR,
+    Model,
+    RateFunction,
+    on_offset,
+    on_prefactor,
+    power_law,
+    value_and_slope,
+)
 
 __all__ = ["SearchSpace"]
 
@@ -38,9 +48,9 @@ class SearchSpace:
         Limits of x.
     fixed : (p,) array
         Values that the user fixed; NaN elsewhere.
-    direct : frozenset of int
-        Power laws, by their first parameter, that are searched in (p0, p1, p2) though nothing
-        of them is fixed.
+    forms : mapping of int to function
+        Coordinates of a power law, by its first parameter, where they are not (r, s, p1) though
+        nothing of it is fixed: `on_prefactor`, `on_offset` or `power_law`.
     held : mapping of int to float
         Parameters of these that are held at a limit for the time being.
     """
@@ -50,7 +60,7 @@ class SearchSpace:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     fixed: NDArray[np.float64]
-    direct: frozenset[int] = frozenset()
+    forms: Mapping[int, RateFunction] = field(default_factory=dict)
     held: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -58,30 +68,25 @@ class SearchSpace:
         """Index of the first parameter of each power law."""
         return (0, len(self.model.transport_parameters)) if self.model.has_flow else (0,)
 
-    @property
-    def straight(self) -> tuple[int, ...]:
-        """The power laws that are searched in (r, s, p1)."""
-        return tuple(
-            i
-            for i in self.power_laws
-            if np.all(np.isnan(self.fixed[i : i + 3])) and i not in self.direct
-        )
+    def law_form(self, law: int) -> RateFunction | None:
+        """Coordinates of a power law; None for those of a model that is not one."""
+        if not np.all(np.isnan(self.fixed[law : law + 3])):
+            return None
+        return self.forms.get(law, value_and_slope)
 
     @property
     def base(self) -> SearchSpace:
         """The space from which this one came by `on_limit`."""
-        return replace(self, direct=frozenset(), held={})
+        return replace(self, forms={}, held={})
 
     @property
     def form(self) -> Model:
         """The model as a function of y."""
-        first = (self.power_laws[0] in self.straight, self.power_laws[-1] in self.straight)
+        transport, *shear = (self.law_form(law) for law in self.power_laws)
         return replace(
             self.model,
-            transport=value_and_slope if first[0] else self.model.transport,
-            shear_rate=value_and_slope
-            if self.model.has_flow and first[1]
-            else self.model.shear_rate,
+            transport=transport or self.model.transport,
+            shear_rate=(shear[0] if shear else None) or self.model.shear_rate,
         )
 
     @property
@@ -100,65 +105,116 @@ class SearchSpace:
     def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Limits of the searched y: those of x, and none but a positive rate for r and s."""
         lower, upper = self.lower.copy(), self.upper.copy()
-        for i in self.straight:
-            lower[i : i + 3] = RATE_FLOOR, -np.inf, self.lower[i + 1]
-            upper[i : i + 3] = np.inf, np.inf, self.upper[i + 1]
+        for i in self.power_laws:
+            match self.law_form(i):
+                case form if form is value_and_slope:
+                    lower[i : i + 3] = RATE_FLOOR, -np.inf, self.lower[i + 1]
+                    upper[i : i + 3] = np.inf, np.inf, self.upper[i + 1]
+                case form if form is on_offset:
+                    lower[i] = max(RATE_FLOOR, self.held.get(i + 2, RATE_FLOOR))
+                    upper[i] = np.inf
+                case form if form is on_prefactor:
+                    lower[i + 2], upper[i + 2] = RATE_FLOOR, np.inf
         return lower[self.searched], upper[self.searched]
 
     def natural_scales(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """By how much each searched y (m,) must change to make a difference of order one."""
-        full, scales = np.abs(self.complete(y)), np.full(len(self.fixed), np.rad2deg(1.0))
+        full, scales = self.complete(y), np.full(len(self.fixed), np.rad2deg(1.0))
         for i in self.power_laws:
-            size = max(full[i], RATE_FLOOR)
-            if i in self.straight:
-                scales[i : i + 3] = size, size, 1.0
-            else:
-                scales[i : i + 3] = size, 1.0, max(full[i + 2], RATE_FLOOR)
+            first, last = (max(abs(full[k]), RATE_FLOOR) for k in (i, i + 2))
+            match self.law_form(i):
+                case form if form is value_and_slope:
+                    scales[i : i + 3] = first, first, 1.0
+                case form if form is on_offset:
+                    amplitude = max(abs(full[i] - full[i + 2]), RATE_FLOOR)
+                    scales[i : i + 3] = first, min(1.0, first / amplitude), last
+                case form if form is on_prefactor:
+                    amplitude = max(abs(full[i] * self.tau ** full[i + 1]), RATE_FLOOR)
+                    scales[i : i + 3] = first, min(1.0, last / amplitude), last
+                case _:
+                    scales[i : i + 3] = first, 1.0, last
         return scales[self.searched]
 
     def to_coordinates(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The searched y at parameters x (p,)."""
         y = x.copy()
-        for i in self.straight:
-            y[i : i + 3] = self._straightened(x[i : i + 3])
+        for i in self.power_laws:
+            y[i : i + 3] = self._from_law(i, x[i : i + 3])
         return y[self.searched]
 
-    def _straightened(self, law: NDArray[np.float64]) -> tuple[float, float, float]:
+    def _from_law(self, i: int, law: NDArray[np.float64]) -> tuple[float, float, float]:
+        """Coordinates of the power law i with parameters `law`."""
         p0, p1, p2 = law
-        amplitude = p0 * self.tau**p1
-        return amplitude + p2, amplitude * p1, p1
+        form, amplitude = self.law_form(i), p0 * self.tau**p1
+        if form is value_and_slope:
+            return amplitude + p2, amplitude * p1, p1
+        if form is on_offset:
+            return amplitude + p2, p1, p2
+        if form is on_prefactor:
+            return p0, p1, amplitude + p2
+        return p0, p1, p2
+
+    def _to_law(self, i: int, y: NDArray[np.float64]) -> tuple[float, float, float]:
+        """Parameters of the power law i with coordinates `y`."""
+        form = self.law_form(i)
+        if form is value_and_slope:
+            r, s, p1 = y
+            if s == 0 and p1 == 0:
+                # A constant rate. Any split into prefactor and constant part is the same.
+                p0 = float(np.clip(r, self.lower[i], self.upper[i]))
+                return p0, 0.0, r - p0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                amplitude = s / p1
+            return amplitude * self.tau**-p1, p1, r - amplitude
+        if form is on_offset:
+            r, p1, p2 = y
+            return (r - p2) * self.tau**-p1, p1, p2
+        if form is on_prefactor:
+            p0, p1, r = y
+            return p0, p1, r - p0 * self.tau**p1
+        return y[0], y[1], y[2]
 
     def released(self, y: NDArray[np.float64], limited: SearchSpace) -> NDArray[np.float64]:
         """The searched y of this space from those of one that came of it by `on_limit`."""
         full = limited.complete(y)
-        for i in self.straight:
-            if i not in limited.straight:
-                full[i : i + 3] = self._straightened(full[i : i + 3])
+        for i in self.power_laws:
+            part = slice(i, i + 3)
+            if self.law_form(i) is not limited.law_form(i):
+                full[part] = self._from_law(i, np.array(limited._to_law(i, full[part])))
         return full[self.searched]
 
     def to_parameters(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Parameters x (p,) from the searched y; p0 is infinite where p1 vanishes and s not."""
         x = self.complete(y)
-        for i in self.straight:
-            r, s, p1 = x[i : i + 3]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                amplitude = s / p1
-            x[i : i + 3] = amplitude * self.tau**-p1, p1, r - amplitude
+        for i in self.power_laws:
+            x[i : i + 3] = self._to_law(i, x[i : i + 3])
         return x
 
     def jacobian(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """dx/dy (p, m) by the m searched coordinates."""
         result, full = np.eye(len(self.fixed)), self.complete(y)
-        for i in self.straight:
-            _, s, p1 = full[i : i + 3]
-            with np.errstate(divide="ignore", invalid="ignore"):
-                a = s / p1
-                power = self.tau**-p1
-                result[i : i + 3, i : i + 3] = [
-                    [0, power / p1, -a * power * (1 / p1 + np.log(self.tau))],
-                    [0, 0, 1],
-                    [1, -1 / p1, a / p1],
-                ]
+        log_tau = np.log(self.tau)
+        for i in self.power_laws:
+            part = slice(i, i + 3)
+            match self.law_form(i):
+                case form if form is value_and_slope:
+                    _, s, p1 = full[part]
+                    with np.errstate(divide="ignore", invalid="ignore"):
+                        a = s / p1
+                        power = self.tau**-p1
+                        result[part, part] = [
+                            [0, power / p1, -a * power * (1 / p1 + log_tau)],
+                            [0, 0, 1],
+                            [1, -1 / p1, a / p1],
+                        ]
+                case form if form is on_offset:
+                    r, p1, p2 = full[part]
+                    power = self.tau**-p1
+                    result[i, part] = power, -(r - p2) * power * log_tau, -power
+                case form if form is on_prefactor:
+                    p0, p1, _ = full[part]
+                    power = self.tau**p1
+                    result[i + 2, part] = -power, -p0 * power * log_tau, 1
         return result[:, self.searched]
 
     def at_limit(self, active: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -167,13 +223,17 @@ class SearchSpace:
         Parameters
         ----------
         active : (m,) array
-            Nonzero where a searched coordinate does. Of (r, s, p1) the exponent alone is a
-            parameter with limits of its own.
+            Nonzero where a searched coordinate does. Of the coordinates of a power law with no
+            parameter fixed, the exponent alone is a parameter with limits of its own.
         """
         full = np.zeros(len(self.fixed), dtype=bool)
         full[self.searched] = active != 0
-        for i in self.straight:
-            full[i : i + 3] = False, full[i + 2], False
+        for i in self.power_laws:
+            form = self.law_form(i)
+            if form is value_and_slope:
+                full[i : i + 3] = False, full[i + 2], False
+            elif form in (on_offset, on_prefactor):
+                full[i : i + 3] = False, full[i + 1], False
         full[list(self.held)] = True
         return full
 
@@ -185,17 +245,18 @@ class SearchSpace:
 
     def outside(self, x: NDArray[np.float64]) -> int | None:
         """The first power law of which a parameter is beyond its limits, or None."""
-        for i in self.straight:
+        for i in self.power_laws:
+            if self.law_form(i) in (None, power_law):
+                continue  # its own parameters are searched, within their limits
             part = slice(i, i + 3)
-            within = (self.lower[part] <= x[part]) & (x[part] <= self.upper[part])
-            if not np.all(within):
+            if not np.all((self.lower[part] <= x[part]) & (x[part] <= self.upper[part])):
                 return i
         return None
 
     def on_limit(
-        self, law: int, index: int, value: float, y: NDArray[np.float64]
+        self, law: int, limits: Mapping[int, float], y: NDArray[np.float64]
     ) -> tuple[SearchSpace, list[NDArray[np.float64]]]:
-        """Hold one parameter of a power law; return the new space and where to start in it.
+        """Hold parameters of a power law; return the new space and where to start in it.
 
         A start keeps the value of the power law at tau, and its slope as far as the limits allow.
         Where the prefactor is held a negative slope has two such exponents, a small one with a
@@ -204,28 +265,40 @@ class SearchSpace:
         Parameters
         ----------
         law : int
-            First parameter of a power law that is searched in (r, s, p1).
-        index : int
-            The parameter to hold at `value`: the prefactor or the offset.
+            First parameter of a power law of which none is fixed.
+        limits : mapping of int to float
+            The parameters to hold, prefactor or offset or both, and where; others of this power
+            law are released.
         y : (m,) array
             Searched coordinates.
         """
-        full = self.complete(y)
-        r, s, _ = full[law : law + 3]
+        part = slice(law, law + 3)
+        full = self.base.complete(self.base.released(y, self))
+        r, s, _ = full[part]
         exponents = np.linspace(self.lower[law + 1], self.upper[law + 1], 401)
-        if index == law:
-            amplitudes = value * self.tau**exponents
+        if law in limits:
+            amplitudes = limits[law] * self.tau**exponents
         else:
-            amplitudes = np.full_like(exponents, max(r - value, RATE_FLOOR))
-        space = replace(self, direct=self.direct | {law}, held={**self.held, index: value})
+            amplitudes = np.full_like(exponents, max(r - limits[law + 2], RATE_FLOOR))
+        misfits = np.abs(amplitudes * exponents - s)
+        if len(limits) == 2:
+            form = power_law
+            misfits = np.hypot(misfits, amplitudes + limits[law + 2] - r)
+        else:
+            form = on_prefactor if law in limits else on_offset
+        others = {i: value for i, value in self.held.items() if not law <= i < law + 3}
+        space = replace(self, forms={**self.forms, law: form}, held={**others, **limits})
+        full = self.complete(y)
         starts = []
-        for best in _local_minima(np.abs(amplitudes * exponents - s)):
+        for best in _local_minima(misfits):
             p1, amplitude = exponents[best], amplitudes[best]
             start = np.array([amplitude * self.tau**-p1, p1, r - amplitude])
-            part = slice(law, law + 3)
-            full[part] = np.clip(start, self.lower[part], self.upper[part])
-            full[index] = value
-            starts.append(full[space.searched])
+            start = np.clip(start, self.lower[part], self.upper[part])
+            for index, value in limits.items():
+                start[index - law] = value
+            coordinates = full.copy()
+            coordinates[part] = space._from_law(law, start)
+            starts.append(coordinates[space.searched])
         return space, starts
 
 

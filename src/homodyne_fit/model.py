@@ -31,6 +31,8 @@ __all__ = [
     "curves",
     "decay",
     "model_named",
+    "on_offset",
+    "on_prefactor",
     "power_law",
     "rates",
     "value_and_slope",
@@ -63,6 +65,22 @@ def value_and_slope(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]
     series = 1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6))))
     safe = jnp.where(small, 1.0, z)
     return y[0] + y[1] * log * jnp.where(small, series, jnp.expm1(safe) / safe)
+
+
+def on_offset(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+    """The power law by its value r at tau, its exponent and its constant part.
+
+    ``p2 + (r − p2) (t/τ)**p1``.
+    """
+    return y[2] + (y[0] - y[2]) * (t / tau) ** y[1]
+
+
+def on_prefactor(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+    """The power law by its prefactor, its exponent and its value r at tau.
+
+    ``r + p0 (t**p1 − τ**p1)``.
+    """
+    return y[2] + y[0] * tau ** y[1] * jnp.expm1(y[1] * jnp.log(t / tau))
 
 
 @dataclass(frozen=True)

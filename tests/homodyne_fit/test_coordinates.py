@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates
+from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates, value_and_slope
 
 TAU = 10.0
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
@@ -85,7 +85,7 @@ def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
     s = space()
     y = s.to_coordinates(X)
     y[0], y[1] = 2500.0, slope
-    limited, starts = s.on_limit(0, index, value, y)
+    limited, starts = s.on_limit(0, {index: value}, y)
     assert starts
     for start in starts:
         x = limited.to_parameters(start)
@@ -100,7 +100,7 @@ def test_a_falling_rate_has_two_starts_on_a_limit_of_the_prefactor():
     # a p tau^p = s: with tau = 10 and a = 1e5, s = -3000 is met near p = -0.03 and near p = -1.75.
     s = space(model=STATIC)
     y = np.array([2500.0, -3000.0, -0.3])
-    _, starts = s.on_limit(0, 0, 1e5, y)
+    _, starts = s.on_limit(0, {0: 1e5}, y)
     roots = [brentq(lambda p: 1e5 * p * TAU**p + 3000, *ends) for ends in [(-2, -1), (-0.4, 0)]]
     spacing = (UPPER[1] - LOWER[1]) / 400
     np.testing.assert_allclose([start[0] for start in starts], roots, rtol=0, atol=spacing)
@@ -108,4 +108,57 @@ def test_a_falling_rate_has_two_starts_on_a_limit_of_the_prefactor():
 
 def test_static_model_has_one_power_law():
     assert space(model=STATIC).power_laws == (0,)
-    assert space(model=STATIC).straight == (0,)
+    assert space(model=STATIC).law_form(0) is value_and_slope
+
+
+# A power law of which one or both of prefactor and offset are held, from rates of all kinds.
+HELD = [(0, {0: 100.0}), (0, {2: -1e5}), (0, {0: 1e5, 2: -9e4}), (3, {5: -0.1}), (3, {3: 0.5})]
+
+
+def held_space(law, limits):
+    limited, starts = space().on_limit(law, limits, space().to_coordinates(X))
+    return limited, starts[0]
+
+
+@pytest.mark.parametrize(("law", "limits"), HELD)
+def test_rates_do_not_depend_on_the_coordinates_of_what_is_held(law, limits):
+    limited, y = held_space(law, limits)
+    times = np.geomspace(0.1, 20, 15)
+    x = limited.to_parameters(y)
+    expected = rates(LAMINAR_FLOW, x, times, TAU, 0.1)[0]
+    result = rates(limited.form, limited.complete(y), times, TAU, 0.1)[0]
+    np.testing.assert_allclose(result, expected, rtol=1e-9)
+    np.testing.assert_allclose(limited.to_coordinates(x), y, rtol=1e-9)
+
+
+@pytest.mark.parametrize(("law", "limits"), HELD)
+def test_jacobian_by_finite_differences_where_parameters_are_held(law, limits):
+    limited, y = held_space(law, limits)
+    exact = limited.jacobian(y)
+    for i in range(len(y)):
+        h = 1e-5 * max(abs(y[i]), 0.1)
+        up, down = y.copy(), y.copy()
+        up[i] += h
+        down[i] -= h
+        numeric = (limited.to_parameters(up) - limited.to_parameters(down)) / (2 * h)
+        size = np.max(np.abs(exact[:, i]))
+        np.testing.assert_allclose(exact[:, i], numeric, rtol=1e-5, atol=1e-7 * size)
+
+
+@pytest.mark.parametrize(("law", "limits"), HELD)
+def test_a_released_law_is_the_same_rate(law, limits):
+    limited, y = held_space(law, limits)
+    free = space().released(y, limited)
+    times = np.geomspace(0.1, 20, 15)
+    expected = rates(limited.form, limited.complete(y), times, TAU, 0.1)[0]
+    np.testing.assert_allclose(
+        rates(space().form, free, times, TAU, 0.1)[0], expected, rtol=1e-9, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("rate", [50.0, 2e3, 3e5])
+def test_a_constant_rate_is_within_its_limits(rate):
+    s = space(model=STATIC)
+    x = s.to_parameters(np.array([rate, 0.0, 0.0]))
+    assert s.outside(x) == (0 if rate > 2e5 else None)
+    assert x[0] + x[2] == pytest.approx(rate)
