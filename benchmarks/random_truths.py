@@ -11,9 +11,9 @@ they are. In the mode `auto` the two may end with other ways to treat contrast a
 χ² therefore is that of the physical parameters found, contrast and offset of each angle free.
 
 Counted: exceptions of either fit; fits that say they did not converge; wrong basins, whose χ² is
-more than 10 above that of the fit from the truth or of the truth itself; pulls (deviation over standard error, where this
-is finite) beyond 5 of J and γ̇ at mid-measurement and of phi0; results whose cost is not that of the
-values they report, by more than 1 in χ².
+more than 10 above that of the fit from the truth or of the truth itself; results whose cost is not
+that of the values they report, by more than 1 in χ²; pulls (deviation over standard error, where
+this is finite) beyond 5 of J and γ̇ at mid-measurement and of phi0.
 
     .venv/bin/python benchmarks/random_truths.py [--truths 300] [--first 0] [--regime lobes ...]
         [--only lobes:17 fast:3:individual] [--json rows.json] [--compare earlier.json]
