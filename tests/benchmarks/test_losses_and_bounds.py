@@ -62,6 +62,35 @@ def test_what_is_left_is_the_step_of_a_linear_problem(losses):
     variance = 2 * problem.cost(problem.start) / (len(residual) - len(best))
     expected = np.sqrt(2 * (problem.cost(problem.start) - problem.cost(best)) / variance)
     assert problem.left(problem.start) == pytest.approx(expected, rel=1e-6)
+    # The hardly damped step gains it; from the minimum no step does.
+    assert problem.gained(problem.start) == pytest.approx(expected, rel=1e-6)
+    assert problem.gained(best) < 1e-4
+
+
+def test_a_ridge_counts_as_stationary(losses):
+    """What no step gains is not left: of two numbers that are judged, the smaller one."""
+    row = {"success": True, "convex": False, "left": 5.0, "gained": 0.0, "above": 0.0}
+    assert losses.distance(row) == 0.0
+    assert not losses.VERDICTS["not stationary"](row)
+    assert losses.VERDICTS["not stationary"](row | {"gained": 1.0})
+    # Nothing left needs no step.
+    assert losses.distance(row | {"left": 1e-5}) == 1e-5
+
+
+def test_steps_stay_within_bounds(losses):
+    """None gains more than the minimum in the box does, and from that minimum none gains."""
+    problem = losses.draw("linear", "cutting", 1)
+    residual, jacobian = problem.rows(problem.start)
+    size = np.linalg.norm(jacobian, axis=0)
+    limits = (problem.lower - problem.start) * size, (problem.upper - problem.start) * size
+    step = lsq_linear(jacobian / size, -residual, limits, method="bvls", tol=1e-14, max_iter=1000)
+    assert np.any(step.active_mask)
+    best = np.clip(problem.start + step.x / size, problem.lower, problem.upper)
+    assert problem.left(best) < 1e-4
+    assert problem.gained(best) < 1e-4
+    variance = 2 * problem.cost(problem.start) / (len(residual) - len(best))
+    most = np.sqrt(2 * (problem.cost(problem.start) - problem.cost(best)) / variance)
+    assert 1 < problem.gained(problem.start) <= most * (1 + 1e-9)
 
 
 def test_signs_at_bounds(losses):
