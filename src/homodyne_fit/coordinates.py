@@ -48,11 +48,11 @@ class SearchSpace:
         Limits of x.
     fixed : (p,) array
         Values that the user fixed; NaN elsewhere.
-    forms : mapping of int to function
-        Coordinates of a power law, by its first parameter, where they are not (r, s, p1) though
-        nothing of it is fixed: `on_prefactor`, `on_offset` or `power_law`.
+    limited : frozenset of int
+        Prefactors and offsets that are coordinates themselves though the user fixed nothing of
+        their power law.
     held : mapping of int to float
-        Parameters of these that are held at a limit for the time being.
+        Those of them that are held at a limit for the time being.
     """
 
     model: Model
@@ -60,7 +60,7 @@ class SearchSpace:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     fixed: NDArray[np.float64]
-    forms: Mapping[int, RateFunction] = field(default_factory=dict)
+    limited: frozenset[int] = frozenset()
     held: Mapping[int, float] = field(default_factory=dict)
 
     @property
@@ -72,12 +72,15 @@ class SearchSpace:
         """Coordinates of a power law; None for those of a model that is not one."""
         if not np.all(np.isnan(self.fixed[law : law + 3])):
             return None
-        return self.forms.get(law, value_and_slope)
+        prefactor, offset = law in self.limited, law + 2 in self.limited
+        if prefactor and offset:
+            return power_law
+        return on_prefactor if prefactor else on_offset if offset else value_and_slope
 
     @property
     def base(self) -> SearchSpace:
         """The space from which this one came by `on_limit`."""
-        return replace(self, forms={}, held={})
+        return replace(self, limited=frozenset(), held={})
 
     @property
     def form(self) -> Model:
@@ -282,12 +285,10 @@ class SearchSpace:
             amplitudes = np.full_like(exponents, max(r - limits[law + 2], RATE_FLOOR))
         misfits = np.abs(amplitudes * exponents - s)
         if len(limits) == 2:
-            form = power_law
             misfits = np.hypot(misfits, amplitudes + limits[law + 2] - r)
-        else:
-            form = on_prefactor if law in limits else on_offset
-        others = {i: value for i, value in self.held.items() if not law <= i < law + 3}
-        space = replace(self, forms={**self.forms, law: form}, held={**others, **limits})
+        of_others = self.limited - {law, law + 2}
+        held = {i: value for i, value in self.held.items() if i in of_others} | dict(limits)
+        space = replace(self, limited=frozenset(of_others | limits.keys()), held=held)
         full = self.complete(y)
         starts = []
         for best in _local_minima(misfits):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ from homodyne_fit.value_types import PathLike
 __all__ = ["load_result", "write_result"]
 
 EXPECTED = f"a result is {RESULT}, or the folder of it"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 # A chunk of a matrix on disk, bytes at most; and a compression that every HDF5 library has.
 CHUNK_BYTES = 2**20
@@ -266,6 +266,10 @@ def _read(file: Node, path: Path) -> Analysis:
     fit, weak, provenance = summary["fit"], summary["identifiability"], summary["provenance"]
     state, parameters, scaling = file["state"], file["parameters"], file["scaling"]
     space = read_fields(state["space"], SearchSpace)
+    if "direct" in state["space"]:
+        # Version 1 marked power laws by their first parameter, and searched all of such a one.
+        laws = state["space"]["direct"][()].tolist()
+        space = replace(space, limited=frozenset(k for law in laws for k in (law, law + 2)))
     names = _texts(parameters["parameter"])
     estimates = _estimates(parameters, "value", "", _texts(parameters["unit"]))
     return Analysis(

@@ -37,8 +37,11 @@ def assemble_result(position: Position, released: Position, info: FitInfo) -> Fi
     outward = np.zeros((p + len(scaling), m + scaling.shape[1]))
     outward[:p, :m] = space.jacobian(y)
     outward[p:, m:] = scaling
+    # Where a rate is constant, its prefactor moves infinitely fast.
+    endless = ~np.all(np.isfinite(outward), axis=1)
+    outward[endless] = 0.0
     # Away from a minimum the curvature says nothing about errors.
-    undetermined = inverse.lost(outward) | (not info.success)
+    undetermined = inverse.lost(outward) | endless | (not info.success)
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
 
@@ -85,7 +88,7 @@ def assemble_result(position: Position, released: Position, info: FitInfo) -> Fi
         n_points=joint.equations.n_points,
         info=info,
         objective=position.objective,
-        condition_number=_physics_spread(released).condition,
+        condition_number=_physics_condition(released),
         weak_directions=weak_directions,
         weakest=weakest,
     )
@@ -116,7 +119,9 @@ def _joint_spread(position: Position) -> Spread:
     )
 
 
-def _physics_spread(released: Position) -> Spread:
-    """Spread of the parameters that are not fixed, contrast and offset at their best."""
+def _physics_condition(released: Position) -> float:
+    """Of the Hessian in the parameters that are not fixed, contrast and offset at their best."""
+    if not np.all(np.isfinite(released.space.jacobian(released.result.x))):
+        return np.inf  # the prefactor and the constant part of a constant rate
     factor = parameter_factor(released.space, released.result.x, released.joint.reduced())
-    return spread(factor, np.ones(len(released.result.x), dtype=bool))
+    return spread(factor, np.ones(len(released.result.x), dtype=bool)).condition

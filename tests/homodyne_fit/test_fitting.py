@@ -396,7 +396,7 @@ def test_a_parameter_held_at_a_limit_is_let_go_where_the_cost_falls_inwards(meas
     with ThreadPoolExecutor(1) as threads:
         search = fitting._Search(m.data, given, threads, None)
         y = search.space.to_coordinates(np.array(STATIC_TRUTH))
-        limited, starts = search.space.on_limit(0, 0, 1e5, y)
+        limited, starts = search.space.on_limit(0, {0: 1e5}, y)
         for start in starts:
             place = Place(limited, start)
             position = search._solve(search.everything, search.objective, place, 0.3)

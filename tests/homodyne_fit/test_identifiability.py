@@ -207,7 +207,7 @@ class TestDirections:
         assert result.space.held == {0: 1100.0}
         space = replace(result.space, held={})
         objective = replace(result.objective, model=space.form, fixed=space.fixed_coordinates)
-        y = result.values
+        y = space.to_coordinates(result.values)
         sums = sum(objective.chunk_sums(y, chunk) for chunk in tile_chunks(m.data))
         scaling = np.array([e.value for e in (*result.contrast, *result.offset)])
         solution = Solution(
@@ -226,7 +226,8 @@ class TestDirections:
         assert weakest in weak
         # Away from the bound the cost rises linearly, too.
         assert weakest["changes"]["D0"] < 0
-        rise = best(m, result, moved(result, weakest))[0] - best(m, result, y)[0]
+        moved_on = best(m, result, moved(result, weakest))[0]
+        rise = moved_on - best(m, result, result.values)[0]
         assert rise == pytest.approx(weakest["delta_chi2"], rel=0.3)
 
     def test_with_nothing_free_there_is_no_direction(self, measure):
