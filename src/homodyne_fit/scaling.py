@@ -22,6 +22,9 @@ from scipy.optimize import nnls
 from homodyne_fit.errors import InputError
 from nlsq_stratified import NormalEquations
 
+# Rounding error of a sum of squares made from moments, relative to that of the data.
+ROUNDING = 16 * np.finfo(float).eps
+
 __all__ = ["JointEquations", "ScalingMap", "eliminate", "scaling_map", "spread_form"]
 
 
@@ -172,6 +175,8 @@ class JointEquations:
     local : (K, p + 2, p + 2) array
         The Hessian of each angle in the physics and its contrast and offset, without weights.
     weights : (K,) array
+    rounding : float
+        What rounding may add to `sum_of_squares`.
     """
 
     scaling: ScalingMap
@@ -182,6 +187,7 @@ class JointEquations:
     sum_of_squares: float
     local: NDArray[np.float64]
     weights: NDArray[np.float64]
+    rounding: float
 
     @property
     def squared(self) -> NDArray[np.float64]:
@@ -197,9 +203,10 @@ class JointEquations:
         return len(self.equations.gradient) - len(self.z)
 
     def noise_variance(self, physics: NDArray[np.bool_]) -> float:
-        """Variance of a point, given which of the physics is free."""
+        """Variance of a point, given which of the physics is free; not below that of rounding."""
         unknowns = np.count_nonzero(physics) + self.free.shape[1]
-        return self.sum_of_squares / max(1, self.equations.n_points - unknowns)
+        squares = max(self.sum_of_squares, self.rounding)
+        return squares / max(1, self.equations.n_points - unknowns)
 
     def reduced(self) -> NormalEquations:
         """Normal equations in the physics alone: z follows at its best."""
@@ -209,7 +216,9 @@ class JointEquations:
             cross = joint.hessian[:p, p:] @ self.free
             inner = self.free.T @ joint.hessian[p:, p:] @ self.free
             hessian = hessian - cross @ np.linalg.pinv(inner, hermitian=True) @ cross.T
-        return NormalEquations(joint.cost, joint.gradient[:p], hessian, joint.n_points)
+        return NormalEquations(
+            joint.cost, joint.gradient[:p], hessian, joint.n_points, joint.rounding
+        )
 
     def moved(self, step: NDArray[np.float64], *, follow: bool) -> JointEquations:
         """The quadratic model after a small step (p,) of the physics; z follows it, or stays."""
@@ -288,9 +297,12 @@ def eliminate(
     hessian[p:, p:] += scaling.penalty
     gradient[p:] += scaling.penalty_root.T @ deviations
     cost = 0.5 * float(weights @ squares + deviations @ deviations)
-    equations = NormalEquations(cost, gradient, hessian, n_points)
-    total = float(squares.sum())
-    return JointEquations(scaling, z, limits, free, equations, total, local, weights)
+    # Squares of residuals are differences of sums of squares, of numbers that are rounded, too.
+    rounding = ROUNDING * np.abs(moments[:, p + 2, p + 2])
+    rounding += moments[:, p + 1, p + 1] * (np.finfo(float).eps * reference) ** 2
+    equations = NormalEquations(cost, gradient, hessian, n_points, 0.5 * float(weights @ rounding))
+    totals = float(squares.sum()), float(rounding.sum())
+    return JointEquations(scaling, z, limits, free, equations, totals[0], local, weights, totals[1])
 
 
 def _joint_hessian(local: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -186,7 +186,7 @@ def _run(
                 return search.stuck(differenced=False)
         model = search.model(equations)
         if message := tests.converged(model, search):
-            if model.lost <= LOST or search.state.n_points <= len(search.x):
+            if not model.lost or search.state.n_points <= len(search.x):
                 return search.result(True, message)
             if differenced or len(search.x) > MOST_DIFFERENCED:
                 return search.result(False, "a direction of the parameters is lost to rounding")
@@ -470,7 +470,9 @@ class _QuadraticModel:
             sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
             self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes
         left_out = (state.gradient + self.factor.T @ self.target) / self.scale
-        self.lost = np.linalg.norm(left_out) / np.sqrt(2 * state.cost) if state.cost else 0.0
+        # Gradients are sums of products of which each factor has its rounding error.
+        rounding = 10 * math.sqrt(np.finfo(float).eps * state.rounding)
+        self.lost = np.linalg.norm(left_out) > LOST * math.sqrt(2 * state.cost) + rounding
 
     def step(self, damping: float) -> NDArray[np.float64]:
         """Minimum of the damped model in the box."""
@@ -495,7 +497,9 @@ class _QuadraticModel:
 
     def distance(self, variance: float) -> float:
         """Of the minimum of the model within the bounds, in standard errors, at the most."""
-        return math.sqrt(2 * self.possible_gain / variance) if self.possible_gain > 0 else 0.0
+        if self.possible_gain == 0:
+            return 0.0
+        return math.sqrt(2 * self.possible_gain / variance) if variance > 0 else math.inf
 
     def length(self, step: NDArray[np.float64]) -> float:
         """Length scaled by the curvature."""

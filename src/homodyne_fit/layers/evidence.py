@@ -18,10 +18,11 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from homodyne_fit.scaling import JointEquations, spread_form
@@ -82,15 +83,18 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     movable = joint.movable(physics)
     with np.errstate(divide="ignore", invalid="ignore"):
         hessian = movable.T @ joint.equations.hessian @ movable / variance
+    values = joint.scaling.values(joint.z)
+    means = np.maximum(np.abs([np.mean(half) for half in np.split(values, 2)]), 1e-3)
     if not (variance > 0 and np.all(np.isfinite(hessian))):
-        # Without noise, or without numbers, there is nothing to weigh a spread against.
-        return Spreads(0.0, 0.0, 0.0, 0.0, 2 * (n_angles - 1), 0.0)
+        # Without numbers there is nothing to weigh a spread against.
+        contrast, offset = (NARROWEST * means).tolist()
+        return Spreads(contrast, offset, 0.0, 0.0, 2 * (n_angles - 1), 0.0)
     curvature = np.diag(hessian)
     largest = max(float(curvature.max()), np.finfo(float).tiny)
     scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
     hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
     gradient = movable.T @ joint.equations.gradient / variance / scale
-    values, to_values = joint.scaling.values(joint.z), joint.scaling.matrix @ movable[p:] / scale
+    to_values = joint.scaling.matrix @ movable[p:] / scale
     inner = [to_values.T @ form @ to_values for form in forms]
     slopes = [to_values.T @ form @ values for form in forms]
     squares = [values @ form @ values for form in forms]
@@ -102,7 +106,7 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         b = gradient + sum(w * s for w, s in zip(precision, slopes, strict=True))
         # The penalty may be ten orders of magnitude above the rest.
         size = np.sqrt(np.diag(a))
-        factor = cho_factor(a / np.outer(size, size))
+        factor = _cholesky(a / np.outer(size, size))
         step = -cho_solve(factor, b / size) / size
         penalty = 0.5 * float(precision @ squares)
         log_determinant = 2 * (np.log(np.diag(factor[0])).sum() + np.log(size).sum())
@@ -116,7 +120,6 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         ]
         return float(value), (n_angles - 1) - precision * spread, float(-b @ step)
 
-    means = np.maximum(np.abs([np.mean(half) for half in np.split(values, 2)]), 1e-3)
     lower, upper = np.log(NARROWEST * means), np.log(WIDEST * means)
     # Where a spread is too narrow to matter the evidence is flat, and a search would not leave.
     axes, searches = np.linspace(lower, upper, GRID), []
@@ -143,6 +146,16 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         degrees=2 * (n_angles - 1),
         distance=float(np.sqrt(max(0.0, squared_distance))),
     )
+
+
+def _cholesky(matrix: NDArray[np.float64]) -> Any:
+    """`cho_factor` of a matrix of unit diagonal that rounding may have made indefinite."""
+    least = len(matrix) * np.finfo(float).eps
+    while True:
+        try:
+            return cho_factor(matrix + least * np.eye(len(matrix)))
+        except LinAlgError:
+            least *= 10
 
 
 def _means_and_deviations(joint: JointEquations) -> NDArray[np.float64]:
