@@ -47,7 +47,8 @@ def solve_within_limits(
     space: SearchSpace,
     y: NDArray[np.float64],
     tolerance: float,
-    max_nfev: int,
+    left: Callable[[], int],
+    left_of_sample: Callable[[], int],
     watch: Callable[[SearchSpace, NDArray[np.float64]], None] | None = None,
 ) -> BoundedSolution:
     """Minimise from y, holding parameters at their limits where the minimum is beyond them.
@@ -60,8 +61,10 @@ def solve_within_limits(
         May hold parameters already.
     y : (m,) array
         Its searched coordinates.
-    tolerance, max_nfev : float, int
+    tolerance : float
         As for `nlsq_stratified.solve`.
+    left, left_of_sample : callable
+        How many evaluations of all of the data, and of the sample, are still allowed.
     watch : callable, optional
         Called with the space and its coordinates after every step; ends the search by raising
         StopIteration.
@@ -77,7 +80,7 @@ def solve_within_limits(
             y,
             *space.limits,
             tolerance=tolerance,
-            max_nfev=max_nfev,
+            max_nfev=left(),
             callback=callback,
             trust_last_step=True,
         )
@@ -87,7 +90,8 @@ def solve_within_limits(
         nfev = first.nfev
         exchanges = 0
         while (law := space.outside(space.to_parameters(result.x))) is not None:
-            space, y = _best_limit(sample_in, space, law, result.x, exchanges < MOST_EXCHANGES)
+            exchange = exchanges < MOST_EXCHANGES
+            space, y = _best_limit(sample_in, space, law, result.x, exchange, left_of_sample)
             exchanges += 1
             result = search(space, y)
             nfev += result.nfev
@@ -125,6 +129,7 @@ def _best_limit(
     law: int,
     y: NDArray[np.float64],
     exchange: bool,
+    left: Callable[[], int],
 ) -> tuple[SearchSpace, NDArray[np.float64]]:
     """The limits of a power law on which the sample is fitted best, and the fit."""
     x = space.to_parameters(y)
@@ -153,7 +158,7 @@ def _best_limit(
                 start,
                 *limited.limits,
                 tolerance=TRIAL_TOLERANCE,
-                max_nfev=TRIAL_NFEV,
+                max_nfev=min(TRIAL_NFEV, left()),
             ),
         )
         for limited, start in starts[:STARTS_TRIED]

@@ -19,19 +19,53 @@ from nlsq_stratified.reduction import place
 
 __all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
 
+# Evaluations of the probe that a search may take.
+PROBE_NFEV = 100
+
+# Share of a pass that rounding may hide.
+SPARE = 1e-9
+
 # Called with the name of the stage, the passes so far, and the cost per point.
 Progress = Callable[[str, float, float], None]
 
 
 class PassCounter:
-    """Counts evaluated tiles of single angles, as passes over the whole measurement."""
+    """Counts evaluated tiles of single angles, as passes over the whole measurement.
 
-    def __init__(self, in_all: int, progress: Progress | None) -> None:
-        self.in_all, self.progress, self.passes = in_all, progress, 0.0
+    Parameters
+    ----------
+    in_all : int
+        Tiles of the measurement.
+    progress : callable, optional
+        Told of every evaluation.
+    budget : int
+        Passes that the fit may take, those over the probe of the global search not counted.
+    """
 
-    def add(self, stage: str, tiles: int, state: Callable[[], NormalEquations]) -> None:
+    def __init__(self, in_all: int, progress: Progress | None, budget: int) -> None:
+        self.in_all, self.progress, self.budget = in_all, progress, budget
+        self.passes = self.spent = 0.0
+
+    def restart_budget(self) -> None:
+        """Begin a fit that has the whole budget."""
+        self.spent = 0.0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the budget is spent."""
+        return self.spent > self.budget - SPARE
+
+    def evaluations_left(self, tiles: int) -> int:
+        """How often so many tiles may still be evaluated."""
+        return int((self.budget - self.spent) * self.in_all / max(1, tiles) + SPARE)
+
+    def add(
+        self, stage: str, tiles: int, state: Callable[[], NormalEquations], *, free: bool
+    ) -> None:
         """Count the evaluation of so many tiles; `state` tells what came of it."""
         self.passes += tiles / self.in_all
+        if not free:
+            self.spent += tiles / self.in_all
         if self.progress is not None:
             found = state()
             self.progress(stage, self.passes, found.cost / max(1, found.n_points))
@@ -71,6 +105,11 @@ class Position:
     def place(self) -> Place:
         """Where it is."""
         return Place(self.space, self.result.x)
+
+    @property
+    def equations(self) -> NormalEquations:
+        """Of physics and scaling together."""
+        return self.joint.equations
 
     @property
     def parameters(self) -> NDArray[np.float64]:
@@ -143,6 +182,18 @@ class Evaluations:
         self.angles, self.tiles = angles, count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
+    @property
+    def is_probe(self) -> bool:
+        """Whether the chunks are the probe of the global search, which costs next to nothing."""
+        return self.angles is not None
+
+    @property
+    def evaluations_left(self) -> int:
+        """Evaluations that the budget of the fit still has; one at the least, which is known."""
+        if self.is_probe:
+            return PROBE_NFEV
+        return max(1, self.counter.evaluations_left(self.tiles))
+
     def objective(self, objective: TwoTimeObjective) -> TwoTimeObjective:
         """The objective for the angles that the chunks hold.
 
@@ -158,7 +209,7 @@ class Evaluations:
         if key not in self._sums:
             self._sums[key] = sums = reduce(objective, y, self.chunks, self.executor)
             state = partial(objective.normal_equations, y, sums)
-            self.counter.add(self.stage, self.tiles, state)
+            self.counter.add(self.stage, self.tiles, state, free=self.is_probe)
         return self._sums[key]
 
     def equations(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NormalEquations:

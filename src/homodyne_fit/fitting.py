@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.evaluation import (
+    PROBE_NFEV,
     Evaluations,
     PassCounter,
     Place,
@@ -30,8 +32,16 @@ from homodyne_fit.moments import compile_kernel
 from homodyne_fit.objective import TwoTimeObjective
 from homodyne_fit.parameters import PARAMETERS
 from homodyne_fit.results import FitInfo, FitResult
+from homodyne_fit.rivals import distance_between, other_minima
 from homodyne_fit.scaling import scaling_map
-from homodyne_fit.search import Start, best_start, spread_starts
+from homodyne_fit.search import (
+    HOPELESS,
+    SAME_BASIN,
+    Start,
+    best_start,
+    is_above,
+    spread_starts,
+)
 from homodyne_fit.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.startup import meanwhile
 from homodyne_fit.stored_chunks import chunks_of
@@ -54,6 +64,19 @@ SLACK = 0.1
 
 # Evaluations on the first sample before the layers look at it.
 FIRST_GLANCE = 4
+
+# Evaluations of a sample that show whether a rival is hopeless there.
+RIVAL_NFEV = 8
+
+# How far above the best, in standard errors, a rival may be on all points to be followed up.
+DECIDED = 5.0
+
+# The variance on all points may be above that of the last sample by so many standard errors of
+# that, and by this share of it, before the sample counts as misleading.
+MISLEADING, TRIVIAL = 5.0, 0.02
+
+# Degrees from a direction of symmetry within which no search starts.
+STATIONARY = 1.0
 
 # Searches after which the layers get no further say.
 MAX_SEARCHES = 30
@@ -111,20 +134,24 @@ def _fit(
     objective, y = search.controller.prepare(search.objective, start, search.rehearse)
     at_start = objective.joint_equations(sums)
     layers = {}
+    search.counter.restart_budget()
+    places = [Place(search.space, y)]
     if settings.multi_start.enable:
         found = search.best_start(objective, y)
-        y, layers["multi_start"] = found.coordinates, found.report()
-    place = Place(search.space, y)
-    for sample in search.samples[:-1]:
-        # On a larger sample, what had to be held at a limit may not have to.
-        place = Place(search.space, search.space.released(place.y, place.space))
-        position = search.settle(sample, objective, place, SAMPLE_TOLERANCE)
-        objective, place = position.objective, position.place
-    position = search.settle(search.everything, objective, place, settings.tolerance)
+        places = [Place(search.space, y) for y in (found.coordinates, *found.rivals)]
+        layers["multi_start"] = found.report()
+    position, rivals = search.through_samples(objective, places)
+    if settings.multi_start.enable and search.sample_was_misleading(position):
+        position, rivals = search.once_more(position, rivals)
     n_points = position.joint.equations.n_points
     success, message = _verdict(position)
     if (failure := search.controller.failure()) is not None:
         success, message = False, failure
+    elif not success and search.counter.exhausted:
+        message = (
+            f"stopped after {search.counter.spent:.3g} passes over the points without converging; "
+            f"max_nfev allows {settings.max_nfev}"
+        )
     return assemble_result(
         position,
         search.released(position),
@@ -135,6 +162,7 @@ def _fit(
             passes=search.counter.passes,
             seconds=time.perf_counter() - began,
             layers={**layers, **search.controller.report()},
+            alternatives=other_minima(position, rivals) if success else [],
         ),
     )
 
@@ -157,9 +185,10 @@ class _Search:
         power, _ = SHEAR_FORMS[settings.shear]
         for precision in {settings.precision, "double"}:
             meanwhile(functools.partial(compile_kernel, *shape, power, precision))
-        self.counter = PassCounter(count_tiles(chunks), progress)
+        self.counter = PassCounter(count_tiles(chunks), progress, settings.max_nfev)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]
+        self.last_sample: Position | None = None
         while (share := len(self.samples[0].chunks) // SAMPLE_SHARE) > 0:
             sample = Evaluations("sample", chunks[:share], executor, self.counter)
             self.samples.insert(0, sample)
@@ -202,8 +231,16 @@ class _Search:
             f"{self.data.source}: {n_points} points cannot determine {unknowns} unknowns"
         )
 
-    def best_start(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> Start:
-        """The best basin on the probe, from y and from starts spread over what is visible."""
+    def best_start(
+        self,
+        objective: TwoTimeObjective,
+        y: NDArray[np.float64],
+        sample: Evaluations | None = None,
+    ) -> Start:
+        """The best basins on the probe, from y and from starts spread over what is visible.
+
+        Where the probe leaves a doubt, the sample helps: the smallest one when None.
+        """
         spread = spread_starts(
             self.settings.model,
             self.start_parameters,
@@ -213,7 +250,7 @@ class _Search:
             self.settings.multi_start,
         )
         starts = np.array([y, *map(self.space.to_coordinates, spread)])
-        samples = [self.probe, *self.samples[:-1][:1]]
+        samples = [self.probe, sample or self.samples[0]]
         evaluators = [sample.of(objective)(self.space) for sample in samples]
         return best_start(evaluators, starts, *self.space.limits)
 
@@ -221,12 +258,82 @@ class _Search:
         self, objective: TwoTimeObjective, y: NDArray[np.float64], *, everything: bool = False
     ) -> tuple[Position, NDArray[np.float64]]:
         """A preliminary fit from y for a layer; see `homodyne_fit.layers.layer.Rehearse`."""
+        self.counter.restart_budget()
         if everything and self.settings.multi_start.enable:
             y = self.best_start(objective, y).coordinates
         sample = self.everything if everything else self.probe
         place = Place(self.space, y)
         position = self._solve(sample, objective, place, SAMPLE_TOLERANCE)
         return position, self.space.released(position.result.x, position.space)
+
+    def through_samples(
+        self, objective: TwoTimeObjective, places: list[Place]
+    ) -> tuple[Position, list[Position]]:
+        """Search on samples of growing size, then on all points.
+
+        Returns where the best of the places leads, and where those lead that samples could not
+        rule out.
+        """
+        place, *rivals = places
+        for sample in self.samples[:-1]:
+            # On a larger sample, what had to be held at a limit may not have to.
+            position = self.settle(sample, objective, self.freed(place), SAMPLE_TOLERANCE)
+            position, others = self.compare(sample, position, rivals, SAMPLE_TOLERANCE)
+            objective, place, self.last_sample = position.objective, position.place, position
+            rivals = [other.place for other in others]
+        sample, tolerance = self.everything, self.settings.tolerance
+        position = self.settle(sample, objective, self.freed(place), tolerance)
+        return self.compare(sample, position, rivals, tolerance)
+
+    def compare(
+        self, sample: Evaluations, position: Position, rivals: Sequence[Place], tolerance: float
+    ) -> tuple[Position, list[Position]]:
+        """Follow up other places.
+
+        Returns the best position, and others that are not hopeless, the best one first.
+        """
+        hopeless = DECIDED if sample is self.everything else HOPELESS
+        others: list[Position] = []
+        for rival in rivals:
+            if self.counter.exhausted:
+                break
+            place, objective = self.freed(rival), position.objective
+            other = self._solve(sample, objective, place, SAMPLE_TOLERANCE, RIVAL_NFEV)
+            if is_above(other.equations, position.equations, hopeless):
+                continue
+            if any(distance_between(one, other) <= SAME_BASIN for one in (position, *others)):
+                continue
+            other = self._solve(sample, objective, other.place, tolerance)
+            if other.equations.cost < position.equations.cost:
+                others.append(position)
+                position = self.settle(sample, objective, other.place, tolerance)
+            else:
+                others.append(other)
+        others.sort(key=lambda other: other.equations.cost)
+        return position, [
+            other for other in others if not is_above(other.equations, position.equations, hopeless)
+        ]
+
+    def sample_was_misleading(self, position: Position) -> bool:
+        """Whether all points are fitted worse than the last sample was, beyond chance."""
+        if self.last_sample is None or self.counter.exhausted:
+            return False
+        chance = np.sqrt(2 / self.last_sample.equations.n_points)
+        most = self.last_sample.variance * (1 + MISLEADING * chance + TRIVIAL)
+        return position.variance > most
+
+    def once_more(
+        self, position: Position, rivals: list[Position]
+    ) -> tuple[Position, list[Position]]:
+        """Look for better basins once more, from where the search has ended and from new starts."""
+        found = self.best_start(position.objective, self.freed(position.place).y, self.samples[-2])
+        places = [Place(self.space, y) for y in (found.coordinates, *found.rivals)]
+        position, others = self.compare(self.everything, position, places, self.settings.tolerance)
+        return position, [*rivals, *others]
+
+    def freed(self, place: Place) -> Place:
+        """The same place with no parameter held at a limit."""
+        return Place(self.space, self.space.released(place.y, place.space))
 
     def settle(
         self,
@@ -237,7 +344,7 @@ class _Search:
     ) -> Position:
         """Search, again and again, until no layer asks for more."""
         self.controller.begin(tolerance)
-        nfev = 1 if self.controller.failure() else self.settings.max_nfev
+        nfev = 1 if self.controller.failure() else evaluations.evaluations_left
         # What the layers would ask for at the end, most of it, they can have at once: the place is
         # near the end of all points where samples led there.
         glance = FIRST_GLANCE if evaluations is self.samples[0] else 1
@@ -253,7 +360,7 @@ class _Search:
         position = self._solve(evaluations, objective, place, tolerance, nfev, watched=True)
         for _ in range(MAX_SEARCHES):
             elsewhere = self.controller.restart(position)
-            if self.controller.failure() is not None:
+            if self.controller.failure() is not None or self.counter.exhausted:
                 break
             if elsewhere is not None:
                 place = elsewhere
@@ -295,13 +402,18 @@ class _Search:
             self.controller.check(space, inside, y, evaluations.sums(inside, y))
 
         smallest = evaluations if evaluations is self.probe else self.samples[0]
+
+        def left() -> int:
+            return min(max_nfev or PROBE_NFEV, evaluations.evaluations_left)
+
         solution = solve_within_limits(
             evaluations.of(objective),
             smallest.of(objective),
             place.space,
             place.y,
             tolerance,
-            max_nfev or self.settings.max_nfev,
+            left,
+            lambda: smallest.evaluations_left,
             watch if watched else None,
         )
         return evaluations.position(objective, solution.space, solution.result)
@@ -420,4 +532,25 @@ def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDAr
                 )
         else:
             start[i] = np.clip(defaults[name], lower, upper)
+    return _off_symmetry(start, space, data.phi)
+
+
+def _off_symmetry(
+    start: NDArray[np.float64], space: SearchSpace, phi: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Leave a flow direction at which nothing depends on it to first order.
+
+    Where all angles are along the flow or across it the cost is stationary, and a maximum as often
+    as a minimum.
+    """
+    names = space.model.parameters
+    if not space.model.has_flow or not np.isnan(space.fixed[index := names.index("phi0")]):
+        return start
+    off = (phi - start[index] + 45.0) % 90.0 - 45.0
+    if np.all(np.abs(off) < STATIONARY):
+        start = start.copy()
+        room = space.upper[index] - start[index], start[index] - space.lower[index]
+        start[index] += (
+            min(STATIONARY, room[0]) if room[0] >= room[1] else -min(STATIONARY, room[1])
+        )
     return start

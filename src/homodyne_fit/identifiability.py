@@ -380,12 +380,17 @@ def _brief(value: float) -> str:
 def warnings(result: FitResult) -> list[str]:
     """What to know before using single numbers of a fit, a sentence or two each.
 
-    A flow seen in one direction only; transport that vanishes under an inflated contrast;
-    parameters, contrasts and offsets at a bound; rates that the data determine though not their
-    power laws; and whatever else has an infinite error. The last two only of a fit that converged:
-    else every error is infinite.
+    A flow seen in one direction only; other minima that fit as well; transport that vanishes under
+    an inflated contrast; parameters, contrasts and offsets at a bound; rates that the data
+    determine though not their power laws; and whatever else has an infinite error. The last two
+    only of a fit that converged: else every error is infinite.
     """
-    texts = [*_one_direction(result), *_vanishing_transport(result), *_at_bounds(result)]
+    texts = [
+        *_one_direction(result),
+        *_other_minima(result),
+        *_vanishing_transport(result),
+        *_at_bounds(result),
+    ]
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
     return texts
@@ -401,6 +406,31 @@ def _one_direction(result: FitResult) -> list[str]:
         "All angles lie along one line: the direction of the flow and the shear rate stand in for "
         "each other. Hold phi0 at a known direction, take more angles, or the static model."
     ]
+
+
+def _other_minima(result: FitResult) -> list[str]:
+    """Minima that the data do not tell from the one reported."""
+    texts = []
+    for other in result.info.alternatives:
+        values = other["parameters"]
+        if other["mirror"]:
+            texts.append(
+                f"phi0 = {format_number(result.parameters['phi0'].value, 4)}° and "
+                f"{format_number(values['phi0'], 4)}° describe these angles equally well. Take "
+                "an angle that is neither along nor across the others, or narrow the bounds of "
+                "phi0 to the direction that you know."
+            )
+        else:
+            listed = ", ".join(
+                f"{name} = {'∞' if value is None else format_number(value, 4)}"
+                for name, value in values.items()
+            )
+            rise = format_number(other["delta_chi2"], 2)
+            texts.append(
+                f"Another minimum fits hardly worse (Δχ² = {rise}): {listed}. The data do not "
+                "decide between the two."
+            )
+    return texts
 
 
 def _vanishing_transport(result: FitResult) -> list[str]:

@@ -285,7 +285,7 @@ def _read(file: Node, path: Path) -> Analysis:
         space=space,
         objective=read_fields(state["objective"], TwoTimeObjective),
         n_points=fit["n_points"],
-        info=FitInfo(**{field.name: fit[field.name] for field in fields(FitInfo)}),
+        info=FitInfo(**{f.name: fit[f.name] for f in fields(FitInfo) if f.name in fit}),
         weak_directions=weak["weak_directions"],
         weakest=weak["weakest"],
         read_data=partial(_read_data, path.absolute()),

@@ -56,6 +56,10 @@ class FitInfo:
     seconds : float
     layers : dict
         What each part of the search did.
+    alternatives : list of dict
+        Other minima that the data do not tell from this one: ``parameters``, by name,
+        ``delta_chi2``, how far above this one they are, and ``mirror``, whether they differ by the
+        reflection of the flow direction alone.
     """
 
     success: bool
@@ -64,6 +68,7 @@ class FitInfo:
     passes: float
     seconds: float
     layers: dict[str, Any] = field(default_factory=dict)
+    alternatives: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -266,6 +271,7 @@ class FitResult:
                 "seconds": info.seconds,
                 "per_angle_mode": self.objective.scaling.mode,
                 "layers": info.layers,
+                "alternatives": info.alternatives,
             },
             "identifiability": {
                 "condition_number": (

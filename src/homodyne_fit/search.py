@@ -24,7 +24,15 @@ from homodyne_fit.model import Model
 from homodyne_fit.multi_start import MultiStart
 from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
-__all__ = ["Evaluate", "Start", "best_start", "spread_starts"]
+__all__ = [
+    "HOPELESS",
+    "SAME_BASIN",
+    "Evaluate",
+    "Start",
+    "best_start",
+    "is_above",
+    "spread_starts",
+]
 
 # Starts that go on from the screening, and evaluations of each in the rounds on the first sample;
 # after every round the better half goes on.
@@ -38,6 +46,10 @@ SAME_BASIN = 5.0
 # A basin is given up if its minimum is this far above the best one, in standard errors; this is
 # much, since models are not quite those of the data.
 HOPELESS = 30.0
+# Basins that are followed up, at the most.
+MOST_BASINS = 6
+# How far above the best one, in standard errors, a basin may be to outlast a round in any case.
+CLOSE = 5.0
 # Exponents of the starts.
 EXPONENTS = 1.0
 
@@ -52,11 +64,14 @@ class Start:
     ----------
     coordinates : (m,) array
         Where the best basin was left, on the last sample that it took to tell the basins apart.
+    rivals : tuple of (m,) array
+        Where others were left that more points may turn out to prefer, the best one first.
     n_starts, n_refined, n_reached : int
         Starts screened, starts refined, and how many of these reached the best basin.
     """
 
     coordinates: NDArray[np.float64]
+    rivals: tuple[NDArray[np.float64], ...]
     n_starts: int
     n_refined: int
     n_reached: int
@@ -145,7 +160,7 @@ def best_start(
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
 ) -> Start:
-    """Screen all starts, refine the first and the most promising, return the best basin.
+    """Screen all starts, refine the first and the most promising, return the best basins.
 
     Parameters
     ----------
@@ -172,18 +187,31 @@ def best_start(
         [_Basin(refined(evaluators[0], starts[i], first), frozenset([i])) for i in chosen]
     )
     for nfev in later:
-        basins = further(_half(basins), evaluators[0], nfev)
-    basins = _half(basins)
+        basins = further(_promising(basins), evaluators[0], nfev)
+    basins = _promising(basins)[:MOST_BASINS]
     for evaluate, nfev in itertools.product(evaluators[1:], LATER_ROUNDS):
-        basins = [basin for basin in basins if not _hopeless(basin.fit, basins[0].fit)]
+        basins = _hopeful(basins)
         if len(basins) > 1:
             basins = further(basins, evaluate, nfev)
-    best = basins[0]
-    return Start(best.fit.x, len(starts), len(chosen), len(best.starts))
+    best, *others = _hopeful(basins)
+    rivals = tuple(basin.fit.x for basin in others)
+    return Start(best.fit.x, rivals, len(starts), len(chosen), len(best.starts))
 
 
-def _half(basins: list[_Basin]) -> list[_Basin]:
-    return basins[: -(-len(basins) // 2)]
+def _promising(basins: list[_Basin]) -> list[_Basin]:
+    """The better half, and what is hardly worse than the best."""
+    half = -(-len(basins) // 2)
+    return [
+        basin
+        for i, basin in enumerate(basins)
+        if i < half or not is_above(basin.fit.state, basins[0].fit.state, CLOSE)
+    ]
+
+
+def _hopeful(basins: list[_Basin]) -> list[_Basin]:
+    """Those that more points may turn out to be the best."""
+    best = basins[0].fit.state
+    return [basin for basin in basins if not is_above(basin.fit.state, best, HOPELESS)]
 
 
 def _cost(state: NormalEquations) -> float:
@@ -192,7 +220,7 @@ def _cost(state: NormalEquations) -> float:
 
 def _variance(state: Equations) -> float:
     """Of a point, going by the cost."""
-    return 2 * state.cost / max(1, state.n_points)
+    return 2 * max(state.cost, state.rounding) / max(1, state.n_points)
 
 
 def _distinct(basins: Sequence[_Basin]) -> list[_Basin]:
@@ -207,17 +235,15 @@ def _distinct(basins: Sequence[_Basin]) -> list[_Basin]:
     return distinct
 
 
-def _hopeless(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
-    """Whether a cost is so far above another that more points will not turn this round."""
-    return fit.state.cost - better.state.cost > 0.5 * HOPELESS**2 * _variance(better.state)
+def is_above(state: Equations, better: Equations, distance: float) -> bool:
+    """Whether a cost is farther above another than so many standard errors."""
+    return state.cost - better.cost > 0.5 * distance**2 * _variance(better)
 
 
 def _same(fit: TrustRegionResult, better: TrustRegionResult) -> bool:
     """Whether two fits are a few standard errors apart, and so are their costs."""
-    state = better.state
-    variance = _variance(state)
-    step = fit.x - better.x
+    state, step = better.state, fit.x - better.x
     return bool(
-        fit.state.cost - state.cost <= 0.5 * SAME_BASIN**2 * variance
-        and step @ state.hessian @ step <= SAME_BASIN**2 * variance
+        not is_above(fit.state, state, SAME_BASIN)
+        and step @ state.hessian @ step <= SAME_BASIN**2 * _variance(state)
     )

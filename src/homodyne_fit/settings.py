@@ -52,7 +52,9 @@ class FitSettings:
     tolerance : float
         Distance from the minimum, in standard errors, at which the fit has converged.
     max_nfev : int
-        Evaluations that a search may take, on a sample or on all points.
+        Passes over the points that the fit may take after the global search, which has the number
+        of its starts; an evaluation of a sample counts by its share of the points. In the mode
+        `sequential` the fit of each angle has as many.
     shear : str
         'documented' for sinc²(½ q h cos·ΔΓ), 'homodyne' for the form homodyne computes.
     precision : {'double', 'single'}
@@ -72,7 +74,7 @@ class FitSettings:
     anti_degeneracy: AntiDegeneracy = field(default_factory=AntiDegeneracy)
     multi_start: MultiStart = field(default_factory=MultiStart)
     tolerance: float = 0.01
-    max_nfev: int = 100
+    max_nfev: int = 500
     shear: ShearForm = "documented"
     precision: Precision = "double"
     threads: int | None = None

@@ -63,13 +63,17 @@ TRUSTED = 30.0
 # the other model after which it gives up.
 PATIENCE, PATIENCE_DIFFERENCED = 10, 5
 
+# Trial steps after which a minimum that the model sees this near, in standard errors, should have been
+# reached.
+LONG_SEARCH, NEAR = 40, 10.0
+
 # How far, in standard errors, the minimum of the model may be away from where the search got stuck
 # for that to count as a minimum.
 STALL_DISTANCE = 0.1
 
 # How far, in standard errors, the gradients on both sides of a kink may point away from a minimum
 # there. Beyond, the end is no success: standard errors mean nothing at such a kink.
-LARGEST_KINK = 1.0
+LARGEST_KINK = 2.0
 
 # Unknowns up to which the Hessian is taken from differences of the gradient, and how long these
 # differences are: in standard errors, and relative to a parameter or to the width of its bounds.
@@ -215,8 +219,11 @@ def _run(
                     callback(search.nit, search.x.copy(), search.state, search.nfev)
                 except StopIteration as stop:
                     return search.result(False, f"stopped by the callback{_reason(stop)}")
-        if not taken or progress.stalled(search):
+        slow = search.trials > LONG_SEARCH and model.distance(progress.variance) < NEAR
+        if not taken or progress.stalled(search) or (slow and not differenced):
             if differenced or len(search.x) > MOST_DIFFERENCED:
+                if taken and not progress.stalled(search):
+                    continue
                 return search.stuck(differenced)
             differenced = True
             search.restart_damping()

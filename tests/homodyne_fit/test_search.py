@@ -131,7 +131,9 @@ def test_a_prefactor_beyond_its_limit_is_held_there(truth, limited, limit):
     evaluate_in = power_law_problem(measured, times)
     s = space(STATIC)
     y = s.to_coordinates(np.array([2000.0, 0.1, 0.0]))
-    solution = solve_within_limits(evaluate_in, evaluate_in, s, y, 1e-6, 200)
+    solution = solve_within_limits(
+        evaluate_in, evaluate_in, s, y, 1e-6, left=lambda: 200, left_of_sample=lambda: 200
+    )
     x = solution.space.to_parameters(solution.result.x)
     assert solution.result.success
     if limited is None:

@@ -104,7 +104,7 @@ def add_key_options(parser: Options) -> None:
     parser.add_argument(
         "--scratch", metavar="DIR", help="for a file of unpacked matrices if memory is short"
     )
-    parser.add_argument("--max-iterations", metavar="N", help="evaluations that a search may take")
+    parser.add_argument("--max-iterations", metavar="N", help="passes that the fit may take")
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument(
         "--static-mode",

@@ -275,7 +275,9 @@ class Nlsq(Section):
         "of 1; those of c2 are far smaller, and least squares is fitted.",
     )
     max_iterations: Count = Field(
-        default=100, description="Evaluations that a search may take, on a sample or on all points."
+        default=500,
+        description="Passes over the points that the fit may take after the global search; an "
+        "evaluation of a sample counts by its share of the points.",
     )
     standard_error_tolerance: Positive = Field(
         default=0.01,
