@@ -307,6 +307,9 @@ class _Search:
             if other.equations.cost < position.equations.cost:
                 others.append(position)
                 position = self.settle(sample, objective, other.place, tolerance)
+                same = position.objective.scaling is other.objective.scaling
+                if same and other.equations.cost < position.equations.cost:
+                    position = other
             else:
                 others.append(other)
         others.sort(key=lambda other: other.equations.cost)

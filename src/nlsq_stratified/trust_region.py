@@ -63,9 +63,12 @@ TRUSTED = 30.0
 # the other model after which it gives up.
 PATIENCE, PATIENCE_DIFFERENCED = 10, 5
 
-# Trial steps after which a minimum that the model sees this near, in standard errors, should have been
-# reached.
-LONG_SEARCH, NEAR = 40, 10.0
+# Trial steps with the other model, at the most: Newton's method needs few.
+MOST_DIFFERENCED_STEPS = 30
+
+# Trial steps after which a minimum that the model sees so near, in standard errors, should have
+# been reached, were its steps not damped so much.
+LONG_SEARCH, NEAR, STRONG_DAMPING = 40, 10.0, 1.0
 
 # How far, in standard errors, the minimum of the model may be away from where the search got stuck
 # for that to count as a minimum.
@@ -219,15 +222,14 @@ def _run(
                     callback(search.nit, search.x.copy(), search.state, search.nfev)
                 except StopIteration as stop:
                     return search.result(False, f"stopped by the callback{_reason(stop)}")
-        slow = search.trials > LONG_SEARCH and model.distance(progress.variance) < NEAR
-        if not taken or progress.stalled(search) or (slow and not differenced):
-            if differenced or len(search.x) > MOST_DIFFERENCED:
-                if taken and not progress.stalled(search):
-                    continue
-                return search.stuck(differenced)
+        stuck = not taken or progress.stalled(search)
+        other_model = not differenced and len(search.x) <= MOST_DIFFERENCED
+        if stuck and not other_model:
+            return search.stuck(differenced)
+        if other_model and (stuck or search.misled(model.distance(progress.variance))):
             differenced = True
             search.restart_damping()
-            progress.restart(search, PATIENCE_DIFFERENCED)
+            progress.restart(search, PATIENCE_DIFFERENCED, MOST_DIFFERENCED_STEPS)
 
 
 class _Search:
@@ -388,6 +390,10 @@ class _Search:
             self.active,
         )
 
+    def misled(self, distance: float) -> bool:
+        """Whether the search should have ended long ago, had its model been good."""
+        return self.trials > LONG_SEARCH and self.damping > STRONG_DAMPING and distance < NEAR
+
     def stuck(self, differenced: bool) -> TrustRegionResult:
         """End here, as no step helps any more."""
         distance, variance = self.distance(), _variance(self.state)
@@ -435,9 +441,9 @@ class _Progress:
         self.tolerance = tolerance
         self.restart(search, PATIENCE)
 
-    def restart(self, search: _Search, patience: int) -> None:
-        """Count from here."""
-        self.patience, self.cost = patience, np.inf
+    def restart(self, search: _Search, patience: int, most: float = np.inf) -> None:
+        """Count from here; `most` trials from here on are one too many."""
+        self.patience, self.cost, self.most = patience, np.inf, search.trials + most
         self.record(search)
 
     def record(self, search: _Search) -> None:
@@ -449,7 +455,7 @@ class _Progress:
 
     def stalled(self, search: _Search) -> bool:
         """Whether there has been no progress for too long."""
-        return search.trials - self.last >= self.patience
+        return search.trials - self.last >= self.patience or search.trials >= self.most
 
 
 class _QuadraticModel:
