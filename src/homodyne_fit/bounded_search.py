@@ -26,6 +26,9 @@ EvaluateIn = Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquat
 # Limits taken up one after the other, after which none that holds is exchanged for another.
 MOST_EXCHANGES = 6
 
+# Standard errors that a parameter must move away from its limit for the search to be repeated.
+NOTICED = 0.1
+
 # Starts on limits that are tried, of those that look best, and how thoroughly.
 STARTS_TRIED, TRIAL_TOLERANCE, TRIAL_NFEV = 2, 0.3, 30
 
@@ -81,6 +84,7 @@ def solve_within_limits(
             *space.limits,
             tolerance=tolerance,
             max_nfev=left(),
+            sizes=space.natural_scales(y),
             callback=callback,
             trust_last_step=True,
         )
@@ -101,11 +105,14 @@ def solve_within_limits(
     found = search_all(space, y)
     if not space.held or _held_rightly(evaluate_in, found.space, found.result.evaluated):
         return found
-    return search_all(space.base, space.base.released(y, space))
+    again = search_all(space.base, space.base.released(found.result.x, found.space))
+    nfev = found.result.nfev + again.result.nfev
+    cost_initial = found.result.cost_initial
+    return replace(again, result=replace(again.result, nfev=nfev, cost_initial=cost_initial))
 
 
 def _held_rightly(evaluate_in: EvaluateIn, space: SearchSpace, y: NDArray[np.float64]) -> bool:
-    """Whether the cost falls beyond every limit at which a parameter is held.
+    """Whether the cost falls beyond every limit at which a parameter is held, or hardly inwards.
 
     That is the sign of its Lagrange multiplier. The parameters of a power law can stand in for one
     another, so that the little gradient that is left along the others would hide it: the gradient
@@ -118,7 +125,12 @@ def _held_rightly(evaluate_in: EvaluateIn, space: SearchSpace, y: NDArray[np.flo
     factor = factor / np.where(norms > 0, norms, 1.0)
     held = np.isin(np.flatnonzero(released.searched), list(space.held))
     settled = np.linalg.lstsq(factor[:, ~held], target, rcond=None)[0]
-    slopes = factor[:, held].T @ (factor[:, ~held] @ settled - target)
+    residual = factor[:, ~held] @ settled - target
+    released_residual = factor @ np.linalg.lstsq(factor, target, rcond=None)[0] - target
+    variance = 2 * max(state.cost, state.rounding) / max(1, state.n_points)
+    if residual @ residual - released_residual @ released_residual <= NOTICED**2 * variance:
+        return True
+    slopes = factor[:, held].T @ residual
     at_lower = [space.held[i] == space.lower[i] for i in sorted(space.held)]
     return bool(np.all(np.where(at_lower, slopes >= 0, slopes <= 0)))
 
@@ -159,6 +171,7 @@ def _best_limit(
                 *limited.limits,
                 tolerance=TRIAL_TOLERANCE,
                 max_nfev=min(TRIAL_NFEV, left()),
+                sizes=limited.natural_scales(start),
             ),
         )
         for limited, start in starts[:STARTS_TRIED]

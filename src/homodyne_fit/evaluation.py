@@ -22,6 +22,9 @@ __all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
 # Evaluations of the probe that a search may take.
 PROBE_NFEV = 100
 
+# Share of the budget after which no answer is improved on.
+RESERVED = 0.5
+
 # Share of a pass that rounding may hide.
 SPARE = 1e-9
 
@@ -54,6 +57,11 @@ class PassCounter:
     def exhausted(self) -> bool:
         """Whether the budget is spent."""
         return self.spent > self.budget - SPARE
+
+    @property
+    def running_out(self) -> bool:
+        """Whether too little of the budget is left for searches that only improve on an answer."""
+        return self.spent > RESERVED * self.budget
 
     def evaluations_left(self, tiles: int) -> int:
         """How often so many tiles may still be evaluated."""

@@ -65,8 +65,11 @@ SLACK = 0.1
 # Evaluations on the first sample before the layers look at it.
 FIRST_GLANCE = 4
 
-# Evaluations of a sample that show whether a rival is hopeless there.
-RIVAL_NFEV = 8
+# Evaluations of a sample that show whether a rival is hopeless there, and those that it then gets.
+RIVAL_NFEV, LATER_NFEV = 8, 30
+
+# Decrease of χ² from which on a rival takes the place of the best.
+BETTER = 0.05
 
 # How far above the best, in standard errors, a rival may be on all points to be followed up.
 DECIDED = 5.0
@@ -295,7 +298,7 @@ class _Search:
         hopeless = DECIDED if sample is self.everything else HOPELESS
         others: list[Position] = []
         for rival in rivals:
-            if self.counter.exhausted:
+            if self.counter.running_out:
                 break
             place, objective = self.freed(rival), position.objective
             other = self._solve(sample, objective, place, SAMPLE_TOLERANCE, RIVAL_NFEV)
@@ -303,8 +306,9 @@ class _Search:
                 continue
             if any(distance_between(one, other) <= SAME_BASIN for one in (position, *others)):
                 continue
-            other = self._solve(sample, objective, other.place, tolerance)
-            if other.equations.cost < position.equations.cost:
+            other = self._solve(sample, objective, other.place, tolerance, LATER_NFEV)
+            gain = 2 * (position.equations.cost - other.equations.cost) / position.variance
+            if gain > BETTER:
                 others.append(position)
                 position = self.settle(sample, objective, other.place, tolerance)
                 same = position.objective.scaling is other.objective.scaling
@@ -319,7 +323,7 @@ class _Search:
 
     def sample_was_misleading(self, position: Position) -> bool:
         """Whether all points are fitted worse than the last sample was, beyond chance."""
-        if self.last_sample is None or self.counter.exhausted:
+        if self.last_sample is None or self.counter.running_out:
             return False
         chance = np.sqrt(2 / self.last_sample.equations.n_points)
         most = self.last_sample.variance * (1 + MISLEADING * chance + TRIVIAL)
@@ -364,6 +368,8 @@ class _Search:
         for _ in range(MAX_SEARCHES):
             elsewhere = self.controller.restart(position)
             if self.controller.failure() is not None or self.counter.exhausted:
+                break
+            if position.result.success and self.counter.running_out:
                 break
             if elsewhere is not None:
                 place = elsewhere

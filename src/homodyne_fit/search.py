@@ -47,7 +47,7 @@ SAME_BASIN = 5.0
 # much, since models are not quite those of the data.
 HOPELESS = 30.0
 # Basins that are followed up, at the most.
-MOST_BASINS = 6
+MOST_BASINS = 4
 # How far above the best one, in standard errors, a basin may be to outlast a round in any case.
 CLOSE = 5.0
 # Exponents of the starts.

@@ -74,7 +74,7 @@ class FitSettings:
     anti_degeneracy: AntiDegeneracy = field(default_factory=AntiDegeneracy)
     multi_start: MultiStart = field(default_factory=MultiStart)
     tolerance: float = 0.01
-    max_nfev: int = 500
+    max_nfev: int = 1000
     shear: ShearForm = "documented"
     precision: Precision = "double"
     threads: int | None = None

@@ -132,6 +132,7 @@ def solve(
     gtol: float = 0.0,
     max_nfev: int = 100,
     x_scale: ArrayLike | None = None,
+    sizes: ArrayLike | None = None,
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None = None,
     trust_last_step: bool = False,
 ) -> TrustRegionResult:
@@ -157,6 +158,9 @@ def solve(
     x_scale : float or (p,) array, optional
         Characteristic size of each parameter, in which steps are damped; from the curvature when
         None.
+    sizes : (p,) array, optional
+        By how much each parameter must change to make a difference of order one. A parameter
+        without effect to first order is then damped all the same.
     callback : callable
         Called as ``callback(nit, x, state, nfev)`` after each accepted step; it ends the search
         by raising StopIteration.
@@ -173,7 +177,8 @@ def solve(
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), x.shape) for b in (lower, upper))
     if np.any(lower > upper):
         raise ValueError(f"a lower bound exceeds the upper one: {lower} > {upper}")
-    search = _Search(evaluate, np.clip(x, lower, upper), lower, upper, max_nfev, x_scale)
+    search = _Search(evaluate, np.clip(x, lower, upper), lower, upper, max_nfev)
+    search.x_scale, search.sizes = x_scale, None if sizes is None else np.asarray(sizes, float)
     tests = _Tests(tolerance, ftol, xtol, gtol, trust_last_step)
     return _run(search, tests, callback)
 
@@ -242,10 +247,10 @@ class _Search:
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
         max_nfev: int,
-        x_scale: ArrayLike | None,
     ) -> None:
-        self.evaluate, self.lower, self.upper = evaluate, lower, upper
-        self.max_nfev, self.x_scale = max_nfev, x_scale
+        self.evaluate, self.lower, self.upper, self.max_nfev = evaluate, lower, upper, max_nfev
+        self.x_scale: ArrayLike | None = None
+        self.sizes: NDArray[np.float64] | None = None
         self.x, self.state = x, evaluate(x)
         if not self.state.finite:
             raise ValueError(f"the model is not finite at the start {x.tolist()}")
@@ -271,10 +276,14 @@ class _Search:
 
         The curvature that damps it remembers the largest one met so far (J. Moré, *Lecture Notes
         in Mathematics* 630, 105, 1978), since that by a parameter may vanish where its effect is
-        stationary.
+        stationary. For the same reason it is not far below that by other parameters, each in its
+        size.
         """
         self.largest_majorant = np.maximum(self.largest_majorant, equations.majorant)
         majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
+        if self.sizes is not None:
+            largest = np.max(majorant * self.sizes**2, initial=0.0)
+            majorant = np.maximum(majorant, REMEMBERED * largest / self.sizes**2)
         lower, upper = self.lower - self.x, self.upper - self.x
         return _QuadraticModel(equations, lower, upper, majorant, self.x_scale)
 

@@ -275,7 +275,7 @@ class Nlsq(Section):
         "of 1; those of c2 are far smaller, and least squares is fitted.",
     )
     max_iterations: Count = Field(
-        default=500,
+        default=1000,
         description="Passes over the points that the fit may take after the global search; an "
         "evaluation of a sample counts by its share of the points.",
     )
