@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
-from nlsq_stratified.curve_objective import residual_and_jacobian, triangular_sums
+from nlsq_stratified.curve_objective import ResidualAndJacobian, triangular_sums
 from nlsq_stratified.normal_equations import FactoredEquations
+from nlsq_stratified.portable import Portable
 
 __all__ = ["CorrelatedObjective", "Rows", "covariance_root"]
 
@@ -43,7 +44,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class CorrelatedObjective:
+class CorrelatedObjective(Portable):
     """Least squares of ``L⁻¹ (f - y)``, where ``L Lᵀ`` is the covariance of the points.
 
     Whitening mixes points of all chunks, so their residuals are gathered before it: memory grows
@@ -66,12 +67,20 @@ class CorrelatedObjective:
     order: NDArray[np.int64] | None = None
     loss: str = "linear"
     f_scale: float = 1.0
+    rows: ResidualAndJacobian = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", ResidualAndJacobian(self.f))
+
+    def _sent(self) -> list[Any]:
+        # Rows of a chunk need no covariance, whose N² numbers would travel with each.
+        return [self.f, np.empty((0, 0))]
 
     def chunk_sums(self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]) -> Rows:
         """Residuals and Jacobian of one chunk ``(x, y)`` at `params` (p,)."""
         with jax.enable_x64(True):
             arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
-            rows = residual_and_jacobian(self.f, jnp.asarray(params, jnp.float64), *arrays)
+            rows = self.rows(jnp.asarray(params, jnp.float64), *arrays)
             return Rows(*jax.device_get(rows))
 
     def normal_equations(self, params: NDArray[np.float64], sums: Rows) -> FactoredEquations:

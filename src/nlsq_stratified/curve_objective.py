@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from nlsq_stratified.loss import LOSSES, robust
 from nlsq_stratified.normal_equations import FactoredEquations
 from nlsq_stratified.portable import Portable
+from nlsq_stratified.programs import Traced
 
-__all__ = ["CurveObjective", "residual_and_jacobian", "triangular_sums"]
+__all__ = ["CurveObjective", "ResidualAndJacobian", "triangular_sums"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CurveObjective(Portable):
     """Least squares of ``(f(x, *params) - y) / sigma``, plain or robust.
 
@@ -40,6 +41,10 @@ class CurveObjective(Portable):
     f: Callable[..., Any]
     loss: str = "linear"
     f_scale: float = 1.0
+    rows: ResidualAndJacobian = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", ResidualAndJacobian(self.f))
 
     def chunk_sums(
         self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]
@@ -47,7 +52,7 @@ class CurveObjective(Portable):
         """Cost and triangular factor of one chunk at `params` (p,)."""
         with jax.enable_x64(True):
             arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
-            rows = residual_and_jacobian(self.f, jnp.asarray(params, jnp.float64), *arrays)
+            rows = self.rows(jnp.asarray(params, jnp.float64), *arrays)
             sums = triangular_sums(self.loss, self.f_scale, *rows)
             cost, triangle, majorant = jax.device_get(sums)
         return FactoredEquations(float(cost), triangle, len(chunk[1]), majorant)
@@ -59,40 +64,40 @@ class CurveObjective(Portable):
         return sums
 
 
-def residual_and_jacobian(
-    f: Callable[..., Any],
-    params: jax.Array,
-    x: jax.Array,
-    y: jax.Array,
-    sigma: jax.Array | None = None,
-) -> tuple[jax.Array, jax.Array]:
-    """``(f - y) / sigma`` (N,) and its derivatives by the parameters (N, p)."""
-    # Compiled apart: in one function, or with the factorisation, XLA lays the Jacobian out column
-    # by column and evaluates the model anew for each, four times as slow for 50 parameters.
-    return _residual(f, params, x, y, sigma), _jacobian(f, params, x, y, sigma)
+class ResidualAndJacobian:
+    """``(f - y) / sigma`` (N,) and its derivatives by the parameters (N, p), compiled.
 
+    Parameters
+    ----------
+    f : callable
+        ``f(x, *params) -> y``; the code compiled for it goes with this object.
+    """
 
-@functools.partial(jax.jit, static_argnums=0)
-def _residual(
-    f: Callable[..., Any], params: jax.Array, x: jax.Array, y: jax.Array, sigma: jax.Array | None
-) -> jax.Array:
-    residual = _values(f, params, x, y) - y
-    return residual if sigma is None else residual / sigma
+    def __init__(self, f: Callable[..., Any]) -> None:
+        def values(params: jax.Array, x: Any, y: jax.Array) -> jax.Array:
+            found = jnp.asarray(f(x, *params), jnp.float64)
+            if found.shape != y.shape:
+                raise ValueError(f"the model returned shape {found.shape} for y of shape {y.shape}")
+            return found
 
+        def residual(params: jax.Array, x: Any, y: jax.Array, sigma: jax.Array | None) -> jax.Array:
+            difference = values(params, x, y) - y
+            return difference if sigma is None else difference / sigma
 
-@functools.partial(jax.jit, static_argnums=0)
-def _jacobian(
-    f: Callable[..., Any], params: jax.Array, x: jax.Array, y: jax.Array, sigma: jax.Array | None
-) -> jax.Array:
-    jacobian = jax.jacfwd(_values, argnums=1)(f, params, x, y)
-    return jacobian if sigma is None else jacobian / sigma[:, None]
+        def jacobian(params: jax.Array, x: Any, y: jax.Array, sigma: jax.Array | None) -> jax.Array:
+            derivatives = jax.jacfwd(values)(params, x, y)
+            return derivatives if sigma is None else derivatives / sigma[:, None]
 
+        # Compiled apart: in one function, or with the factorisation, XLA lays the Jacobian out
+        # column by column and evaluates the model anew for each, four times as slow for 50
+        # parameters.
+        self._residual, self._jacobian = Traced(residual), Traced(jacobian)
 
-def _values(f: Callable[..., Any], params: jax.Array, x: jax.Array, y: jax.Array) -> jax.Array:
-    values = jnp.asarray(f(x, *params), jnp.float64)
-    if values.shape != y.shape:
-        raise ValueError(f"the model returned shape {values.shape} for y of shape {y.shape}")
-    return values
+    def __call__(
+        self, params: jax.Array, x: Any, y: jax.Array, sigma: jax.Array | None = None
+    ) -> tuple[jax.Array, jax.Array]:
+        """Residual and Jacobian of some points; x is what f takes."""
+        return self._residual(params, x, y, sigma), self._jacobian(params, x, y, sigma)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
-from nlsq_stratified.curve_objective import residual_and_jacobian
+from nlsq_stratified.curve_objective import ResidualAndJacobian
 from nlsq_stratified.loss import LOSSES, robust
 from nlsq_stratified.normal_equations import FactoredEquations
 from nlsq_stratified.portable import Portable
@@ -177,7 +177,7 @@ class GroupedFactors:
         return FactoredEquations(self.cost, triangle, self.n_points, majorant)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LocalObjective(Portable):
     """`nlsq_stratified.CurveObjective` of a model with local parameters.
 
@@ -188,6 +188,11 @@ class LocalObjective(Portable):
     local: LocalParameters
     loss: str = "linear"
     f_scale: float = 1.0
+    rows: ResidualAndJacobian = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        shifted = _Shifted(self.f, self._is_local)
+        object.__setattr__(self, "rows", ResidualAndJacobian(shifted))
 
     @functools.cached_property
     def _columns(self) -> NDArray[np.int64]:
@@ -207,7 +212,7 @@ class LocalObjective(Portable):
             x, *others = (jnp.asarray(array, jnp.float64) for array in chunk)
             points: Any = _Points(x, jnp.asarray(groups), jnp.asarray(params[self._columns]))
             shifts = jnp.zeros(len(self._is_local))
-            rows = residual_and_jacobian(_Shifted(self.f, self._is_local), shifts, points, *others)
+            rows = self.rows(shifts, points, *others)
             sums = _tile_sums(self.loss, self.f_scale, jnp.asarray(tiles), *rows)
             cost, factors, squares = jax.device_get(sums)
         used = len(tile_groups)
