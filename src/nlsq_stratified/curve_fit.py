@@ -246,7 +246,7 @@ def fit_with_chunks(
     options = FitOptions(n_starts=starts, **accepted(others, known))
     check_method(method)
     check_loss(loss)
-    how: dict[str, Any] = dict(loss=loss, f_scale=positive("f_scale", f_scale), jac=jac)
+    how: dict[str, Any] = {"loss": loss, "f_scale": positive("f_scale", f_scale), "jac": jac}
     if jac is not None and not callable(jac):
         raise ValueError(f"jac must be a function jac(x, *params) or None, not {jac!r}")
     names = _names(f, p0, local)

@@ -61,6 +61,7 @@ class _Sums:
         """
         if len(y) == 0:
             return self
+        y = np.asarray(y, np.float64)
         mean, n = float(np.mean(y)), self.n + len(y)
         between = (mean - self.mean) ** 2 * self.n * len(y) / n
         return _Sums(
@@ -87,7 +88,6 @@ class FittedPoints:
         """Of the residuals of all points."""
         found = _Sums()
         for x, y, *_ in self._chunks():
-            y = np.asarray(y, np.float64)
             found = found.with_points(y, y - self.objective.values(params, x))
         return found
 

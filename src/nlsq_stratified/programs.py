@@ -16,12 +16,13 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 import jax
+import numpy as np
 
 __all__ = ["MOST_SHARED", "Traced"]
 
-# Programs that are kept for others, the last that were asked for; and the longest of their texts:
-# constants of a longer one are a model's own and go with it.
-MOST_SHARED, LONGEST_TEXT = 256, 1 << 18
+# Programs that are kept for others, the last that were asked for; the bytes of their constants,
+# and the length of their texts, which may have more. Larger arrays go with the model they are of.
+MOST_SHARED, MOST_CONSTANTS, LONGEST_TEXT = 256, 1 << 14, 1 << 18
 
 # In a text: calls, which may be to functions of this process, and constants that it leaves out.
 LEFT_OUT = "custom_call", "jax.const", "dense_resource"
@@ -73,7 +74,7 @@ class _Once:
 def _compiled(jitted: Any, arguments: tuple[Any, ...], shapes: Hashable) -> Program:
     """The code of a function for such arguments, that of another owner if it is the same."""
     traced = jitted.trace(*arguments)
-    if traced.jaxpr.consts:
+    if sum(getattr(array, "nbytes", np.inf) for array in traced.jaxpr.consts) > MOST_CONSTANTS:
         return jitted
     lowered = traced.lower()
     text = lowered.as_text()

@@ -255,7 +255,11 @@ def add_up[P: Sums](parts: Iterable[P]) -> P:
     whenever the parts are made; and the runs can be added by whoever has them.
     """
     while True:
-        runs = [functools.reduce(operator.add, run) for run in itertools.batched(parts, FAN_IN)]
+        left = iter(parts)
+        runs = [
+            functools.reduce(operator.add, itertools.islice(left, FAN_IN - 1), first)
+            for first in left
+        ]
         if len(runs) == 1:
             return runs[0]
         parts = runs

@@ -23,6 +23,12 @@ X = RNG.uniform(0, 4, 60)
 Y = 2 * np.exp(-0.7 * X) + 0.05 * RNG.normal(size=60)
 GROUPED = np.column_stack([X, np.arange(60) % 2])
 
+CONSTANTS = [jnp.arange(60.0) + i for i in range(2)]
+LARGE = [jnp.arange(100_000.0) + i for i in range(2)]
+
+# An option of some versions of JAX.
+HOISTING = "jax_use_simplified_jaxpr_constants"
+
 scale = 1.0
 
 
@@ -190,9 +196,11 @@ def test_two_chunk_lengths_are_two_compilations(compilations):
 def test_the_same_model_is_not_compiled_again(compilations):
     """Nor is another function that computes the same."""
     plain(decay)
+    plain(model_of(np.ones(9)))
     del compilations[:]
     first = plain(decay)
     second = plain(lambda x, height, rate: height * jnp.exp(-rate * x))
+    plain(model_of(np.ones(10)))
     assert compilations == []
     assert first.x.tobytes() == second.x.tobytes()
 
@@ -205,6 +213,10 @@ def test_the_same_model_is_not_compiled_again(compilations):
         (lambda x: x + jnp.arange(60.0), lambda x: x + np.arange(60.0) ** 2),
         (lambda x: x + np.arange(60.0), lambda x: x + np.arange(1.0, 61.0)),
         (lambda x: x + jnp.asarray(X), lambda x: x + jnp.asarray(Y)),
+        (lambda x: x + jnp.asarray(X), lambda x: x + jnp.asarray(np.nextafter(X, 9))),
+        (lambda x: x + CONSTANTS[0], lambda x: x + CONSTANTS[1]),
+        (lambda x: jax.jit(lambda x: x + X)(x), lambda x: jax.jit(lambda x: x + Y)(x)),
+        (lambda x: x + LARGE[0][:60], lambda x: x + LARGE[1][:60]),
         (lambda x: jnp.sort(x), lambda x: -jnp.sort(-x)),
         (lambda x: x.astype(jnp.float32), lambda x: x),
         (
@@ -213,7 +225,21 @@ def test_the_same_model_is_not_compiled_again(compilations):
         ),
     ],
 )
-def test_programs_that_differ_a_little_are_told_apart(models):
+@pytest.mark.parametrize("hoisted", [False, True] if hasattr(jax.config, HOISTING) else [False])
+def test_programs_that_differ_a_little_are_told_apart(models, hoisted):
+    """Also where JAX takes the constants out of a program, as it may come to do."""
+    before = getattr(jax.config, HOISTING, hoisted)
+    if before == hoisted:
+        compare(models)
+        return
+    jax.config.update(HOISTING, hoisted)
+    try:
+        compare(models)
+    finally:
+        jax.config.update(HOISTING, before)
+
+
+def compare(models):
     with jax.enable_x64(True):
         x = jnp.asarray(X)
         for model in (*models, *models):
