@@ -15,6 +15,7 @@ from nlsq_stratified.chunk_data import real_numbers
 from nlsq_stratified.loss import LOSSES
 
 __all__ = [
+    "INSIDE",
     "accepted",
     "box",
     "check_loss",

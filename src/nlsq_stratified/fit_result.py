@@ -24,6 +24,7 @@ from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
+from nlsq_stratified.arguments import INSIDE
 from nlsq_stratified.chunk_data import KeptPoints
 from nlsq_stratified.chunks import ArrayChunks
 from nlsq_stratified.curve_objective import ModelObjective
@@ -275,7 +276,7 @@ class ChunkedResult(TupleResult):
                 f"{self.n_points} points and {len(self.popt)} parameters leave nothing to "
                 "estimate errors from: the intervals mean little",
                 RuntimeWarning,
-                stacklevel=3,
+                skip_file_prefixes=INSIDE,
             )
         return float(student.ppf((1 + alpha) / 2, self._spare))
 
@@ -304,5 +305,5 @@ class _Drawn(ChunkedResult):
 
 
 def _undefined(reason: str) -> float:
-    warnings.warn(reason, RuntimeWarning, stacklevel=3)
+    warnings.warn(reason, RuntimeWarning, skip_file_prefixes=INSIDE)
     return float("nan")

@@ -74,19 +74,25 @@ class _Once:
 def _compiled(jitted: Any, arguments: tuple[Any, ...], shapes: Hashable) -> Program:
     """The code of a function for such arguments, that of another owner if it is the same."""
     traced = jitted.trace(*arguments)
-    if sum(getattr(array, "nbytes", np.inf) for array in traced.jaxpr.consts) > MOST_CONSTANTS:
-        return jitted
     lowered = traced.lower()
-    text = lowered.as_text()
-    if len(text) > LONGEST_TEXT or any(word in text for word in LEFT_OUT):
-        return jitted
+    if (text := _text_of_all(traced, lowered)) is None:
+        return lowered.compile()
     key = shapes, hashlib.sha256(text.encode()).digest()
     with _lock:
         known = _shared.get(key)
-    known = known or lowered.compile()
+    if known is None:
+        known = lowered.compile()
     with _lock:
         _shared[key] = known
         _shared.move_to_end(key)
         while len(_shared) > MOST_SHARED:
             _shared.popitem(last=False)
     return known
+
+
+def _text_of_all(traced: Any, lowered: Any) -> str | None:
+    """The text of a program, if there is nothing more to it and it is small."""
+    if sum(getattr(array, "nbytes", np.inf) for array in traced.jaxpr.consts) > MOST_CONSTANTS:
+        return None
+    text = lowered.as_text()
+    return None if len(text) > LONGEST_TEXT or any(word in text for word in LEFT_OUT) else text

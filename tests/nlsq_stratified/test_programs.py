@@ -168,11 +168,13 @@ def decay(x, a, b):
 
 
 @pytest.mark.parametrize("workers", [0, 4])
-def test_a_fit_compiles_each_function_once_for_each_length_of_chunk(compilations, workers):
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_fit_compiles_each_function_once_for_each_length_of_chunk(compilations, workers, shared):
     """Residual and Jacobian; all workers ask for them at the same time."""
+    table = jnp.ones(9 if shared else 9_000)
 
     def unlike_any_other(x, a, b):
-        return decay(x, a, b) + (0.123456 + workers) * a
+        return decay(x, a, b) + (0.123456 + workers) * a * table[3]
 
     model, seen = traces(unlike_any_other)
     options: dict[str, Any] = dict(p0=[1.0, 1.0], chunks=20, progressive=True)
