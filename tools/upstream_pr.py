@@ -64,12 +64,6 @@ CURVE_FIT_LARGE = """
     if chunks is not None:
         from nlsq.streaming.stratified.curve_fit import fit_with_chunks
 
-        steering = (stability, rescale_data, max_jacobian_elements_for_svd)
-        if steering != (False, True, 10_000_000):
-            raise TypeError(
-                "stability, rescale_data and max_jacobian_elements_for_svd are not supported "
-                "together with chunks",
-            )
         return fit_with_chunks(
             f,
             xdata,
@@ -87,10 +81,17 @@ CURVE_FIT_LARGE = """
             executor=executor,
             progressive=progressive,
             show_progress=show_progress,
-            n_starts=20 if global_search else n_starts * multistart,
+            multistart=multistart,
+            n_starts=n_starts,
+            global_search=global_search,
             sampler=sampler,
             center_on_p0=center_on_p0,
             scale_factor=scale_factor,
+            stability=stability,
+            rescale_data=rescale_data,
+            max_jacobian_elements_for_svd=max_jacobian_elements_for_svd,
+            auto_size_detection=auto_size_detection,
+            size_threshold=size_threshold,
             **kwargs,
         )
     if xdata is None or ydata is None:
@@ -105,8 +106,10 @@ FIT_IMPLEMENTATION = """
             from nlsq.streaming.stratified.curve_fit import fit_with_chunks
 
             options = {
-                "n_starts": self.n_starts if self.multistart else 0,
+                "multistart": self.multistart,
+                "n_starts": self.n_starts,
                 "sampler": self.sampler,
+                "solver": solver,
                 **kwargs,
             }
             return fit_with_chunks(
@@ -220,9 +223,9 @@ def without_entry_point(path: Path) -> str:
     text = path.read_text()
     lines: list[str | None] = list(text.splitlines(keepends=True))
     for node in ast.parse(text).body:
-        # The definition, its constants (by their names) and the import of NLSQ itself.
+        # The definition and the import of NLSQ itself.
         name = ast.get_source_segment(text, node) or ""
-        if name.startswith(("def curve_fit_large(", "UPSTREAM_ONLY", "import nlsq", "__all__")):
+        if name.startswith(("def curve_fit_large(", "import nlsq", "__all__")):
             assert node.end_lineno is not None
             lines[node.lineno - 1 : node.end_lineno] = [None] * (node.end_lineno - node.lineno + 1)
     return "".join(line for line in lines if line is not None)

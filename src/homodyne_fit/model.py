@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.errors import InputError, suggestion
+from nlsq_stratified.programs import Traced
 
 __all__ = [
     "LAMINAR_FLOW",
@@ -103,6 +104,10 @@ class Model:
     transport_parameters: tuple[str, ...]
     shear_rate: RateFunction | None = None
     shear_parameters: tuple[str, ...] = ()
+
+    def __hash__(self) -> int:
+        # Callables of a caller's own class may have no hash.
+        return hash((self.name, self.transport_parameters, self.shear_parameters))
 
     @property
     def has_flow(self) -> bool:
@@ -197,16 +202,17 @@ def rates(
         Their derivatives by the parameters.
     """
     t, full = np.atleast_1d(np.asarray(times, np.float64)), np.asarray(params, np.float64)
-    laws, owned = (model.transport,), [slice(0, len(model.transport_parameters))]
+    laws, owned = [model.transport], [slice(0, len(model.transport_parameters))]
     if model.shear_rate is not None:
-        laws += (model.shear_rate,)
+        laws.append(model.shear_rate)
         owned.append(slice(owned[0].stop, owned[0].stop + len(model.shear_parameters)))
     # Filled up to a power of two: few lengths to compile for.
     filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), dt)
     filled[: len(t)] = t
     with jax.enable_x64(True):
+        grid = filled, np.float64(tau), np.float64(dt)
         found = jax.device_get(
-            _rates_with_jacobians(laws, [full[own] for own in owned], filled, float(tau), float(dt))
+            [_compiled(law)(full[own], *grid) for law, own in zip(laws, owned, strict=True)]
         )
     values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
     for i, (own, (value, slope)) in enumerate(zip(owned, found, strict=True)):
@@ -214,19 +220,31 @@ def rates(
     return values, jacobian
 
 
-@functools.partial(jax.jit, static_argnames="laws")
-def _rates_with_jacobians(
-    laws: tuple[RateFunction, ...], params: list[jax.Array], times: jax.Array, tau: float, dt: float
-) -> list[tuple[jax.Array, jax.Array]]:
-    def of_law(rate: RateFunction, p: jax.Array) -> tuple[jax.Array, jax.Array]:
-        def floored(p: jax.Array) -> jax.Array:
-            values = rate(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
-            # Not maximum(): a NaN has to stay a NaN.
-            return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
+def _compiled(law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """A rate and its derivatives, of (parameters, times, tau, dt).
 
-        return floored(p), jax.jacfwd(floored)(p)
+    Those of this module read nothing but their arguments, and are compiled for good. One of the
+    caller's may read what has changed since it was last asked.
+    """
+    if any(law is ours for ours in (power_law, value_and_slope)):
+        return _compiled_for_good(law)
+    return Traced(functools.partial(_rate_with_jacobian, law))
 
-    return [of_law(rate, p) for rate, p in zip(laws, params, strict=True)]
+
+@functools.cache
+def _compiled_for_good(law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return jax.jit(functools.partial(_rate_with_jacobian, law))
+
+
+def _rate_with_jacobian(
+    law: RateFunction, p: jax.Array, times: jax.Array, tau: jax.Array, dt: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def floored(p: jax.Array) -> jax.Array:
+        values = law(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
+        # Not maximum(): a NaN has to stay a NaN.
+        return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
+
+    return floored(p), jax.jacfwd(floored)(p)
 
 
 def decay(

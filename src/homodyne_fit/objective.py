@@ -14,12 +14,13 @@ from homodyne_fit.moments import AngleFactors, Precision, chunk_moments
 from homodyne_fit.scaling import JointEquations, ScalingMap, eliminate
 from homodyne_fit.stored_chunks import Chunk
 from nlsq_stratified import NormalEquations
+from nlsq_stratified.portable import Portable
 
 __all__ = ["TwoTimeObjective"]
 
 
 @dataclass(frozen=True, eq=False)
-class TwoTimeObjective:
+class TwoTimeObjective(Portable):
     """Sum of squares of c2 − offset − contrast·f as a function of the physics alone.
 
     Attributes
@@ -78,7 +79,7 @@ class TwoTimeObjective:
     def chunk_sums(self, params: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
         """Moment matrices (K, m, m) of one chunk at the searched parameters."""
         full = self.complete(params)
-        integrals = _curves(self.model, full.tobytes(), self.dt, self.n_frames)
+        integrals = self._curves(full)
         factors, tiles = self._angle_factors(full), chunk.loaded()
         return chunk_moments(integrals, factors, tiles, self.sinc_power, self.precision)
 
@@ -116,8 +117,15 @@ class TwoTimeObjective:
             shear, direction = phase * np.cos(angle), -phase * np.sin(angle) * np.deg2rad(1.0)
         return AngleFactors(self.q**2, shear, direction, self.reference)
 
+    @functools.cached_property
+    def _last_curves(self) -> dict[bytes, Curves]:
+        return {}
 
-@functools.lru_cache(maxsize=8)
-def _curves(model: Model, params: bytes, dt: float, n_frames: int) -> Curves:
-    """The curves of a pass, which all of its chunks share."""
-    return curves(model, np.frombuffer(params), dt, n_frames)
+    def _curves(self, full: NDArray[np.float64]) -> Curves:
+        """The curves of a pass, which all of its chunks share."""
+        key, last = full.tobytes(), self._last_curves
+        if (known := last.get(key)) is None:
+            known = curves(self.model, full, self.dt, self.n_frames)
+            last.clear()
+            last[key] = known
+        return known

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from nlsq_stratified.chunks import ArrayChunks, Chunks
 from nlsq_stratified.reduction import ChunkSequence, in_memory
 
-__all__ = ["FirstChunks", "chunk_data", "points_in"]
+__all__ = ["FirstChunks", "KeptPoints", "chunk_data", "points_in", "real_numbers"]
 
 Chunk = tuple[NDArray[Any], ...]
 NanPolicy = Literal["raise", "omit", "propagate"]
@@ -38,6 +38,8 @@ def chunk_data(
 ) -> ChunkSequence:
     """Check the data and see them chunk by chunk.
 
+    A point that is masked in one of the arrays (`numpy.ma`) is left out.
+
     Parameters
     ----------
     xdata : (N,), (features, N) or (N, features) array, or None
@@ -55,35 +57,37 @@ def chunk_data(
     Raises
     ------
     ValueError
-        If the data do not fit together, or are not finite, or a sigma is not positive.
+        If the data do not fit together, or are not real or not finite, or a sigma is not positive.
     TypeError
         If `chunks` is neither a partition nor a sequence of chunks.
     """
     if nan_policy not in ("raise", "omit", "propagate"):
         raise ValueError(f"nan_policy must be 'raise', 'omit' or 'propagate', not {nan_policy!r}")
     check = check_finite and nan_policy == "raise"
-    axis: int | None = None
+    omit = nan_policy == "omit"
     if isinstance(chunks, Chunks):
         if xdata is None or ydata is None:
             raise ValueError("xdata and ydata are needed with a partition of the points")
-        arrays, axis = _whole(xdata, ydata, sigma, check)
+        arrays, axis, keep = _whole(xdata, ydata, sigma, check, omit)
         if chunks.n_points != len(arrays[1]):
             raise ValueError(f"the chunks hold {chunks.n_points} points, the data {len(arrays[1])}")
-        data: ChunkSequence = ArrayChunks(chunks, arrays, axis)
-    elif hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__"):
+        if np.all(keep):
+            return ArrayChunks(chunks, arrays, axis)
+        if not np.any(keep):
+            raise ValueError("no point is left: each is masked or holds a value that is not finite")
+        return KeptPoints(ArrayChunks(chunks, (*arrays, keep), axis))
+    if hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__"):
         if xdata is not None or ydata is not None or sigma is not None:
             raise TypeError(
                 "chunks that hold their own data replace xdata, ydata and sigma: pass None"
             )
         if len(chunks) == 0:
             raise ValueError("at least one chunk is needed")
-        data = _CheckedChunks(chunks, check)
-    else:
-        raise TypeError(
-            "chunks must be a Chunks, a size, 'auto', or a sequence of (x, y[, sigma]), "
-            f"not {type(chunks).__name__}"
-        )
-    return _FinitePoints(data, axis) if nan_policy == "omit" else data
+        return _CheckedChunks(chunks, check, omit)
+    raise TypeError(
+        "chunks must be a Chunks, a size, 'auto', or a sequence of (x, y[, sigma]), "
+        f"not {type(chunks).__name__}"
+    )
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class _CheckedChunks:
 
     chunks: ChunkSequence
     check_finite: bool
+    omit: bool
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -107,38 +112,38 @@ class _CheckedChunks:
             raise ValueError(f"chunk {index} is not a tuple (x, y) or (x, y, sigma)")
         try:
             x, y, *sigma = chunk
-            arrays, _ = _whole(x, y, sigma[0] if sigma else None, self.check_finite)
+            arrays, axis, keep = _whole(
+                x, y, sigma[0] if sigma else None, self.check_finite, self.omit
+            )
         except ValueError as error:
             raise ValueError(f"chunk {index}: {error}") from error
-        return arrays
+        return _kept(arrays, axis, keep)
 
 
 @dataclass(frozen=True)
-class _FinitePoints:
-    """Chunks without the points that hold a value that is not finite.
+class KeptPoints:
+    """Chunks of a partition without some of the points; the last array says which are kept."""
 
-    `axis` is that of x along which the points run; from the shape of each chunk when None.
-    """
-
-    chunks: ChunkSequence
-    axis: int | None = None
+    chunks: ArrayChunks
 
     def __len__(self) -> int:
         return len(self.chunks)
 
     @property
     def in_memory(self) -> bool:
-        """Whether those chunks are."""
-        return in_memory(self.chunks)
+        """They are."""
+        return True
 
     def __getitem__(self, index: int) -> Chunk:
-        x, *rest = self.chunks[index]
-        axis = _points_axis(x, len(rest[0])) if self.axis is None else self.axis
-        others = tuple(i for i in range(x.ndim) if i != axis)
-        keep = np.all(np.isfinite(x), axis=others)
-        for array in rest:
-            keep = keep & np.isfinite(array)
-        return (np.compress(keep, x, axis=axis), *(array[keep] for array in rest))
+        *arrays, keep = self.chunks[index]
+        return _kept(tuple(arrays), self.chunks.axis, keep)
+
+
+def _kept(arrays: Chunk, axis: int, keep: NDArray[np.bool_]) -> Chunk:
+    if np.all(keep):
+        return arrays
+    x, *rest = arrays
+    return (np.compress(keep, x, axis=axis), *(array[keep] for array in rest))
 
 
 @dataclass(frozen=True)
@@ -161,27 +166,67 @@ class FirstChunks:
 
 
 def _whole(
-    xdata: ArrayLike, ydata: ArrayLike, sigma: ArrayLike | None, check_finite: bool
-) -> tuple[Chunk, int]:
-    """The arrays, checked to fit together, and the axis of x along which the points run."""
-    x, y = np.asarray(xdata), np.asarray(ydata)
+    xdata: ArrayLike, ydata: ArrayLike, sigma: ArrayLike | None, check_finite: bool, omit: bool
+) -> tuple[Chunk, int, NDArray[np.bool_]]:
+    """The arrays, checked to fit together.
+
+    Returns
+    -------
+    arrays : tuple
+    axis : int
+        Of x along which the points run.
+    keep : (N,) array
+        Points that are not masked and, if those shall be omitted, not without a value.
+    """
+    x, y = real_numbers("xdata", xdata), real_numbers("ydata", ydata)
     if y.ndim != 1:
         raise ValueError(f"ydata must have one dimension, got shape {y.shape}")
     if len(y) == 0:
         raise ValueError("there are no points")
     axis = _points_axis(x, len(y))
-    arrays = [("xdata", x), ("ydata", y)]
+    arrays = {"xdata": x, "ydata": y}
     if sigma is not None:
-        weights = np.asarray(sigma)
+        arrays["sigma"] = weights = real_numbers("sigma", sigma)
         if weights.shape != y.shape:
             raise ValueError(f"sigma of shape {weights.shape} does not match {len(y)} points")
-        if np.any(weights <= 0):
-            raise ValueError("every sigma must be positive")
-        arrays.append(("sigma", weights))
-    for name, array in arrays:
-        if check_finite and not np.all(np.isfinite(array)):
+    keep = np.ones(len(y), dtype=bool)
+    for array in arrays.values():
+        if isinstance(array, np.ma.MaskedArray):
+            keep &= ~_any_feature(np.ma.getmaskarray(array), axis)
+    data = {name: np.ma.getdata(array) for name, array in arrays.items()}
+    if sigma is not None and np.any(data["sigma"][keep] <= 0):
+        raise ValueError("every sigma must be positive")
+    for name, array in data.items():
+        if not check_finite and not omit:
+            break
+        lost = _any_feature(~np.isfinite(array), axis)
+        if check_finite and np.any(lost & keep):
             raise ValueError(f"{name} holds values that are not finite")
-    return tuple(array for _, array in arrays), axis
+        keep &= ~lost
+    return tuple(data.values()), axis, keep
+
+
+def _any_feature(marked: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
+    """Which points are marked in one of their features, (N,)."""
+    return np.any(marked, axis=tuple(i for i in range(marked.ndim) if i != axis % marked.ndim))
+
+
+def real_numbers(name: str, values: ArrayLike) -> NDArray[Any]:
+    """An array of them, masked where the values are.
+
+    Raises
+    ------
+    ValueError
+        If they are complex, or no numbers.
+    """
+    array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if np.iscomplexobj(array):
+        raise ValueError(
+            f"{name} holds complex numbers: fit real and imaginary parts as points of their own"
+        )
+    if array.dtype.kind in "OSUMm":
+        raise ValueError(f"{name} holds values of type {array.dtype}, not real numbers")
+    return array
 
 
 def _points_axis(x: NDArray[Any], n_points: int) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +21,14 @@ from nlsq.global_optimization import (
 from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
 
+from nlsq_stratified.arguments import (
+    box,
+    not_negative,
+    plain_numbers,
+    positive,
+    scales,
+    whole_number,
+)
 from nlsq_stratified.chunk_data import FirstChunks
 from nlsq_stratified.normal_equations import Equations, spread
 from nlsq_stratified.progress import ProgressBar
@@ -63,6 +72,15 @@ class FitOptions:
     center_on_p0: bool = True
     scale_factor: float = 1.0
 
+    def __post_init__(self) -> None:
+        for name in ("tolerance", "ftol", "xtol", "gtol"):
+            if getattr(self, name) is not None:
+                not_negative(name, getattr(self, name))
+        if self.max_nfev is not None:
+            object.__setattr__(self, "max_nfev", whole_number("max_nfev", self.max_nfev, 1))
+        object.__setattr__(self, "n_starts", whole_number("n_starts", self.n_starts, 0))
+        positive("scale_factor", self.scale_factor)
+
     def tolerances(self) -> dict[str, float]:
         """Those that were given; where some are, standard errors no longer stop the fit."""
         given = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
@@ -101,11 +119,9 @@ def fit_chunks(
     ValueError
         If the model is not finite at the start, or no point depends on some parameter.
     """
-    if isinstance(options.x_scale, str) and options.x_scale != "jac":
-        raise ValueError(f"x_scale must be numbers or 'jac', not {options.x_scale!r}")
-    lower, upper = (np.broadcast_to(np.asarray(b, np.float64), len(names)) for b in bounds)
-    start = np.clip(np.ones(len(names)) if p0 is None else np.asarray(p0, float), lower, upper)
-    x_scale = None if isinstance(options.x_scale, str) else options.x_scale
+    lower, upper = box(bounds, len(names))
+    start = np.clip(1.0 if p0 is None else plain_numbers("p0", p0), lower, upper)
+    x_scale = scales(options.x_scale, len(names))
     with ProgressBar(options.show_progress) as bar:
         placed = place(data, options.executor)
         everything = _Pass(objective, placed, names, options.executor, bar)
@@ -155,7 +171,8 @@ class _Pass:
     ) -> None:
         self.objective, self.data, self.names = objective, data, names
         self.executor, self.bar = executor, bar
-        self.chunk_costs: dict[bytes, tuple[float, ...]] = {}
+        # Of each evaluation for as long as someone keeps it: the search keeps the best.
+        self.chunk_costs: WeakKeyDictionary[Equations, tuple[float, ...]] = WeakKeyDictionary()
         self.chunk_sizes: tuple[int, ...] = ()
         self.started = False
 
@@ -168,9 +185,10 @@ class _Pass:
         self.bar.start_pass(len(self.data))
         parts = partial_sums(self.objective, params, self.data, self.executor)
         everything = add_up(map(self._counted, parts))
-        self.chunk_costs[params.tobytes()] = everything.costs
+        _require_sigma_of_all_or_none(everything.widths)
         self.chunk_sizes = everything.sizes
         total = self.objective.normal_equations(params, everything.sums)
+        self.chunk_costs[total] = everything.costs
         if not self.started and not total.finite:
             self._name_the_chunk(params, everything.finite)
         self.started = True
@@ -186,6 +204,17 @@ class _Pass:
         if not all(finite):
             raise _NotFiniteError(f"the model is not finite in chunk {finite.index(False)} at {at}")
         raise _NotFiniteError(f"the model is not finite at {at}")
+
+
+def _require_sigma_of_all_or_none(widths: Sequence[int]) -> None:
+    """Compare the number of arrays of each chunk, (x, y) or (x, y, sigma), with the first."""
+    for i, width in enumerate(widths):
+        if width != widths[0]:
+            with_one, without = (0, i) if width < widths[0] else (i, 0)
+            raise ValueError(
+                f"chunk {with_one} has a sigma and chunk {without} has none: "
+                "give one for every chunk or for none"
+            )
 
 
 def _sample(data: ChunkSequence) -> int:
@@ -296,9 +325,29 @@ def _result(
         status=int(fit.success),
         message=fit.message,
         n_points=fit.state.n_points,
-        chunk_costs=list(everything.chunk_costs[fit.x.tobytes()]),
+        chunk_costs=list(everything.chunk_costs[fit.state]),
         chunk_sizes=everything.chunk_sizes,
+        **_as_of_single_fits(everything.chunk_sizes, everything.chunk_costs[fit.state]),
     )
+
+
+def _as_of_single_fits(sizes: Sequence[int], costs: Sequence[float]) -> dict[str, Any]:
+    """What NLSQ's result says of the fits of single chunks; here there is none that could fail."""
+    return {
+        "n_chunks": len(sizes),
+        "success_rate": 1.0,
+        "failure_summary": {
+            "total_failures": 0,
+            "failure_rate": 0.0,
+            "failed_chunk_indices": [],
+            "error_types": {},
+            "common_errors": [],
+        },
+        "chunk_results": [
+            {"chunk_idx": i, "n_points": size, "success": True, "cost": cost}
+            for i, (size, cost) in enumerate(zip(sizes, costs, strict=True))
+        ],
+    }
 
 
 def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import jax
@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import solve_triangular
 
-from nlsq_stratified.curve_objective import residual_and_jacobian, triangular_sums
+from nlsq_stratified.chunk_data import real_numbers
+from nlsq_stratified.curve_objective import (
+    ModelObjective,
+    ResidualAndJacobian,
+    triangular_sums,
+)
 from nlsq_stratified.normal_equations import FactoredEquations
 
 __all__ = ["CorrelatedObjective", "Rows", "covariance_root"]
@@ -43,7 +48,7 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class CorrelatedObjective:
+class CorrelatedObjective(ModelObjective):
     """Least squares of ``L⁻¹ (f - y)``, where ``L Lᵀ`` is the covariance of the points.
 
     Whitening mixes points of all chunks, so their residuals are gathered before it: memory grows
@@ -57,7 +62,7 @@ class CorrelatedObjective:
         must not depend on the one in which the chunks take them.
     order : (N,) array of int, optional
         The points in the order in which the chunks take them; that of the points when None.
-    loss, f_scale : str, float
+    loss, f_scale, jac : str, float, callable
         As in `CurveObjective`.
     """
 
@@ -66,13 +71,26 @@ class CorrelatedObjective:
     order: NDArray[np.int64] | None = None
     loss: str = "linear"
     f_scale: float = 1.0
+    jac: Callable[..., Any] | None = None
+    rows: ResidualAndJacobian = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "rows", ResidualAndJacobian(self.f, self.jac))
+
+    def _sent(self) -> list[Any]:
+        # Rows of a chunk need no covariance, whose N² numbers would travel with each.
+        return [self.f, np.empty((0, 0)), None, self.loss, self.f_scale, self.jac]
 
     def chunk_sums(self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]) -> Rows:
         """Residuals and Jacobian of one chunk ``(x, y)`` at `params` (p,)."""
         with jax.enable_x64(True):
-            arrays = (jnp.asarray(array, jnp.float64) for array in chunk)
-            rows = residual_and_jacobian(self.f, jnp.asarray(params, jnp.float64), *arrays)
+            x, y = chunk
+            rows = self.rows(*self._arguments(params, x), jnp.asarray(y, jnp.float64))
             return Rows(*jax.device_get(rows))
+
+    def whitened(self, residual: NDArray[np.float64]) -> NDArray[np.float64]:
+        """``L⁻¹ r`` of the residuals r of all points in their order."""
+        return solve_triangular(self.root, residual, lower=True)
 
     def normal_equations(self, params: NDArray[np.float64], sums: Rows) -> FactoredEquations:
         """Whiten all points together and factor."""
@@ -104,7 +122,7 @@ def covariance_root(sigma: ArrayLike) -> NDArray[np.float64]:
     ValueError
         If sigma is not a finite, symmetric, positive definite matrix.
     """
-    matrix = np.asarray(sigma, dtype=np.float64)
+    matrix = np.asarray(real_numbers("sigma", sigma), dtype=np.float64)
     if not np.all(np.isfinite(matrix)):
         raise ValueError("sigma holds values that are not finite")
     if not np.allclose(matrix, matrix.T, rtol=1e-10, atol=1e-10 * np.max(np.abs(matrix))):

@@ -12,34 +12,27 @@ from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
-from nlsq_stratified.chunk_data import NanPolicy, chunk_data, points_in
+from nlsq_stratified.arguments import accepted, check_loss, check_method, positive
+from nlsq_stratified.chunk_data import KeptPoints, NanPolicy, chunk_data, points_in
 from nlsq_stratified.chunked_fit import FitOptions, fit_chunks, parameter_names
 from nlsq_stratified.chunks import Chunks
 from nlsq_stratified.correlated import CorrelatedObjective, covariance_root
 from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.fit_result import ChunkedResult, FittedPoints, TupleResult
 from nlsq_stratified.local_parameters import LocalObjective, LocalParameters
-from nlsq_stratified.loss import LOSSES
-from nlsq_stratified.reduction import ChunkSequence, Objective
+from nlsq_stratified.reduction import ChunkSequence
+from nlsq_stratified.start import estimated_start
 
 __all__ = ["curve_fit_large", "fit_with_chunks"]
 
 DEFAULT_CHUNK = 100_000
-
-# Upstream's arguments that steer its own algorithms, with the values that mean nothing special.
-UPSTREAM_ONLY = {
-    "stability": False,
-    "rescale_data": True,
-    "max_jacobian_elements_for_svd": 10_000_000,
-    "auto_size_detection": True,
-    "size_threshold": 1_000_000,
-}
 
 
 def curve_fit_large(
     f: Callable[..., Any],
     xdata: ArrayLike | None = None,
     ydata: ArrayLike | None = None,
-    p0: ArrayLike | None = None,
+    p0: ArrayLike | str | None = None,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
     check_finite: bool = True,
@@ -66,7 +59,7 @@ def curve_fit_large(
     progressive: bool = False,
     local: LocalParameters | None = None,
     **kwargs: Any,
-) -> CurveFitResult | tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> CurveFitResult | tuple[Any, ...]:
     """Fit a curve to data of any size; with `chunks`, exactly and chunk by chunk.
 
     With ``chunks=None`` this is ``nlsq.curve_fit_large``. With chunks, each one contributes its
@@ -81,8 +74,10 @@ def curve_fit_large(
         With chunks; None where these hold their own data. The model sees each chunk of x in the
         same orientation.
     ydata : (N,) array
-    p0 : (p,) array, optional
-        Start; ones (moved into the bounds) when None.
+    p0 : (p,) array or 'auto', optional
+        Start; ones (moved into the bounds) when None. With 'auto' the method ``estimate_p0(x, y)``
+        of f gives it, or else the ranges of the data do, as in NLSQ; where chunks bring their own
+        data, those of the first one.
     sigma : (N,) or (N, N) array, optional
         Standard deviation of each y, or the covariance matrix of all.
     absolute_sigma : bool
@@ -118,25 +113,34 @@ def curve_fit_large(
         group, and the time of a pass follows its parameters rather than all p.
     **kwargs
         With chunks: ``ftol``, ``xtol``, ``gtol``, ``max_nfev``, ``x_scale``, ``loss``,
-        ``f_scale``, ``nan_policy``, ``callback`` (NLSQ's protocol), and ``tolerance``: how far
-        from the minimum, in standard errors, the fit may stop. Without any of the tolerances it
-        is 1e-4. With ``chunks=None``: whatever NLSQ takes.
+        ``f_scale``, ``nan_policy``, ``callback`` (NLSQ's protocol), ``jac`` (its
+        ``jac(x, *params)``, (n, p), in jax.numpy operations), ``full_output``, and ``tolerance``:
+        how far from the minimum, in standard errors, the fit may stop. Without any of the
+        tolerances it is 1e-4. One warning names those that steer NLSQ's own algorithms and have
+        no effect here. With ``chunks=None``: whatever NLSQ takes.
 
     Returns
     -------
     CurveFitResult
-        NLSQ's result: unpacks as ``popt, pcov``; has x, pcov, cost, cost_initial, grad, nit,
-        nfev (of the last stage), success, message, chunk_sizes, chunk_costs. A fit that did not
-        converge has success False and an infinite covariance. Where the data do not determine a
-        parameter, or it sits at a bound, its covariance is infinite.
+        NLSQ's result, which is also the tuple ``(popt, pcov)``; has x, pcov, cost, cost_initial,
+        grad, nit, nfev (of the last stage), success, message, chunk_sizes, chunk_costs. A fit
+        that did not converge has success False and an infinite covariance. Where the data do not
+        determine a parameter, or it sits at a bound, its covariance is infinite. With
+        ``full_output=True`` the tuple ``(popt, pcov, infodict, mesg, ier)`` of SciPy and NLSQ.
+        With ``chunks=None`` a plain tuple where NLSQ gives one.
 
     Raises
     ------
     ValueError
-        If lengths disagree, data are not finite, sigma is not positive, the model is not finite
-        at p0, or no point depends on some parameter.
+        If lengths disagree, data are not real or not finite, sigma is not positive or is given
+        for some chunks only, the model is not finite at p0, no point depends on some parameter,
+        or an option has a value that it cannot have.
     TypeError
         If an argument is not supported together with `chunks`.
+
+    Notes
+    -----
+    Points that are masked (`numpy.ma`) in x, y or sigma are left out.
     """
     if chunks is None:
         if executor is not None or progressive or not preserve_chunks or local is not None:
@@ -145,7 +149,7 @@ def curve_fit_large(
                 "NLSQ's own path is taken"
             )
         upstream: Any = nlsq.curve_fit_large
-        return upstream(
+        found = upstream(
             f,
             xdata,
             ydata,
@@ -171,16 +175,7 @@ def curve_fit_large(
             scale_factor=scale_factor,
             **kwargs,
         )
-    given = {
-        "stability": stability,
-        "rescale_data": rescale_data,
-        "max_jacobian_elements_for_svd": max_jacobian_elements_for_svd,
-        "auto_size_detection": auto_size_detection,
-        "size_threshold": size_threshold,
-    }
-    unsupported = [name for name, value in given.items() if value != UPSTREAM_ONLY[name]]
-    if unsupported:
-        raise TypeError(f"not supported together with chunks: {', '.join(unsupported)}")
+        return TupleResult(found) if isinstance(found, CurveFitResult) else found
     # The matrices are narrow: threads of the linear algebra would only wait for each other.
     with threadpool_limits(1, user_api="blas"):
         return fit_with_chunks(
@@ -201,10 +196,17 @@ def curve_fit_large(
             progressive=progressive,
             local=local,
             show_progress=show_progress,
-            n_starts=20 if global_search else n_starts * multistart,
+            multistart=multistart,
+            n_starts=n_starts,
+            global_search=global_search,
             sampler=sampler,
             center_on_p0=center_on_p0,
             scale_factor=scale_factor,
+            stability=stability,
+            rescale_data=rescale_data,
+            max_jacobian_elements_for_svd=max_jacobian_elements_for_svd,
+            auto_size_detection=auto_size_detection,
+            size_threshold=size_threshold,
             **kwargs,
         )
 
@@ -215,7 +217,7 @@ def fit_with_chunks(
     ydata: ArrayLike | None,
     chunks: Chunks | ChunkSequence | int | str,
     *,
-    p0: ArrayLike | None = None,
+    p0: ArrayLike | str | None = None,
     sigma: ArrayLike | None = None,
     absolute_sigma: bool = False,
     check_finite: bool = True,
@@ -227,47 +229,85 @@ def fit_with_chunks(
     preserve_chunks: bool = True,
     loss: str = "linear",
     f_scale: float = 1.0,
+    jac: Callable[..., Any] | None = None,
+    full_output: bool = False,
+    multistart: bool = False,
+    n_starts: int = 10,
+    global_search: bool = False,
     local: LocalParameters | None = None,
-    **options: Any,
-) -> CurveFitResult:
-    """The part of `curve_fit_large` that has chunks; `options` are those of `FitOptions`."""
-    unknown = options.keys() - FitOptions.__dataclass_fields__.keys()
-    if unknown:
-        raise TypeError(f"not supported together with chunks: {', '.join(sorted(unknown))}")
-    if method not in (None, "trf", "lm", "dogbox"):
-        raise TypeError(f"method {method!r} is not supported together with chunks")
-    if loss not in LOSSES:
-        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
-    names = parameter_names(f, p0) if local is None else local.parameters(f)
-    if local is not None and p0 is not None and np.size(p0) != len(names):
+    **others: Any,
+) -> ChunkedResult | tuple[Any, ...]:
+    """The part of `curve_fit_large` that has chunks.
+
+    `others` are those of `FitOptions`, and what NLSQ takes and has no effect here.
+    """
+    starts = 20 if global_search else n_starts if multistart else 0
+    known = FitOptions.__dataclass_fields__.keys() - {"n_starts"}
+    options = FitOptions(n_starts=starts, **accepted(others, known))
+    check_method(method)
+    check_loss(loss)
+    how: dict[str, Any] = {"loss": loss, "f_scale": positive("f_scale", f_scale), "jac": jac}
+    if jac is not None and not callable(jac):
+        raise ValueError(f"jac must be a function jac(x, *params) or None, not {jac!r}")
+    names = _names(f, p0, local)
+    parts = _partition(chunks, ydata, len(names), memory_limit_gb, chunk_size, preserve_chunks)
+    correlated = sigma is not None and np.ndim(sigma) == 2
+    data = chunk_data(xdata, ydata, None if correlated else sigma, parts, check_finite, nan_policy)
+    if correlated:
+        if local is not None:
+            raise TypeError("a covariance matrix is not supported together with local parameters")
+        order, root = _covariance(sigma, parts, data, nan_policy)
+        objective = CorrelatedObjective(f, root, order, **how)
+    elif local is not None:
+        objective = LocalObjective(f, local, **how)
+    else:
+        objective = CurveObjective(f, **how)
+    if isinstance(p0, str):
+        p0 = estimated_start(f, data, local, len(names))
+    found = fit_chunks(objective, data, names, p0, bounds, options, absolute_sigma)
+    result = ChunkedResult(found, model=f, xdata=xdata, ydata=ydata)
+    result.seen_through(FittedPoints(objective, data))
+    return result.full_output() if full_output else result
+
+
+def _names(
+    f: Callable[..., Any], p0: ArrayLike | str | None, local: LocalParameters | None
+) -> list[str]:
+    """Names of the parameters, as many as there are values in p0 if that holds some."""
+    if isinstance(p0, str):
+        if p0 != "auto":
+            raise ValueError(f"p0 must be numbers, 'auto' or None, not {p0!r}")
+        p0 = None
+    if p0 is not None and np.ndim(p0) > 1:
+        raise ValueError(f"p0 must have one dimension, got shape {np.shape(p0)}")
+    if local is None:
+        return parameter_names(f, p0)
+    names = local.parameters(f)
+    if p0 is not None and np.size(p0) != len(names):
         raise ValueError(
             f"p0 has {np.size(p0)} values, and there are {len(names)} parameters with those of "
             f"{local.n_groups} groups"
         )
-    parts = _partition(chunks, ydata, len(names), memory_limit_gb, chunk_size, preserve_chunks)
-    objective: Objective[Any] = (
-        CurveObjective(f, loss, f_scale)
-        if local is None
-        else LocalObjective(f, local, loss, f_scale)
-    )
-    if sigma is not None and np.ndim(sigma) == 2:
-        if local is not None:
-            raise TypeError("a covariance matrix is not supported together with local parameters")
-        if not isinstance(parts, Chunks) or nan_policy == "omit":
-            raise TypeError(
-                "a covariance matrix needs a partition of the points, and all of them: "
-                "pass xdata and ydata whole"
-            )
-        if np.shape(sigma) != (parts.n_points, parts.n_points):
-            raise ValueError(
-                f"sigma of shape {np.shape(sigma)} does not match {parts.n_points} points"
-            )
-        objective = CorrelatedObjective(f, covariance_root(sigma), parts.order, loss, f_scale)
-        sigma = None
-    data = chunk_data(xdata, ydata, sigma, parts, check_finite, nan_policy)
-    result = fit_chunks(objective, data, names, p0, bounds, FitOptions(**options), absolute_sigma)
-    result.update(model=f, xdata=xdata, ydata=ydata)
-    return result
+    return names
+
+
+def _covariance(
+    sigma: Any, parts: Chunks | ChunkSequence, data: ChunkSequence, nan_policy: NanPolicy
+) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
+    """The order of the points, and the root of their covariance."""
+    if not isinstance(parts, Chunks) or nan_policy == "omit":
+        raise TypeError(
+            "a covariance matrix needs a partition of the points, and all of them: "
+            "pass xdata and ydata whole"
+        )
+    if isinstance(data, KeptPoints) or np.ma.is_masked(sigma):
+        raise ValueError(
+            "a covariance matrix needs all points: take those that are masked out of xdata, ydata "
+            "and sigma"
+        )
+    if np.shape(sigma) != (parts.n_points, parts.n_points):
+        raise ValueError(f"sigma of shape {np.shape(sigma)} does not match {parts.n_points} points")
+    return parts.order, covariance_root(sigma)
 
 
 def _partition(

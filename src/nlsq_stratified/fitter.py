@@ -50,13 +50,17 @@ class StratifiedLargeDatasetFitter(LargeDatasetFitter):
             return super()._fit_implementation(
                 f, xdata, ydata, p0, bounds, method, solver, show_progress, **kwargs
             )
+        if kwargs.get("full_output"):
+            raise TypeError("full_output is not supported by a fitter: its result has all of it")
         options: dict[str, Any] = {
-            "n_starts": self.n_starts if self.multistart else 0,
+            "multistart": self.multistart,
+            "n_starts": self.n_starts,
             "sampler": self.sampler,
+            "solver": solver,
             **kwargs,
         }
         with threadpool_limits(1, user_api="blas"):
-            result = fit_with_chunks(
+            result: Any = fit_with_chunks(
                 f,
                 xdata,
                 ydata,
@@ -71,9 +75,7 @@ class StratifiedLargeDatasetFitter(LargeDatasetFitter):
                 show_progress=show_progress,
                 **options,
             )
-        self.logger.info(
-            f"{len(result.chunk_costs)} chunks, {result.n_points} points: {result.message}"
-        )
+        self.logger.info(f"{result.n_chunks} chunks, {result.n_points} points: {result.message}")
         return result
 
 

@@ -14,19 +14,18 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from nlsq_stratified.curve_objective import residual_and_jacobian
+from nlsq_stratified.curve_objective import ModelObjective, ResidualAndJacobian
 from nlsq_stratified.loss import LOSSES, robust
 from nlsq_stratified.normal_equations import FactoredEquations
-from nlsq_stratified.portable import Portable
 
 __all__ = ["GroupedFactors", "LocalObjective", "LocalParameters"]
 
@@ -101,8 +100,8 @@ class LocalParameters:
         ordered = sorted(where, key=lambda name: name not in self.names)
         return np.stack(np.broadcast_arrays(*(where[name] for name in ordered)), axis=1)
 
-    def groups_of(self, x: NDArray[Any], n_points: int) -> NDArray[np.int64]:
-        """Group of each of the n points of a chunk.
+    def groups_of(self, x: NDArray[Any], n_points: int | None = None) -> NDArray[np.int64]:
+        """Group of each of the n points of a chunk, or of however many x has.
 
         Raises
         ------
@@ -111,8 +110,9 @@ class LocalParameters:
         """
         given = np.asarray(self.group(x))
         allowed = f"group(x) must give each point a number from 0 to {self.n_groups - 1}, and gave"
-        if given.shape != (n_points,):
-            raise ValueError(f"{allowed} an array of shape {given.shape} for {n_points} points")
+        if given.ndim != 1 or n_points not in (None, len(given)):
+            asked = "" if n_points is None else f" for {n_points} points"
+            raise ValueError(f"{allowed} an array of shape {given.shape}{asked}")
         groups = given.astype(np.int64)
         wrong = (groups != given) | (groups < 0) | (groups >= self.n_groups)
         if np.any(wrong):
@@ -177,8 +177,8 @@ class GroupedFactors:
         return FactoredEquations(self.cost, triangle, self.n_points, majorant)
 
 
-@dataclass(frozen=True)
-class LocalObjective(Portable):
+@dataclass(frozen=True, eq=False)
+class LocalObjective(ModelObjective):
     """`nlsq_stratified.CurveObjective` of a model with local parameters.
 
     Its cost follows the parameters that a point touches, not all of them.
@@ -188,6 +188,13 @@ class LocalObjective(Portable):
     local: LocalParameters
     loss: str = "linear"
     f_scale: float = 1.0
+    jac: Callable[..., Any] | None = None
+    rows: ResidualAndJacobian = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        model = _Shifted(self.f, self._is_local)
+        jacobian = None if self.jac is None else _ShiftedJacobian(self.jac, self._is_local)
+        object.__setattr__(self, "rows", ResidualAndJacobian(model, jacobian))
 
     @functools.cached_property
     def _columns(self) -> NDArray[np.int64]:
@@ -201,13 +208,12 @@ class LocalObjective(Portable):
         self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]
     ) -> GroupedFactors:
         """Cost and triangular factors of one chunk at `params` (p,)."""
-        groups = self.local.groups_of(chunk[0], len(chunk[1]))
+        x, *others = chunk
+        groups = self.local.groups_of(x, len(chunk[1]))
         tiles, tile_groups = _tiles(groups, self.local.n_groups, len(self._is_local) + 1)
         with jax.enable_x64(True):
-            x, *others = (jnp.asarray(array, jnp.float64) for array in chunk)
-            points: Any = _Points(x, jnp.asarray(groups), jnp.asarray(params[self._columns]))
-            shifts = jnp.zeros(len(self._is_local))
-            rows = residual_and_jacobian(_Shifted(self.f, self._is_local), shifts, points, *others)
+            arrays = (jnp.asarray(array, jnp.float64) for array in others)
+            rows = self.rows(*self._of_groups(params, x, groups), *arrays)
             sums = _tile_sums(self.loss, self.f_scale, jnp.asarray(tiles), *rows)
             cost, factors, squares = jax.device_get(sums)
         used = len(tile_groups)
@@ -223,6 +229,30 @@ class LocalObjective(Portable):
     ) -> FactoredEquations:
         """The groups together, in all parameters (p,)."""
         return sums.together(self._columns, sum(self._is_local))
+
+    def curve(
+        self, params: NDArray[np.float64], x: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The model at the points of x, (n,), and its derivatives (n, p) by all parameters."""
+        values, own = super().curve(params, x)
+        jacobian = np.zeros((len(values), len(params)))
+        columns = self._columns[self._groups(x)]
+        np.put_along_axis(jacobian, columns, own, axis=1)
+        return values, jacobian
+
+    def _groups(self, x: ArrayLike) -> NDArray[np.int64]:
+        return self.local.groups_of(np.asarray(x))
+
+    def _arguments(self, params: NDArray[np.float64], x: ArrayLike) -> tuple[Any, Any]:
+        return self._of_groups(params, x, self._groups(x))
+
+    def _of_groups(
+        self, params: NDArray[np.float64], x: ArrayLike, groups: NDArray[np.int64]
+    ) -> tuple[Any, Any]:
+        """What `rows` takes: no shift of parameters, and points with those of their groups."""
+        of_groups = jnp.asarray(params[self._columns], jnp.float64)
+        points = _Points(jnp.asarray(x, jnp.float64), jnp.asarray(groups), of_groups)
+        return jnp.zeros(len(self._is_local)), points
 
 
 class _Points(NamedTuple):
@@ -248,12 +278,27 @@ class _Shifted:
     is_local: tuple[bool, ...]
 
     def __call__(self, points: _Points, *shifts: jax.Array) -> jax.Array:
-        x, groups, params = points
+        return self.f(points.x, *self.given(points, shifts))
+
+    @property
+    def order(self) -> list[int]:
+        """The parameters of the signature as the shifts have them: local ones first."""
+        return sorted(range(len(self.is_local)), key=lambda i: not self.is_local[i])
+
+    def given(self, points: _Points, shifts: Sequence[jax.Array]) -> list[jax.Array]:
+        """What f takes: a value for each point, or one for all, in the order of the signature."""
+        params = points.params
         given: list[Any] = [None] * len(shifts)
-        for k, i in enumerate(sorted(range(len(shifts)), key=lambda i: not self.is_local[i])):
-            value = params[groups, k] if self.is_local[i] else params[0, k]
-            given[i] = value + shifts[k]
-        return self.f(x, *given)
+        for k, i in enumerate(self.order):
+            given[i] = (params[points.groups, k] if self.is_local[i] else params[0, k]) + shifts[k]
+        return given
+
+
+class _ShiftedJacobian(_Shifted):
+    """The same of the derivatives of a model, (N, m)."""
+
+    def __call__(self, points: _Points, *shifts: jax.Array) -> jax.Array:
+        return jnp.asarray(super().__call__(points, *shifts))[:, np.array(self.order)]
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -85,12 +85,15 @@ class Partial[S: Sums]:
         Points of each chunk; 0 where the sums have no attribute ``n_points``.
     finite : tuple of bool
         Whether every number of each chunk's sums is; True where the sums do not say.
+    widths : tuple of int
+        Arrays of each chunk; 0 where it is no tuple.
     """
 
     sums: S
     costs: tuple[float, ...]
     sizes: tuple[int, ...]
     finite: tuple[bool, ...]
+    widths: tuple[int, ...]
 
     def __add__(self, other: Partial[S]) -> Partial[S]:
         return Partial(
@@ -98,6 +101,7 @@ class Partial[S: Sums]:
             self.costs + other.costs,
             self.sizes + other.sizes,
             self.finite + other.finite,
+            self.widths + other.widths,
         )
 
 
@@ -219,6 +223,7 @@ def _partial[S: Sums](
         (float(getattr(sums, "cost", np.nan)),),
         (int(getattr(sums, "n_points", 0)),),
         (bool(getattr(sums, "finite", True)),),
+        (len(chunk) if isinstance(chunk, tuple) else 0,),
     )
 
 
@@ -250,7 +255,11 @@ def add_up[P: Sums](parts: Iterable[P]) -> P:
     whenever the parts are made; and the runs can be added by whoever has them.
     """
     while True:
-        runs = [functools.reduce(operator.add, run) for run in itertools.batched(parts, FAN_IN)]
+        left = iter(parts)
+        runs = [
+            functools.reduce(operator.add, itertools.islice(left, FAN_IN - 1), first)
+            for first in left
+        ]
         if len(runs) == 1:
             return runs[0]
         parts = runs

@@ -1,3 +1,7 @@
+import gc
+import weakref
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import mpmath
@@ -6,7 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves, decay, rates, value_and_slope
+import homodyne_fit as hf
+from homodyne_fit.model import (
+    LAMINAR_FLOW,
+    STATIC,
+    Model,
+    curves,
+    decay,
+    rates,
+    value_and_slope,
+)
 
 POWER_LAWS = st.tuples(st.floats(100, 1e4), st.floats(-1.5, 1.5), st.floats(-500, 500))
 
@@ -118,3 +131,66 @@ def test_homodyne_form_is_the_fourth_power_at_another_rate():
     np.testing.assert_allclose(
         f, np.exp(-(0.0054**2) * 1500 * lag) * np.sinc(x / np.pi) ** 4, rtol=1e-9
     )
+
+
+class Instrument:
+    """A law with a state, which cannot be hashed."""
+
+    __hash__: Any = None
+
+    def __init__(self):
+        self.gain, self.table = 1.0, np.ones(2_000_000)
+
+    def __eq__(self, other):
+        return True
+
+    def __call__(self, t, tau, p):
+        return self.gain * (p[0] + p[1] * t + p[2] * t**2) * jnp.asarray(self.table[:1])[0]
+
+    def law(self, t, tau, p):
+        return self(t, tau, p)
+
+
+@pytest.mark.parametrize("take", [lambda i: i, lambda i: i.law], ids=["object", "method"])
+def test_a_law_whose_object_has_changed_is_another_law(take):
+    instrument = Instrument()
+    model = Model("mine", take(instrument), ("a", "b", "c"))
+    params, times = [1.0, 2.0, 3.0], np.array([0.5, 1.0, 2.0])
+    value = 1 + 2 * times + 3 * times**2
+    for gain in (1.0, 4.0, 1.0):
+        instrument.gain = gain
+        values, jacobian = rates(model, params, times, 1.0, 0.1)
+        np.testing.assert_allclose(values[0], gain * value, rtol=1e-14)
+        np.testing.assert_allclose(
+            jacobian[0], gain * np.stack([np.ones(3), times, times**2], axis=1), rtol=1e-14
+        )
+
+
+def test_what_a_law_refers_to_is_let_go():
+    instrument = Instrument()
+    watched = weakref.ref(instrument), weakref.ref(instrument.table)
+    rates(Model("mine", instrument.law, ("a", "b", "c")), [1.0, 2.0, 3.0], [0.5], 1.0, 0.1)
+    del instrument
+    gc.collect()
+    assert [reference() for reference in watched] == [None, None]
+
+
+def test_a_model_of_a_law_without_hash_has_one():
+    model = Model("mine", Instrument(), ("a", "b", "c"))
+    assert {model: 1}[model] == 1
+    assert hash(LAMINAR_FLOW) != hash(STATIC)
+
+
+def test_a_fit_sees_what_its_model_reads_now(small):
+    """Twice the rate for the same prefactor: half the prefactor."""
+    instrument = Instrument()
+    model = Model("mine", instrument.law, STATIC.parameters)
+    chosen = {"model": model, "fixed": {"D_offset": 1e5}, "initial": {"D0": 1e3, "alpha": 0.5}}
+    bounds = {"D0": (-1e6, 1e6), "alpha": (-1e6, 1e6)}
+    found = []
+    for gain in (1.0, 2.0):
+        instrument.gain = gain
+        chosen["fixed"] = {"D_offset": 1e5 / gain}
+        result = hf.fit(small, **chosen, bounds=bounds, multi_start=False)
+        found.append([result.parameters[name].value for name in ("D0", "alpha")])
+    np.testing.assert_allclose(found[1], np.array(found[0]) / 2, rtol=1e-4)

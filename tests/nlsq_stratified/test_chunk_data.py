@@ -2,7 +2,7 @@
 
 import multiprocessing
 import re
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -423,6 +423,160 @@ def test_other_policies_are_refused():
     message = "nan_policy must be 'raise', 'omit' or 'propagate', not 'drop'"
     with pytest.raises(ValueError, match=f"^{message}$"):
         curve_fit_large(model, X, Y, chunks=5, nan_policy="drop")
+
+
+# Masked points
+
+
+def masked(data, form):
+    """Points 5, 17, 41 and 50 spoilt and masked, each in one array; as points or as chunks."""
+    x, y, sigma, bad = spoilt(data)
+    y[50], sigma[5] = 1e9, -1.0  # a mask hides any value, a wrong sigma too
+    hidden = [np.zeros(N, bool) for _ in range(3)]
+    hidden[0][5], hidden[1][[17, 50]], hidden[2][41] = True, True, True
+    arrays = tuple(
+        np.ma.array(array, mask=mask) for array, mask in zip((x, y, sigma), hidden, strict=True)
+    )
+    if form == "partition":
+        return dict(zip(("xdata", "ydata", "sigma"), arrays, strict=True), chunks=20), bad
+    return dict(chunks=cut(arrays, 20, 40)), bad
+
+
+@pytest.mark.parametrize("policy", ["raise", "omit", "propagate"])
+@pytest.mark.parametrize("form", ["partition", "cut before"])
+def test_masked_points_are_left_out(data, form, policy):
+    given, bad = masked(data, form)
+    x, y, sigma = (np.delete(array, bad) for array in data)
+    expected = curve_fit(lambda x, a, b: decay(x, a, b, np), x, y, [1, 1], sigma)
+    fit = curve_fit_large(model, **given, nan_policy=policy)
+    assert_agrees(fit, *expected)
+    assert fit.n_points == N - len(bad)
+
+
+@pytest.mark.parametrize("order", [None, np.random.default_rng(5).permutation(N)])
+def test_a_point_is_left_out_if_one_of_its_features_is_masked(order):
+    rng = np.random.default_rng(6)
+    x, noise = rng.uniform(0, 1, (2, N)), 0.01 * rng.normal(size=N)
+    y = 2 * x[0] + 3 * x[1] + noise
+    mask = np.zeros((2, N), bool)
+    mask[0, 3] = mask[1, 7] = True
+    keep = ~mask.any(axis=0)
+    expected = np.linalg.lstsq(x.T[keep], y[keep])[0]
+    for features, axis in ((x, 0), (x.T, 1)):
+        plane: Any = lambda x, a, b, axis=axis: a * x.take(0, axis) + b * x.take(1, axis)  # noqa: E731
+        hidden = np.ma.array(features, mask=mask if axis == 0 else mask.T)
+        fit = curve_fit_large(plane, hidden, y, [1, 1], chunks=Chunks([25, 35], order))
+        np.testing.assert_allclose(fit.x, expected, rtol=1e-9)
+        assert fit.n_points == N - 2
+
+
+def test_a_mask_that_hides_nothing_changes_nothing(data):
+    x, y, sigma = data
+    plain = curve_fit_large(model, x, y, sigma=sigma, chunks=20)
+    hidden = [np.ma.array(array, mask=False) for array in data]
+    fit = curve_fit_large(model, hidden[0], hidden[1], sigma=hidden[2], chunks=20)
+    assert fit.x.tobytes() == plain.x.tobytes()
+
+
+def test_a_mask_does_not_excuse_what_it_does_not_hide(data):
+    x, y, _ = (array.copy() for array in data)
+    y[3] = np.nan
+    hidden = np.ma.array(y, mask=np.arange(N) == 4)
+    with pytest.raises(ValueError, match="^ydata holds values that are not finite$"):
+        curve_fit_large(model, x, hidden, chunks=20)
+
+
+def test_some_point_must_be_left(data):
+    x, y, _ = data
+    message = "^no point is left: each is masked or holds a value that is not finite$"
+    with pytest.raises(ValueError, match=message):
+        curve_fit_large(model, x, np.ma.array(y, mask=True), chunks=20)
+    with pytest.raises(ValueError, match=message):
+        curve_fit_large(model, x, np.full(N, np.nan), chunks=20, nan_policy="omit")
+
+
+@pytest.mark.parametrize("which", ["ydata", "sigma"])
+def test_a_covariance_matrix_goes_with_all_points(data, which):
+    x, y, sigma = data
+    given: dict[str, Any] = dict(xdata=x, ydata=y, sigma=np.diag(sigma**2))
+    given[which] = np.ma.array(given[which], mask=False)
+    given[which][0] = np.ma.masked
+    with pytest.raises(ValueError, match="^a covariance matrix needs all points: take those that"):
+        curve_fit_large(model, **given, chunks=20)
+
+
+# Numbers that are not real
+
+
+@pytest.mark.parametrize("name", ["xdata", "ydata", "sigma"])
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_complex_numbers_are_refused(data, name, dtype):
+    given = dict(zip(("xdata", "ydata", "sigma"), data, strict=True))
+    given[name] = given[name].astype(dtype)
+    message = f"{name} holds complex numbers: fit real and imaginary parts as points of their own"
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        curve_fit_large(model, **given, chunks=20)
+    with pytest.raises(ValueError, match=f"^chunk 0: {message}$"):
+        curve_fit_large(model, chunks=[tuple(given.values())])
+
+
+def test_a_complex_covariance_is_refused(data):
+    x, y, sigma = data
+    with pytest.raises(ValueError, match="^sigma holds complex numbers"):
+        curve_fit_large(model, x, y, sigma=np.diag(sigma + 0j), chunks=20)
+
+
+def test_a_model_of_complex_numbers_is_refused(data):
+    x, y, _ = data
+    with pytest.raises(
+        ValueError, match="(?m)^the model returned complex numbers: return real and"
+    ):
+        curve_fit_large(lambda x, a, b: a * jnp.exp(1j * b * x), x, y, chunks=20)
+
+
+@pytest.mark.parametrize(
+    "values", [np.array(["1"] * N), np.array([1.0, None] * (N // 2)), np.zeros(N, "datetime64[s]")]
+)
+def test_what_is_no_number_is_refused(data, values):
+    _, y, _ = data
+    message = f"^xdata holds values of type {re.escape(str(values.dtype))}, not real numbers$"
+    with pytest.raises(ValueError, match=message):
+        curve_fit_large(model, values, y, chunks=20)
+
+
+# Sigma of some chunks
+
+
+class Lazy:
+    """Chunks that are read when they are asked for."""
+
+    def __init__(self, parts):
+        self.parts = parts
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, index):
+        return self.parts[index]
+
+
+@pytest.mark.parametrize("of", [list, Lazy])
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("options", [{}, dict(progressive=True), dict(multistart=True)])
+def test_sigma_is_given_for_every_chunk_or_for_none(data, of, first, options):
+    parts = cut(data, 20, 40)
+    without = [0] if not first else [2]
+    for i in without:
+        parts[i] = parts[i][:2]
+    pair = (0, 2) if first else (1, 0)
+    message = f"chunk {pair[0]} has a sigma and chunk {pair[1]} has none: give one for every chunk"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        curve_fit_large(model, chunks=of(parts), **options)
+    with (
+        ThreadPoolExecutor(2) as executor,
+        pytest.raises(ValueError, match=f"^{message}"),
+    ):
+        curve_fit_large(model, chunks=of(parts), executor=executor, **options)
 
 
 # The sequence itself

@@ -526,6 +526,6 @@ def test_a_start_of_another_length_is_refused(data):
 
 
 def test_unknown_options_are_refused(data):
-    message = "not supported together with chunks: jac, verbose"
+    message = "not supported together with chunks: colour, shade"
     with pytest.raises(TypeError, match=f"^{message}$"):
-        curve_fit_large(line, *data, chunks=30, verbose=2, jac=None)
+        curve_fit_large(line, *data, chunks=30, shade=2, colour=None)

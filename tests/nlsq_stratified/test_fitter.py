@@ -153,8 +153,28 @@ def test_options_of_chunks_need_chunks(fitter, options):
 
 
 def test_unknown_options_are_refused(fitter):
-    with pytest.raises(TypeError, match=r"^not supported together with chunks: tr_solver$"):
-        fitter.fit(decay, X, Y, P0, chunks=CHUNKS, tr_solver="lsmr")
+    with pytest.raises(TypeError, match=r"^not supported together with chunks: colour$"):
+        fitter.fit(decay, X, Y, P0, chunks=CHUNKS, colour="red")
+
+
+def test_the_tuple_of_full_output_is_not_the_result_of_a_fitter(fitter):
+    with pytest.raises(TypeError, match="^full_output is not supported by a fitter: its result "):
+        fitter.fit(decay, X, Y, P0, chunks=CHUNKS, full_output=True)
+
+
+def test_a_solver_is_without_effect_and_the_caller_is_told_so(fitter):
+    message = "^without effect together with chunks: solver, tr_solver$"
+    with pytest.warns(UserWarning, match=message) as caught:
+        fitter.fit(decay, X, Y, P0, solver="cg", tr_solver="lsmr", chunks=CHUNKS)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_further_starts_may_be_asked_for_in_a_call():
+    """As NLSQ's `curve_fit_large` does with its fitter."""
+    fitter: Any = StratifiedLargeDatasetFitter()
+    options: dict[str, Any] = dict(chunks=CHUNKS, multistart=True, n_starts=4, sampler="halton")
+    expected = curve_fit_large(decay, X, Y, P0, **options)
+    assert fitter.fit(decay, X, Y, P0, **options).x.tobytes() == expected.x.tobytes()
 
 
 # The function

@@ -170,14 +170,29 @@ class TestOutcomes:
         with pytest.raises(ValueError, match="occurs 2 times"):
             Chunks.from_indices([[0, 1], [1, 2], [4]])
 
-    @pytest.mark.parametrize(
-        "options", [{"stability": "auto"}, {"rescale_data": False}, {"unheard_of": 1}]
-    )
+    @pytest.mark.parametrize("options", [{"unheard_of": 1}, {"return_eval": True}])
     def test_unsupported_arguments(self, data, options):
-        """What has no meaning with chunks is refused."""
+        """What there is not is refused."""
         x, y, _ = data
         with pytest.raises(TypeError, match="not supported together with chunks"):
             curve_fit_large(model, x, y, START, chunks=500, **options)
+
+    def test_arguments_without_effect(self, data):
+        """What steers other algorithms is ignored, with one warning."""
+        x, y, _ = data
+        options = {"stability": "auto", "rescale_data": False, "tr_solver": "lsmr"}
+        with pytest.warns(UserWarning, match="rescale_data, stability, tr_solver"):
+            result = curve_fit_large(model, x, y, START, chunks=500, **options)
+        assert result.success
+
+    def test_a_tuple_too(self, data):
+        """By position as by name."""
+        x, y, _ = data
+        result = curve_fit_large(model, x, y, START, chunks=500)
+        popt, pcov = result
+        assert result[0] is popt
+        assert result[-1] is pcov
+        assert len(result) == 2
 
     def test_arguments_that_need_chunks(self, data):
         """And the other way round."""
