@@ -69,8 +69,12 @@ class SearchSpace:
         return (0, len(self.model.transport_parameters)) if self.model.has_flow else (0,)
 
     def law_form(self, law: int) -> RateFunction | None:
-        """Coordinates of a power law; None for those of a model that is not one."""
-        if not np.all(np.isnan(self.fixed[law : law + 3])):
+        """Coordinates of a power law; None where its own parameters are searched.
+
+        They are if the user fixed one of them, or made the law.
+        """
+        function = self.model.shear_rate if law else self.model.transport
+        if function is not power_law or not np.all(np.isnan(self.fixed[law : law + 3])):
             return None
         prefactor, offset = law in self.limited, law + 2 in self.limited
         if prefactor and offset:
@@ -145,10 +149,13 @@ class SearchSpace:
             y[i : i + 3] = self._from_law(i, x[i : i + 3])
         return y[self.searched]
 
-    def _from_law(self, i: int, law: NDArray[np.float64]) -> tuple[float, float, float]:
+    def _from_law(self, i: int, law: NDArray[np.float64]) -> tuple[float, ...]:
         """Coordinates of the power law i with parameters `law`."""
+        form = self.law_form(i)
+        if form is None:
+            return tuple(law)
         p0, p1, p2 = law
-        form, amplitude = self.law_form(i), p0 * self.tau**p1
+        amplitude = p0 * self.tau**p1
         if form is value_and_slope:
             return amplitude + p2, amplitude * p1, p1
         if form is on_offset:
@@ -157,7 +164,7 @@ class SearchSpace:
             return p0, p1, amplitude + p2
         return p0, p1, p2
 
-    def _to_law(self, i: int, y: NDArray[np.float64]) -> tuple[float, float, float]:
+    def _to_law(self, i: int, y: NDArray[np.float64]) -> tuple[float, ...]:
         """Parameters of the power law i with coordinates `y`."""
         form = self.law_form(i)
         if form is value_and_slope:
@@ -175,7 +182,7 @@ class SearchSpace:
         if form is on_prefactor:
             p0, p1, r = y
             return p0, p1, r - p0 * self.tau**p1
-        return y[0], y[1], y[2]
+        return tuple(y)
 
     def released(self, y: NDArray[np.float64], limited: SearchSpace) -> NDArray[np.float64]:
         """The searched y of this space from those of one that came of it by `on_limit`."""

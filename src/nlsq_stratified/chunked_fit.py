@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -47,6 +46,12 @@ __all__ = ["FitOptions", "fit_chunks", "parameter_names"]
 # Accuracy, in standard errors of the sample, of all stages but the last; and how many times as
 # many chunks each stage takes.
 STAGE_TOLERANCE, STAGE_GROWTH = 0.3, 4
+# Evaluations of a stage, at the most.
+STAGE_NFEV = 100
+
+# Losses that count a point less the farther it is away, without end, and one that does not.
+REDESCENDING, MONOTONE = ("cauchy", "arctan"), "soft_l1"
+
 # Starts that are refined after all have been evaluated on the sample, and with how many passes.
 REFINED_STARTS, REFINEMENT_NFEV = 3, 20
 # Half the width of the region in which starts are drawn for a parameter without bounds.
@@ -81,7 +86,7 @@ class FitOptions:
         object.__setattr__(self, "n_starts", whole_number("n_starts", self.n_starts, 0))
         positive("scale_factor", self.scale_factor)
 
-    def tolerances(self) -> dict[str, float]:
+    def tolerances(self) -> dict[str, Any]:
         """Those that were given; where some are, standard errors no longer stop the fit."""
         given = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
         chosen = {name: value for name, value in given.items() if value is not None}
@@ -124,21 +129,27 @@ def fit_chunks(
     x_scale = scales(options.x_scale, len(names))
     with ProgressBar(options.show_progress) as bar:
         placed = place(data, options.executor)
-        everything = _Pass(objective, placed, names, options.executor, bar)
-        search = functools.partial(
-            solve,
-            everything,
-            lower=lower,
-            upper=upper,
-            max_nfev=options.max_nfev or 100 * len(names),
-            x_scale=x_scale,
-            callback=_callback(options.callback),
-            **options.tolerances(),
-        )
+        budget = _Budget(options.max_nfev or 100 * len(names), len(data))
+        everything = _Pass(objective, placed, names, options.executor, bar, budget)
+
+        def search(start: NDArray[np.float64]) -> TrustRegionResult:
+            return solve(
+                everything,
+                start,
+                lower,
+                upper,
+                max_nfev=everything.evaluations_left,
+                x_scale=x_scale,
+                callback=_callback(options.callback),
+                **options.tolerances(),
+            )
+
         try:
             chosen = start
             if options.n_starts > 0:
                 chosen = _best_start(everything.first(_sample(data)), start, lower, upper, options)
+            if getattr(objective, "loss", None) in REDESCENDING:
+                chosen = _monotone_start(everything, chosen, lower, upper)
             if options.progressive:
                 chosen = _staged_start(everything, chosen, lower, upper)
             fit = search(chosen)
@@ -146,16 +157,56 @@ def fit_chunks(
             # A sample may have led to where other points have no value; the caller's start has
             # one, or the error tells where not.
             fit = search(start)
-        staged = options.progressive or options.n_starts > 0
-        cost_initial = everything(start).cost if staged else fit.cost_initial
-    dead = [name for name, h in zip(names, np.diag(fit.state.hessian), strict=True) if h == 0]
-    if dead:
-        raise ValueError(f"no point depends on parameter {', '.join(dead)} at {fit.x.tolist()}")
-    return _result(fit, cost_initial, everything, absolute_sigma)
+        initial = everything.evaluated_first(start)
+    fit = _without_effect(fit, initial, names, lower, upper)
+    return _result(fit, initial.cost, everything, absolute_sigma)
+
+
+def _without_effect(
+    fit: TrustRegionResult,
+    initial: Equations,
+    names: Sequence[str],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+) -> TrustRegionResult:
+    """Say which parameters no point depends on where the fit ended.
+
+    Another one at its bound explains it (an amplitude that is zero leaves its rate undetermined);
+    if not, the search has lost the parameter and is no success.
+
+    Raises
+    ------
+    ValueError
+        If such a parameter had no effect at the start either.
+    """
+    dead = np.diag(fit.state.hessian) == 0
+    if not np.any(dead):
+        return fit
+    explained = bool(np.any((fit.x <= lower) | (fit.x >= upper)))
+    listed = ", ".join(name for name, is_dead in zip(names, dead, strict=True) if is_dead)
+    if not explained and np.all(np.diag(initial.hessian)[dead] == 0):
+        raise ValueError(f"no point depends on parameter {listed} at {fit.x.tolist()}")
+    message = f"{fit.message}; no point depends on {listed} there"
+    return replace(fit, success=fit.success and explained, message=message)
 
 
 class _NotFiniteError(ValueError):
     """The model has no value at the parameters of a first pass."""
+
+
+class _Budget:
+    """Evaluations of all chunks that a fit may take; one of some chunks counts by their share."""
+
+    def __init__(self, limit: int, n_chunks: int) -> None:
+        self.limit, self.n_chunks, self.spent = limit, n_chunks, 0.0
+
+    def spend(self, n_chunks: int) -> None:
+        """Count an evaluation of so many chunks."""
+        self.spent += n_chunks / self.n_chunks
+
+    def evaluations_left(self, n_chunks: int) -> int:
+        """How often so many chunks may still be evaluated; once in any case."""
+        return max(1, int((self.limit - self.spent) * self.n_chunks / n_chunks + 1e-9))
 
 
 class _Pass:
@@ -168,9 +219,11 @@ class _Pass:
         names: Sequence[str],
         executor: Executor | None,
         bar: ProgressBar,
+        budget: _Budget,
     ) -> None:
         self.objective, self.data, self.names = objective, data, names
-        self.executor, self.bar = executor, bar
+        self.executor, self.bar, self.budget = executor, bar, budget
+        self._first: tuple[NDArray[np.float64], Equations] | None = None
         # Of each evaluation for as long as someone keeps it: the search keeps the best.
         self.chunk_costs: WeakKeyDictionary[Equations, tuple[float, ...]] = WeakKeyDictionary()
         self.chunk_sizes: tuple[int, ...] = ()
@@ -179,7 +232,24 @@ class _Pass:
     def first(self, count: int) -> _Pass:
         """The same on the first few chunks."""
         part = FirstChunks(self.data, count)
-        return _Pass(self.objective, part, self.names, self.executor, self.bar)
+        return _Pass(self.objective, part, self.names, self.executor, self.bar, self.budget)
+
+    def with_loss(self, loss: str) -> _Pass:
+        """The same with another loss."""
+        objective: Any = self.objective
+        objective = replace(objective, loss=loss)
+        return _Pass(objective, self.data, self.names, self.executor, self.bar, self.budget)
+
+    @property
+    def evaluations_left(self) -> int:
+        """How often this may still be evaluated."""
+        return self.budget.evaluations_left(len(self.data))
+
+    def evaluated_first(self, start: NDArray[np.float64]) -> Equations:
+        """The equations at the start, which most fits evaluate first."""
+        if self._first is not None and np.array_equal(self._first[0], start):
+            return self._first[1]
+        return self(start)
 
     def __call__(self, params: NDArray[np.float64]) -> Equations:
         self.bar.start_pass(len(self.data))
@@ -193,6 +263,8 @@ class _Pass:
             self._name_the_chunk(params, everything.finite)
         self.started = True
         self.bar.pass_done(total)
+        self.budget.spend(len(self.data))
+        self._first = self._first or (params.copy(), total)
         return total
 
     def _counted(self, part: Partial[Any]) -> Partial[Any]:
@@ -231,9 +303,30 @@ def _staged_start(
     """Fit one chunk, then four, sixteen, ...; return where the last stage before all ends."""
     count = 1
     while count < len(everything.data):
-        stage = solve(everything.first(count), start, lower, upper, tolerance=STAGE_TOLERANCE)
-        start, count = stage.x, count * STAGE_GROWTH
+        stage = everything.first(count)
+        left = min(STAGE_NFEV, stage.evaluations_left)
+        start = solve(stage, start, lower, upper, tolerance=STAGE_TOLERANCE, max_nfev=left).x
+        count *= STAGE_GROWTH
     return start
+
+
+def _monotone_start(
+    everything: _Pass,
+    start: NDArray[np.float64],
+    lower: NDArray[np.float64],
+    upper: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Fit with a loss whose pull does not fade with distance; return the better of both ends.
+
+    A redescending loss has local minima wherever some points agree, and far from the data its
+    gradient vanishes; the estimate of a monotone one is where to start it (R. Maronna, D. Martin
+    and V. Yohai, *Robust statistics*, 2006, section 5.5).
+    """
+    monotone = everything.with_loss(MONOTONE)
+    left = monotone.evaluations_left
+    end = solve(monotone, start, lower, upper, tolerance=STAGE_TOLERANCE, max_nfev=left).x
+    costs = [state.cost if (state := everything(x)).finite else np.inf for x in (start, end)]
+    return start if costs[0] <= costs[1] else end
 
 
 def _best_start(
@@ -264,7 +357,7 @@ def _best_start(
             lower,
             upper,
             tolerance=STAGE_TOLERANCE,
-            max_nfev=REFINEMENT_NFEV,
+            max_nfev=min(REFINEMENT_NFEV, sample.evaluations_left),
         )
         for i in order[:REFINED_STARTS]
     ]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -154,6 +156,17 @@ def test_a_released_law_is_the_same_rate(law, limits):
     np.testing.assert_allclose(
         rates(space().form, free, times, TAU, 0.1)[0], expected, rtol=1e-9, atol=1e-12
     )
+
+
+def test_a_law_of_ones_own_is_searched_as_it_is():
+    def mine(t, tau, p):
+        return p[0] + p[1] * t + p[2] * t**2
+
+    s = space(model=replace(STATIC, transport=mine))
+    assert s.form.transport is mine
+    np.testing.assert_array_equal(s.to_coordinates(X[:3]), X[:3])
+    np.testing.assert_array_equal(s.to_parameters(X[:3]), X[:3])
+    assert s.outside(X[:3] * 1e9) is None
 
 
 @pytest.mark.parametrize("rate", [50.0, 2e3, 3e5])

@@ -529,3 +529,29 @@ def test_unknown_options_are_refused(data):
     message = "not supported together with chunks: colour, shade"
     with pytest.raises(TypeError, match=f"^{message}$"):
         curve_fit_large(line, *data, chunks=30, shade=2, colour=None)
+
+
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"multistart": True, "n_starts": 6}])
+@pytest.mark.parametrize("max_nfev", [1, 2, 4])
+def test_one_budget_bounds_the_whole_fit(how, max_nfev):
+    x, y, truth = example(3, n=3200)
+    chunks = Counting(x, y, 32)
+    fit = curve_fit_large(
+        decay, p0=truth * [3, 3, -1], chunks=chunks, max_nfev=max_nfev, tolerance=1e-9, **how
+    )
+    assert not fit.success
+    assert "without converging" in fit.message
+    # Each stage looks at its start; the last evaluation is at p0, for cost_initial.
+    assert sum(chunks.reads) / 32 <= max_nfev + 3
+
+
+@pytest.mark.parametrize("bounds", [((0, 0, -5), (9, 9, 5)), ((0, 0, -5), (0, 9, 5))])
+def test_an_amplitude_of_zero_leaves_its_rate_undetermined(bounds):
+    x = np.linspace(0, 4, 200)
+    y = -np.exp(-x) + 0.5 + np.random.default_rng(0).normal(0, 0.01, 200)
+    fit = curve_fit_large(decay, x, y, [0.0, 1.0, 0.0], bounds=bounds, chunks=50)
+    assert fit.success
+    assert fit.x[0] == 0
+    assert "no point depends on b there" in fit.message
+    assert np.all(np.isinf(fit.pcov[1]))
+    assert fit.x[2] == pytest.approx(y.mean(), abs=1e-6)
