@@ -55,7 +55,7 @@ demo: $(STAMP)
 	@$(BIN)/homodyne_fit demo --overwrite
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet
