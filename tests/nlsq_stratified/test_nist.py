@@ -105,11 +105,11 @@ class Problem:
 
 
 def random_chunks(n, seed):
-    """Chunks of three or ten points in random order, the last with what is left."""
+    """Chunks of 3 or 25 points in random order, the last with what is left."""
     rng = np.random.default_rng(seed)
     sizes = []
     while (left := n - sum(sizes)) > 0:
-        sizes.append(min(left, int(rng.choice([3, 10]))))
+        sizes.append(min(left, int(rng.choice([3, 25]))))
     return Chunks(sizes, rng.permutation(n))
 
 
