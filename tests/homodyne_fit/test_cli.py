@@ -695,15 +695,17 @@ class TestAReaderThatGoes:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of Unix")
-def test_an_interrupt_is_not_lost_where_python_ignores_it():
-    code = """
-import signal, sys, time, weakref
+@pytest.mark.parametrize("wait", ["time.sleep(3600)", "threading.Event().wait()"])
+def test_an_interrupt_is_not_lost_where_python_ignores_it(wait):
+    """It ends what the program waits for next."""
+    code = f"""
+import signal, sys, threading, time, weakref
 from homodyne_fit import cli
 def run(_):
-    thing = type("Thing", (), {})()
+    thing = type("Thing", (), {{}})()
     watcher = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
     del thing
-    time.sleep(20)
+    {wait}
     return 0
 cli.COMMANDS["inspect"].run = run
 sys.argv[1:] = ["inspect", "a.h5"]
@@ -884,6 +886,7 @@ class TestInspect:
         assert_one_line(done.err, r".*c2\.npy: the file does not give q; leave --q out")
 
 
+@pytest.mark.usefixtures("without_plots")
 class TestDemo:
     def test_recovers_the_truth(self, tmp_path):
         demo = ("demo", "--frames", "60", "--pixels", "2000", "--output-dir", tmp_path / "d")

@@ -111,7 +111,9 @@ def program() -> int:
 def _raise_interrupts_again(ignored: sys.UnraisableHookArgs) -> None:
     """Interrupt again where an interrupt came while something was cleared away, and was ignored."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+        # To the main thread itself: a signal to another one would not end what it waits for.
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
     else:
         sys.__unraisablehook__(ignored)
 
