@@ -21,6 +21,8 @@ from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.settings import FitSettings
 from homodyne_fit.simulation.writers import write_aps_u
 
+pytestmark = pytest.mark.numerics
+
 STATIC_TRUTH = {"D0": 5000.0, "alpha": 0.1, "D_offset": 500.0}
 
 

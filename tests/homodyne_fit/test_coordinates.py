@@ -7,6 +7,8 @@ from scipy.optimize import brentq
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates
 
+pytestmark = pytest.mark.numerics
+
 TAU = 10.0
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
 UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])

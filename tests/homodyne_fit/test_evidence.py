@@ -15,6 +15,8 @@ from scipy.optimize import minimize
 from homodyne_fit.layers.evidence import learn_spreads
 from homodyne_fit.scaling import eliminate, scaling_map
 
+pytestmark = pytest.mark.numerics
+
 P, N, SIGMA = 2, 25, 0.05
 WIDE = (-100.0, 100.0)
 

@@ -16,6 +16,8 @@ from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.multi_start import MultiStart
 
+pytestmark = pytest.mark.numerics
+
 MEASURED = Path(__file__).parents[3] / "shared" / "data" / "bnl_c2_350.npy"
 
 STATIC_TRUTH = (1500.0, -0.4, 300.0)

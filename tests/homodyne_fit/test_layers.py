@@ -12,6 +12,8 @@ from homodyne_fit.layers.build import build_controller
 from homodyne_fit.layers.settings import AntiDegeneracy, Constant
 from homodyne_fit.multi_start import MultiStart
 
+pytestmark = pytest.mark.numerics
+
 NAMES = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 ANGLES = (0.0, 36.0, 72.0, 108.0, 144.0)
 # Held, so that a least-squares fit of few frames is well conditioned.

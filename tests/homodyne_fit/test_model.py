@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves, decay, rates, value_and_slope
 
+pytestmark = pytest.mark.numerics
+
 POWER_LAWS = st.tuples(st.floats(100, 1e4), st.floats(-1.5, 1.5), st.floats(-500, 500))
 
 

@@ -9,6 +9,8 @@ from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
 from homodyne_fit.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
 from homodyne_fit.tiles import TileChunk, tile_chunks
 
+pytestmark = pytest.mark.numerics
+
 GAP = 2e6
 
 

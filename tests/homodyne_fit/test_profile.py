@@ -14,6 +14,8 @@ from homodyne_fit.model import STATIC
 from homodyne_fit.plots import profile_plot
 from homodyne_fit.profile import Profile, profile
 
+pytestmark = pytest.mark.numerics
+
 EACH = AntiDegeneracy(per_angle_mode="individual")
 
 

@@ -7,6 +7,8 @@ from scipy.optimize import lsq_linear, minimize, nnls
 from homodyne_fit.errors import InputError
 from homodyne_fit.scaling import eliminate, scaling_map
 
+pytestmark = pytest.mark.numerics
+
 P, K, N = 3, 4, 60
 WIDE = (-10.0, 10.0)
 

@@ -14,6 +14,8 @@ from scipy.optimize import curve_fit
 import nlsq_stratified
 from nlsq_stratified import Chunks
 
+pytestmark = pytest.mark.numerics
+
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
 
 N = 48

@@ -16,6 +16,8 @@ from scipy.optimize import curve_fit
 import nlsq_stratified
 from nlsq_stratified import Chunks
 
+pytestmark = pytest.mark.numerics
+
 # Without chunks the result may be a plain tuple, so its type is a union; here it never is.
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
 curve_fit_of_nlsq: Any = nlsq.curve_fit_large

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from nlsq_stratified import ArrayChunks, Chunks, evaluate
 from nlsq_stratified.curve_objective import CurveObjective
 
+pytestmark = pytest.mark.numerics
+
 
 def decay(x, a, b, c, np=jnp):
     return a * np.exp(-b * x) + c

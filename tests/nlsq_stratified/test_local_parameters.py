@@ -14,6 +14,8 @@ from nlsq_stratified import ArrayChunks, Chunks, LocalParameters, curve_fit_larg
 from nlsq_stratified.curve_objective import CurveObjective
 from nlsq_stratified.local_parameters import LocalObjective, _merged, _tiles
 
+pytestmark = pytest.mark.numerics
+
 
 def decay(x, contrast, rate, offset):
     """Of one group; local parameters on either side of the shared one."""

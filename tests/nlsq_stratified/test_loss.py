@@ -14,6 +14,8 @@ import nlsq_stratified
 from nlsq_stratified import ArrayChunks, Chunks, CurveObjective, evaluate
 from nlsq_stratified.loss import LOSSES
 
+pytestmark = pytest.mark.numerics
+
 curve_fit: Any = scipy.optimize.curve_fit
 least_squares: Any = scipy.optimize.least_squares
 curve_fit_large: Any = nlsq_stratified.curve_fit_large

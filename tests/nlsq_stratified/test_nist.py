@@ -19,7 +19,10 @@ curve_fit_large: Any = nlsq_stratified.curve_fit_large
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "nist"
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent")
+pytestmark = [
+    pytest.mark.numerics,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent"),
+]
 
 
 def gauss(x, b1, b2, b3, b4, b5, b6, b7, b8):

@@ -13,6 +13,8 @@ from scipy.optimize import least_squares, lsq_linear
 
 from nlsq_stratified import NormalEquations, solve
 
+pytestmark = pytest.mark.numerics
+
 
 @dataclass
 class Problem:
