@@ -76,7 +76,7 @@ def without_plots(monkeypatch):
 
 @pytest.fixture
 def configured(road, tmp_path, without_plots):
-    """Run a fit of the road's data, its configuration changed and extended."""
+    """Run a quick fit of the road's data, its configuration changed and extended."""
 
     def run(change=None, extra="", *options):
         text = road.config.read_text()
@@ -87,7 +87,8 @@ def configured(road, tmp_path, without_plots):
         text = text.replace("'s.h5'", f"'{road.data}'")
         config = tmp_path / "c.yaml"
         config.write_text(text + extra)
-        return called("--config", config, *options)
+        quick = ("--set", "optimization.nlsq.multi_start.n_starts=16")
+        return called("--config", config, *quick, *options)
 
     return run
 
@@ -683,7 +684,13 @@ class TestAReaderThatGoes:
     @pytest.mark.parametrize("options", [("--config",), ("--config", "--json"), ("check",)])
     def test_loses_nothing(self, road, tmp_path, options):
         first, *more = options
-        done = self.run(first, road.config, *more, "--output-dir", tmp_path / "out")
+        # Of one angle, from one start: a quick fit, and few figures.
+        (tmp_path / "c.yaml").write_text(
+            f"analysis_mode: static\nexperimental_data: {{file_path: '{road.data}'}}\n"
+            "preprocessing: {phi_range: [-1, 1]}\n"
+            "optimization: {nlsq: {multi_start: {enable: false}}}\n"
+        )
+        done = self.run(first, tmp_path / "c.yaml", *more, "--output-dir", tmp_path / "out")
         assert (done.returncode, done.stderr) == (0, b"")
         assert (tmp_path / "out" / "report.html").exists() == (first == "--config")
 

@@ -108,11 +108,12 @@ class Problem:
 
 
 def random_chunks(n, seed):
-    """Chunks of 3 or 25 points in random order, the last with what is left."""
+    """Chunks of 3 or 25 points in random order, the last with one or two that are left."""
     rng = np.random.default_rng(seed)
     sizes = []
     while (left := n - sum(sizes)) > 0:
-        sizes.append(min(left, int(rng.choice([3, 25]))))
+        size = int(rng.choice([3, 25]))
+        sizes.append(size if size <= left else min(left, 3))
     return Chunks(sizes, rng.permutation(n))
 
 
