@@ -8,7 +8,12 @@ run; nothing is kept from one run to the next, nor taken from the user's caches.
 import os
 import tempfile
 
+from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
+
+# A machine may be slow, or busy with other work.
+settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_configure(config):

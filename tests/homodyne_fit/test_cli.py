@@ -675,7 +675,7 @@ class TestAReaderThatGoes:
             [sys.executable, "-m", "homodyne_fit", *arguments],
             stdout=write,
             stderr=subprocess.PIPE,
-            timeout=120,
+            timeout=6000,
             check=False,
         )
         os.close(write)
@@ -719,7 +719,7 @@ sys.argv[1:] = ["inspect", "a.h5"]
 sys.exit(cli.program())
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
     )
     assert (done.returncode, done.stderr) == (1, "homodyne_fit: error: interrupted\n")
 
@@ -960,7 +960,7 @@ def in_a_process(*command, **options):
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=600,
         check=False,
         **options,
     )

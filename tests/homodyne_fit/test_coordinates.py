@@ -26,7 +26,6 @@ def space(fixed=(), model=LAMINAR_FLOW):
 EXPONENTS = st.floats(-1.9, 1.9).filter(lambda p: abs(p) > 1e-3)
 
 
-@settings(deadline=None)
 @given(st.floats(100, 1e5), EXPONENTS, st.floats(-1e5, 1e5), st.floats(1e-6, 0.5), EXPONENTS)
 def test_round_trip(d0, alpha, d_offset, gamma0, beta):
     x = np.array([d0, alpha, d_offset, gamma0, beta, 0.01, 3.0])
@@ -80,7 +79,7 @@ def test_outside_names_the_power_law(x, law):
     assert space().outside(x) == law
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sampled_from([(0, 100.0), (0, 1e5), (2, -1e5), (2, 1e3)]), st.floats(-300, 300))
 def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
     index, value = limit

@@ -268,7 +268,7 @@ def test_the_executor_does_not_change_a_bit(measure):
         np.testing.assert_array_equal(result.root, results[0].root)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.permutations(range(4)))
 def test_order_of_the_angles_changes_nothing(order):
     m = _four_angles

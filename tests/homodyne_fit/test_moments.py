@@ -114,7 +114,7 @@ RATES = st.tuples(st.floats(100, 2e4), st.floats(-0.8, 0.8), st.floats(-50, 1000
 FLOWS = st.tuples(st.floats(1e-5, 1e-2), st.floats(-0.8, 0.8), st.floats(0, 1e-3))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(RATES, FLOWS, st.floats(-10, 10), st.sampled_from([5, 64, 65, 130]), st.integers(0, 2**30))
 def test_agrees_with_the_formula_point_by_point(transport, flow, phi0, n, seed):
     params = np.array([*transport, *flow, phi0])

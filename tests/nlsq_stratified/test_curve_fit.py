@@ -121,7 +121,7 @@ def decay_data():
 # The answer is the full-data answer
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from(sorted(MODELS)),
     st.integers(0, 999),
@@ -138,7 +138,7 @@ def test_any_chunking_gives_the_answer_of_scipy(name, seed, chunks, weights):
     assert_agrees(fit, *reference(name, x, y, p0, **options))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     st.sampled_from(sorted(MODELS)),
     st.integers(0, 999),

@@ -65,7 +65,7 @@ def assert_sums(state, residual, jacobian, tolerance=1e-9):
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(MODELS), st.booleans(), st.integers(0, 2**32 - 1))
 def test_sums_are_those_of_finite_differences(model, weighted, seed):
     f, p, features = model

@@ -94,7 +94,7 @@ def chunk_sizes(n):
     return st.lists(st.sampled_from([1, 12, 36]), max_size=6).map(filled)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     sizes=group_sizes(72),
     cut=chunk_sizes(72),

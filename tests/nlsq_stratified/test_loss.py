@@ -84,7 +84,7 @@ def test_linear_is_the_loss_that_needs_no_function():
     assert LOSSES["linear"] is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from(sorted(LOSSES)),
     st.sampled_from([0.1, 0.5, 1.0, 3.0, 100.0]),
@@ -139,7 +139,7 @@ def assert_agrees(x, pcov, popt, reference):
     np.testing.assert_allclose(pcov / scale, reference / scale, rtol=0, atol=1e-3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.sampled_from(sorted(LOSSES)),
     st.sampled_from([1.5, 3.0, 10.0]),
