@@ -3,6 +3,7 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -595,7 +596,7 @@ class TestUsage:
             ("fit c.yaml", "there is no command 'fit'; a fit is --config FILE"),
             ("chek c.yaml", r"there is no command 'chek' \(did you mean 'check'\?\)"),
             ("c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
-            (__file__, "'.*' is no command; 'inspect .*' shows what it holds"),
+            (shlex.quote(__file__), "'.*' is no command; 'inspect .*' shows what it holds"),
             ("--overwrite", "a command or --config FILE is needed"),
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),
@@ -620,7 +621,7 @@ class TestUsage:
     )
     def test_wrong_usage_is_one_line_and_an_error(self, capsys, arguments, message):
         with pytest.raises(SystemExit) as end:
-            main(arguments.split())
+            main(shlex.split(arguments))
         assert end.value.code == 1
         output = capsys.readouterr()
         assert output.out == ""
