@@ -12,7 +12,9 @@ from hypothesis import HealthCheck, settings
 from threadpoolctl import threadpool_limits
 
 # A machine may be slow, or busy with other work.
-settings.register_profile("any machine", suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 
