@@ -35,6 +35,11 @@ def called(*arguments):
     return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
 
 
+def quoted(path):
+    """A path as a shell takes it."""
+    return shlex.quote(str(path))
+
+
 def strict(text):
     """JSON as the standard has it: no NaN, no Infinity."""
 
@@ -97,16 +102,16 @@ def configured(road, tmp_path, without_plots):
 class TestRoad:
     def test_every_step_says_what_comes_next(self, road):
         assert road.simulated.status == 0
-        assert f"next: homodyne_fit init {road.data} --gap 2e+06\n" in road.simulated.out
+        assert f"next: homodyne_fit init {quoted(road.data)} --gap 2e+06\n" in road.simulated.out
         assert road.inspected.status == 0
-        following = f"next: homodyne_fit init {road.data} --gap GAP  # Å, or --static\n"
+        following = f"next: homodyne_fit init {quoted(road.data)} --gap GAP  # Å, or --static\n"
         assert road.inspected.out.endswith(following)
         assert road.initialised.status == 0
         assert (
             "first fill in, or give init --gap --overwrite: analyzer_parameters.geometry."
             "stator_rotor_gap\n" in road.initialised.out
         )
-        assert f"then: homodyne_fit --config {road.config}\n" in road.initialised.out
+        assert f"then: homodyne_fit --config {quoted(road.config)}\n" in road.initialised.out
 
     def test_nothing_goes_to_standard_error(self, road):
         for step in (road.simulated, road.inspected, road.initialised, road.fitted):
@@ -748,7 +753,7 @@ class TestInspect:
             "time between frames: 0.5 s (frame_time 0.05 × stride_frame 2 × avg_frame 5)",
             "q = 0.004 Å⁻¹: 3 matrices, φ = 0, 45, 90°",
             "q = 0.0054 Å⁻¹: 1 matrix, φ = 45°",
-            f"next: homodyne_fit init '{path}' --gap GAP  # Å, or --static",
+            f"next: homodyne_fit init {quoted(path)} --gap GAP  # Å, or --static",
         ]
 
     def test_says_what_is_not_in_the_file(self, tmp_path):
@@ -790,7 +795,7 @@ class TestInspect:
             assert offset == pytest.approx(np.median(matrix[np.triu_indices(40, 33)]), rel=1e-3)
             assert contrast == pytest.approx(0.3, abs=0.02)
         assert legend.startswith("noise at the shortest")
-        assert following == f"next: homodyne_fit init {path} --gap GAP  # Å, or --static"
+        assert following == f"next: homodyne_fit init {quoted(path)} --gap GAP  # Å, or --static"
 
     def test_to_programs(self, measured):
         path, c2 = measured
