@@ -766,11 +766,12 @@ class TestInspect:
             "φ: not in the file",
         ]
         assert lines[6].split()[:3] == ["?", "?", "full"]
-        assert lines[-1].endswith("c2.npy --q Q --dt DT  # Å⁻¹, s")
+        path = quoted(tmp_path / "c2.npy")
+        assert lines[-1] == f"next: homodyne_fit init {path} --q Q --dt DT  # Å⁻¹, s"
         np.save(tmp_path / "c2.npy", 1 + np.ones((2, 5, 5)))
         lines = called("inspect", tmp_path / "c2.npy").out.splitlines()
         options = "--q Q --dt DT --phi LIST --gap GAP  # Å⁻¹, s, degrees, Å, or --static"
-        assert lines[-1].endswith(f"c2.npy {options}")
+        assert lines[-1] == f"next: homodyne_fit init {path} {options}"
 
     @pytest.fixture
     def measured(self, tmp_path):
