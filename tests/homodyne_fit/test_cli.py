@@ -601,6 +601,7 @@ class TestUsage:
             ("fit c.yaml", "there is no command 'fit'; a fit is --config FILE"),
             ("chek c.yaml", r"there is no command 'chek' \(did you mean 'check'\?\)"),
             ("c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
+            ('"a\'s b.yaml"', "'a's b.yaml' is no command; --config a's b.yaml fits it"),
             (shlex.quote(__file__), "'.*' is no command; 'inspect .*' shows what it holds"),
             ("--overwrite", "a command or --config FILE is needed"),
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),

@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``--help`` is immediate.
 from __future__ import annotations
 
 import argparse
+import ast
 import gc
 import io
 import os
@@ -215,8 +216,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print the message and exit."""
-        if found := re.match("argument COMMAND: invalid choice: '(.*?)'", message):
-            message = _no_command(found[1])
+        if found := re.match(r"argument COMMAND: invalid choice: (.*) \(choose from ", message):
+            message = _no_command(ast.literal_eval(found[1]))
         self.exit(ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 
