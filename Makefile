@@ -12,6 +12,8 @@ PEERS := .venv-peers
 PEERS_STAMP := $(PEERS)/.installed
 CANDIDATES := python3.14 python3.13 python3.12 python3 python
 PYTEST_ARGS :=
+# Files of tests stay together: they share fixtures and compiled models.
+PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 UPSTREAM_TEST_ARGS :=
 PEERS_ARGS :=
 
@@ -31,12 +33,13 @@ PEERS_USABLE := [ "$$(cat $(PEERS_STAMP) 2>/dev/null)" = "$$(pwd -P)" ] && \
 	$(PEERS)/bin/python -c '$(PROBE)' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types format upstream-test upstream-pr bench bench-peers clean distclean FORCE
+.PHONY: help install demo test test-isa lint types format upstream-test upstream-pr bench bench-peers clean distclean FORCE
 
 help:
 	@echo 'make install    set up .venv, with the command homodyne_fit in it'
 	@echo 'make demo       simulate a measurement, fit it and write the report'
 	@echo 'make test       run the tests'
+	@echo 'make test-isa   run the numerical core of the tests on older instruction sets'
 	@echo 'make lint       check style (ruff)'
 	@echo 'make types      check types (pyright)'
 	@echo 'make format     rewrite the code in the project style'
@@ -55,7 +58,17 @@ demo: $(STAMP)
 	@$(BIN)/homodyne_fit demo --overwrite
 
 test: $(STAMP)
-	@$(BIN)/python -m pytest -n auto --maxprocesses=4 $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS)
+
+# What JAX compiles, and the linear algebra of NumPy and SciPy, round otherwise there: results must
+# not depend on it.
+test-isa: $(STAMP)
+	@if [ "$$(uname -m)" = x86_64 ]; then \
+		XLA_FLAGS="$$XLA_FLAGS --xla_cpu_max_isa=SSE4_2" OPENBLAS_CORETYPE=Nehalem \
+			$(PYTEST) -m numerics $(PYTEST_ARGS); \
+	else \
+		echo 'make test-isa: this processor, '"$$(uname -m)"', has no older instruction set to try'; \
+	fi
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.real_arrays import real_array
 from homodyne_fit.stored_matrices import Matrices, StoredMatrices, upper_bands
+from homodyne_fit.value_types import shown
 
 __all__ = ["TwoTimeData", "along_one_line"]
 
@@ -24,7 +26,7 @@ class TwoTimeData:
 
     A two-time matrix is symmetric and its diagonal carries the shot-noise spike, so only the
     entries ``c2[k, i, j]`` with ``i < j`` are data; whatever else is stored is ignored. An
-    entry that is not finite is a missing point.
+    entry that is masked or not finite is a missing point.
 
     Attributes
     ----------
@@ -59,8 +61,8 @@ class TwoTimeData:
     recipe: Mapping[str, Any] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
-        c2 = self.c2 if isinstance(self.c2, StoredMatrices) else _filled(self.c2)
         object.__setattr__(self, "source", str(self.source))
+        c2 = self.c2 if isinstance(self.c2, StoredMatrices) else self._matrices()
         object.__setattr__(self, "notes", tuple(map(str, _as_tuple(self.notes))))
         phi = np.atleast_1d(self._numbers("phi"))
         q = self._numbers("q")
@@ -69,8 +71,6 @@ class TwoTimeData:
         object.__setattr__(self, "c2", c2)
         object.__setattr__(self, "phi", phi)
         object.__setattr__(self, "q", q)
-        if c2.dtype not in (np.float32, np.float64):
-            raise InputError(f"{self.source}: c2 must be real numbers, not {c2.dtype}")
         if c2.ndim != 3 or c2.shape[1] != c2.shape[2]:
             raise InputError(f"{self.source}: c2 must have shape (angles, n, n), not {c2.shape}")
         if c2.shape[1] < 3:
@@ -93,16 +93,20 @@ class TwoTimeData:
                     "t1 < t2, where the data are"
                 )
 
+    def _matrices(self) -> NDArray[np.floating]:
+        try:
+            return real_array(self.c2)
+        except ValueError as error:
+            raise InputError(f"{self.source}: c2 {error}") from None
+
     def _numbers(self, name: str) -> NDArray[np.float64]:
         given = getattr(self, name)
         try:
-            if isinstance(given, bool | np.bool_):
-                raise TypeError
-            numbers = np.asarray(given, dtype=np.float64)
+            numbers = real_array(given).astype(np.float64)
             return numbers if name != "dt" else numbers.reshape(())
-        except (TypeError, ValueError):
-            needed = "one number" if name == "dt" else "numbers"
-            raise InputError(f"{self.source}: {name} must be {needed}, got {given!r}") from None
+        except ValueError:
+            needed = f"{name} must be {'one number' if name == 'dt' else 'real numbers'}"
+            raise InputError(f"{self.source}: {needed}, got {shown(given)}") from None
 
     def __repr__(self) -> str:
         k, n = self.n_angles, self.n_frames
@@ -140,15 +144,6 @@ class TwoTimeData:
 def _has_signal(band: NDArray[np.floating]) -> bool:
     """Whether a value after the diagonal of each row is finite and not zero."""
     return bool(np.triu(np.isfinite(band) & (band != 0), 1).any())
-
-
-def _filled(c2: object) -> NDArray[np.floating]:
-    """An array of this machine's floats, masked points of it as missing ones."""
-    array = np.ma.asarray(c2) if isinstance(c2, np.ma.MaskedArray) else np.asarray(c2)
-    if array.dtype.kind in "iuf":
-        single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
-        array = array.astype(np.float32 if single else np.float64, copy=False)
-    return array.filled(np.nan) if isinstance(array, np.ma.MaskedArray) else array
 
 
 def _as_tuple(notes: str | tuple[str, ...]) -> tuple[str, ...]:

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
+from pydantic import InstanceOf
 from scipy.special import chdtri
 
 from homodyne_fit.dataset import TwoTimeData
@@ -21,6 +22,8 @@ from homodyne_fit.fitting import FitSettings, fit
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES
 from homodyne_fit.results import FitResult
+from homodyne_fit.validation import checked_arguments
+from homodyne_fit.value_types import Count, NumberOrList, Positive
 
 __all__ = ["Profile", "profile", "rise_at"]
 
@@ -92,14 +95,15 @@ def rise_at(level: float) -> float:
     return float(chdtri(1, 1 - level))
 
 
+@checked_arguments
 def profile(
-    data: TwoTimeData,
-    settings: FitSettings,
-    result: FitResult,
+    data: InstanceOf[TwoTimeData],
+    settings: InstanceOf[FitSettings],
+    result: InstanceOf[FitResult],
     name: str,
-    values: ArrayLike | None = None,
-    n: int = 11,
-    span: float = 3.0,
+    values: NumberOrList | None = None,
+    n: Count = 11,
+    span: Positive = 3.0,
 ) -> Profile:
     """Fit everything else with one parameter held at each of some values.
 
@@ -125,7 +129,7 @@ def profile(
     Raises
     ------
     InputError
-        If the parameter does not exist or was fixed, or a value is not finite.
+        If an argument is of a wrong type or size, or the parameter does not exist or was fixed.
     """
     name = ALIASES.get(name, name)
     if name not in result.parameters:
@@ -136,11 +140,10 @@ def profile(
     if name in settings.fixed:
         raise InputError(f"profile: {name} is fixed")
     best = result.parameters[name].value
-    if values is None:
-        values = _default_values(settings, result, name, n, span)
-    points = np.unique(np.atleast_1d(np.asarray(values, dtype=np.float64)))
-    if not (len(points) and np.all(np.isfinite(points)) and np.isfinite(best)):
-        raise InputError(f"profile: the values of {name} and its best fit must be finite")
+    if not np.isfinite(best):
+        raise InputError(f"profile: the best fit of {name} is not finite: {best:g}")
+    default = values is None
+    points = np.unique(_default_values(settings, result, name, n, span) if default else values)
     fits = _outward(data, settings, result, name, points)
     cost, least = np.array([_minimised(at) for at in fits]), _minimised(result)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -13,6 +13,8 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.identifiability import warnings
 from homodyne_fit.model import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.objective import TwoTimeObjective
+from homodyne_fit.real_arrays import real_array
+from homodyne_fit.value_types import shown
 from nlsq_stratified import Spread
 
 __all__ = ["Estimate", "FitInfo", "FitResult"]
@@ -314,9 +316,9 @@ class FitResult:
 def _seconds(times: ArrayLike) -> NDArray[np.float64]:
     """Times at which a rate is defined."""
     try:
-        seconds = np.ma.filled(np.ma.asarray(times, dtype=np.float64), np.nan)
-    except (TypeError, ValueError):
-        raise InputError(f"times are numbers, in seconds, not {times!r}") from None
+        seconds = real_array(times).astype(np.float64)
+    except ValueError:
+        raise InputError(f"times are numbers, in seconds, not {shown(times)}") from None
     if seconds.ndim > 1:
         raise InputError(f"times are a number or a list of them, not of shape {seconds.shape}")
     if not np.all((seconds >= 0) & (seconds < np.inf)):

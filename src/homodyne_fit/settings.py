@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import PlainValidator
 
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.layers.settings import AntiDegeneracy
@@ -15,6 +15,8 @@ from homodyne_fit.model import LAMINAR_FLOW, Model, model_named
 from homodyne_fit.moments import Precision
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.parameters import ALIASES, PARAMETERS
+from homodyne_fit.validation import checked_fields
+from homodyne_fit.value_types import Count, Number, Positive, Size
 
 __all__ = ["SHEAR_FORMS", "FitSettings", "ShearForm"]
 
@@ -30,6 +32,10 @@ SHEAR_FORMS: dict[ShearForm, tuple[int, float]] = {
 LARGEST_BOUND = 1e30
 
 
+def _model(model: Any) -> Model:
+    return model if isinstance(model, Model) else model_named(model)
+
+
 @dataclass(frozen=True)
 class FitSettings:
     """Everything that decides a fit besides the data.
@@ -37,6 +43,7 @@ class FitSettings:
     Attributes
     ----------
     model : Model
+        Or its name.
     gap : float or None
         Width of the sheared gap, Å; needed by a model with flow.
     initial : mapping
@@ -66,27 +73,28 @@ class FitSettings:
         when None.
     """
 
-    model: Model = LAMINAR_FLOW
-    gap: float | None = None
-    initial: Mapping[str, float] = field(default_factory=dict)
-    fixed: Mapping[str, float] = field(default_factory=dict)
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    model: Annotated[Model, PlainValidator(_model)] = LAMINAR_FLOW
+    gap: Positive | None = None
+    initial: Mapping[str, Number] = field(default_factory=dict)
+    fixed: Mapping[str, Number] = field(default_factory=dict)
+    bounds: Mapping[str, tuple[Number, Number]] = field(default_factory=dict)
     anti_degeneracy: AntiDegeneracy = field(default_factory=AntiDegeneracy)
     multi_start: MultiStart = field(default_factory=MultiStart)
-    tolerance: float = 0.01
-    max_nfev: int = 1000
+    tolerance: Positive = 0.01
+    max_nfev: Count = 1000
     shear: ShearForm = "documented"
     precision: Precision = "double"
-    threads: int | None = None
-    memory: int | None = None
+    threads: Count | None = None
+    memory: Size | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, Model):
-            object.__setattr__(self, "model", model_named(self.model))
+        checked_fields(self)
         known = [*self.model.parameters, "contrast", "offset"]
         for kind in ("initial", "fixed", "bounds"):
             given: Mapping[str, Any] = getattr(self, kind)
             named = {ALIASES.get(name, name): value for name, value in given.items()}
+            if len(named) < len(given):
+                raise InputError(f"{kind}: a parameter is given by two names: {', '.join(given)}")
             for name in named:
                 if kind != "bounds" and name in ("contrast", "offset"):
                     raise InputError(f"{kind}: {name} is not searched; narrow its bounds instead")
@@ -96,30 +104,17 @@ class FitSettings:
                         f"'{name}'{suggestion(name, known) or f'; it has {", ".join(known)}'}"
                     )
             object.__setattr__(self, kind, named)
-        for name, value in [*self.initial.items(), *self.fixed.items()]:
-            if not np.isfinite(value):
-                raise InputError(f"the value of {name} must be finite, got {value}")
         for name, (lower, upper) in self.bounds.items():
-            if not (np.isfinite(lower) and np.isfinite(upper)):
-                raise InputError(f"bounds of {name} must be finite, got {lower:g} to {upper:g}")
             if max(abs(lower), abs(upper)) > LARGEST_BOUND:
                 raise InputError(
                     f"bounds of {name}: {lower:g} to {upper:g} reach beyond {LARGEST_BOUND:g}"
                 )
             if not lower < upper:
                 raise InputError(f"bounds of {name}: {lower:g} is not below {upper:g}")
-        if self.model.has_flow and not (self.gap is not None and self.gap > 0):
+        if self.model.has_flow and self.gap is None:
             raise InputError(
                 f"gap: the model {self.model.name} needs a positive gap in Å (1 mm = 1e7 Å)"
             )
-        if self.precision not in typing.get_args(Precision):
-            raise InputError(f"precision must be double or single, not '{self.precision}'")
-        for name in ("tolerance", "max_nfev", "threads", "memory"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise InputError(f"{name} must be positive, got {value}")
-        if self.shear not in SHEAR_FORMS:
-            raise InputError(f"shear must be one of {', '.join(SHEAR_FORMS)}, not '{self.shear}'")
 
     def limits(self, name: str) -> tuple[float, float]:
         """Bounds of a parameter: those given, or the defaults."""

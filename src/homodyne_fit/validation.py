@@ -1,10 +1,11 @@
 """Values of a wrong type or size: what pydantic finds, in words.
 
-Those of a configuration, and the arguments of the functions that Python users call.
+Those of a configuration, and the arguments of what Python users call.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import re
@@ -12,12 +13,12 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pydantic import ConfigDict, ValidationError, validate_call
+from pydantic import ConfigDict, TypeAdapter, ValidationError, validate_call
 
 from homodyne_fit.errors import InputError, suggestion
 from homodyne_fit.value_types import LONGEST
 
-__all__ = ["checked_arguments", "place", "what_is_wrong"]
+__all__ = ["checked_arguments", "checked_fields", "place", "what_is_wrong"]
 
 # What a value should have been, by pydantic's name of the error.
 NEEDED = {
@@ -122,6 +123,32 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     ]
     checked.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return checked
+
+
+def checked_fields(instance: Any) -> None:
+    """Hold the fields of a new dataclass to their annotations, and convert them.
+
+    Raises
+    ------
+    InputError
+        With one line for each field that is wrong.
+    """
+    wrong = []
+    for name, adapter in _adapters(type(instance)).items():
+        try:
+            value = adapter.validate_python(getattr(instance, name))
+        except ValidationError as error:
+            wrong += [f"{place((name, *d['loc']))}: {what_is_wrong(d)}" for d in error.errors()]
+        else:
+            object.__setattr__(instance, name, value)
+    if wrong:
+        raise InputError("\n".join(wrong))
+
+
+@functools.cache
+def _adapters(kind: type) -> dict[str, TypeAdapter[Any]]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(kind)}
 
 
 def _wrong_argument(detail: Mapping[str, Any], names: list[str]) -> str:

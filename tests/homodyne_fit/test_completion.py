@@ -21,7 +21,7 @@ def completions(line):
         f"import os; os.dup2({write}, 8); os.dup2(2, 9)\nfrom homodyne_fit.cli import main; main()"
     )
     subprocess.run(
-        [sys.executable, "-c", code], env=environment, pass_fds=[write], timeout=60, check=True
+        [sys.executable, "-c", code], env=environment, pass_fds=[write], timeout=600, check=True
     )
     os.close(write)
     with os.fdopen(read) as stream:

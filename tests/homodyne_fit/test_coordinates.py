@@ -9,6 +9,8 @@ from scipy.optimize import brentq
 from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates, value_and_slope
 
+pytestmark = pytest.mark.numerics
+
 TAU = 10.0
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
 UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])
@@ -26,7 +28,6 @@ def space(fixed=(), model=LAMINAR_FLOW):
 EXPONENTS = st.floats(-1.9, 1.9).filter(lambda p: abs(p) > 1e-3)
 
 
-@settings(deadline=None)
 @given(st.floats(100, 1e5), EXPONENTS, st.floats(-1e5, 1e5), st.floats(1e-6, 0.5), EXPONENTS)
 def test_round_trip(d0, alpha, d_offset, gamma0, beta):
     x = np.array([d0, alpha, d_offset, gamma0, beta, 0.01, 3.0])
@@ -80,7 +81,7 @@ def test_outside_names_the_power_law(x, law):
     assert space().outside(x) == law
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.sampled_from([(0, 100.0), (0, 1e5), (2, -1e5), (2, 1e3)]), st.floats(-300, 300))
 def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
     index, value = limit

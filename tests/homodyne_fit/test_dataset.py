@@ -42,6 +42,13 @@ def test_a_mask_is_a_missing_point():
     assert np.isfinite(data.c2).sum() == 24
 
 
+@pytest.mark.parametrize("several", [list, tuple])
+def test_so_it_is_in_a_list(several):
+    matrix = np.ma.array(np.ones((5, 5)), mask=np.eye(5, k=1))
+    data = TwoTimeData(several([matrix, np.ones((5, 5))]), [0.0, 90.0], 0.005, 0.1)
+    assert [int(n) for n in np.isnan(data.c2).sum(axis=(1, 2))] == [4, 0]
+
+
 @pytest.mark.parametrize(
     ("dtype", "taken"),
     [(">f8", "f8"), (">f4", "f4"), ("f2", "f4"), ("i4", "f8"), ("u2", "f8"), ("g", "f8")],
@@ -84,6 +91,21 @@ def test_the_mean_of_others_is_their_mean():
         ({"c2": np.ones((2, 2, 2))}, "at least 3 frames are needed, got 2"),
         ({"c2": np.ones((2, 5, 5), bool)}, "c2 must be real numbers, not bool"),
         ({"c2": np.ones((2, 5, 5), complex)}, "c2 must be real numbers, not complex128"),
+        ({"c2": np.ones((2, 5, 5)).astype(str)}, "c2 must be real numbers, not str"),
+        ({"c2": [np.ones((5, 5)), np.ones((4, 4))]}, "c2 must be real numbers, not lists of diff"),
+        ({"c2": None}, "c2 must be real numbers, not object"),
+        ({"phi": np.ma.array([0.0, 90.0], mask=[0, 1])}, "an angle is not finite: [0.0, nan]"),
+        ({"phi": np.array([0, 90j])}, "phi must be real numbers, got array(["),
+        ({"phi": [0, 90j]}, "phi must be real numbers, got [0, 90j]"),
+        ({"phi": [False, True]}, "phi must be real numbers, got [False, True]"),
+        ({"phi": ["0", "90"]}, "phi must be real numbers, got ['0', '90']"),
+        ({"phi": np.arange(100) * 1j}, "phi must be real numbers, got a ndarray"),
+        ({"q": 0.005 + 0j}, "q must be real numbers, got (0.005+0j)"),
+        ({"q": np.ma.array([0.005, 0.005], mask=[0, 1])}, "wave vectors must be positive"),
+        ({"dt": np.complex128(0.1)}, "dt must be one number, got np.complex128(0.1+0j)"),
+        ({"dt": np.ma.masked}, "the frame time must be positive, got nan s"),
+        ({"dt": True}, "dt must be one number, got True"),
+        ({"dt": [0.1, 0.1]}, "dt must be one number, got [0.1, 0.1]"),
         ({"c2": np.tril(np.ones((2, 5, 5)), -1)}, "no finite value but zero at t1 < t2"),
         (
             {"phi": np.zeros(3)},

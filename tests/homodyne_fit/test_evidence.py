@@ -15,6 +15,8 @@ from scipy.optimize import minimize
 from homodyne_fit.layers.evidence import learn_spreads
 from homodyne_fit.scaling import eliminate, scaling_map
 
+pytestmark = pytest.mark.numerics
+
 P, N, SIGMA = 2, 25, 0.05
 WIDE = (-100.0, 100.0)
 
@@ -171,7 +173,7 @@ def test_angles_that_do_not_differ_have_no_spread_on_most_seeds():
     assert np.mean(gains > 2.0) < 0.15
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**20), st.permutations(range(5)))
 def test_the_order_of_the_angles_does_not_matter(seed, order):
     problem = Problem(seed, 5, 0.05, 0.03)
@@ -185,7 +187,7 @@ def test_the_order_of_the_angles_does_not_matter(seed, order):
     assert permuted.chi2 == pytest.approx(base.chi2, abs=1e-6)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**20), st.floats(0.1, 10.0))
 def test_a_spread_follows_the_scale_of_the_contrast(seed, factor):
     """contrast · f is the same if f shrinks as the contrast grows."""

@@ -98,7 +98,12 @@ def test_not_an_address(address, monkeypatch):
 
 
 def test_a_scheduler_without_workers(monkeypatch):
-    monkeypatch.setattr(executors, "PATIENCE", 0.5)
+    # A scheduler on a busy machine takes its time to answer; workers will never come.
+    wait = distributed.Client.wait_for_workers
+    monkeypatch.setattr(executors, "PATIENCE", 600)
+    monkeypatch.setattr(
+        distributed.Client, "wait_for_workers", lambda self, n, timeout: wait(self, n, timeout=0.5)
+    )
     with (
         distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as empty,
         pytest.raises(InputError, match="has no workers; start some with `dask worker tcp://"),

@@ -15,6 +15,8 @@ from homodyne_fit.model import STATIC
 from homodyne_fit.multi_start import MultiStart
 from homodyne_fit.tiles import tile_chunks
 
+pytestmark = pytest.mark.numerics
+
 # Long enough for a full decay; the second decays by a few per cent only.
 DECAYING, SLOW = (6000.0, -0.4, 0.0), (350.0, 0.0, 0.0)
 STEADY = {"alpha": 0.0, "D_offset": 0.0}

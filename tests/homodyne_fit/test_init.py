@@ -129,8 +129,8 @@ class TestEveryFormat:
             f"wrote {output}",
             f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)} --overwrite: "
             f"{', '.join(missing)}",
-            f"check: homodyne_fit check {output}",
-            f"then: homodyne_fit --config {output}",
+            f"check: homodyne_fit check {shlex.quote(str(output))}",
+            f"then: homodyne_fit --config {shlex.quote(str(output))}",
         ]
         text = output.read_text(encoding="utf-8")
         assert len(re.findall(": null  # FILL IN: ", text)) == len(missing)

@@ -48,7 +48,7 @@ def store_halves(path, matrices, half):
 
 
 @pytest.mark.parametrize("format", ["APS-U", "APS old"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     grid=grids(),
     half=st.sampled_from(sorted(HALVES)),
@@ -80,7 +80,7 @@ def test_hdf5_round_trip(tmp_path_factory, format, grid, half, stride, avg):
         np.testing.assert_array_equal(data.phi, phi[phi_index[q_index == wanted]])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     count=st.integers(1, 4),
     half=st.sampled_from(sorted(HALVES)),
@@ -100,7 +100,7 @@ def test_plain_round_trip(tmp_path_factory, count, half, suffix):
     assert (data.q.tolist(), data.phi.tolist(), data.dt) == ([0.004] * count, phi.tolist(), 0.2)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     bins=st.sets(st.integers(1, 9), min_size=1),
     storage_mode=st.sampled_from(["one_array_q_first", "one_array_q_last", "data_exchange_keys"]),

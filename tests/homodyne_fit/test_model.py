@@ -21,6 +21,8 @@ from homodyne_fit.model import (
     value_and_slope,
 )
 
+pytestmark = pytest.mark.numerics
+
 POWER_LAWS = st.tuples(st.floats(100, 1e4), st.floats(-1.5, 1.5), st.floats(-500, 500))
 
 
@@ -35,7 +37,7 @@ def test_parameter_order():
     )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(POWER_LAWS, st.sampled_from([0.01, 0.5, 3.0]))
 def test_integral_is_the_trapezoid_rule_with_its_floor_and_its_first_point(p, dt):
     n = 40

@@ -1,5 +1,4 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,33 +9,49 @@ from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
 from homodyne_fit.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
 from homodyne_fit.tiles import TileChunk, tile_chunks
 
+pytestmark = pytest.mark.numerics
+
 GAP = 2e6
 
 
+# A step into the complex plane: the derivative is the imaginary part over it, to the last digits.
+STEP = 1e-30
+
+
+def sinc(x):
+    """sin(x) / x of complex numbers, with a series where the quotient would lose digits."""
+    small = np.abs(x) < 0.1
+    large = np.where(small, 1.0, x)
+    series = 1 - x**2 / 6 * (1 - x**2 / 20 * (1 - x**2 / 42 * (1 - x**2 / 72)))
+    return np.where(small, series, np.sin(large) / large)
+
+
 def dense_moments(params, data, reference, power=2):
-    """Moment matrices by automatic differentiation of the plain formula, point by point."""
+    """Moment matrices of the plain formula in NumPy, point by point."""
     n, dt = data.n_frames, data.dt
     i, j = np.triu_indices(n, 1)
-    t = jnp.maximum(jnp.arange(n) * dt, dt / 2)
+    t = np.maximum(np.arange(n) * dt, dt / 2)
 
     def integral(p):
-        rate = jnp.maximum(p[0] * t ** p[1] + p[2], 1e-10)
-        return jnp.concatenate([jnp.zeros(1), jnp.cumsum((rate[1:] + rate[:-1]) / 2 * dt)])
+        rate = p[0] * t ** p[1] + p[2]
+        rate = np.where(rate.real > 1e-10, rate, 1e-10)
+        return np.concatenate([[0], np.cumsum((rate[1:] + rate[:-1]) / 2 * dt)])
 
+    def f(p, k):
+        s = integral(p[:3])
+        value = np.exp(-(data.q[k] ** 2) * (s[j] - s[i]))
+        if len(p) == 7:
+            g = integral(p[3:6])
+            direction = np.cos((p[6] - data.phi[k]) * np.pi / 180)
+            value = value * sinc(0.5 * data.q[k] * GAP * direction * (g[j] - g[i])) ** power
+        return value
+
+    steps = params + STEP * 1j * np.eye(len(params))
     result = []
     for k in range(data.n_angles):
-
-        def f(p, k=k):
-            s = integral(p[:3])
-            value = jnp.exp(-(data.q[k] ** 2) * (s[j] - s[i]))
-            if len(p) == 7:
-                g = integral(p[3:6])
-                x = 0.5 * data.q[k] * GAP * jnp.cos(jnp.deg2rad(p[6] - data.phi[k])) * (g[j] - g[i])
-                value = value * jnp.sinc(x / jnp.pi) ** power
-            return value
-
         c = data.c2[k][i, j] - reference[k]
-        columns = np.stack([*np.asarray(jax.jacfwd(f)(params)).T, f(params), np.ones_like(c), c])
+        derivatives = [f(p, k).imag / STEP for p in steps]
+        columns = np.stack([*derivatives, f(params + 0j, k).real, np.ones_like(c), c])
         columns = columns[:, np.isfinite(c)]
         result.append(columns @ columns.T)
     return np.stack(result)
@@ -99,9 +114,9 @@ RATES = st.tuples(st.floats(100, 2e4), st.floats(-0.8, 0.8), st.floats(-50, 1000
 FLOWS = st.tuples(st.floats(1e-5, 1e-2), st.floats(-0.8, 0.8), st.floats(0, 1e-3))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=100)
 @given(RATES, FLOWS, st.floats(-10, 10), st.sampled_from([5, 64, 65, 130]), st.integers(0, 2**30))
-def test_agrees_with_autodiff_of_the_dense_formula(transport, flow, phi0, n, seed):
+def test_agrees_with_the_formula_point_by_point(transport, flow, phi0, n, seed):
     params = np.array([*transport, *flow, phi0])
     data = random_data(n, seed)
     reference = np.array([1.0, 1.1, 1.2])
@@ -132,13 +147,13 @@ def test_decays_faster_than_a_frame_do_not_overflow(d0):
 
 def test_chunks_change_nothing_but_the_rounding():
     params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 4)
-    whole = kernel_moments(params, data, np.ones(3), per_chunk=10**4)
-    for per_chunk in (1, 3, 7, 10):
+    whole = kernel_moments(params, data, np.ones(3), per_chunk=10)
+    for per_chunk in (1, 4, 7):
         pieces = kernel_moments(params, data, np.ones(3), per_chunk=per_chunk)
         assert relative_difference(pieces, whole) < 1e-12
 
 
-@pytest.mark.parametrize("per_chunk", [1, 10, 100])
+@pytest.mark.parametrize("per_chunk", [1, 4, 10])
 def test_all_tiles_at_once_as_on_a_gpu(monkeypatch, per_chunk):
     params, data = np.array([900.0, 0.3, 10.0, 1e-3, 0.1, 0.0, 4.0]), random_data(200, 5)
     by_groups = kernel_moments(params, data, np.ones(3), per_chunk)
@@ -163,7 +178,10 @@ def test_late_short_lags_keep_their_digits():
             for v in (0.0054**2, b * np.cos(angle), -b * np.sin(angle) * np.pi / 180, 1.0)
         )
     )
-    chunk = TileChunk(frames[None], frames[None], c2[None, None], 1)
+    # With room for more, for which the kernel is compiled already.
+    room = np.full((4, 3, side, side), np.nan)
+    room[0, 0] = c2
+    chunk = TileChunk(frames[None], frames[None], room, 1)
     result = chunk_moments(integrals, factors, chunk)[0]
     s, ds = (
         np.asarray(integrals.transport)[frames],

@@ -14,6 +14,8 @@ from homodyne_fit.model import STATIC
 from homodyne_fit.plots import profile_plot
 from homodyne_fit.profile import Profile, profile
 
+pytestmark = pytest.mark.numerics
+
 EACH = AntiDegeneracy(per_angle_mode="individual")
 
 
@@ -196,8 +198,10 @@ def test_the_alias_of_the_shear_rate(measure):
     [
         ("alfa", None, "has no parameter 'alfa' .did you mean 'alpha'"),
         ("D_offset", None, "D_offset is fixed"),
-        ("alpha", [0.0, np.nan], "must be finite"),
-        ("alpha", [], "must be finite"),
+        ("alpha", [0.0, np.nan], "values.1: a finite number is needed"),
+        ("alpha", [0.0, np.complex128(1)], "values.1: a number is needed"),
+        ("alpha", np.ma.array([0.0, 1.0], mask=[0, 1]), "values.1: a number is needed .got a mask"),
+        ("alpha", [], "values: at least one value is needed"),
     ],
 )
 def test_what_cannot_be_profiled(decaying, name, values, message):

@@ -4,6 +4,8 @@ import pytest
 from homodyne_fit.dataset import TwoTimeData
 from homodyne_fit.quantiles import noise_guess, quantile_scaling
 
+pytestmark = pytest.mark.numerics
+
 
 def data_of(c2):
     k = len(c2)

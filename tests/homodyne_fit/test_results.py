@@ -9,6 +9,8 @@ from homodyne_fit.layers.settings import AntiDegeneracy
 from homodyne_fit.model import STATIC
 from homodyne_fit.results import Estimate
 
+pytestmark = pytest.mark.numerics
+
 OFFSETS = {"D_offset": 150.0, "gamma_dot_t_offset": 5e-5}
 INDIVIDUAL = AntiDegeneracy(per_angle_mode="individual")
 TIMES = np.array([0.0, 0.1, 1.0, 5.0, 9.0])

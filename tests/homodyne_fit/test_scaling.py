@@ -7,6 +7,8 @@ from scipy.optimize import lsq_linear, minimize, nnls
 from homodyne_fit.errors import InputError
 from homodyne_fit.scaling import eliminate, scaling_map
 
+pytestmark = pytest.mark.numerics
+
 P, K, N = 3, 4, 60
 WIDE = (-10.0, 10.0)
 
@@ -42,7 +44,7 @@ def design(x, scaling):
     return rows.reshape(K * N, -1) @ scaling.matrix
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 2**30),
     st.sampled_from(["individual", "averaged"]),
@@ -172,7 +174,7 @@ def test_a_constant_map_leaves_the_physics_alone():
     np.testing.assert_allclose(reduced.hessian, jacobian.T @ jacobian, rtol=1e-9)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 2**30),
     st.sampled_from(["individual", "averaged", "fourier"]),
@@ -230,7 +232,7 @@ some_limits = {
 }
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(**some_limits)
 def test_limits_hold_contrast_and_offset_in_every_mode(seed, mode, contrast, offset, penalties):
     """The quadratic programme on all points: feasible, stationary up to what its limits bear."""
@@ -310,7 +312,7 @@ def test_every_value_that_a_limit_leaves_no_freedom_counts_as_held(mode):
     np.testing.assert_array_equal(joint.limits != 0, still)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**30), st.sampled_from(["individual", "averaged", "fourier"]))
 def test_weights_make_it_a_weighted_least_squares_problem(seed, mode):
     x, rng = columns_of(len(PHI), seed), np.random.default_rng(seed)
@@ -333,7 +335,7 @@ def test_weights_make_it_a_weighted_least_squares_problem(seed, mode):
     assert np.all(np.abs(joint.squared - weighted.T @ weighted) < atol)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(**some_limits)
 def test_reduced_hessian_projects_out_what_limits_and_penalty_leave_free(
     seed, mode, contrast, offset, penalties

@@ -13,6 +13,8 @@ from homodyne_fit.search import best_start, spread_starts
 from homodyne_fit.settings import FitSettings
 from nlsq_stratified import NormalEquations, solve
 
+pytestmark = pytest.mark.numerics
+
 LOWER = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, -10])
 UPPER = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, 10])
 START = np.array([1500.0, 0.5, 0.0, 3e-4, 0.0, 0.0, 2.0])

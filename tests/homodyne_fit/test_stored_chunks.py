@@ -51,7 +51,7 @@ def points(chunks):
     return np.concatenate(found)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     n=st.integers(3, 6 * TILE + 2),
     k=st.integers(1, 3),

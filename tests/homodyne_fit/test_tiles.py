@@ -25,7 +25,7 @@ def points(chunks, k):
     return np.concatenate(found)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(3, 3 * TILE + 2), st.integers(1, 3), st.sampled_from([1, 5, 10**3]))
 def test_every_point_once_in_its_place(n, k, target):
     found = points(tile_chunks(labelled(n, k), target), k)

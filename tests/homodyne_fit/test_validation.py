@@ -22,6 +22,16 @@ class TestTypes:
             ({"gap": "wide"}, "gap: a number is needed (got 'wide')"),
             ({"gap": b"2mm"}, "gap: a number is needed (got b'2mm')"),
             ({"gap": np.True_}, "gap: a number is needed (got True)"),
+            ({"gap": np.complex128(2e6 + 1j)}, "gap: a number is needed (got (2000000+1j))"),
+            ({"gap": np.array(2e6j)}, "gap: a number is needed (got 2000000j)"),
+            ({"gap": np.array(True)}, "gap: a number is needed (got True)"),
+            ({"gap": np.ma.masked}, "gap: a number is needed (got a masked one)"),
+            ({"tolerance": np.nan}, "tolerance: a finite number is needed (got nan)"),
+            ({"tolerance": -0.01}, "tolerance: must be greater than 0 (got -0.01)"),
+            ({"max_nfev": 2.5}, "max_nfev: a whole number is needed (got 2.5)"),
+            ({"max_nfev": 0}, "max_nfev: must be greater than 0 (got 0)"),
+            ({"memory": np.complex128(1e9)}, SIZE.format("np.complex128(1000000000+0j)")),
+            ({"memory": np.True_}, SIZE.format("np.True_")),
             ({"gap": -1}, "gap: must be greater than 0 (got -1)"),
             ({"gap": np.array([1e6, 2e6])}, "gap: a number is needed (got array(["),
             ({"gaps": 2e6}, "there is no argument 'gaps' (did you mean 'gap'?)"),
@@ -91,6 +101,14 @@ class TestTypes:
             ({"mask_frames": 3}, ["mask_frames: a list is needed (got 3)"]),
             ({"phi": {90, 0}}, [f"phi: a list is needed (got { ({90, 0})!r})"]),
             ({"mask_frames": np.ones(1, bool)}, ["mask_frames.0: a number is needed (got True)"]),
+            (
+                {"mask_frames": np.ma.array([3, 4], mask=[0, 1])},
+                ["mask_frames.1: a number is needed (got a masked one)"],
+            ),
+            (
+                {"phi": np.array([0, 90j])},
+                [f"phi.{i}: a number is needed (got {90 * i:g}j)" for i in (0, 1)],
+            ),
             ({"memory": "2 GB!"}, [SIZE.format("'2 GB!'")]),
             ({"memory": "1e999"}, [SIZE.format("'1e999'")]),
             ({"scratch": ""}, ["scratch: a path is needed (got '')"]),
@@ -131,10 +149,41 @@ class TestTypes:
         for wrong, said in (
             ({"dt": "fast"}, "dt must be one number, got 'fast'"),
             ({"dt": [1.0, 2.0]}, "dt must be one number, got [1.0, 2.0]"),
-            ({"phi": ["a", "b", "c"]}, "phi must be numbers, got ['a', 'b', 'c']"),
-            ({"q": "x"}, "q must be numbers, got 'x'"),
+            ({"phi": ["a", "b", "c"]}, "phi must be real numbers, got ['a', 'b', 'c']"),
+            ({"q": "x"}, "q must be real numbers, got 'x'"),
         ):
             assert complaint(hf.TwoTimeData, **{**good, **wrong}) == [f"arrays: {said}"]
+
+    def test_of_settings(self, complaint):
+        given = {
+            "gap": np.nan,
+            "initial": {"D0": 1j},
+            "bounds": {"alpha": (0, np.inf), "beta": 3},
+            "tolerance": "tight",
+            "max_nfev": 2.5,
+            "shear": "homodin",
+            "precision": [],
+            "multi_start": 3,
+        }
+        assert complaint(hf.FitSettings, **given) == [
+            "gap: a finite number is needed (got nan)",
+            "initial.D0: a number is needed (got 1j)",
+            "bounds.alpha.1: a finite number is needed (got inf)",
+            "bounds.beta: a pair, (from, to), is needed (got 3)",
+            "multi_start: a mapping of keys is needed (got 3)",
+            "tolerance: a number is needed (got 'tight')",
+            "max_nfev: a whole number is needed (got 2.5)",
+            "shear: must be 'documented' or 'homodyne' (got 'homodin'; did you mean 'homodyne'?)",
+            "precision: must be 'double' or 'single'",
+        ]
+        (line,) = complaint(hf.FitSettings, "laminar", gap=2e6)
+        assert line.startswith("model: there is no model 'laminar'")
+
+    def test_of_one_parameter_by_two_names(self, complaint):
+        (line,) = complaint(
+            hf.FitSettings, gap=2e6, initial={"gamma_dot_0": 1e-3, "gamma_dot_t0": 2e-3}
+        )
+        assert line == "initial: a parameter is given by two names: gamma_dot_0, gamma_dot_t0"
 
     def test_of_frames_that_no_file_has(self, small_array, complaint):
         (line,) = complaint(

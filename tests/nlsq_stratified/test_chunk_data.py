@@ -134,7 +134,7 @@ def test_chunks_cut_before_keep_their_orientation(features, shape):
 # Chunks that were cut before
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.sets(st.sampled_from([12, 24, 36, 48])).map(sorted), st.booleans())
 def test_chunks_cut_before_give_the_answer_of_the_whole(data, whole, ends, as_lists):
     parts: Any = cut(data, *ends)

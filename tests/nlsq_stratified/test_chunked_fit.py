@@ -333,7 +333,7 @@ class Counting:
         return self.parts[index]
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.integers(0, 99), st.sampled_from([1, 2, 4, 5, 16, 20]))
 def test_stages_lead_to_the_same_answer(seed, n_chunks):
     x, y, truth = example(seed, n=2000)

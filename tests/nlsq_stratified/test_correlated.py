@@ -14,6 +14,8 @@ from scipy.optimize import curve_fit
 import nlsq_stratified
 from nlsq_stratified import Chunks
 
+pytestmark = pytest.mark.numerics
+
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
 
 N = 48
@@ -68,7 +70,7 @@ def partitions():
     )
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 999), partitions(), st.booleans())
 def test_any_chunking_gives_the_answer_of_scipy(seed, chunks, absolute):
     x, y, covariance, truth = example(seed)

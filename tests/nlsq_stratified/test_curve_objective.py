@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from nlsq_stratified import ArrayChunks, Chunks, evaluate
 from nlsq_stratified.curve_objective import CurveObjective
 
+pytestmark = pytest.mark.numerics
+
 
 def decay(x, a, b, c, np=jnp):
     return a * np.exp(-b * x) + c
@@ -63,7 +65,7 @@ def assert_sums(state, residual, jacobian, tolerance=1e-9):
     )
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.sampled_from(MODELS), st.booleans(), st.integers(0, 2**32 - 1))
 def test_sums_are_those_of_finite_differences(model, weighted, seed):
     f, p, features = model

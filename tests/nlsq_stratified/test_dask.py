@@ -31,7 +31,7 @@ def cluster(worker_side):
 def dask(cluster):
     from nlsq_stratified.dask import DaskExecutor
 
-    cluster.wait_for_workers(2, timeout=60)
+    cluster.wait_for_workers(2, timeout=600)
     return DaskExecutor(cluster)
 
 

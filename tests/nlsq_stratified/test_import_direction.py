@@ -35,7 +35,7 @@ def in_a_fresh_process(code):
         capture_output=True,
         text=True,
         env=environment,
-        timeout=120,
+        timeout=600,
         check=False,
     )
     assert run.returncode == 0, run.stderr

@@ -14,6 +14,8 @@ from nlsq_stratified import ArrayChunks, Chunks, LocalParameters, curve_fit_larg
 from nlsq_stratified.curve_objective import CurveObjective
 from nlsq_stratified.local_parameters import LocalObjective, _merged, _tiles
 
+pytestmark = pytest.mark.numerics
+
 
 def decay(x, contrast, rate, offset):
     """Of one group; local parameters on either side of the shared one."""
@@ -37,6 +39,9 @@ def all_in_one(k):
         return contrast[group] * jnp.exp(-p[k] * x[:, 0]) + offset[group]
 
     return f
+
+
+ALL_IN_ONE = {k: all_in_one(k) for k in (1, 5)}
 
 
 def column(x):
@@ -68,29 +73,45 @@ def test_names_are_those_of_the_signature():
     ]
 
 
-@settings(deadline=None, max_examples=25)
+def group_sizes(n):
+    """How many of n points the one group, or each of five groups, has: one at least."""
+    cuts = st.sampled_from([1, 5]).flatmap(
+        lambda k: st.sets(st.integers(1, n - 1), min_size=k - 1, max_size=k - 1)
+    )
+    return cuts.map(lambda cuts: np.diff([0, *sorted(cuts), n]).tolist())
+
+
+def chunk_sizes(n):
+    """Any chunks of 1, 12 and 36 of n points: few sizes, as each is compiled for."""
+
+    def filled(wanted):
+        sizes = []
+        for size in [*wanted, *[36, 12] * 2, *[1] * n]:
+            if size <= n - sum(sizes):
+                sizes.append(size)
+        return sizes
+
+    return st.lists(st.sampled_from([1, 12, 36]), max_size=6).map(filled)
+
+
+@settings(max_examples=40)
 @given(
-    sizes=st.lists(st.integers(1, 40), min_size=1, max_size=6),
-    chunk_sizes=st.lists(st.integers(1, 70), min_size=1, max_size=5),
+    sizes=group_sizes(72),
+    cut=chunk_sizes(72),
     loss=st.sampled_from(["linear", "huber", "cauchy"]),
     weighted=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_sums_are_those_of_all_parameters(sizes, chunk_sizes, loss, weighted, seed):
-    """Groups mixed in chunks anyhow, some of them absent from some."""
+def test_sums_are_those_of_all_parameters(sizes, cut, loss, weighted, seed):
+    """Groups mixed in chunks anyhow, some absent from some, against one chunk of everything."""
     x, y, truth = measured(sizes, seed)
     rng = np.random.default_rng(seed)
-    chunks, left = [], len(y)
-    for size in chunk_sizes:
-        if size < left:
-            chunks.append(size)
-            left -= size
     arrays = (x, y, rng.uniform(0.5, 2, len(y))) if weighted else (x, y)
-    data = ArrayChunks(Chunks([*chunks, left]), arrays, axis=0)
     params = truth * rng.uniform(0.9, 1.1, len(truth))
     k = len(sizes)
+    data = ArrayChunks(Chunks(cut), arrays, axis=0)
     mine = evaluate(LocalObjective(decay, both(k), loss, 0.05), params, data)
-    whole = evaluate(CurveObjective(all_in_one(k), loss, 0.05), params, data)
+    whole = evaluate(CurveObjective(ALL_IN_ONE[k], loss, 0.05), params, [arrays])
     assert mine.n_points == whole.n_points == len(y)
     assert mine.cost == pytest.approx(whole.cost, rel=1e-12)
     size = np.sqrt(np.diag(whole.hessian))

@@ -14,6 +14,8 @@ import nlsq_stratified
 from nlsq_stratified import ArrayChunks, Chunks, CurveObjective, evaluate
 from nlsq_stratified.loss import LOSSES
 
+pytestmark = pytest.mark.numerics
+
 curve_fit: Any = scipy.optimize.curve_fit
 least_squares: Any = scipy.optimize.least_squares
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
@@ -50,12 +52,10 @@ def example(seed):
 
 
 def partitions():
-    """Some partition of sixty points into chunks of 12, 24, ... points, in any order."""
-    cuts = st.sets(st.sampled_from([12, 24, 36, 48])).map(sorted)
+    """Some partition of sixty points into chunks of 12 and 36 points, in any order."""
+    sizes = st.sampled_from([[12] * 5, [36, 12, 12], [12, 36, 12], [12, 12, 36]])
     orders = st.none() | st.integers(0, 99).map(lambda s: np.random.default_rng(s).permutation(60))
-    return st.builds(
-        lambda cuts, order: Chunks(np.diff([0, *cuts, 60]).tolist(), order), cuts, orders
-    )
+    return st.builds(Chunks, sizes, orders)
 
 
 # The functions
@@ -84,7 +84,7 @@ def test_linear_is_the_loss_that_needs_no_function():
     assert LOSSES["linear"] is None
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.sampled_from(sorted(LOSSES)),
     st.sampled_from([0.1, 0.5, 1.0, 3.0, 100.0]),
@@ -151,7 +151,7 @@ def assert_agrees(x, pcov, popt, reference):
     np.testing.assert_allclose(pcov / scale, reference / scale, rtol=0, atol=1e-3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.sampled_from(sorted(LOSSES)),
     st.sampled_from([1.5, 3.0, 10.0]),

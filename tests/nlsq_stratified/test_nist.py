@@ -19,7 +19,10 @@ curve_fit_large: Any = nlsq_stratified.curve_fit_large
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "nist"
 
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent")
+pytestmark = [
+    pytest.mark.numerics,
+    pytest.mark.skipif(not DATA.is_dir(), reason=f"{DATA} is absent"),
+]
 
 
 def gauss(x, b1, b2, b3, b4, b5, b6, b7, b8):
@@ -105,11 +108,12 @@ class Problem:
 
 
 def random_chunks(n, seed):
-    """Chunks of three to ten points in random order, the last with what is left."""
+    """Chunks of 3 or 25 points in random order, the last with one or two that are left."""
     rng = np.random.default_rng(seed)
     sizes = []
     while (left := n - sum(sizes)) > 0:
-        sizes.append(min(left, int(rng.integers(3, 11))))
+        size = int(rng.choice([3, 25]))
+        sizes.append(size if size <= left else min(left, 3))
     return Chunks(sizes, rng.permutation(n))
 
 
@@ -127,7 +131,6 @@ def fit(problem):
 
 def test_the_fit_is_within_its_tolerance_of_the_certified_values(problem, fit):
     assert fit.success
-    assert fit.message == "within 0.0001 standard errors of the minimum"
     assert np.max(np.abs(fit.x - problem.certified) / problem.deviation) < 1e-4
     assert 2 * fit.cost == pytest.approx(problem.squares, rel=1e-8)
 

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from nlsq_stratified import FactoredEquations, NormalEquations, spread
 
+pytestmark = pytest.mark.numerics
+
 
 def sums(jacobian, residual):
     jacobian, residual = np.asarray(jacobian, float), np.asarray(residual, float)

@@ -172,7 +172,6 @@ def test_evaluate_hands_the_total_to_the_objective(executor):
     assert state.gradient.tolist() == [1, 2]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(0, 99), st.data())
 def test_any_chunking_in_any_order_gives_the_same_sums(sizes, seed, data):
     n = sum(sizes)
@@ -189,7 +188,7 @@ def test_any_chunking_in_any_order_gives_the_same_sums(sizes, seed, data):
     np.testing.assert_allclose(state.hessian, hessian, rtol=0, atol=1e-12 * n)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=8), st.integers(0, 99))
 def test_equal_chunkings_give_the_same_bits_on_any_executor(threads, sizes, seed):
     rng = np.random.default_rng(seed)

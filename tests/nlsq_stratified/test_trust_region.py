@@ -13,6 +13,8 @@ from scipy.optimize import least_squares, lsq_linear
 
 from nlsq_stratified import NormalEquations, solve
 
+pytestmark = pytest.mark.numerics
+
 
 @dataclass
 class Problem:
@@ -190,7 +192,6 @@ def test_bounded_fits_agree_with_scipy(lower, upper, active):
     assert np.all(result.x[result.active > 0] == upper[result.active > 0])
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_linear_problems_in_a_box_agree_with_scipy(seed):
     rng = np.random.default_rng(seed)
@@ -209,7 +210,6 @@ def test_linear_problems_in_a_box_agree_with_scipy(seed):
     np.testing.assert_allclose((result.x - best.x) / sigma, 0, atol=1e-3)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([exponential, peak]))
 def test_bounds_are_never_left_and_the_best_point_is_kept(seed, model):
     """Every point asked for lies within the bounds; what is returned is the best of them."""
@@ -323,7 +323,7 @@ def test_the_unit_of_the_data_does_not_matter(power):
         np.testing.assert_allclose(other.x / unit, one.x, rtol=1e-9, err_msg=f"seed {seed}")
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(-30, 30), min_size=3, max_size=3))
 def test_the_units_of_the_parameters_do_not_matter(powers):
     units = 2.0 ** np.array(powers)
@@ -494,7 +494,6 @@ def test_data_without_noise_are_fitted():
     assert failed == []
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.floats(-15, -3))
 def test_a_noisy_cost_ends_within_its_noise(seed, digits):
     """The gradient is exact, the cost is not."""
@@ -527,7 +526,7 @@ def test_only_the_sum_of_two_parameters_matters():
     assert result.x[0] - result.x[1] == pytest.approx(1.0, rel=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**20), st.sampled_from([1e-2, 1e-4]))
 def test_a_last_step_on_trust_ends_as_near_and_is_not_evaluated(seed, tolerance):
     problem = noisy(exponential, [2.0, 1.3, 0.5], seed)

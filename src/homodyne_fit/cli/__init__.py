@@ -6,6 +6,7 @@ Commands import what they need when they run, so that ``--help`` is immediate.
 from __future__ import annotations
 
 import argparse
+import ast
 import gc
 import io
 import os
@@ -111,7 +112,9 @@ def program() -> int:
 def _raise_interrupts_again(ignored: sys.UnraisableHookArgs) -> None:
     """Interrupt again where an interrupt came while something was cleared away, and was ignored."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        threading.Timer(0.01, signal.raise_signal, [signal.SIGINT]).start()
+        # To the main thread itself: a signal to another one would not end what it waits for.
+        main_thread = threading.main_thread().ident
+        threading.Timer(0.01, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
     else:
         sys.__unraisablehook__(ignored)
 
@@ -213,8 +216,8 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> None:  # type: ignore[override]
         """Print the message and exit."""
-        if found := re.match("argument COMMAND: invalid choice: '(.*?)'", message):
-            message = _no_command(found[1])
+        if found := re.match(r"argument COMMAND: invalid choice: (.*) \(choose from ", message):
+            message = _no_command(ast.literal_eval(found[1]))
         self.exit(ERROR, f"{self.prog}: error: {message}; see {self.prog} --help\n")
 
 

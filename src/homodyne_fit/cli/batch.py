@@ -271,6 +271,7 @@ def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
                 job.config,
                 job.folder,
                 console,
+                selection=job.selection,
                 overwrite=args.overwrite,
                 exports=args.export,
                 plots=args.save_plots,

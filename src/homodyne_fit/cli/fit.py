@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
     from homodyne_fit.config import Config
     from homodyne_fit.dataset import TwoTimeData
+    from homodyne_fit.loaders.selection import Selection
 
 METHODS = ("nlsq", "mcmc", "cmc", "both")
 
@@ -84,14 +85,14 @@ def run(args: argparse.Namespace) -> int:
             overwrite=args.overwrite,
         )
     if args.plot_simulated_data:
-        config = load_config(args.config, overrides(args))
+        config, selection = load_config(args.config, overrides(args)), None
     else:
         # Every mistake at once, those that only the data file shows included.
-        config, _ = examine(args.config, overrides(args))
+        config, selection = examine(args.config, overrides(args))
     folder = output_folder(config, args.output_dir)
     console = new_console(args.quiet or args.json)
     if drawn:
-        _draw(config, folder, args, console)
+        _draw(config, selection, folder, args, console)
         if not args.save_plots:
             return 0
     with executor_at(args.scheduler, config.root.optimization.nlsq.threads) as executor:
@@ -99,6 +100,7 @@ def run(args: argparse.Namespace) -> int:
             config,
             folder,
             console,
+            selection=selection,
             executor=executor,
             overwrite=args.overwrite,
             exports=args.export,
@@ -145,13 +147,17 @@ def fit_config(
     folder: Path,
     console: Console,
     *,
+    selection: Selection | None = None,
     executor: Executor | None = None,
     overwrite: bool = False,
     exports: Collection[str] = (),
     plots: bool = False,
     warn: bool = True,
 ) -> Analysis:
-    """Load, fit and write; the path that every fit from a file takes."""
+    """Load, fit and write; the path that every fit from a file takes.
+
+    `selection` is what was found of the data file already.
+    """
     from homodyne_fit.outputs import (
         REPORT,
         RESULT,
@@ -166,7 +172,7 @@ def fit_config(
     if warn:
         _warn_of_ignored(config)
     settings = config.settings()
-    data = config.load_data()
+    data = config.load_data(selection)
     require_exportable(data, exports)
     prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
 
@@ -221,13 +227,19 @@ def _warn_of_ignored(config: Config) -> None:
         print("\n  ".join(lines), file=sys.stderr)
 
 
-def _draw(config: Config, folder: Path, args: argparse.Namespace, console: Console) -> None:
+def _draw(
+    config: Config,
+    selection: Selection | None,
+    folder: Path,
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
     """Draw what was asked for besides a fit."""
     from homodyne_fit.outputs import PLOTS, make_folder
 
     drawn, plots = [], folder / PLOTS
     simulated = drawings.simulated_data(config, args) if args.plot_simulated_data else None
-    measured = config.load_data() if args.plot_experimental_data else None
+    measured = config.load_data(selection) if args.plot_experimental_data else None
     make_folder(plots)
     if simulated is not None:
         drawn += drawings.draw_simulated_data(simulated, plots)

@@ -136,9 +136,9 @@ class Config:
         ranges = [(each.min_angle, each.max_angle) for each in filtering.target_ranges]
         return "phi_filtering.target_ranges", ranges if filtering.enabled and ranges else None
 
-    def load_data(self) -> TwoTimeData:
-        """Read what the configuration selects."""
-        selection, nlsq = self.selection(), self.root.optimization.nlsq
+    def load_data(self, selection: Selection | None = None) -> TwoTimeData:
+        """Read what the configuration selects, or has selected already."""
+        selection, nlsq = selection or self.selection(), self.root.optimization.nlsq
         scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
         return selection.read(nlsq.memory, scratch)
 

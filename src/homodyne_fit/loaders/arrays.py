@@ -45,7 +45,7 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         step = float(dt[0]) if usable else None
         note = "array dt" if usable else f"its dt is {dt[0]:g}, not a positive number"
 
-    label = name or "the array"
+    label, stack = name or "the array", numpy_file.Stack(path, name, shape)
     return TwoTimeFile(
         path=path,
         format=PLAIN_ARRAY.name,
@@ -55,8 +55,9 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         phi=phi,
         dt=step,
         dt_note=note,
-        stored=numpy_file.stack(path, name, shape),
+        stored=stack,
         raw=partial(numpy_file.raw, path, name),
+        release=stack.release,
     )
 
 

@@ -53,6 +53,7 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
     q = numpy_file.companion(arrays, path, Q, (1, n_matrices))
     phi = numpy_file.companion(arrays, path, PHI, (n_matrices,))
     dt, note = _frame_time(arrays, path, n_frames)
+    stack = numpy_file.Stack(path, C2, header.shape)
     return TwoTimeFile(
         path=path,
         format=HOMODYNE_CACHE.name,
@@ -62,8 +63,9 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         phi=phi,
         dt=dt,
         dt_note=note,
-        stored=numpy_file.stack(path, C2, header.shape),
+        stored=stack,
         populated="all",
+        release=stack.release,
     )
 
 

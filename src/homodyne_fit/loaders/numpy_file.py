@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from tokenize import TokenError
@@ -21,7 +20,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.loaders.listing import names as listed
 from homodyne_fit.stored_matrices import RawMatrix
 
-__all__ = ["ArrayHeader", "companion", "contents", "headers", "raw", "read", "stack"]
+__all__ = ["ArrayHeader", "Stack", "companion", "contents", "headers", "raw", "read"]
 
 # What NumPy and zipfile raise on a damaged file.
 DAMAGE = (
@@ -77,23 +76,28 @@ def read(path: Path, name: str) -> NDArray[np.generic]:
             return archive[name]
 
 
-def stack(
-    path: Path, name: str, shape: tuple[int, ...]
-) -> Callable[[int, slice], NDArray[np.generic]]:
-    """Return a function of matrix and frames that reads an array (n, n) or (K, n, n).
+@dataclass
+class Stack:
+    """Reads matrices of an array (n, n) or (K, n, n), one at a time.
 
-    Of a .npy it reads only those; a .npz has to be unpacked, which is done once.
+    Of a .npy it reads only those; a .npz has to be unpacked, which is done once until `release`.
     """
 
-    @cache
-    def unpacked() -> NDArray[np.generic]:
-        return read(path, name)
+    path: Path
+    name: str
+    shape: tuple[int, ...]
+    _unpacked: NDArray[np.generic] | None = field(default=None, init=False)
 
-    def stored(index: int, frames: slice) -> NDArray[np.generic]:
-        array = unpacked() if name else read(path, name)
-        return array.reshape(-1, *shape[-2:])[index, frames, frames]
+    def __call__(self, index: int, frames: slice) -> NDArray[np.generic]:
+        """Return one matrix, cut to some frames."""
+        array = self._unpacked if self._unpacked is not None else read(self.path, self.name)
+        if self.name:
+            self._unpacked = array
+        return array.reshape(-1, *self.shape[-2:])[index, frames, frames]
 
-    return stored
+    def release(self) -> None:
+        """Let go of what is unpacked."""
+        self._unpacked = None
 
 
 def raw(path: Path, name: str, index: int) -> RawMatrix | None:

@@ -102,6 +102,8 @@ class Selection:
                 f"{self.file.path}: the memory cannot hold {k} × {n} × {n} numbers; take fewer "
                 f"frames ({FRAMES_KEYS}) or fewer angles ({ANGLES_KEYS})"
             ) from error
+        finally:
+            self.file.release()
 
     def stays_on_disk(self, memory: int | None = None) -> bool:
         """Whether `read` will leave the matrices on the disk, for want of memory.

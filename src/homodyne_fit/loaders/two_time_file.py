@@ -34,6 +34,10 @@ def _nowhere(_: int) -> None:
     return None
 
 
+def _nothing() -> None:
+    pass
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class TwoTimeFile:
     """M matrices c2(t1, t2) in a file, and what the file says about them.
@@ -64,6 +68,8 @@ class TwoTimeFile:
     raw : callable
         ``raw(index)`` is where the numbers of a matrix lie in the file; None where they are
         packed, or ordered otherwise.
+    release : callable
+        Lets go of what is kept in memory to read further matrices faster.
     """
 
     path: Path
@@ -78,6 +84,7 @@ class TwoTimeFile:
     populated: Populated = ""
     shift: float = 0.0
     raw: Callable[[int], RawMatrix | None] = _nowhere
+    release: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
         """All but the matrices, in a line."""

@@ -48,6 +48,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.real_arrays import real_array
 
 __all__ = ["correlate", "counts", "two_time"]
 
@@ -110,7 +111,7 @@ def two_time(
     InputError
         If an argument is unusable, or a frame happens to hold no photon.
     """
-    angles = np.atleast_1d(np.asarray(phi, dtype=np.float64))
+    angles = np.atleast_1d(_numbers("phi", phi))
     if angles.ndim != 1 or not angles.size:
         raise InputError(f"phi must be a list of angles, got an array of shape {angles.shape}")
     _at_least("seed", seed, 0)
@@ -385,8 +386,15 @@ def _at_least(name: str, value: int, lowest: int) -> None:
         raise InputError(f"{name} must be a whole number of at least {lowest}, got {value}")
 
 
+def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    try:
+        return real_array(values).astype(np.float64)
+    except ValueError as error:
+        raise InputError(f"{name} {error}") from None
+
+
 def _frames(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    frames = np.asarray(values, dtype=np.float64)
+    frames = _numbers(name, values)
     if frames.ndim != 1 or len(frames) < 2:
         raise InputError(f"{name} must have shape (frames,) with 2 or more, not {frames.shape}")
     if not np.all(np.isfinite(frames)):
@@ -396,7 +404,7 @@ def _frames(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def _per_angle(name: str, values: ArrayLike, angles: NDArray[np.float64]) -> NDArray[np.float64]:
-    column = np.asarray(values, dtype=np.float64)
+    column = _numbers(name, values)
     if column.shape not in ((), (1,), angles.shape):
         raise InputError(
             f"{name} must be one number or one per angle ({len(angles)}), got shape {column.shape}"

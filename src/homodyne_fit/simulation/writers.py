@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.atomic import replacing
 from homodyne_fit.errors import InputError
 from homodyne_fit.loaders import aps_old, aps_u, homodyne_cache, nxxpcs, pychx
+from homodyne_fit.real_arrays import real_array
 
 __all__ = [
     "write_aps_old",
@@ -233,14 +234,15 @@ def write_array(
     """Write C2, of shape (n, n) or (K, n, n), as a .npy or, with what is known of it, a .npz."""
     known = {"q": q, "phi": phi, "dt": dt}
     beside = {name: np.asarray(value) for name, value in known.items() if value is not None}
+    matrices = real_array(c2) if np.ma.isMaskedArray(c2) else np.asarray(c2)
     suffix = Path(path).suffix
     if suffix not in (".npy", ".npz") or (suffix == ".npy" and beside):
         raise InputError(f"{path}: the name must end with .npz{'' if beside else ' or .npy'}")
     with replacing(_target(path)) as temporary, temporary.open("wb") as stream:
         if suffix == ".npy":
-            np.save(stream, np.asarray(c2))
+            np.save(stream, matrices)
         else:
-            np.savez_compressed(stream, allow_pickle=False, c2=np.asarray(c2), **beside)
+            np.savez_compressed(stream, allow_pickle=False, c2=matrices, **beside)
 
 
 def _write_matrices(group: h5py.Group, prefix: str, matrices: NDArray[np.float32]) -> None:
@@ -251,7 +253,7 @@ def _write_matrices(group: h5py.Group, prefix: str, matrices: NDArray[np.float32
 def _checked(
     c2: ArrayLike, bins: ArrayLike, n_bins: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    matrices = np.asarray(c2, dtype=np.float32)
+    matrices = real_array(c2).astype(np.float32)
     natural = _list(bins).astype(np.int64)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
         raise ValueError(f"c2 must have shape (M, n, n), not {matrices.shape}")
@@ -263,7 +265,7 @@ def _checked(
 
 
 def _list(values: ArrayLike) -> NDArray[np.float64]:
-    return np.atleast_1d(np.asarray(values, dtype=np.float64))
+    return np.atleast_1d(real_array(values).astype(np.float64))
 
 
 def _target(path: str | os.PathLike[str]) -> Path:

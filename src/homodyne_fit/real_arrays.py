@@ -1,0 +1,53 @@
+"""Arrays that users give: real numbers, NaN where one is masked, and nothing else."""
+
+from __future__ import annotations
+
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["real_array"]
+
+
+def real_array(given: object) -> NDArray[np.floating]:
+    """Return an array of this machine's floats, with NaN in the place of what is masked.
+
+    Single and half precision become float32, all other numbers float64. Masked arrays keep their
+    masks in lists, too.
+
+    Raises
+    ------
+    ValueError
+        If these are no real numbers: 'must be real numbers, not …'.
+    """
+    try:
+        array = _with_masks(given)
+    except ValueError:
+        raise ValueError("must be real numbers, not lists of different lengths") from None
+    if array.dtype.kind == "O" and all(map(_is_real, np.ma.compressed(array))):
+        array = np.ma.filled(array, np.nan).astype(np.float64)
+    if array.dtype.kind not in "iuf":
+        raise ValueError(f"must be real numbers, not {array.dtype.name}")
+    single = array.dtype.kind == "f" and array.dtype.itemsize <= 4
+    array = array.astype(np.float32 if single else np.float64, copy=False)
+    return np.ma.filled(array, np.nan)
+
+
+def _with_masks(given: object) -> NDArray[Any]:
+    """An array, a masked one if there is a mask anywhere in lists of lists."""
+    if isinstance(given, np.ma.MaskedArray):
+        return given
+    if isinstance(given, list | tuple):
+        parts = [
+            _with_masks(part) if isinstance(part, list | tuple | np.ma.MaskedArray) else part
+            for part in given
+        ]
+        if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+            return np.ma.stack(parts)
+    return np.asarray(given)
+
+
+def _is_real(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
