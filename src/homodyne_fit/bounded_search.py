@@ -84,7 +84,7 @@ def solve_within_limits(
             *space.limits,
             tolerance=tolerance,
             max_nfev=left(),
-            sizes=space.natural_scales(y),
+            sizes=space.sizes(y),
             callback=callback,
             trust_last_step=True,
         )
@@ -171,7 +171,7 @@ def _best_limit(
                 *limited.limits,
                 tolerance=TRIAL_TOLERANCE,
                 max_nfev=min(TRIAL_NFEV, left()),
-                sizes=limited.natural_scales(start),
+                sizes=limited.sizes(start),
             ),
         )
         for limited, start in starts[:STARTS_TRIED]

@@ -142,6 +142,15 @@ class SearchSpace:
                     scales[i : i + 3] = first, 1.0, last
         return scales[self.searched]
 
+    def sizes(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`natural_scales` of exponents and direction; infinite for rates, which may vanish."""
+        scales = np.full(len(self.fixed), np.inf)
+        scales[self.searched] = self.natural_scales(y)
+        for i in self.power_laws:
+            rates = [i, i + 1] if self.law_form(i) is value_and_slope else [i, i + 2]
+            scales[rates] = np.inf
+        return scales[self.searched]
+
     def to_coordinates(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
         """The searched y at parameters x (p,)."""
         y = x.copy()

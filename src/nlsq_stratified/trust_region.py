@@ -159,8 +159,8 @@ def solve(
         Characteristic size of each parameter, in which steps are damped; from the curvature when
         None.
     sizes : (p,) array, optional
-        By how much each parameter must change to make a difference of order one. A parameter
-        without effect to first order is then damped all the same.
+        By how much each parameter must change to make a difference of order one; infinite where
+        that is not known. A parameter without effect to first order is then damped all the same.
     callback : callable
         Called as ``callback(nit, x, state, nfev)`` after each accepted step; it ends the search
         by raising StopIteration.
@@ -282,7 +282,8 @@ class _Search:
         self.largest_majorant = np.maximum(self.largest_majorant, equations.majorant)
         majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
         if self.sizes is not None:
-            largest = np.max(majorant * self.sizes**2, initial=0.0)
+            sized = np.isfinite(self.sizes)
+            largest = np.max(majorant[sized] * self.sizes[sized] ** 2, initial=0.0)
             majorant = np.maximum(majorant, REMEMBERED * largest / self.sizes**2)
         lower, upper = self.lower - self.x, self.upper - self.x
         return _QuadraticModel(equations, lower, upper, majorant, self.x_scale)

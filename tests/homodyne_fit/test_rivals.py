@@ -1,0 +1,159 @@
+"""Other minima, data without noise, the budget: what a fit ends with where the search is hard."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+import homodyne_fit as hf
+from homodyne_fit.coordinates import SearchSpace
+from homodyne_fit.model import LAMINAR_FLOW
+from homodyne_fit.rivals import mirror_images
+
+TRUTH = (1500.0, -0.3, 20.0, 3e-4, 0.2, 1e-5, 3.0)
+CONFIRMED = ("gap", "q", "dt", "phi")
+
+
+def fitted(m, model="laminar_flow", **how):
+    gap = m.gap if model == "laminar_flow" else None
+    return hf.fit(m.data, model, gap=gap, units_confirmed=CONFIRMED, **how)
+
+
+# Mirrored directions
+
+
+def space(phi0=(-10.0, 10.0), fixed=math.nan):
+    lower = np.array([100.0, -2, -1e5, 1e-6, -2, -0.1, phi0[0]])
+    upper = np.array([1e5, 2, 1e5, 0.5, 2, 0.1, phi0[1]])
+    return SearchSpace(LAMINAR_FLOW, 5.0, lower, upper, np.array([*[math.nan] * 6, fixed]))
+
+
+@pytest.mark.parametrize(
+    ("phi", "phi0", "limits", "expected"),
+    [
+        ([0.0, 90.0], 3.0, (-10, 10), [-3.0]),
+        ([0.0, 180.0, 270.0], 3.0, (-10, 10), [-3.0]),
+        ([40.0, 130.0], 36.0, (30, 50), [44.0]),
+        ([0.0, 90.0], 3.0, (-1, 10), []),
+        ([0.0, 90.0], 0.0, (-10, 10), []),
+        ([0.0, 45.0, 90.0], 3.0, (-10, 10), []),
+        ([0.0, 30.0], 3.0, (-200, 10), [-177.0]),
+    ],
+)
+def test_mirror_images(phi, phi0, limits, expected):
+    x = np.array([1500.0, -0.3, 20.0, 3e-4, 0.2, 1e-5, phi0])
+    images = mirror_images(space(limits), x, np.array(phi))
+    assert [image[-1] for image in images] == pytest.approx(expected)
+    for image in images:
+        np.testing.assert_array_equal(image[:-1], x[:-1])
+
+
+def test_a_fixed_direction_has_no_mirror_image():
+    assert mirror_images(space(fixed=3.0), np.array(TRUTH), np.array([0.0, 90.0])) == []
+
+
+def test_mirrored_directions_give_the_same_matrices(numpy_c2, measure):
+    m = measure(TRUTH, n=30, phi=(0.0, 90.0, 270.0))
+    (image,) = mirror_images(space(), m.params, m.phi)
+    how = dict(q=m.q, phi=m.phi, gap=m.gap, dt=m.dt, n=m.n)
+    np.testing.assert_allclose(
+        numpy_c2(image, m.contrast, m.offset, **how),
+        numpy_c2(m.params, m.contrast, m.offset, **how),
+        rtol=1e-12,
+    )
+
+
+def test_a_mirrored_direction_is_said_with_its_value(measure):
+    # Shear along the axis, so that the direction is determined but for its sign.
+    m = measure((1500.0, -0.3, 20.0, 3e-3, 0.2, 1e-5, 6.0), n=60, phi=(0.0, 90.0), noise=0.002)
+    result = fitted(m, per_angle_mode="individual")
+    assert result.success
+    phi0 = result.parameters["phi0"].value
+    assert abs(phi0) == pytest.approx(6.0, abs=1.0)
+    (other,) = [one for one in result.info.alternatives if one["mirror"]]
+    assert other["parameters"]["phi0"] == pytest.approx(-phi0)
+    assert any("describe these angles equally well" in text for text in result.warnings)
+    assert result.to_json()["fit"]["alternatives"] == result.info.alternatives
+
+
+@pytest.mark.parametrize("multi_start", [True, False])
+def test_a_start_at_the_direction_of_symmetry_is_left(measure, multi_start):
+    m = measure((1500.0, -0.3, 20.0, 3e-3, 0.2, 1e-5, 6.0), n=60, phi=(0.0, 90.0), noise=0.002)
+    names = dict(zip(LAMINAR_FLOW.parameters, (*m.params[:6], 0.0), strict=True))
+    result = fitted(m, per_angle_mode="individual", initial=names, multi_start=multi_start)
+    assert result.success
+    assert abs(result.parameters["phi0"].value) == pytest.approx(6.0, abs=1.0)
+
+
+# Data without noise
+
+
+@pytest.mark.parametrize("mode", ["auto", "hierarchical", "individual", "averaged", "sequential"])
+@pytest.mark.parametrize("model", ["static", "laminar_flow"])
+def test_exact_data_are_fitted_exactly(measure, mode, model):
+    p = TRUTH if model == "laminar_flow" else TRUTH[:3]
+    m = measure(p, n=40, phi=(0.0, 30.0, 60.0, 90.0), noise=0.0)
+    m.data = hf.TwoTimeData(
+        (m.data.c2 - m.offset[:, None, None]) / m.contrast[:, None, None] * 0.3 + 1,
+        m.phi,
+        m.q,
+        m.dt,
+    )
+    result = fitted(m, model, per_angle_mode=mode)
+    assert result.success, result.info.message
+    times = np.linspace(0.5, 3.5, 7)
+    expected = p[0] * times ** p[1] + p[2]
+    np.testing.assert_allclose(result.J(times)[0], expected, rtol=1e-3)
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_constant_data_are_a_result():
+    data = hf.TwoTimeData(np.ones((2, 10, 10)), [0, 90], 0.0054, 0.1)
+    result = hf.fit(data, "static")
+    assert not result.success
+    assert "no decay" in result.info.message
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+# The budget
+
+
+@pytest.mark.parametrize("max_nfev", [1, 4])
+def test_the_budget_bounds_the_whole_fit(measure, max_nfev):
+    m = measure(TRUTH, n=60)
+    result = fitted(m, max_nfev=max_nfev, tolerance=1e-9)
+    assert not result.success
+    assert f" of {max_nfev} passes over the points without converging" in result.info.message
+    # One more evaluation for each limit that is tried out when the budget ends.
+    spent = float(result.info.message.split()[2])
+    assert max_nfev - 1 <= spent <= max_nfev + 15
+
+
+# Truths whose best basin was lost on the way, or whose search did not end.
+
+
+def at_angles(measure, params, phi, noise, n):
+    return measure(params, n=n, phi=phi, noise=noise, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("params", "phi", "noise", "n"),
+    [
+        # A constant part at its limit, far above the rate.
+        ((1500.0, -0.3, 20.0, 1.7e-4, 0.45, 0.0, 3.0), (0.0, 60.0, 120.0), 0.1, 64),
+        # All angles at multiples of 90°, the direction near the axis of symmetry.
+        ((2000.0, -0.2, 0.0, 3e-4, 0.3, 0.0, 0.5), (0.0, 90.0, 180.0, 270.0), 0.05, 64),
+        # Side lobes.
+        ((1000.0, -0.3, 100.0, 4e-3, 0.1, 0.0, -4.0), (0.0, 40.0, 80.0, 120.0, 160.0), 0.1, 80),
+        # Transport that reaches zero within the measurement.
+        ((3000.0, -1.2, -100.0, 3e-4, 0.2, 0.0, 2.0), (0.0, 45.0, 90.0), 0.02, 80),
+    ],
+)
+def test_no_start_leads_as_low_as_the_truth(measure, params, phi, noise, n):
+    m = at_angles(measure, params, phi, noise, n)
+    found = fitted(m, per_angle_mode="individual")
+    names = dict(zip(LAMINAR_FLOW.parameters, params, strict=True))
+    from_truth = fitted(m, per_angle_mode="individual", initial=names, multi_start=False)
+    assert found.success, found.info.message
+    assert 2 * (found.cost - from_truth.cost) / noise**2 < 1.0
