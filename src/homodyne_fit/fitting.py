@@ -152,8 +152,8 @@ def _fit(
         success, message = False, failure
     elif not success and search.counter.exhausted:
         message = (
-            f"stopped after {search.counter.spent:.0f} of {settings.max_nfev} passes over the points "
-            "without converging"
+            f"stopped after {search.counter.spent:.0f} of {settings.max_nfev} passes over the "
+            "points without converging"
         )
     return assemble_result(
         position,
