@@ -81,6 +81,8 @@ LARGEST_KINK = 2.0
 # Unknowns up to which the Hessian is taken from differences of the gradient, and how long these
 # differences are: in standard errors, and relative to a parameter or to the width of its bounds.
 MOST_DIFFERENCED = 20
+# Least singular value of the scaled Jacobian that differences of the gradient still tell.
+LEAST_DIFFERENCED = 1e-6
 DIFFERENCE, RELATIVE_DIFFERENCE = 0.1, 1e-3
 
 
@@ -210,7 +212,7 @@ def _run(
         if not taken or progress.stalled(search):
             distance = search.distance()
             if (along := search.model_along_kink(progress.variance)) is not None:
-                at_kink = along.distance(progress.variance) <= STALL_DISTANCE
+                at_kink = along.distance(progress.variance) <= STALL_DISTANCE and not along.lost
                 if at_kink and distance <= LARGEST_KINK:
                     return search.result(
                         True,
@@ -349,10 +351,13 @@ class _Search:
     def differenced_equations(self, variance: float) -> NormalEquations | None:
         """The equations at x with a Hessian from differences of the gradient, made positive.
 
-        None where the gradient is not finite nearby. Along directions of negative curvature its
-        absolute value stands (Y. Dauphin et al., *NeurIPS*, 2014): steps then lead away from a
-        saddle.
+        None where the gradient is not finite nearby, and where a direction that the factor of the
+        Gauss-Newton Hessian still tells would be lost in differences. Along directions of negative
+        curvature its absolute value stands (Y. Dauphin et al., *NeurIPS*, 2014): steps then lead
+        away from a saddle.
         """
+        if _least_told(self.state) < LEAST_DIFFERENCED:
+            return None
         hessian = self.state.hessian.copy()
         diagonal = np.sqrt(np.maximum(np.diag(hessian), 0.0))
         width = np.where(np.isfinite(self.upper - self.lower), self.upper - self.lower, 1.0)
@@ -409,8 +414,10 @@ class _Search:
         distance, variance = self.distance(), _variance(self.state)
         if differenced and distance > STALL_DISTANCE:
             equations = self.differenced_equations(variance)
-            curved = np.inf if equations is None else self.model(equations).distance(variance)
-            distance = curved if curved <= STALL_DISTANCE else distance
+            model = None if equations is None else self.model(equations)
+            if model is not None and not model.lost:
+                curved = model.distance(variance)
+                distance = curved if curved <= STALL_DISTANCE else distance
         return self.result(
             bool(distance <= STALL_DISTANCE),
             f"no step lowers the cost any more, {distance:.2g} standard errors from where the "
@@ -434,6 +441,15 @@ def _variance(state: Equations) -> float:
     """Variance of a residual; where the residuals are rounding errors, that of these."""
     spare = max(1, state.n_points - len(state.gradient))
     return 2 * max(state.cost, state.rounding) / spare
+
+
+def _least_told(state: Equations) -> float:
+    """Least singular value, above rounding, of the factor with columns of unit norm."""
+    factor = state.linear_problem()[0]
+    norms = np.linalg.norm(factor, axis=0)
+    values = np.linalg.svd(factor / np.where(norms > 0, norms, 1.0), compute_uv=False)
+    told = values[values > len(values) * np.finfo(float).eps]
+    return float(told.min(initial=1.0))
 
 
 def _reason(stop: StopIteration) -> str:
