@@ -90,6 +90,8 @@ def _solve_scaled(
     movable = low < high
     x = np.clip(np.zeros(len(low)), low, high)
     x = x + _step_to_minimum(a, b, x, movable)
+    if np.all((low <= x) & (x <= high)):
+        return x
     free = movable & (low < x) & (x < high)
     x = np.clip(x, low, high)
     barred = ~movable
