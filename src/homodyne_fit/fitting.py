@@ -455,7 +455,7 @@ def _search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:
     names = settings.model.parameters
     limits = np.array([settings.limits(name) for name in names])
     return SearchSpace(
-        model=settings.model,
+        model=settings.model.for_one_fit(),
         tau=float(data.times[-1]) / 2,
         lower=limits[:, 0],
         upper=limits[:, 1],

@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.model import MODELS, Model, on_offset, on_prefactor, power_law, value_and_slope
+from homodyne_fit.model import MODELS, OWN_LAWS, Model
 
 __all__ = ["read_fields", "write_fields"]
 
 # The functions that a model can be made of.
-RATES = {rate.__name__: rate for rate in (power_law, value_and_slope, on_offset, on_prefactor)}
+RATES = {law.__name__: law for law in OWN_LAWS}
 
 
 def write_fields(group: h5py.Group, value: Any) -> None:

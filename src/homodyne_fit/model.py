@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -84,6 +85,9 @@ def on_prefactor(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -
     return y[2] + y[0] * tau ** y[1] * jnp.expm1(y[1] * jnp.log(t / tau))
 
 
+OWN_LAWS = (power_law, value_and_slope, on_offset, on_prefactor)
+
+
 @dataclass(frozen=True)
 class Model:
     r"""J(t), and where there is flow :math:`\dot\gamma(t)` and the direction phi0.
@@ -97,6 +101,9 @@ class Model:
     shear_rate : callable or None
         Shear rate (t, tau, parameters), 1/s; None without flow.
     shear_parameters : tuple of str
+    programs : dict or None
+        The compiled laws of a caller, kept for one fit; None outside of fits, where such a law is
+        compiled at each use because it may read what has changed.
     """
 
     name: str
@@ -104,6 +111,15 @@ class Model:
     transport_parameters: tuple[str, ...]
     shear_rate: RateFunction | None = None
     shear_parameters: tuple[str, ...] = ()
+    programs: dict[int, Traced] | None = field(default=None, compare=False, repr=False)
+
+    def for_one_fit(self) -> Model:
+        """The same model, whose laws are compiled once and stay as they are now."""
+        return replace(self, programs={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled code stays in its process.
+        return {**self.__dict__, "programs": None if self.programs is None else {}}
 
     def __hash__(self) -> int:
         # Callables of a caller's own class may have no hash.
@@ -212,7 +228,7 @@ def rates(
     with jax.enable_x64(True):
         grid = filled, np.float64(tau), np.float64(dt)
         found = jax.device_get(
-            [_compiled(law)(full[own], *grid) for law, own in zip(laws, owned, strict=True)]
+            [_compiled(model, law)(full[own], *grid) for law, own in zip(laws, owned, strict=True)]
         )
     values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
     for i, (own, (value, slope)) in enumerate(zip(owned, found, strict=True)):
@@ -220,15 +236,20 @@ def rates(
     return values, jacobian
 
 
-def _compiled(law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
+def _compiled(model: Model, law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
     """A rate and its derivatives, of (parameters, times, tau, dt).
 
-    Those of this module read nothing but their arguments, and are compiled for good. One of the
-    caller's may read what has changed since it was last asked.
+    The laws of this module read nothing but their arguments and are compiled once for all fits.
     """
-    if any(law is ours for ours in (power_law, value_and_slope)):
+    if any(law is own for own in OWN_LAWS):
         return _compiled_for_good(law)
-    return Traced(functools.partial(_rate_with_jacobian, law))
+    if model.programs is None:
+        return Traced(functools.partial(_rate_with_jacobian, law))
+    # By identity: callables of a caller's own class may have no hash.
+    key = id(law)
+    if key not in model.programs:
+        model.programs[key] = Traced(functools.partial(_rate_with_jacobian, law))
+    return model.programs[key]
 
 
 @functools.cache

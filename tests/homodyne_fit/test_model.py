@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import homodyne_fit as hf
+from homodyne_fit import model as model_module
+from homodyne_fit.coordinates import SearchSpace
 from homodyne_fit.model import (
     LAMINAR_FLOW,
     STATIC,
@@ -196,3 +198,25 @@ def test_a_fit_sees_what_its_model_reads_now(small):
         result = hf.fit(small, **chosen, bounds=bounds, multi_start=False)
         found.append([result.parameters[name].value for name in ("D0", "alpha")])
     np.testing.assert_allclose(found[1], np.array(found[0]) / 2, rtol=1e-4)
+
+
+def test_a_fit_compiles_a_law_of_its_caller_once(small):
+    """Not at every evaluation: each of the two programs traces the law for value and derivative."""
+    traces = []
+
+    def law(t, tau, p):
+        traces.append(t)
+        return p[0] * t ** p[1] + p[2]
+
+    model = Model("mine", law, STATIC.parameters)
+    hf.fit(small, model, fixed={"D_offset": 0.0})
+    assert len(traces) <= 4
+
+
+@pytest.mark.parametrize("limited", [set(), {0}, {2}, {0, 2}], ids=str)
+def test_every_form_of_a_power_law_is_compiled_once_for_all_fits(limited, monkeypatch):
+    """Forms are chosen anew in every fit: hundreds of compilations if each use were one."""
+    monkeypatch.setattr(model_module, "Traced", None)
+    nothing = np.full(3, np.nan)
+    space = SearchSpace(STATIC, 1.0, -nothing, nothing, nothing, frozenset(limited))
+    rates(space.form, [1.0, 0.5, 2.0], [0.5], 1.0, 0.1)
