@@ -17,7 +17,7 @@ program gets the same start for the physics:
   - middle: the middle of the bounds, where homodyne and xpcsjax start if the configuration has null
 
 Rows: NLSQ with all 13 parameters free, by `curve_fit`, by the same with x_scale="jac", and by
-`curve_fit_large` in chunks of 2,500 points; `homodyne_fit.fitting.fit` with its defaults.
+`curve_fit_large` in chunks of 2,500 points; `homodyne_fit.fitting.fit.fit` with its defaults.
 Columns: J at mid-measurement over the truth with its stated error, distance from the truth in these
 errors, contrasts, χ² above that of the truth (the least lies some 10 below), and whether the
 program says that it succeeded.
@@ -42,9 +42,9 @@ import jax.numpy as jnp
 import nlsq
 import numpy as np
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.model import LAMINAR_FLOW, RATE_FLOOR, decay, rates
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.model.rates import LAMINAR_FLOW, RATE_FLOOR, decay, rates
 
 FRAMES, DT, Q, GAP, NOISE, CHUNK = 101, 0.1, 0.0054, 2e6, 0.02, 2500
 PHI = np.array([0.0, 45.0, 90.0])

@@ -92,7 +92,7 @@ def rates(regime: Regime) -> tuple[np.ndarray, np.ndarray]:
 
 def measurement(regime: Regime, contrast_spread: float, offset_spread: float, seed: int):  # type: ignore[no-untyped-def]
     """Return the data and the true contrasts."""
-    from homodyne_fit.dataset import TwoTimeData
+    from homodyne_fit.data.dataset import TwoTimeData
 
     rng = np.random.default_rng(seed)
     k = regime.angles
@@ -110,8 +110,7 @@ def measurement(regime: Regime, contrast_spread: float, offset_spread: float, se
 
 def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
     """What is compared: arguments of the settings by name."""
-    from homodyne_fit.layers.settings import AntiDegeneracy
-    from homodyne_fit.multi_start import MultiStart
+    from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
 
     if not ablation:
         modes = [m for m in MODES if m != "fourier" or REGIMES[name].angles >= 5]
@@ -133,7 +132,7 @@ def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
 
 def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dict[str, Any]]:
     """Fit one measurement in every variant; return errors and standard errors."""
-    from homodyne_fit.fitting import FitSettings, fit
+    from homodyne_fit.fitting.fit import FitSettings, fit
 
     name, contrast_spread, offset_spread, seed = task
     regime = REGIMES[name]

@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.model import LAMINAR_FLOW, curves
-from homodyne_fit.objective import TwoTimeObjective
-from homodyne_fit.scaling import scaling_map
-from homodyne_fit.tiles import tile_chunks
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.kernel.tiles import tile_chunks
+from homodyne_fit.model.rates import LAMINAR_FLOW, curves
+from homodyne_fit.model.scaling import scaling_map
 from nlsq_stratified import reduce
 
 Q, GAP, DT, NOISE = 0.0054, 2e6, 0.1, 0.02

@@ -26,11 +26,11 @@ import h5py
 import numpy as np
 from pydantic import ByteSize, TypeAdapter
 
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.loading import load
-from homodyne_fit.model import LAMINAR_FLOW, curves
-from homodyne_fit.stored_chunks import Chunk, StoredChunk, chunks_of
-from homodyne_fit.tiles import TILE, TileChunk
+from homodyne_fit.data.loading import load
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.kernel.stored_chunks import Chunk, StoredChunk, chunks_of
+from homodyne_fit.kernel.tiles import TILE, TileChunk
+from homodyne_fit.model.rates import LAMINAR_FLOW, curves
 from nlsq_stratified import reduce
 
 TRUTH = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)

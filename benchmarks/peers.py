@@ -267,7 +267,7 @@ def _answer(found: dict[str, Any], log: str, geometry: Geometry, data_file: Path
 
 def _check_points(found: dict[str, Any], geometry: Geometry, data_file: Path) -> None:
     """Refuse an answer to other angles or frames than the file has."""
-    from homodyne_fit.loading import load
+    from homodyne_fit.data.loading import load
 
     data = load(data_file, q=geometry.q)
     upper = np.triu_indices(geometry.n_frames, 1)
@@ -285,7 +285,7 @@ def _means(
     values: np.ndarray, covariance: np.ndarray, geometry: Geometry
 ) -> dict[str, tuple[float, float]]:
     """J and the shear rate averaged over the frames, with linearly propagated errors."""
-    from homodyne_fit.model import LAMINAR_FLOW, rates
+    from homodyne_fit.model.rates import LAMINAR_FLOW, rates
 
     times = np.arange(geometry.n_frames) * geometry.dt
     curves, jacobian = rates(LAMINAR_FLOW, values, times, times[-1] / 2, geometry.dt)
@@ -340,7 +340,7 @@ def _peer_answer(data: Mapping[str, Any], result: Any) -> dict[str, Any]:
 
 def _ours(config: str) -> dict[str, Any]:
     from homodyne_fit.config import load_config
-    from homodyne_fit.fitting import fit
+    from homodyne_fit.fitting.fit import fit
 
     loaded = load_config(Path(config))
     data = loaded.load_data()
@@ -397,9 +397,9 @@ def simulate(
     seed: int = 0,
 ) -> Simulated:
     """Write an APS-U file with white noise; contrasts and offsets differ by relative spreads."""
-    from homodyne_fit.model import LAMINAR_FLOW, decay, rates
-    from homodyne_fit.settings import SHEAR_FORMS
-    from homodyne_fit.simulation.writers import write_aps_u
+    from homodyne_fit.data.formats.aps_u import write_aps_u
+    from homodyne_fit.fitting.settings import SHEAR_FORMS
+    from homodyne_fit.model.rates import LAMINAR_FLOW, decay, rates
 
     g, k, n = geometry, len(geometry.phi), geometry.n_frames
     values = [parameters[name] for name in PHYSICS]

@@ -31,9 +31,9 @@ import kernel
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from homodyne_fit.tiles import tile_chunks
+from homodyne_fit.kernel.tiles import tile_chunks
 from nlsq_stratified import FactoredEquations, NormalEquations, reduce
-from nlsq_stratified.dask import additions, group_size
+from nlsq_stratified.executors.dask_cluster import additions, group_size
 from nlsq_stratified.reduction import FAN_IN, place
 
 # Points of a chunk.
@@ -169,7 +169,7 @@ def real_passes(workers: list[int], n_chunks: int = 16, n: int = 500_000) -> lis
     """Seconds of a pass of the generic kernel on worker processes of one thread each."""
     import distributed
 
-    from nlsq_stratified.dask import DaskExecutor
+    from nlsq_stratified.executors.dask_cluster import DaskExecutor
 
     objective, params, chunk = curve_problem(n)
     os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
@@ -207,7 +207,7 @@ def workers_as_threads(count: int) -> Iterator[Any]:
 
 def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
     """Seconds of passes of (n chunks, seconds each) on that many real workers, as threads."""
-    from nlsq_stratified.dask import DaskExecutor
+    from nlsq_stratified.executors.dask_cluster import DaskExecutor
 
     sums = NormalEquations(1.0, np.ones(13), np.ones((13, 13)), 1)
     found = []

@@ -37,9 +37,9 @@ def phases(folder: str) -> None:
 
     from rich.console import Console
 
-    from homodyne_fit.cli import fit as command
+    from homodyne_fit.cli.commands import fit as command
     from homodyne_fit.config import load_config
-    from homodyne_fit.startup import keep_compiled
+    from homodyne_fit.kernel.compilation import keep_compiled
 
     config = load_config(Path(folder) / "c.yaml")
     now = lap("start, configuration", began)

@@ -38,7 +38,7 @@ SIZE = 2**20  # bytes, more than the file has
 
 def write(path: Path, baselines: np.ndarray, bins: Sequence[int]) -> None:
     """An APS-U file of decaying matrices with these baselines in these bins."""
-    from homodyne_fit.simulation.writers import write_aps_u
+    from homodyne_fit.data.formats.aps_u import write_aps_u
 
     lag = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))
     c2 = baselines[:, None, None] + 0.3 * np.exp(-lag)

@@ -22,7 +22,7 @@ from upstream_test import VERSION, outcomes, selected_tests, unpack_sdist
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "nlsq.streaming.stratified"
 # What NLSQ has already, or gets by a patch, or a cluster needs.
-LEFT_OUT = {"__init__.py", "dask.py", "devices.py", "fitter.py", "processes.py", "py.typed"}
+LEFT_OUT = {"__init__.py", "dask_cluster.py", "devices.py", "fitter.py", "processes.py", "py.typed"}
 
 INIT = '''"""Exact large-data least squares, for any chunking of the data.
 
@@ -211,7 +211,7 @@ def add_modules(tree: Path) -> None:
     target = tree / "nlsq" / "streaming" / "stratified"
     target.mkdir()
     (target / "__init__.py").write_text(INIT)
-    for path in sorted((ROOT / "src" / "nlsq_stratified").glob("*.py")):
+    for path in sorted((ROOT / "nlsq_stratified").rglob("*.py")):
         if path.name not in LEFT_OUT:
             text = without_entry_point(path) if path.name == "curve_fit.py" else path.read_text()
             (target / path.name).write_text(text.replace("nlsq_stratified", PACKAGE))

@@ -9,7 +9,7 @@ import pytest
 from scipy.optimize import lsq_linear
 
 import homodyne_fit as hf
-from homodyne_fit.parameters import PARAMETERS
+from homodyne_fit.model.parameters import PARAMETERS
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 
 import homodyne_fit as hf
 from homodyne_fit.cli import main
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.model import LAMINAR_FLOW
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.model.rates import LAMINAR_FLOW
 
 LAMINAR = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)
 
@@ -103,8 +103,10 @@ def without_pictures(monkeypatch):
         path.write_text("")
         return path
 
-    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
-    monkeypatch.setattr("homodyne_fit.outputs.save_figure", empty)
+    monkeypatch.setattr(
+        "homodyne_fit.report.html.write_report", lambda path, *_: path.write_text("")
+    )
+    monkeypatch.setattr("homodyne_fit.results.folder.save_figure", empty)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import homodyne_fit as hf
-from homodyne_fit.outputs import OUTPUTS
+from homodyne_fit.results.folder import OUTPUTS
 
 
 class TestSave:
@@ -132,7 +132,7 @@ class TestMistakes:
         sheared.save(tmp_path)
         before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
         with monkeypatch.context() as patch:
-            patch.setattr("homodyne_fit.result_file.write_result", full)
+            patch.setattr("homodyne_fit.results.result_file.write_result", full)
             with pytest.raises(OSError, match="No space left"):
                 sheared.save(tmp_path, overwrite=True)
         assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
@@ -145,7 +145,7 @@ class TestMistakes:
 
         sheared.save(tmp_path)
         with monkeypatch.context() as patch:
-            patch.setattr("homodyne_fit.report.write_report", interrupted)
+            patch.setattr("homodyne_fit.report.html.write_report", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 sheared.save(tmp_path, overwrite=True)
         assert {path.name for path in tmp_path.iterdir()} == {*OUTPUTS} - {"report.html"}

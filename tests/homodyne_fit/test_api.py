@@ -12,14 +12,12 @@ import pytest
 import yaml
 
 import homodyne_fit as hf
-from homodyne_fit.api import settings_to_config
 from homodyne_fit.config import parse_config
-from homodyne_fit.fitting import fit as fit_points
-from homodyne_fit.layers.settings import AntiDegeneracy, Regularization
-from homodyne_fit.model import LAMINAR_FLOW, STATIC
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.settings import FitSettings
-from homodyne_fit.simulation.writers import write_aps_u
+from homodyne_fit.config.writing import settings_to_config
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.fitting.fit import fit as fit_points
+from homodyne_fit.fitting.settings import AntiDegeneracy, FitSettings, MultiStart, Regularization
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
 pytestmark = pytest.mark.numerics
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 import homodyne_fit as hf
-from homodyne_fit import fitting
 from homodyne_fit.errors import InputError
-from homodyne_fit.number_format import format_estimate
+from homodyne_fit.fitting import fitting
+from homodyne_fit.report.numbers import format_estimate
 
 STATIC = (
     "analysis_mode: static\n"
@@ -19,7 +19,9 @@ STATIC = (
 
 @pytest.fixture(autouse=True)
 def _without_report(monkeypatch):
-    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+    monkeypatch.setattr(
+        "homodyne_fit.report.html.write_report", lambda path, *_: path.write_text("")
+    )
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +76,7 @@ def test_a_dry_run_shows_every_plan_and_every_mistake(called, runs, monkeypatch)
         assert all(line in done.out for line in plan.splitlines() if not line.startswith("time"))
     assert not list(runs.glob("*_results"))
     with monkeypatch.context() as patch:
-        patch.setattr("homodyne_fit.plan.plan_of", unreadable)
+        patch.setattr("homodyne_fit.config.plan.plan_of", unreadable)
         done = called("batch", runs / "fit[12].yaml", "--dry-run", "--json")
     assert done.status == 1
     assert [row["error"] for row in json.loads(done.out)] == ["run1.h5: broken", "run2.h5: broken"]

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import main
-from homodyne_fit.loading import load
-from homodyne_fit.simulation.writers import write_aps_u
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.loading import load
 
 N, PHI, Q = 12, (0.0, 90.0), (0.004, 0.0054)
 LAG = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))

@@ -12,9 +12,10 @@ import yaml
 
 from homodyne_fit.cli import main
 from homodyne_fit.config import load_config
-from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
-from homodyne_fit.model import LAMINAR_FLOW, STATIC
-from homodyne_fit.simulation.writers import write_aps_u, write_array
+from homodyne_fit.config.effects import WITHOUT_EFFECT
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
 N, DT, Q, PHI = 12, 0.1, (0.004, 0.0054), (0.0, 45.0, 90.0, 135.0)
 GOOD = """\
@@ -364,7 +365,7 @@ class TestPlan:
         ],
     )
     def test_layers_are_those_that_the_fit_builds(self, checked, folder, settings, layers):
-        from homodyne_fit.layers.build import build_controller
+        from homodyne_fit.fitting.layers.build import build_controller
 
         plan = described(checked, nlsq(f"anti_degeneracy: {{{settings}}}"))
         assert list(plan["layers"]) == layers

@@ -16,8 +16,10 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import COMMANDS, main
-from homodyne_fit.cli.wording import by_section, counted, ranges, table
-from homodyne_fit.simulation.writers import write_aps_u, write_array
+from homodyne_fit.cli.console import by_section, table
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.errors import counted, ranges
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 OUTPUTS = {"parameters.json", "parameters.csv", "result.h5", "report.html"}
@@ -77,7 +79,9 @@ def road(folder):
 @pytest.fixture
 def without_plots(monkeypatch):
     """An empty report: plots take longer than the fit."""
-    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+    monkeypatch.setattr(
+        "homodyne_fit.report.html.write_report", lambda path, *_: path.write_text("")
+    )
 
 
 @pytest.fixture
@@ -183,7 +187,11 @@ class TestParametersJson:
             *("condition_number", "weak_directions", "weakest", "rates", "warnings"),
         }
         for direction in (*told["weak_directions"], told["weakest"]):
-            assert set(direction) == {"eigenvalue", "direction", "changes", "delta_chi2", "text"}
+            assert set(direction) == {
+                *("eigenvalue", "direction", "changes", "delta_chi2", "text"),
+                *("contrast_changes", "offset_changes"),
+            }
+            assert len(direction["contrast_changes"]) == len(parameters["scaling"])
             assert set(direction["direction"]) <= set(PHYSICS)
             assert set(direction["changes"]) == {*PHYSICS, "contrast", "offset"}
         assert set(told["rates"]) == {"J", "gamma_dot"}

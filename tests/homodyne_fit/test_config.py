@@ -8,14 +8,14 @@ import pytest
 from pydantic import BaseModel
 
 from homodyne_fit.config import load_config, parse_config
-from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
+from homodyne_fit.config.effects import WITHOUT_EFFECT
 from homodyne_fit.config.keys import Root
 from homodyne_fit.config.reading import KNOWN_PATHS, read
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.errors import InputError
-from homodyne_fit.layers.settings import LAYERS
-from homodyne_fit.model import LAMINAR_FLOW, STATIC
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.simulation.writers import write_aps_u, write_array
+from homodyne_fit.fitting.settings import LAYERS, MultiStart
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
 GAP = "analyzer_parameters: {geometry: {stator_rotor_gap: 2000000}}\n"
 DT, N, Q, PHI = 0.1, 12, (0.004, 0.0054), (0.0, 45.0, 90.0)

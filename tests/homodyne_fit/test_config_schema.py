@@ -9,13 +9,13 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from homodyne_fit.cli import main
-from homodyne_fit.cli.init import configuration
 from homodyne_fit.config import parse_config
-from homodyne_fit.config.foreign_keys import WITHOUT_EFFECT
-from homodyne_fit.config.json_schema import json_schema, shipped_schema
+from homodyne_fit.config.effects import WITHOUT_EFFECT
 from homodyne_fit.config.keys import Root
+from homodyne_fit.config.schema import json_schema, shipped_schema
+from homodyne_fit.config.template import configuration
+from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulation.writers import write_array
 
 SCHEMA = json.loads(shipped_schema())
 VALIDATOR = Draft202012Validator(SCHEMA)
@@ -57,7 +57,7 @@ BAD = [
 
 
 def test_the_one_that_is_shipped_is_current():
-    # python -m homodyne_fit.config.json_schema > src/homodyne_fit/config/schema.json
+    # python -m homodyne_fit.config.schema > homodyne_fit/config/schema.json
     assert json_schema() == SCHEMA
 
 

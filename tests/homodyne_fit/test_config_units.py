@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from homodyne_fit.config import parse_config
+from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulation.writers import write_array
 
 GAP = "analyzer_parameters.geometry.stator_rotor_gap"
 

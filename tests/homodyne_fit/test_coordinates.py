@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
-from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.model import LAMINAR_FLOW, STATIC, rates, value_and_slope
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, rates, value_and_slope
 
 pytestmark = pytest.mark.numerics
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from homodyne_fit.dataset import TwoTimeData, along_one_line
+from homodyne_fit.data.dataset import TwoTimeData, along_one_line
 from homodyne_fit.errors import InputError
 
 GOOD = {

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from homodyne_fit.layers.evidence import learn_spreads
-from homodyne_fit.scaling import eliminate, scaling_map
+from homodyne_fit.fitting.layers.evidence import learn_spreads
+from homodyne_fit.kernel.elimination import eliminate
+from homodyne_fit.model.scaling import scaling_map
 
 pytestmark = pytest.mark.numerics
 

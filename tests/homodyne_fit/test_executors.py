@@ -6,13 +6,13 @@ import sys
 
 import pytest
 
-from homodyne_fit import executors
+from homodyne_fit.cli import cluster as executors
 from homodyne_fit.cli import main
+from homodyne_fit.cli.cluster import connect
 from homodyne_fit.errors import InputError
-from homodyne_fit.executors import connect
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.tiles import tile_chunks
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.settings import MultiStart
+from homodyne_fit.kernel.tiles import tile_chunks
 
 distributed = pytest.importorskip("distributed")
 
@@ -38,7 +38,9 @@ def test_a_fit_has_the_bits_of_one_in_this_process(cluster, measure):
 
 
 def test_the_command_line_takes_a_scheduler(cluster, tmp_path, monkeypatch):
-    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+    monkeypatch.setattr(
+        "homodyne_fit.report.html.write_report", lambda path, *_: path.write_text("")
+    )
     data, config = tmp_path / "s.h5", tmp_path / "s.yaml"
     assert main(["simulate", "-o", str(data), "--frames", "64", "--phi", "0,45,90"]) == 0
     assert main(["init", str(data), "-o", str(config)]) == 0

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from homodyne_fit.exports import write_csv, write_homodyne
+from homodyne_fit.results.exports import write_csv, write_homodyne
 
 # As homodyne 2.23 writes them.
 ARRAYS = {

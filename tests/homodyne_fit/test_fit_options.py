@@ -8,9 +8,9 @@ import h5py
 import pytest
 
 import homodyne_fit as hf
-from homodyne_fit import fitting
-from homodyne_fit.cli.fit_options import FOREIGN
-from homodyne_fit.outputs import OUTPUTS
+from homodyne_fit.cli.options import FOREIGN
+from homodyne_fit.fitting import fitting
+from homodyne_fit.results.folder import OUTPUTS
 
 QUICK = "optimization: {nlsq: {multi_start: {enable: false}}}\n"
 
@@ -40,7 +40,9 @@ def road(called, tmp_path_factory):
 @pytest.fixture
 def without_report(monkeypatch):
     """An empty report: its figures take longer than the fit."""
-    monkeypatch.setattr("homodyne_fit.report.write_report", lambda path, *_: path.write_text(""))
+    monkeypatch.setattr(
+        "homodyne_fit.report.html.write_report", lambda path, *_: path.write_text("")
+    )
 
 
 @pytest.fixture
@@ -259,8 +261,8 @@ class TestFigures:
 
     def test_of_a_simulation_without_data(self, fitted, tmp_path, monkeypatch):
         drawn = []
-        monkeypatch.setattr("homodyne_fit.plots.plot_matrices", drawn.append)
-        monkeypatch.setattr("homodyne_fit.outputs.save_figure", lambda _, path: path)
+        monkeypatch.setattr("homodyne_fit.report.figures.plot_matrices", drawn.append)
+        monkeypatch.setattr("homodyne_fit.results.folder.save_figure", lambda _, path: path)
         done = fitted(
             *("--plot-simulated-data", "--phi-angles", "0,45,90", "--contrast", "0.2"),
             *("--set", "experimental_data.file_path=no.h5", "--initial-phi0", "3"),

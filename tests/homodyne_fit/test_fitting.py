@@ -7,14 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import least_squares
 
-from homodyne_fit import fitting
-from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.evaluation import Place
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.model import STATIC
-from homodyne_fit.multi_start import MultiStart
+from homodyne_fit.fitting import fitting
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.search.samples import Place
+from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+from homodyne_fit.model.rates import STATIC
 
 pytestmark = pytest.mark.numerics
 

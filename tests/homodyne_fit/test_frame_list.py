@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from homodyne_fit.config import parse_config
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.data.loading import read_frame_list
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders.frame_list import read_frame_list
-from homodyne_fit.simulation.writers import write_array
 
 
 @pytest.mark.parametrize(

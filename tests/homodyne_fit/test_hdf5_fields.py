@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from homodyne_fit.hdf5_fields import read_fields, write_fields
-from homodyne_fit.model import LAMINAR_FLOW, STATIC, Model, value_and_slope
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, Model, value_and_slope
+from homodyne_fit.results.hdf5_fields import read_fields, write_fields
 
 
 @dataclass(frozen=True)

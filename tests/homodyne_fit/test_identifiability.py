@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.identifiability import Solution, hardly_determined, tell_directions
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.model import STATIC
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.tiles import tile_chunks
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+from homodyne_fit.fitting.weak_directions import Solution, find_directions
+from homodyne_fit.kernel.tiles import tile_chunks
+from homodyne_fit.model.rates import STATIC
+from homodyne_fit.report.words import direction_text, warnings
+from homodyne_fit.results.record import FitRecord
 
 pytestmark = pytest.mark.numerics
 
@@ -55,7 +56,7 @@ def best(numpy_c2):
 
 
 def moved(result, told):
-    return result.values + [told["changes"].get(name, 0.0) for name in result.parameters]
+    return result.values + [told.changes.get(name, 0.0) for name in result.parameters]
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +102,9 @@ class TestDirections:
         for told in (*result.weak_directions, result.weakest):
             end, after = best(m, result, moved(result, told))
             # What the quadratic form leaves out over a step of 10 %; and rounding of chi-squared.
-            assert end - start == pytest.approx(told["delta_chi2"], rel=0.2, abs=1e-6)
+            assert end - start == pytest.approx(told.delta_chi2, rel=0.2, abs=1e-6)
             change = np.mean(after - contrasts)
-            assert told["changes"]["contrast"] == pytest.approx(change, rel=0.2, abs=1e-4)
+            assert np.mean(told.contrast_changes) == pytest.approx(change, rel=0.2, abs=1e-4)
 
     @pytest.mark.parametrize("which", ["slow", "flowing", "decaying"])
     def test_the_step_is_ten_per_cent(self, which, request):
@@ -122,7 +123,7 @@ class TestDirections:
             scales |= {"gamma_dot_t0": p["gamma_dot_t0"], "beta": 1.0, "phi0": 10.0}
             scales |= {"gamma_dot_t_offset": offset}
         for told in (*result.weak_directions, result.weakest):
-            shares = [abs(told["changes"].get(k, 0.0)) / s for k, s in scales.items()]
+            shares = [abs(told.changes.get(k, 0.0)) / s for k, s in scales.items()]
             assert max(shares) == pytest.approx(0.1, rel=1e-6)
 
     def test_the_weakest_has_the_smallest_eigenvalue(self, decaying, numpy_c2):
@@ -144,7 +145,7 @@ class TestDirections:
         reduced = np.linalg.inv(np.linalg.inv(hessian)[:2, :2])
         d = np.sqrt(np.diag(reduced))
         smallest = np.linalg.eigvalsh(reduced / np.outer(d, d))[0]
-        assert result.weakest["eigenvalue"] == pytest.approx(smallest, rel=1e-4)
+        assert result.weakest.eigenvalue == pytest.approx(smallest, rel=1e-4)
 
     def test_what_the_contrast_makes_up_for_is_weak(self, slow):
         _, result = slow
@@ -154,23 +155,23 @@ class TestDirections:
         assert re.fullmatch(
             r"D0 up 10 %, contrast down (9|10|9\.\d) %, offset up 0\.0\d+: "
             r"chi-squared (rises by 0\.\d+|changes by less than 0\.001)",
-            told["text"],
+            direction_text(result, told),
         )
-        assert hardly_determined(result) == ["D0"]
+        assert result.hardly_determined == ["D0"]
 
     def test_well_determined_parameters_have_no_weak_direction(self, decaying):
         _, result = decaying
         assert result.weak_directions == []
-        assert hardly_determined(result) == []
-        assert result.weakest["delta_chi2"] > 1
-        assert re.search(r": chi-squared rises by \d", result.weakest["text"])
+        assert result.hardly_determined == []
+        assert result.weakest.delta_chi2 > 1
+        assert re.search(r": chi-squared rises by \d", direction_text(result, result.weakest))
 
     def test_without_curvature_chi_squared_does_not_change(self, constant, best):
         m, result = constant
         told = result.weakest
-        assert told["text"].endswith("chi-squared changes by less than 0.001")
-        assert abs(told["delta_chi2"]) < 1e-6
-        changes = told["changes"]
+        assert direction_text(result, told).endswith("chi-squared changes by less than 0.001")
+        assert abs(told.delta_chi2) < 1e-6
+        changes = told.changes
         assert changes["D_offset"] == pytest.approx(-changes["D0"], rel=1e-3)
         rise = best(m, result, moved(result, told))[0] - best(m, result, result.values)[0]
         assert abs(rise) < 1e-3
@@ -179,10 +180,13 @@ class TestDirections:
         _, result = flowing
         for told in (*result.weak_directions, result.weakest):
             said = dict(
-                re.findall(r"(\w+) ((?:up|down) [\d.]+(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?)", told["text"])
+                re.findall(
+                    r"(\w+) ((?:up|down) [\d.]+(?: × 10[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)?)",
+                    direction_text(result, told),
+                )
             )
             for name, value in zip(result.parameters, result.values, strict=True):
-                change = told["changes"][name]
+                change = told.changes[name]
                 relative = name in ("D0", "gamma_dot_t0")
                 if name not in said:
                     assert abs(change) < 1e-3 * max(1.0, abs(value)) or name == "phi0"
@@ -201,7 +205,7 @@ class TestDirections:
             given = {"fixed": {"D_offset": 0.0}, "bounds": {"D0": limits}}
             result = fit(m.data, settings_for(m, **given))
             assert result.parameters["D0"].at_bound
-            assert result.weakest["changes"]["D0"] * way > 0
+            assert result.weakest.changes["D0"] * way > 0
 
     def test_what_is_held_at_a_limit_takes_part_once_it_is_released(self, measure, best):
         m = measure((1500.0, -0.4, 300.0), n=40, phi=(0.0, 90.0), noise=0.002)
@@ -224,13 +228,13 @@ class TestDirections:
             variance=result.noise**2,
             dt=m.dt,
         )
-        weak, weakest = tell_directions(solution)
+        weak, weakest = find_directions(solution)
         assert weakest in weak
         # Away from the bound the cost rises linearly, too.
-        assert weakest["changes"]["D0"] < 0
+        assert weakest.changes["D0"] < 0
         moved_on = best(m, result, moved(result, weakest))[0]
         rise = moved_on - best(m, result, result.values)[0]
-        assert rise == pytest.approx(weakest["delta_chi2"], rel=0.3)
+        assert rise == pytest.approx(weakest.delta_chi2, rel=0.3)
 
     def test_with_nothing_free_there_is_no_direction(self, measure):
         m = measure(DECAYING, n=30, phi=(0.0,))
@@ -239,11 +243,20 @@ class TestDirections:
         assert (result.weak_directions, result.weakest) == ([], None)
 
     def test_json(self, flowing, decaying):
-        for _, result in (flowing, decaying):
-            found = json.loads(json.dumps(result.to_json(), allow_nan=False))["identifiability"]
-            assert found["weak_directions"] == result.weak_directions
-            assert found["weakest"] == result.weakest
-            assert found["warnings"] == result.warnings
+        for m, result in (flowing, decaying):
+            record = FitRecord.of(result, m.data, {})
+            found = json.loads(json.dumps(record.to_json(), allow_nan=False))["identifiability"]
+            assert found["warnings"] == record.warnings == warnings(result)
+            for told, weak in zip(
+                [*found["weak_directions"], found["weakest"]],
+                [*result.weak_directions, result.weakest],
+                strict=True,
+            ):
+                assert told["text"] == direction_text(result, weak)
+                assert told["eigenvalue"] == weak.eigenvalue
+                assert told["delta_chi2"] == weak.delta_chi2
+                assert told["changes"]["contrast"] == np.mean(weak.contrast_changes)
+                assert told["changes"] | weak.changes == told["changes"]
             (value,), (error,) = result.J(result.space.tau)
             assert found["rates"]["J"] == {
                 "time": result.space.tau,
@@ -256,7 +269,7 @@ class TestDirections:
 
 class TestWarnings:
     def test_none_without_a_reason(self, decaying):
-        assert decaying[1].warnings == []
+        assert warnings(decaying[1]) == []
 
     def test_angles_along_one_line(self, measure):
         m = measure(n=40, phi=(20.1, 200.1), noise=0.01)
@@ -264,11 +277,11 @@ class TestWarnings:
         flow = dict.fromkeys(("gamma_dot_t0", "beta", "gamma_dot_t_offset"), 1e-3)
         for fixed, expected in (({}, True), ({"phi0": 4.0}, False), (flow, False)):
             result = fit(m.data, settings_for(m, fixed=fixed))
-            assert any(text.startswith(said) for text in result.warnings) is expected
+            assert any(text.startswith(said) for text in warnings(result)) is expected
 
     def test_transport_that_vanishes(self, slow):
         m, result = slow
-        (text,) = result.warnings
+        (text,) = warnings(result)
         share = m.q[0] ** 2 * result.parameters["D0"].value * (m.n - 1) * m.dt
         assert share < 0.1
         assert f"q² ∫ J dt over the whole measurement is only {share:.2g}," in text
@@ -280,7 +293,7 @@ class TestWarnings:
     def test_transport_that_vanishes_under_a_contrast_at_its_bound(self, inflated):
         m, _ = inflated
         limits = {"contrast": (0.0, 0.6)}
-        vanishing, *others = fit(m.data, settings_for(m, fixed=STEADY, bounds=limits)).warnings
+        vanishing, *others = warnings(fit(m.data, settings_for(m, fixed=STEADY, bounds=limits)))
         assert "is 0.6, its bound, though the fitted c2 falls by" in vanishing
         assert any(text.startswith("The contrast is at its bound at ") for text in others)
 
@@ -310,7 +323,7 @@ class TestWarnings:
             ),
             objective=replace(result.objective, gap=10 * result.objective.gap),
         )
-        texts = [text for text in changed.warnings if "vanishes" in text]
+        texts = [text for text in warnings(changed) if "vanishes" in text]
         if angle is None:
             assert texts == []
         else:
@@ -320,13 +333,13 @@ class TestWarnings:
     def test_a_bound_is_named(self, measure):
         m = measure(DECAYING, n=40, phi=(0.0, 90.0), noise=0.01)
         given = {"fixed": {"D_offset": 0.0}, "bounds": {"D0": (100.0, 4000.0)}}
-        texts = fit(m.data, settings_for(m, **given)).warnings
+        texts = warnings(fit(m.data, settings_for(m, **given)))
         assert texts[0].startswith("D0 (upper, 4000 Å²/s) is at its bound: ")
         assert texts[0].endswith("rather hold a parameter at a known value (fixed_parameters).")
 
     def test_an_offset_is_offered_to_be_held_where_its_power_law_is_at_a_bound(self, measure):
         m = measure(DECAYING, n=40, phi=(0.0, 90.0), noise=0.01)
-        texts = fit(m.data, settings_for(m, bounds={"D0": (100.0, 4000.0)})).warnings
+        texts = warnings(fit(m.data, settings_for(m, bounds={"D0": (100.0, 4000.0)})))
         assert texts[0].startswith("D0 (upper, 4000 Å²/s) is at its bound: ")
         assert texts[0].endswith(
             ": first D_offset at 0, where a power law alone can describe the sample."
@@ -337,14 +350,14 @@ class TestWarnings:
         given = {"fixed": {"D_offset": 0.0}, "bounds": {"contrast": (0.0, 0.3)}}
         result = fit(m.data, settings_for(m, **given))
         assert [e.at_bound for e in result.contrast] == [False, True]
-        (text,) = result.warnings
+        (text,) = warnings(result)
         assert text.startswith("The contrast is at its bound at φ = 90° (0.3), and has no error")
 
     def test_a_rate_is_determined_where_its_power_law_is_not(self, constant):
         _, result = constant
         (value,), (error,) = result.J(result.space.tau)
         assert error < 0.1 * value
-        (text,) = result.warnings
+        (text,) = warnings(result)
         assert "J(t) is determined, " in text
         assert "do not determine D0 and D_offset." in text
 
@@ -358,7 +371,7 @@ class TestWarnings:
         ):
             estimate = replace(result.parameters[name], stderr=stderr)
             doubtful = replace(result, parameters={**result.parameters, name: estimate})
-            said = any(f"do not determine {name}." in text for text in doubtful.warnings)
+            said = any(f"do not determine {name}." in text for text in warnings(doubtful))
             assert said == loose
 
     def test_what_no_rate_stands_for_is_not_determined_at_all(self, flowing):
@@ -366,11 +379,11 @@ class TestWarnings:
         lost = replace(result.parameters["phi0"], stderr=np.inf)
         offset = (replace(result.offset[0], stderr=np.inf), *result.offset[1:])
         parameters = {**result.parameters, "phi0": lost}
-        text = " ".join(replace(result, parameters=parameters, offset=offset).warnings)
+        text = " ".join(warnings(replace(result, parameters=parameters, offset=offset)))
         assert "do not determine phi0: the error is infinite" in text
         assert "do not determine the offset at φ = 0°." in text
 
     def test_errors_of_a_fit_that_did_not_converge_say_nothing(self, constant):
         _, result = constant
         broken_off = replace(result, info=replace(result.info, success=False))
-        assert broken_off.warnings == []
+        assert warnings(broken_off) == []

@@ -10,17 +10,15 @@ import yaml
 
 import homodyne_fit as hf
 from homodyne_fit.cli import main
-from homodyne_fit.cli.init import OPTIONS, configuration
 from homodyne_fit.config import load_config, parse_config
+from homodyne_fit.config.template import OPTIONS, configuration
+from homodyne_fit.data.formats.aps_old import write_aps_old
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.homodyne_cache import write_homodyne_cache
+from homodyne_fit.data.formats.nxxpcs import write_nxxpcs
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.data.formats.pychx import write_pychx
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulation.writers import (
-    write_aps_old,
-    write_aps_u,
-    write_array,
-    write_homodyne_cache,
-    write_nxxpcs,
-    write_pychx,
-)
 
 N, DT, Q, PHI = 8, 0.25, (0.0041, 0.0054), (0.0, 30.0, 90.0)
 

@@ -7,10 +7,9 @@ same functions, so the mode ``fourier`` is among those tested.
 import numpy as np
 import pytest
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.multi_start import MultiStart
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
 
 NAMES = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 MODES = ("individual", "averaged", "hierarchical", "auto", "fourier")

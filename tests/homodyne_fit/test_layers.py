@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from homodyne_fit import fitting
-from homodyne_fit.dataset import TwoTimeData
+from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.layers.build import build_controller
-from homodyne_fit.layers.settings import AntiDegeneracy, Constant
-from homodyne_fit.multi_start import MultiStart
+from homodyne_fit.fitting import fitting
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.layers.build import build_controller
+from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
 
 pytestmark = pytest.mark.numerics
 

@@ -9,10 +9,12 @@ import h5py
 import numpy as np
 import pytest
 
+from homodyne_fit.data.formats import open_two_time
+from homodyne_fit.data.formats.aps_old import write_aps_old
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.data.loading import load
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import open_two_time
-from homodyne_fit.loading import load
-from homodyne_fit.simulation.writers import write_aps_old, write_aps_u, write_array
 
 N = 6
 LAG = np.abs(np.subtract.outer(np.arange(N), np.arange(N)))

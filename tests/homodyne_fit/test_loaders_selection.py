@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.data.formats.pychx import write_pychx
+from homodyne_fit.data.loading import load
+from homodyne_fit.data.selection import nearest_q, q_groups, within_ranges
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders.selection import nearest_q, q_groups, within_ranges
-from homodyne_fit.loading import load
-from homodyne_fit.simulation.writers import write_aps_u, write_array, write_pychx
 
 ANGLES = [0.0, 10.0, 90.0, 180.0, 270.0, 350.0]
 DT = 0.1

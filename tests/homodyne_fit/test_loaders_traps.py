@@ -24,9 +24,9 @@ import numpy as np
 import pytest
 
 from homodyne_fit.config import parse_config
+from homodyne_fit.data.formats import open_two_time
+from homodyne_fit.data.loading import load
 from homodyne_fit.errors import InputError
-from homodyne_fit.loaders import open_two_time
-from homodyne_fit.loading import load
 
 N, BINS = 5, 12
 TWOTIME = "/entry/twotime/two_time_corr_func"

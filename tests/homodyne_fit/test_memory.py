@@ -2,7 +2,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from homodyne_fit.memory import allowed_memory, available_memory, size_in_words
+from homodyne_fit.data.storage.memory import allowed_memory, available_memory, size_in_words
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_the_least_of_machine_and_limits(tmp_path, files, expected):
 
 
 def test_three_quarters_unless_said_otherwise(monkeypatch):
-    monkeypatch.setattr("homodyne_fit.memory.available_memory", lambda: 1000)
+    monkeypatch.setattr("homodyne_fit.data.storage.memory.available_memory", lambda: 1000)
     assert allowed_memory(None) == 750
     assert allowed_memory(5) == 5
 

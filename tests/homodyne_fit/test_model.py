@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import homodyne_fit as hf
-from homodyne_fit import model as model_module
-from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.model import (
+from homodyne_fit.model import rates as model_module
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.rates import (
     LAMINAR_FLOW,
     STATIC,
     Model,

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.model import LAMINAR_FLOW, STATIC, curves
-from homodyne_fit.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
-from homodyne_fit.tiles import TileChunk, tile_chunks
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.kernel.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
+from homodyne_fit.kernel.tiles import TileChunk, tile_chunks
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, curves
 
 pytestmark = pytest.mark.numerics
 

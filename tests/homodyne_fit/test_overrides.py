@@ -5,8 +5,8 @@ import pytest
 import yaml
 
 from homodyne_fit.config import parse_config
+from homodyne_fit.config.overrides import overridden, parse_override
 from homodyne_fit.errors import InputError
-from homodyne_fit.overrides import overridden, parse_override
 
 
 @pytest.mark.parametrize(

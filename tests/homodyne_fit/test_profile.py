@@ -8,11 +8,11 @@ import pytest
 from scipy.optimize import least_squares
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.model import STATIC
-from homodyne_fit.plots import profile_plot
-from homodyne_fit.profile import Profile, profile
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.profile import Profile, profile
+from homodyne_fit.fitting.settings import AntiDegeneracy
+from homodyne_fit.model.rates import STATIC
+from homodyne_fit.report.figures import profile_plot
 
 pytestmark = pytest.mark.numerics
 

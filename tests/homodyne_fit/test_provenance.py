@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 
-from homodyne_fit.provenance import Provenance, fingerprint
+from homodyne_fit.data.provenance import Provenance, fingerprint
 
 
 def test_a_file_is_told_by_size_and_time(measure, tmp_path):

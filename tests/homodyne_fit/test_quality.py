@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from homodyne_fit.quality import (
+from homodyne_fit.data.quality import (
     assess,
     baseline_drift,
     dead_frames,
@@ -15,7 +15,7 @@ from homodyne_fit.quality import (
     odd_frames,
     repeated_frames,
 )
-from homodyne_fit.quality_plot import quality_plot
+from homodyne_fit.report.quality import quality_plot
 
 N = 120
 T = np.arange(N)

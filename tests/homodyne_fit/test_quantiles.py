@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.quantiles import noise_guess, quantile_scaling
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.estimates import noise_guess, quantile_scaling
 
 pytestmark = pytest.mark.numerics
 

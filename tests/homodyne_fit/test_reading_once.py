@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from homodyne_fit.config import load_config
-from homodyne_fit.config.examination import examine
-from homodyne_fit.loaders import numpy_file, selection
-from homodyne_fit.simulation.writers import write_aps_u
+from homodyne_fit.config.configuration import examine
+from homodyne_fit.data import selection
+from homodyne_fit.data.formats import numpy_file
+from homodyne_fit.data.formats.aps_u import write_aps_u
 
 CONFIG = """\
 analysis_mode: static

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from homodyne_fit.real_arrays import real_array
+from homodyne_fit.data.real_arrays import real_array
 
 HALF = np.ma.array([1.0, 2.0], mask=[False, True])
 NAN = np.nan

@@ -12,26 +12,26 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.model import LAMINAR_FLOW, STATIC, decay
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.plots import (
-    angle_view,
-    block_average,
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.settings import MultiStart
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, decay
+from homodyne_fit.report.figures import (
     plot_lag_cuts,
     plot_matrices,
     plot_rates,
     plot_scaling,
     plot_two_time,
 )
-from homodyne_fit.report import (
+from homodyne_fit.report.html import (
     cautions,
     format_estimate,
     format_number,
     render_report,
     write_report,
 )
+from homodyne_fit.report.views import angle_view, block_average
+from homodyne_fit.report.words import direction_text, warnings
 
 Q, GAP, DT, N, NOISE = 0.0054, 2e6, 0.1, 40, 0.01
 PHI = np.array([0.0, 45.0, 90.0])
@@ -124,9 +124,9 @@ def test_the_report_needs_nothing_else(which, request):
 
 def test_the_report_is_one_file_that_appears_whole(static, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    monkeypatch.setattr("homodyne_fit.report.render_report", lambda *arguments: "first γ̇")
+    monkeypatch.setattr("homodyne_fit.report.html.render_report", lambda *arguments: "first γ̇")
     write_report(path, *static)
-    monkeypatch.setattr("homodyne_fit.report.render_report", lambda *arguments: "\ud800")
+    monkeypatch.setattr("homodyne_fit.report.html.render_report", lambda *arguments: "\ud800")
     with pytest.raises(UnicodeEncodeError):
         write_report(path, *static)
     assert path.read_text(encoding="utf-8") == "first γ̇"
@@ -162,8 +162,8 @@ def test_each_figure_has_words_and_a_size(sheared, sheared_page):
 def test_the_moves_that_the_data_hardly_notice_are_told(which, request):
     (_, result), page = (request.getfixturevalue(name) for name in (which, f"{which}_page"))
     for weak in (*result.weak_directions, result.weakest):
-        assert weak["text"] in page.text
-    for text in result.warnings:
+        assert direction_text(result, weak) in page.text
+    for text in warnings(result):
         assert text in page.text
 
 
@@ -171,7 +171,7 @@ def test_a_single_move_is_told_where_none_is_weak(static):
     data, result = static
     page = Page(render_report(data, dataclasses.replace(result, weak_directions=[])))
     assert "The move that the data notice least" in page.text
-    assert result.weakest["text"] in page.text
+    assert direction_text(result, result.weakest) in page.text
 
 
 def test_the_static_report_has_no_flow(static_page):
@@ -223,11 +223,11 @@ def test_a_fixed_parameter_is_no_reason_for_caution(static):
 
 def test_cautions_about_weak_directions_angles_and_vanishing_rates(sheared):
     data, result = sheared
-    weak = {
-        **result.weakest,
-        "direction": {"D0": -0.71, "D_offset": 0.7, "beta": 0.06},
-        "changes": {"D0": -2000.0, "D_offset": 2000.0, "beta": 0.1},
-    }
+    weak = dataclasses.replace(
+        result.weakest,
+        direction={"D0": -0.71, "D_offset": 0.7, "beta": 0.06},
+        changes={"D0": -2000.0, "D_offset": 2000.0, "beta": 0.1},
+    )
     offset = (dataclasses.replace(result.offset[0], stderr=np.inf), *result.offset[1:])
     contrast = tuple(dataclasses.replace(e, at_bound=True, stderr=np.nan) for e in result.contrast)
     coordinates = result.coordinates.copy()

@@ -9,10 +9,10 @@ import xarray as xr
 import yaml
 
 import homodyne_fit as hf
-from homodyne_fit.analysis import Analysis
+from homodyne_fit.analysis import Analysis, load_result
 from homodyne_fit.errors import InputError
-from homodyne_fit.model import STATIC
-from homodyne_fit.result_file import load_result, write_result
+from homodyne_fit.model.rates import STATIC
+from homodyne_fit.results.result_file import write_result
 
 TIMES = np.array([0.0, 0.1, 1.0, 3.9])
 GROUPS = ("/", "parameters", "scaling", "curves", "c2", "state")

@@ -4,10 +4,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.model import STATIC
-from homodyne_fit.results import Estimate
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.result import Estimate
+from homodyne_fit.fitting.settings import AntiDegeneracy
+from homodyne_fit.model.rates import STATIC
+from homodyne_fit.results.record import FitRecord
 
 pytestmark = pytest.mark.numerics
 
@@ -58,6 +59,10 @@ def undetermined(free):
         undetermined=of_the_shear,
         coordinates_null=np.eye(7)[:, of_the_shear[:7]],
     )
+
+
+def recorded(result, measured):
+    return FitRecord.of(result, measured.data, {})
 
 
 def strict(text):
@@ -173,9 +178,9 @@ class TestCovariance:
 
 class TestJson:
     @pytest.mark.parametrize("which", ["free", "well_determined", "at_bound"])
-    def test_holds_the_estimates(self, which, request):
+    def test_holds_the_estimates(self, which, request, measured):
         result = request.getfixturevalue(which)
-        found = strict(json.dumps(result.to_json(), allow_nan=False))
+        found = strict(json.dumps(recorded(result, measured).to_json(), allow_nan=False))
         for name, estimate in result.parameters.items():
             shown = found["parameters"][name]
             assert shown["value"] == estimate.value
@@ -183,13 +188,13 @@ class TestJson:
             assert shown["stderr"] == (estimate.stderr if free else None)
             assert (shown["fixed"], shown["at_bound"]) == (estimate.fixed, estimate.at_bound)
 
-    def test_what_is_not_determined_is_null(self, undetermined):
-        found = strict(json.dumps(undetermined.to_json(), allow_nan=False))
+    def test_what_is_not_determined_is_null(self, undetermined, measured):
+        found = strict(json.dumps(recorded(undetermined, measured).to_json(), allow_nan=False))
         assert found["parameters"]["gamma_dot_t0"]["stderr"] is None
         assert not found["parameters"]["gamma_dot_t0"]["fixed"]
 
-    def test_an_infinite_condition_number_is_null(self, free):
-        shown = replace(free, condition_number=np.inf).to_json()
+    def test_an_infinite_condition_number_is_null(self, free, measured):
+        shown = recorded(replace(free, condition_number=np.inf), measured).to_json()
         assert shown["identifiability"]["condition_number"] is None
 
 

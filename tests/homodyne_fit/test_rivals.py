@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import homodyne_fit as hf
-from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.model import LAMINAR_FLOW
-from homodyne_fit.rivals import mirror_images
+from homodyne_fit.fitting.search.rivals import mirror_images
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.rates import LAMINAR_FLOW
 
 TRUTH = (1500.0, -0.3, 20.0, 3e-4, 0.2, 1e-5, 3.0)
 CONFIRMED = ("gap", "q", "dt", "phi")

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear, minimize, nnls
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.scaling import eliminate, scaling_map
+from homodyne_fit.kernel.elimination import eliminate
+from homodyne_fit.model.scaling import scaling_map
 
 pytestmark = pytest.mark.numerics
 

@@ -4,13 +4,12 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from homodyne_fit import fitting
-from homodyne_fit.bounded_search import solve_within_limits
-from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.model import LAMINAR_FLOW, STATIC
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.search import best_start, spread_starts
-from homodyne_fit.settings import FitSettings
+from homodyne_fit.fitting import fitting
+from homodyne_fit.fitting.search.bounded_search import solve_within_limits
+from homodyne_fit.fitting.search.starts import best_start, spread_starts
+from homodyne_fit.fitting.settings import FitSettings, MultiStart
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 from nlsq_stratified import NormalEquations, solve
 
 pytestmark = pytest.mark.numerics
@@ -105,7 +104,7 @@ def test_candidates_that_are_not_finite_are_passed_over():
 
 def power_law_problem(measured, times):
     """Least squares of J(t) itself, in whatever coordinates a space has."""
-    from homodyne_fit.model import rates
+    from homodyne_fit.model.rates import rates
 
     def evaluate_in(s):
         def evaluate(y):

@@ -9,20 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homodyne_fit.coordinates import SearchSpace
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.fitting import FitSettings, fit
-from homodyne_fit.layers.settings import AntiDegeneracy
-from homodyne_fit.loading import load
-from homodyne_fit.model import LAMINAR_FLOW
-from homodyne_fit.multi_start import MultiStart
-from homodyne_fit.objective import TwoTimeObjective
-from homodyne_fit.plots import angle_view
-from homodyne_fit.scaling import scaling_map
-from homodyne_fit.simulation.writers import write_aps_u
-from homodyne_fit.stored_chunks import StoredChunk, chunks_of
-from homodyne_fit.stored_matrices import RawMatrix, StoredMatrices
-from homodyne_fit.tiles import TILE, TileChunk, probe_chunk
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.loading import load
+from homodyne_fit.data.storage.stored_matrices import RawMatrix, StoredMatrices
+from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.kernel.stored_chunks import StoredChunk, chunks_of
+from homodyne_fit.kernel.tiles import TILE, TileChunk, probe_chunk
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.rates import LAMINAR_FLOW
+from homodyne_fit.model.scaling import scaling_map
+from homodyne_fit.report.views import angle_view
 from nlsq_stratified import reduce
 
 

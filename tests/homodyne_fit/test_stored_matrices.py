@@ -8,17 +8,15 @@ import h5py
 import numpy as np
 import pytest
 
+from homodyne_fit.data.formats.aps_old import write_aps_old
+from homodyne_fit.data.formats.aps_u import write_aps_u
+from homodyne_fit.data.formats.homodyne_cache import write_homodyne_cache
+from homodyne_fit.data.formats.nxxpcs import write_nxxpcs
+from homodyne_fit.data.formats.plain_array import write_array
+from homodyne_fit.data.formats.pychx import write_pychx
+from homodyne_fit.data.loading import load
+from homodyne_fit.data.storage.stored_matrices import BAND, StoredMatrices, block, upper_bands
 from homodyne_fit.errors import InputError
-from homodyne_fit.loading import load
-from homodyne_fit.simulation.writers import (
-    write_aps_old,
-    write_aps_u,
-    write_array,
-    write_homodyne_cache,
-    write_nxxpcs,
-    write_pychx,
-)
-from homodyne_fit.stored_matrices import BAND, StoredMatrices, block, upper_bands
 
 K, N, Q, DT = 3, 40, 0.005, 0.1
 PHI = [0.0, 45.0, 90.0]

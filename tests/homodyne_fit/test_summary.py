@@ -3,8 +3,8 @@ import sys
 
 import pytest
 
-from homodyne_fit.cli.output import new_console
-from homodyne_fit.summary import print_summary
+from homodyne_fit.cli.console import new_console
+from homodyne_fit.report.summary import print_summary
 
 
 class Terminal(io.StringIO):

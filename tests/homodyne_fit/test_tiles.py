@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from homodyne_fit.dataset import TwoTimeData
-from homodyne_fit.tiles import TILE, dealing_order, probe_chunk, tile_chunks
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.kernel.tiles import TILE, dealing_order, probe_chunk, tile_chunks
 
 
 def labelled(n, k, missing=()):

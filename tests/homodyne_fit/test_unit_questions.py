@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import homodyne_fit as hf
-from homodyne_fit.unit_questions import about_angles, about_dt, about_gap, about_q
+from homodyne_fit.data.units import about_angles, about_dt, about_gap, about_q
 
 
 @pytest.mark.parametrize(

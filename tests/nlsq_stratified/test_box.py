@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import lsq_linear
 
-from nlsq_stratified.box import possible_decrease, solve_in_box
+from nlsq_stratified.solver.box import possible_decrease, solve_in_box
 
 
 def brute_force(matrix, target, lower, upper):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, evaluate
-from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.objectives.curve import CurveObjective
 
 pytestmark = pytest.mark.numerics
 

@@ -8,7 +8,7 @@ import pytest
 
 from nlsq_stratified import Chunks, curve_fit_large, evaluate
 from nlsq_stratified.chunk_data import FirstChunks
-from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.objectives.curve import CurveObjective
 from nlsq_stratified.reduction import FAN_IN, place
 
 distributed = pytest.importorskip("distributed")
@@ -29,7 +29,7 @@ def cluster(worker_side):
 
 @pytest.fixture
 def dask(cluster):
-    from nlsq_stratified.dask import DaskExecutor
+    from nlsq_stratified.executors.dask_cluster import DaskExecutor
 
     cluster.wait_for_workers(2, timeout=600)
     return DaskExecutor(cluster)
@@ -84,7 +84,7 @@ def test_sums_of_many_chunks_are_added_by_the_workers(dask, objective, monkeypat
 def test_groups_of_any_size_give_the_bits_of_one(
     dask, objective, monkeypatch, groups_a_thread, threads
 ):
-    monkeypatch.setattr("nlsq_stratified.dask.GROUPS_A_THREAD", groups_a_thread)
+    monkeypatch.setattr("nlsq_stratified.executors.dask_cluster.GROUPS_A_THREAD", groups_a_thread)
     dask.threads = threads
     rng = np.random.default_rng(2)
     n = 4 * FAN_IN + 10

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.optimize import curve_fit, least_squares
 
 from nlsq_stratified import ArrayChunks, Chunks, LocalParameters, curve_fit_large, evaluate
-from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.local_parameters import LocalObjective, _merged, _tiles
+from nlsq_stratified.objectives.curve import CurveObjective
+from nlsq_stratified.objectives.local import LocalObjective, _merged, _tiles
 
 pytestmark = pytest.mark.numerics
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import nlsq_stratified
 from nlsq_stratified import ArrayChunks, Chunks, CurveObjective, evaluate
-from nlsq_stratified.loss import LOSSES
+from nlsq_stratified.objectives.loss import LOSSES
 
 pytestmark = pytest.mark.numerics
 

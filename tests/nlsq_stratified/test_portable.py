@@ -7,9 +7,9 @@ import weakref
 import jax.numpy as jnp
 import numpy as np
 
-from nlsq_stratified.correlated import CorrelatedObjective
-from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.portable import MOST_KEPT
+from nlsq_stratified.objectives.correlated import CorrelatedObjective
+from nlsq_stratified.objectives.curve import CurveObjective
+from nlsq_stratified.objectives.portable import MOST_KEPT
 
 
 def test_copies_of_an_objective_share_one_model():

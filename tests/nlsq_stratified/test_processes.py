@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from nlsq_stratified import curve_fit_large, evaluate
-from nlsq_stratified.curve_objective import CurveObjective
-from nlsq_stratified.processes import ResidentProcesses
+from nlsq_stratified.executors.processes import ResidentProcesses
+from nlsq_stratified.objectives.curve import CurveObjective
 from nlsq_stratified.reduction import place
 
 PARAMS = np.array([1.5, 0.5])

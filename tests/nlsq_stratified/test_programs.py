@@ -13,7 +13,7 @@ import pytest
 
 import nlsq_stratified
 from nlsq_stratified import LocalParameters, programs
-from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.objectives.curve import CurveObjective
 from nlsq_stratified.programs import Traced
 
 curve_fit_large: Any = nlsq_stratified.curve_fit_large

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, NormalEquations, evaluate, reduce
-from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.objectives.curve import CurveObjective
 from nlsq_stratified.reduction import FAN_IN, LEAST_WINDOW, add_up, forks, partial_sums, place
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nlsq_stratified.curve_objective import CurveObjective
+from nlsq_stratified.objectives.curve import CurveObjective
 
 
 def decay(scale, x, amplitude, rate):

@@ -1,0 +1,373 @@
+"""A fit together with the data it was made to: what Python users get, and what is saved."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from pydantic import BeforeValidator, GetPydanticSchema, PlainValidator
+
+from homodyne_fit.config.writing import settings_to_config
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.loading import load
+from homodyne_fit.data.units import Quantity, about_angles, about_gap, about_values, unconfirmed
+from homodyne_fit.errors import InputError, Mistakes, renamed
+from homodyne_fit.fitting.fit import fit as fit_points
+from homodyne_fit.fitting.search.samples import Progress
+from homodyne_fit.fitting.settings import (
+    AntiDegeneracy,
+    FitSettings,
+    MultiStart,
+    Precision,
+    ScalingMode,
+    ShearForm,
+)
+from homodyne_fit.model.rates import Model, model_named
+from homodyne_fit.results.record import FitRecord
+from homodyne_fit.simulation.measurement import Measurement, from_formula
+from homodyne_fit.validation import (
+    Count,
+    Listed,
+    NotNegative,
+    Number,
+    NumberOrList,
+    PathLike,
+    Positive,
+    Size,
+    checked_arguments,
+)
+from nlsq_stratified.reduction import require_no_fork
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["Analysis", "fit", "load_result", "simulate"]
+
+
+Search = Annotated[
+    bool | MultiStart,
+    GetPydanticSchema(
+        lambda _, handler: handler(Annotated[MultiStart, BeforeValidator(_multi_start)])
+    ),
+]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Analysis(FitRecord):
+    """A fit, its data, and how both came about: what `fit` and `load_result` return.
+
+    In a notebook it shows as a table. Figures are `matplotlib.figure.Figure`.
+    """
+
+    @classmethod
+    def from_record(cls, record: FitRecord) -> Analysis:
+        """The same with figures, and ways to save it."""
+        return cls(**{field.name: getattr(record, field.name) for field in fields(record)})
+
+    @checked_arguments
+    def save(
+        self,
+        folder: PathLike,
+        *,
+        overwrite: bool = False,
+        exports: Listed[str] = (),
+        plots: bool = False,
+    ) -> Path:
+        """Write all result files into a folder, which is made if need be; return it.
+
+        Parameters
+        ----------
+        overwrite : bool
+            Replace the results that the folder holds; it is an error otherwise.
+        exports : collection of str
+            Further files: 'homodyne' for a ``fitted_data.npz`` as that program writes it.
+        plots : bool
+            Write each figure as a file of its own, too.
+
+        Raises
+        ------
+        InputError
+            If the folder holds results, or cannot be written.
+        """
+        from homodyne_fit.results.folder import (
+            prepare_folder,
+            require_exportable,
+            write_outputs,
+        )
+
+        path = Path(folder)
+        require_exportable(self.data, exports)
+        with renamed({"give --overwrite": "give overwrite=True"}):
+            prepare_folder(path, overwrite=overwrite, exports=exports, plots=plots)
+        write_outputs(self, path, exports=exports, plots=plots)
+        return path
+
+    def plot_rates(self, times: ArrayLike | None = None) -> Figure:
+        """J(t), and with flow the shear rate, with 68 % bands.
+
+        Parameters
+        ----------
+        times : (n,) array, optional
+            Seconds; those of the frames by default.
+        """
+        from homodyne_fit.report.figures import plot_rates
+
+        return plot_rates(self, self.times if times is None else times)
+
+    def plot_scaling(self) -> Figure:
+        """Contrast and offset of each angle."""
+        from homodyne_fit.report.figures import plot_scaling
+
+        return plot_scaling(self)
+
+    def plot_two_time(self, angle: int) -> Figure:
+        """Data, fit and residual of the angle with this index."""
+        from homodyne_fit.report.figures import plot_two_time
+        from homodyne_fit.report.views import angle_view
+
+        return plot_two_time(angle_view(self.data, self, angle))
+
+    def plot_lag_cuts(self, angle: int) -> Figure:
+        """Data and fit of the angle with this index, averaged at fixed lag."""
+        from homodyne_fit.report.figures import plot_lag_cuts
+        from homodyne_fit.report.views import angle_view
+
+        return plot_lag_cuts(angle_view(self.data, self, angle))
+
+
+def _data_or_path(value: Any) -> Any:
+    if not isinstance(value, TwoTimeData | str | os.PathLike):
+        raise ValueError(
+            f"data of hf.load, or the path of a file, are needed, not {type(value).__name__}; "
+            "hf.TwoTimeData makes data of arrays"
+        )
+    return value
+
+
+def _model(model: str | Model) -> Model:
+    return model if isinstance(model, Model) else model_named(model)
+
+
+def _multi_start(given: bool | MultiStart) -> MultiStart:
+    if isinstance(given, bool | np.bool_):
+        return MultiStart(enable=bool(given))
+    if not isinstance(given, MultiStart | dict):
+        raise ValueError(f"True, False, or a mapping of its settings is needed (got {given!r})")
+    return given
+
+
+DataOrPath = Annotated[TwoTimeData | str | os.PathLike[str], PlainValidator(_data_or_path)]
+
+ModelOrName = Annotated[str | Model, PlainValidator(_model)]
+
+
+@checked_arguments
+def fit(
+    data: DataOrPath,
+    model: ModelOrName = "laminar_flow",
+    *,
+    gap: Positive | None = None,
+    q: Positive | None = None,
+    dt: Positive | None = None,
+    initial: Mapping[str, Number] | None = None,
+    fixed: Mapping[str, Number] | None = None,
+    bounds: Mapping[str, tuple[Number, Number]] | None = None,
+    per_angle_mode: ScalingMode = "auto",
+    anti_degeneracy: AntiDegeneracy | None = None,
+    multi_start: Search = True,
+    tolerance: Positive = FitSettings.tolerance,
+    max_nfev: Count = FitSettings.max_nfev,
+    shear: ShearForm = FitSettings.shear,
+    precision: Precision = FitSettings.precision,
+    threads: Count | None = None,
+    memory: Size | None = None,
+    units_confirmed: Listed[Quantity] = (),
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> Analysis:
+    """Fit a model to all points t1 < t2 of all angles.
+
+    Parameters
+    ----------
+    data : TwoTimeData or path
+        From `load` or `simulate`; or a file, of which everything at `q` is taken.
+    model : str or Model
+        'laminar_flow' or 'static'.
+    gap : float, optional
+        Width of the sheared gap, Å; needed by a model with flow.
+    q : float, optional
+        Wave vector, Å⁻¹, where `data` is a file that has several, or none.
+    dt : float, optional
+        Time between two frames, seconds, where `data` is a file that does not say it.
+    initial, fixed : mapping, optional
+        Start values, and values that are held, by parameter name.
+    bounds : mapping, optional
+        (lower, upper) by parameter name, 'contrast' and 'offset' included.
+    per_angle_mode : str
+        How contrast and offset may differ between the angles: 'auto', 'individual', 'averaged',
+        'constant', 'fourier', 'hierarchical' or 'sequential'.
+    anti_degeneracy : AntiDegeneracy or mapping, optional
+        All settings of the layers against degeneracy, in place of `per_angle_mode`.
+    multi_start : bool or MultiStart or mapping
+        Whether, or how, the best basin is searched for.
+    tolerance : float
+        Distance from the minimum, in standard errors, at which the fit has converged.
+    max_nfev : int
+        Passes over the points that the fit may take after the global search; an evaluation of a
+        sample counts by its share of the points.
+    shear : str
+        'documented', or 'homodyne' for the form that homodyne computes.
+    precision : {'double', 'single'}
+        Of what is computed for every point; sums are double.
+    threads : int, optional
+        One for each processor by default.
+    memory : int or str, optional
+        Bytes that may be used, or a size as '2GB'; three quarters of what is available by
+        default. Of a file, matrices that need more than a quarter of that stay on the disk.
+    units_confirmed : sequence of {'gap', 'q', 'dt', 'phi'}
+        What is in the unit asked for although its value looks like another one. Data of `load`
+        were asked about there.
+    executor : concurrent.futures.Executor, optional
+        Where chunks are summed, in place of threads.
+    progress : callable, optional
+        Called with stage, passes and cost per point after every evaluation.
+
+    Returns
+    -------
+    Analysis
+        Also when the fit did not converge: see its ``success``.
+
+    Raises
+    ------
+    InputError
+        If an argument is of a wrong name, type or size, a unit is in doubt, the data cannot be
+        read, or settings and data do not fit together; one line for each mistake.
+    """
+    if anti_degeneracy is not None and per_angle_mode != "auto":
+        raise InputError("per_angle_mode is part of anti_degeneracy; give one of the two")
+    settings = FitSettings(
+        model=_model(model),
+        gap=gap,
+        initial=dict(initial or {}),
+        fixed=dict(fixed or {}),
+        bounds=dict(bounds or {}),
+        anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),
+        multi_start=_multi_start(multi_start),
+        tolerance=tolerance,
+        max_nfev=max_nfev,
+        shear=shear,
+        precision=precision,
+        threads=threads,
+        memory=memory,
+    )
+    try:
+        require_no_fork(executor)
+    except ValueError as error:
+        raise InputError(f"fit: executor: {error}") from error
+    asked = {**_asked(settings), **_asked_of(data)}
+    questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
+    mistakes = Mistakes(f"fit: {question}" for question in questions)
+    with mistakes.collected():
+        if not isinstance(data, TwoTimeData):
+            data = load(data, q=q, dt=dt, memory=memory, units_confirmed=units_confirmed)
+        elif q is not None or dt is not None:
+            raise InputError("q and dt belong to a file; these data have theirs already")
+    mistakes.raise_any()
+    assert isinstance(data, TwoTimeData)
+    result = fit_points(data, settings, executor, progress)
+    return Analysis.of(result, data, settings_to_config(settings, data, units_confirmed))
+
+
+@checked_arguments
+def load_result(path: PathLike) -> Analysis:
+    """Read a result back: equal in all values, errors and bands to the one that was saved.
+
+    Parameters
+    ----------
+    path : path
+        ``result.h5``, or the folder that holds it.
+
+    Returns
+    -------
+    Analysis
+        Its `data` are read from the file when they are first asked for.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no result of this program.
+    """
+    from homodyne_fit.results.result_file import read_result
+
+    return Analysis.from_record(read_result(Path(path)))
+
+
+@checked_arguments
+def simulate(
+    parameters: Mapping[str, Number],
+    *,
+    phi: Listed[Number] = Measurement.phi,
+    q: Positive = Measurement.q,
+    gap: Positive = Measurement.gap,
+    dt: Positive = Measurement.dt,
+    n_frames: Count = Measurement.n_frames,
+    contrast: NumberOrList = 0.3,
+    offset: NumberOrList = 1.0,
+    noise: Number = 0.05,
+    seed: NotNegative = 0,
+) -> TwoTimeData:
+    """Matrices by the formula of the model, with white noise.
+
+    Parameters
+    ----------
+    parameters : mapping
+        The physics, by name: D0, alpha, D_offset, gamma_dot_t0, beta, gamma_dot_t_offset, phi0;
+        the first three alone make data without flow.
+    phi : (K,) sequence
+        Degrees.
+    q, gap, dt : float
+        Å⁻¹, Å, seconds.
+    n_frames : int
+        Frames, 3 at least.
+    contrast, offset : float or (K,) sequence
+        One for all angles, or one for each.
+    noise : float
+        Standard deviation of a point.
+    seed : int
+        Of the noise.
+
+    Raises
+    ------
+    InputError
+        If an argument cannot be used.
+    """
+    m = Measurement(dict(parameters), q, tuple(phi), gap, dt, n_frames)
+    c2 = from_formula(m, contrast=contrast, offset=offset, noise=noise, seed=seed)
+    return TwoTimeData(
+        c2, np.array(m.phi), np.full(len(m.phi), m.q), m.dt, f"a simulation with seed {seed}"
+    )
+
+
+def _asked_of(data: TwoTimeData | str | os.PathLike[str]) -> dict[str, str]:
+    """What there is to ask about data that were made of arrays."""
+    if not isinstance(data, TwoTimeData) or data.recipe:
+        return {}
+    return about_values(data.mean_q, data.dt, data.phi, "φ of the data")
+
+
+def _asked(settings: FitSettings) -> dict[str, str]:
+    """What there is to ask about the gap and the direction of the flow."""
+    if not settings.model.has_flow or settings.gap is None:
+        return {}
+    asked = {"gap": about_gap(settings.gap)}
+    asked["phi"] = about_angles("the bounds of phi0", settings.bounds.get("phi0", ()))
+    for values in (settings.initial, settings.fixed):
+        if "phi0" in values:
+            asked["phi"] = asked["phi"] or about_angles("phi0", [values["phi0"]])
+    return {quantity: text for quantity, text in asked.items() if text is not None}

@@ -1,0 +1,83 @@
+"""Where the chunks of a fit are summed: a Dask cluster at an address."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager, suppress
+from importlib.metadata import version
+from typing import cast
+
+from homodyne_fit.errors import InputError
+
+__all__ = ["connect"]
+
+# What must be the same everywhere for sums to be.
+PACKAGES = ("homodyne_fit", "jax", "numpy")
+
+# Seconds to wait for an answer of the scheduler, and for the first worker.
+PATIENCE = 10.0
+
+
+@contextmanager
+def connect(address: str, threads: int = 1) -> Iterator[Executor]:
+    """The Dask cluster whose scheduler is at `address`, as an executor of a fit.
+
+    Parameters
+    ----------
+    address : str
+        Such as ``tcp://node17:8786``.
+    threads : int
+        That share a task, where a worker is a whole machine.
+
+    Raises
+    ------
+    InputError
+        If Dask is not installed, no scheduler answers, it has no worker, or a worker has other
+        versions of this package, JAX or NumPy.
+    """
+    try:
+        import distributed
+
+        from nlsq_stratified.executors.dask_cluster import DaskExecutor
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"--scheduler {address}: Dask is not installed; pip install 'homodyne_fit[dask]'"
+        ) from error
+    client = None
+    with suppress(OSError, ValueError):
+        client = distributed.Client(address, timeout=PATIENCE)
+    if client is None:
+        # The client that found nothing closes itself when it is collected. If that happened while
+        # another one starts, both would wait for one lock, forever.
+        gc.collect()
+        raise InputError(
+            f"--scheduler {address}: no Dask scheduler answers there; its log says at which "
+            "address it listens, such as tcp://node17:8786"
+        )
+    with client:
+        try:
+            client.wait_for_workers(1, timeout=PATIENCE)
+        except TimeoutError as error:
+            raise InputError(
+                f"--scheduler {address}: the scheduler has no workers; start some with "
+                f"`dask worker {address}`"
+            ) from error
+        versions = cast("dict[str, object]", client.run(_versions, on_error="return"))
+        _require_same_versions(address, versions)
+        yield DaskExecutor(client, threads)
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
+
+
+def _require_same_versions(address: str, found: dict[str, object]) -> None:
+    here = _versions()
+    for worker, there in found.items():
+        if there != here:
+            raise InputError(
+                f"--scheduler {address}: the worker at {worker} has {there}, and this is {here}; "
+                "give it the same environment"
+            )

@@ -1,0 +1,323 @@
+"""Fit many measurements in one process, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import sys
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homodyne_fit.cli.console import explanation, table
+from homodyne_fit.cli.options import (
+    add_drop_in_options,
+    add_key_options,
+    add_output_options,
+    no_effect,
+    overrides,
+    path,
+)
+from homodyne_fit.errors import InputError, counted
+from homodyne_fit.results.folder import RESULT
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from homodyne_fit.config import Config
+    from homodyne_fit.config.plan import Plan
+    from homodyne_fit.data.selection import Selection
+
+
+DATA_SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".npy", ".npz")
+
+COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
+
+
+@dataclass
+class Job:
+    """One fit of a batch.
+
+    Attributes
+    ----------
+    name : str
+        The configuration, and the data file where that is given apart.
+    config, selection, folder : Config, Selection, Path, or None
+        None where the configuration has a mistake.
+    note : str
+        What the data file leaves to the configuration.
+    error : str or None
+        What went wrong.
+    verdict : str
+        Of a job without a row, for the table.
+    row : dict or None
+        What the fit found, for the table and as JSON.
+    """
+
+    name: str
+    config: Config | None = None
+    selection: Selection | None = None
+    folder: Path | None = None
+    note: str = ""
+    error: str | None = None
+    verdict: str = "error"
+    row: dict[str, Any] | None = None
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "configs",
+        nargs="*",
+        metavar="CONFIG",
+        help="YAML configurations; a pattern such as 'runs/*.yaml' stands for all that match, and "
+        "each is fitted once",
+    )
+    parser.add_argument(
+        "--data",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="DATA",
+        help="after the configurations: fit these data files, or those that match patterns, with "
+        "each of them",
+    )
+    parser.add_argument(
+        "--output-dir",
+        type=path,
+        metavar="DIR",
+        help="a folder for each fit is made in it; default: beside each configuration",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what each fit would do, as check does"
+    )
+    add_output_options(parser)
+    add_key_options(parser.add_argument_group("keys of the configuration"))
+    add_drop_in_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit all, whatever fails; return 1 if there was an error, else 2 if one did not converge."""
+    from homodyne_fit.cli.console import new_console, print_json
+
+    for text in no_effect(args):
+        print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    jobs = _planned(args)
+    _require_distinct(jobs)
+    if args.dry_run:
+        return _show(jobs, args)
+    console = new_console(args.quiet or args.json)
+    interrupted = False
+    for number, job in enumerate(jobs, 1):
+        console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
+        try:
+            _run(job, args, console)
+        except KeyboardInterrupt as stop:
+            interrupted = True
+            job.error, job.verdict = explanation(stop), "interrupted"
+            _print_error(job)
+            for left in jobs[number:]:
+                left.error, left.verdict = "the batch was interrupted", "not run"
+            break
+    if args.json:
+        print_json(
+            [
+                {"name": job.name, "note": job.note, **(job.row or {"error": job.error})}
+                for job in jobs
+            ]
+        )
+    else:
+        _print_table(console, jobs)
+    if interrupted:
+        raise KeyboardInterrupt
+    if any(job.error is not None for job in jobs):
+        return 1
+    return 0 if all(job.row and job.row["fit"]["success"] for job in jobs) else 2
+
+
+def _planned(args: argparse.Namespace) -> list[Job]:
+    """Read every configuration before the first fit, so that mistakes show at once."""
+    if not args.configs:
+        after = [path for path in args.data if path.endswith((".yaml", ".yml"))]
+        hint = f"; write {' '.join(after)} before --data" if after else ""
+        raise InputError(f"batch needs a configuration: homodyne_fit batch CONFIG{hint}")
+    jobs = []
+    # A pattern for data may match results as well.
+    data_files = [Path(path) for path in _matching(args.data) if Path(path).name != RESULT]
+    for config in args.configs:
+        if config.endswith(DATA_SUFFIXES):
+            raise InputError(f"{config}: is a data file; write --data before those")
+    for config in _matching(args.configs):
+        for data in data_files or [None]:
+            jobs.append(_plan(Path(config), data, args))
+    return jobs
+
+
+def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
+    from homodyne_fit.cli.commands.fit import output_folder
+    from homodyne_fit.config.configuration import examine
+
+    job = Job(str(path) if data is None else f"{path}, {data}")
+    stem = path.stem if data is None else f"{path.stem}_{data.stem}"
+    given = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
+    try:
+        job.config, job.selection = examine(path, [*overrides(args), *given])
+    except InputError as error:
+        job.error = str(error)
+        return job
+    if args.output_dir is not None:
+        job.folder = args.output_dir / stem
+    else:
+        job.folder = output_folder(job.config, None)
+        if data is not None:
+            job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
+    if data is not None:
+        job.note = _taken_from_configuration(job.selection)
+    return job
+
+
+def _taken_from_configuration(selection: Selection) -> str:
+    """What a configuration says of a data file that it may not have been written for."""
+    file = selection.file
+    taken = [f"q = {selection.q[0]:g} Å⁻¹"] if file.q is None else []
+    taken += [f"dt = {selection.dt:g} s"] if file.dt is None else []
+    if file.phi is None and len(selection.phi) > 1:
+        taken.append(f"φ = {', '.join(f'{phi:g}' for phi in selection.phi)}°")
+    return f"from the configuration, not the file: {', '.join(taken)}" if taken else ""
+
+
+def _matching(patterns: list[str]) -> list[str]:
+    """Paths, and what matches those that are patterns, each once."""
+    found = []
+    for pattern in patterns:
+        if Path(pattern).exists() or not glob.has_magic(pattern):
+            found.append(pattern)
+        elif matches := sorted(glob.glob(pattern, recursive=True)):
+            found += matches
+        else:
+            raise InputError(f"{pattern}: no file matches")
+    return list({Path(path).resolve(): path for path in reversed(found)}.values())[::-1]
+
+
+def _require_distinct(jobs: list[Job]) -> None:
+    """Two fits may not write into one folder."""
+    seen: dict[Path, str] = {}
+    for job in jobs:
+        if job.folder is None:
+            continue
+        folder = job.folder.resolve()
+        if folder in seen:
+            raise InputError(
+                f"{job.folder}: the results of {seen[folder]} and of {job.name} would both go "
+                "there; rename one, or fit them apart, each with an --output-dir"
+            )
+        seen[folder] = job.name
+
+
+def _show(jobs: list[Job], args: argparse.Namespace) -> int:
+    """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
+    from homodyne_fit.cli.commands.check import plan_lines
+    from homodyne_fit.cli.console import print_json
+
+    plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]
+    planned = list(zip(jobs, plans, strict=True))
+    if args.json:
+        print_json(
+            [
+                {
+                    "name": job.name,
+                    "note": job.note,
+                    **(plan.to_json() if plan else {"error": job.error}),
+                }
+                for job, plan in planned
+            ]
+        )
+    else:
+        for number, (job, plan) in enumerate(planned, 1):
+            if not args.quiet:
+                print(f"[{number}/{len(jobs)}] {job.name}")
+                notes = [f"note: {job.note}"] if job.note else []
+                lines = plan_lines(plan, overwrite=args.overwrite) if plan else []
+                print("\n".join([*notes, *lines]))
+            _print_error(job)
+    return 1 if any(job.error is not None for job in jobs) else 0
+
+
+def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
+    """The plan of a fit; None, and an error of the job, where there can be none."""
+    from homodyne_fit.config.plan import plan_of
+    from homodyne_fit.results.folder import require_room
+
+    if job.config is None or job.selection is None or job.folder is None:
+        return None
+    try:
+        require_room(job.folder, overwrite=overwrite)
+        return plan_of(job.config, job.selection, job.folder)
+    except Exception as error:  # noqa: BLE001 the other plans are to be seen
+        job.error = explanation(error)
+        return None
+
+
+def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
+    """One fit; whatever goes wrong is noted, and the batch goes on."""
+    from homodyne_fit.cli.commands.fit import fit_config
+
+    try:
+        if job.config is not None and job.folder is not None:
+            if job.note:
+                console.print(f"note: {job.note}", markup=False)
+            analysis = fit_config(
+                job.config,
+                job.folder,
+                console,
+                selection=job.selection,
+                overwrite=args.overwrite,
+                exports=args.export,
+                plots=args.save_plots,
+                warn=not args.quiet,
+            )
+            job.row = {"results": str(job.folder), **analysis.to_json()}
+    except Exception as error:  # noqa: BLE001 the other fits have to go on
+        job.error = explanation(error)
+        if args.verbose:
+            traceback.print_exc()
+    _print_error(job)
+
+
+def _print_error(job: Job) -> None:
+    for line in (job.error or "").splitlines():
+        print(f"homodyne_fit: error: {line}", file=sys.stderr)
+
+
+def _print_table(console: Console, jobs: list[Job]) -> None:
+    """One line for each fit: verdict, rates at mid-measurement, direction of the flow, noise."""
+    lines = table([COLUMNS, *map(_cells, jobs)]).splitlines()
+    for line, name in zip(lines, ("fit", *(job.name for job in jobs)), strict=True):
+        console.print(f"{line}  {name}", markup=False)
+    left = sum(job.error is not None and job.verdict != "error" for job in jobs)
+    failed = sum(job.error is not None for job in jobs) - left
+    stopped = sum(job.row is not None and not job.row["fit"]["success"] for job in jobs)
+    console.print(
+        f"{counted(len(jobs), 'fit')}: {len(jobs) - failed - stopped - left} converged, {stopped} "
+        f"did not, {counted(failed, 'error')}" + (f", {left} not finished" if left else ""),
+        markup=False,
+    )
+
+
+def _cells(job: Job) -> tuple[str, ...]:
+    if job.row is None:
+        return (job.verdict, *[""] * (len(COLUMNS) - 1))
+    verdict = "converged" if job.row["fit"]["success"] else "NOT CONVERGED"
+    rates = job.row["identifiability"]["rates"]
+    shown = (rates.get("J"), rates.get("gamma_dot"), job.row["parameters"].get("phi0"))
+    return verdict, *map(_with_error, shown), f"{job.row['fit']['noise']:.3g}"
+
+
+def _with_error(estimate: dict[str, Any] | None) -> str:
+    from homodyne_fit.report.numbers import format_estimate
+
+    if estimate is None:
+        return "–"
+    error = estimate["stderr"]
+    return format_estimate(estimate["value"], float("nan") if error is None else error)

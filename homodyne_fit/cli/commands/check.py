@@ -1,0 +1,194 @@
+"""Check a configuration, and show what a fit would do, without running it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homodyne_fit.cli.console import print_json, reasons, table
+from homodyne_fit.cli.options import add_key_options, overrides, path
+from homodyne_fit.errors import InputError, counted
+from homodyne_fit.report.numbers import format_number
+from homodyne_fit.results.folder import OUTPUTS
+
+if TYPE_CHECKING:
+    from homodyne_fit.config.overrides import Override
+    from homodyne_fit.config.plan import ParameterPlan, Plan
+
+__all__ = ["plan_lines"]
+
+
+LABEL = 12  # characters
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("file", type=path, nargs="?", metavar="CONFIG", help="YAML configuration")
+    parser.add_argument(
+        "--output-dir", type=path, metavar="DIR", help="where results would go, as for the fit"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_key_options(parser.add_argument_group("keys of the configuration"))
+    parser.add_argument(
+        "--schema", action="store_true", help="print the JSON Schema of configurations, for editors"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print what would be done, or every mistake; return 0 if there is none, else 1."""
+    if args.schema:
+        from homodyne_fit.config.schema import shipped_schema
+
+        print(shipped_schema(), end="")
+        return 0
+    if args.file is None:
+        raise InputError("check needs a configuration: homodyne_fit check CONFIG")
+    return show(args.file, args.output_dir, overrides(args), as_json=args.json)
+
+
+def show(
+    file: Path,
+    folder: Path | None,
+    given: Sequence[Override],
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
+    overwrite: bool | None = None,
+) -> int:
+    """Print what a fit would do, or every mistake; return 0 if there is none, else 1.
+
+    Parameters
+    ----------
+    file : Path
+        Configuration.
+    folder : Path or None
+        Where results would go, if that is asked for.
+    given : sequence of (str, value)
+        Keys that are set, as in `homodyne_fit.config.parse_config`.
+    as_json, quiet : bool
+        How it is said; nothing but mistakes if quiet.
+    overwrite : bool, optional
+        If given, whatever keeps results from being written is a mistake: without leave to
+        overwrite them, those that are there already, too.
+    """
+    try:
+        plan = _plan(file, folder, given, overwrite=overwrite)
+    except InputError as error:
+        if not as_json:
+            raise
+        print_json({"ok": False, "errors": str(error).splitlines()})
+        return 1
+    if as_json:
+        ignored = [each._asdict() for each in plan.config.without_effect]
+        described = {"ok": True, "errors": [], **plan.to_json(), "without_effect": ignored}
+        print_json(described)
+    elif not quiet:
+        print("\n".join(plan_lines(plan, overwrite=bool(overwrite))))
+    return 0
+
+
+def _plan(
+    file: Path, folder: Path | None, given: Sequence[Override], *, overwrite: bool | None
+) -> Plan:
+    from homodyne_fit.cli.commands.fit import output_folder
+    from homodyne_fit.config.configuration import examine
+    from homodyne_fit.config.plan import plan_of
+    from homodyne_fit.results.folder import require_room
+
+    config, selection = examine(file, given)
+    output = output_folder(config, folder)
+    if overwrite is not None:
+        require_room(output, overwrite=overwrite)
+    return plan_of(config, selection, output)
+
+
+def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
+    """What a fit will do, and what has no effect on it, line by line."""
+    config, chosen = plan.config, plan.selection
+    yield f"{config.path}: no mistakes found (no matrix was read: inspect judges them)"
+    yield _entry("model", _model(plan))
+    yield _entry("data", f"{chosen.file.path} ({chosen.file.format})")
+    yield _entry("q", f"{format_number(float(chosen.q.mean()))} Å⁻¹")
+    angles = ", ".join(f"{phi:g}" for phi in chosen.phi)
+    yield _entry("angles", f"{len(chosen.phi)} of {chosen.n_angles_at_q}: {angles}°")
+    yield _entry("frames", _frames(plan))
+    yield _entry("points", f"{chosen.n_points:,} with t1 < t2, less what is missing in the file")
+    for name, what in plan.layers.items():
+        yield _entry("layer", f"{name}: {what}")
+    yield _entry("search", plan.search)
+    if config.root.optimization.nlsq.precision != "double":
+        yield _entry("precision", f"{config.root.optimization.nlsq.precision} for every point")
+    yield _entry("parameters", "")
+    yield table([("", "start", "lower", "upper", "unit"), *map(_row, plan.parameters)])
+    estimate = plan.estimate
+    yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
+    yield _entry("time", _between(*map(_duration, estimate.seconds)))
+    yield _entry("", f"({estimate.basis})")
+    yield _entry("output", _output(plan, overwrite))
+    for note in chosen.notes:
+        yield _entry("note", note)
+    yield from _without_effect(plan)
+
+
+def _entry(label: str, text: str) -> str:
+    return f"{label:{LABEL}}{text}".rstrip()
+
+
+def _model(plan: Plan) -> str:
+
+    root = plan.config.root
+    if not root.has_flow:
+        return "static: diffusion alone"
+    gap = root.analyzer_parameters.geometry.stator_rotor_gap
+    assert gap is not None
+    millimetres = f"{format_number(gap)} Å = {gap / 1e7:g} mm"
+    form = "" if root.model.shear == "documented" else f", shear term as {root.model.shear} has it"
+    return f"laminar_flow: diffusion and shear, gap {millimetres}{form}"
+
+
+def _frames(plan: Plan) -> str:
+
+    chosen = plan.selection
+    text = f"{chosen.frames.start + 1} to {chosen.frames.stop} of {chosen.file.n_frames}"
+    if len(chosen.masked):
+        text += f", {len(chosen.masked)} masked"
+    lasting = format_number((chosen.n_frames - 1) * chosen.dt)
+    return f"{text}, {format_number(chosen.dt)} s apart, {lasting} s in all"
+
+
+def _row(parameter: ParameterPlan) -> tuple[str, ...]:
+    start = "from the data" if parameter.start is None else format_number(parameter.start)
+    if parameter.role == "eliminated":
+        start = "none needed"
+    if parameter.lower is None or parameter.upper is None:
+        return (f"  {parameter.name}", start, "held", "", parameter.unit)
+    bounds = (format_number(parameter.lower), format_number(parameter.upper))
+    return (f"  {parameter.name}", start, *bounds, parameter.unit)
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def _between(shortest: str, longest: str) -> str:
+    return f"about {longest}" if shortest == longest else f"{shortest} to {longest}"
+
+
+def _output(plan: Plan, overwrite: bool) -> str:
+    there = any((plan.output / name).exists() for name in OUTPUTS)
+    what = "which are replaced" if overwrite else "so that the fit needs --overwrite"
+    earlier = f": holds results already, {what}" if there else ""
+    return f"{plan.output}/{earlier}"
+
+
+def _without_effect(plan: Plan) -> Iterator[str]:
+    ignored = plan.config.without_effect
+    if ignored:
+        yield f"{counted(len(ignored), 'key')} without effect"
+    for line in reasons(ignored):
+        yield f"  {line}"

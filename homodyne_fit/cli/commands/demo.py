@@ -1,0 +1,113 @@
+"""Simulate a measurement from first principles, fit it, and compare with the truth."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.cli.options import path
+
+if TYPE_CHECKING:
+    from homodyne_fit.fitting.result import FitResult
+    from homodyne_fit.simulation.measurement import Measurement
+
+PHI = tuple(22.5 * k for k in range(8))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument(
+        "--output-dir",
+        type=path,
+        default=Path("demo_results"),
+        metavar="DIR",
+        help="for all files; default: demo_results",
+    )
+    for name, default, meaning in (
+        ("seed", 0, "of the simulation"),
+        ("frames", 300, "of the measurement"),
+        ("pixels", 4000, "in each bin"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=int,
+            default=default,
+            metavar="N",
+            help=f"{meaning}; default: {default}",
+        )
+    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Simulate, write data and configuration, fit as a user would, compare."""
+    from homodyne_fit.cli.commands.fit import fit_config
+    from homodyne_fit.cli.commands.simulate import PARAMETERS
+    from homodyne_fit.cli.console import new_console
+    from homodyne_fit.config import load_config
+    from homodyne_fit.config.template import configuration
+    from homodyne_fit.results.folder import prepare_folder
+    from homodyne_fit.simulation.measurement import (
+        Measurement,
+        from_first_principles,
+        speckle_contrast,
+        write_measurement,
+    )
+
+    folder: Path = args.output_dir
+    measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
+    prepare_folder(folder, overwrite=args.overwrite)
+    console = new_console(quiet=False)
+    how = {"pixels": args.pixels, "modes": 3, "mean_counts": 0.05}
+    console.print(
+        f"simulating {len(measurement.phi)} angles × {args.frames} frames × {args.pixels} pixels: "
+        "particles, fields, photons, correlator"
+    )
+    c2 = from_first_principles(measurement, seed=args.seed, **how)
+    data = folder / "demo.h5"
+    write_measurement(data, measurement, c2, seed=args.seed, **how)
+    text, _ = configuration(data, folder, gap=measurement.gap)
+    config = folder / "demo.yaml"
+    with replacing(config) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    console.print(f"wrote {data} and {config}; now: homodyne_fit --config {config}")
+    result = fit_config(load_config(config), folder, console, overwrite=args.overwrite)
+    _compare(console, measurement, result, contrast=speckle_contrast(how["modes"]))
+    return 0 if result.success else 2
+
+
+def _compare(console, measurement: Measurement, result: FitResult, contrast: float) -> None:
+    """Print truth, fit, standard error and pull of what the data determine."""
+    import numpy as np
+    from rich.table import Table
+
+    middle = result.space.tau
+    true_j, true_rate = measurement.rates(middle)[:, 0]
+    (j,), (j_error,) = result.J(middle)
+    (rate,), (rate_error,) = result.gamma_dot(middle)
+    phi0 = result.parameters["phi0"]
+    contrasts = np.array([e.value for e in result.contrast])
+    rows = [
+        (f"J({middle:.3g} s) [Å²/s]", true_j, j, j_error),
+        (f"shear rate({middle:.3g} s) [1/s]", true_rate, rate, rate_error),
+        ("phi0 [°]", measurement.parameters["phi0"], phi0.value, phi0.stderr),
+    ]
+    rows += [
+        (f"contrast at {phi:g}°", contrast, e.value, e.stderr)
+        for phi, e in zip(result.objective.phi, result.contrast, strict=True)
+    ]
+    table = Table(title="truth against fit", title_justify="left", box=None, pad_edge=False)
+    table.add_column("quantity")
+    for title in ("truth", "fit", "error", "pull"):
+        table.add_column(title, justify="right")
+    for name, truth, value, error in rows:
+        table.add_row(
+            name,
+            f"{truth:.5g}",
+            f"{value:.5g}",
+            f"{error:.2g}",
+            f"{(value - truth) / error:+.1f}",
+        )
+    console.print(table)
+    console.print(f"mean contrast {contrasts.mean():.4f}")

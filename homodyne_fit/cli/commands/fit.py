@@ -1,0 +1,249 @@
+"""Fit the measurement that a configuration describes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Collection
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homodyne_fit.cli.commands import check, drawings
+from homodyne_fit.cli.console import reasons
+from homodyne_fit.cli.options import (
+    add_drop_in_options,
+    add_key_options,
+    add_output_options,
+    no_effect,
+    overrides,
+    path,
+)
+from homodyne_fit.errors import InputError, counted
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from homodyne_fit.analysis import Analysis
+    from homodyne_fit.config import Config
+    from homodyne_fit.data.dataset import TwoTimeData
+    from homodyne_fit.data.selection import Selection
+
+METHODS = ("nlsq", "mcmc", "cmc", "both")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the drop-in form."""
+    parser.add_argument("--config", type=path, metavar="FILE", help="YAML configuration")
+    parser.add_argument(
+        "--method", choices=METHODS, default="nlsq", help="nlsq (default); others are to come"
+    )
+    parser.add_argument(
+        "--output-dir", type=path, metavar="DIR", help="where results go; default: FILE_results"
+    )
+    parser.add_argument(
+        "--data-file", type=path, metavar="DATA", help="in place of that of the configuration"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="check everything, say what would be done, stop"
+    )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="sum on this Dask cluster, such as tcp://node17:8786"
+    )
+    add_output_options(parser)
+    drawings.add_arguments(parser)
+    add_key_options(parser.add_argument_group("keys of the configuration"))
+    add_drop_in_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit, write the results, print a summary; return 0 if converged, else 2."""
+    from homodyne_fit.cli.console import new_console, print_json
+    from homodyne_fit.config import load_config
+    from homodyne_fit.config.configuration import examine
+
+    require_method(args.method)
+    for name in ("phi_angles", "contrast", "offset"):
+        if getattr(args, name) is not None and not args.plot_simulated_data:
+            option = "--" + name.replace("_", "-")
+            raise InputError(f"{option} has an effect with --plot-simulated-data only")
+    drawn = args.plot_experimental_data or args.plot_simulated_data
+    if args.json and drawn and not args.save_plots:
+        raise InputError("--json prints the results of a fit; figures alone have none")
+    for text in no_effect(args):
+        print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    if args.dry_run:
+        if args.plot_simulated_data:
+            drawings.simulated_data(load_config(args.config, overrides(args)), args)
+        return check.show(
+            args.config,
+            args.output_dir,
+            overrides(args),
+            as_json=args.json,
+            quiet=args.quiet,
+            overwrite=args.overwrite,
+        )
+    if args.plot_simulated_data:
+        config, selection = load_config(args.config, overrides(args)), None
+    else:
+        # Every mistake at once, those that only the data file shows included.
+        config, selection = examine(args.config, overrides(args))
+    folder = output_folder(config, args.output_dir)
+    console = new_console(args.quiet or args.json)
+    if drawn:
+        _draw(config, selection, folder, args, console)
+        if not args.save_plots:
+            return 0
+    with executor_at(args.scheduler, config.root.optimization.nlsq.threads) as executor:
+        analysis = fit_config(
+            config,
+            folder,
+            console,
+            selection=selection,
+            executor=executor,
+            overwrite=args.overwrite,
+            exports=args.export,
+            plots=args.save_plots,
+            warn=not args.quiet,
+        )
+    if args.json:
+        print_json(analysis.to_json())
+    return 0 if analysis.success else 2
+
+
+def require_method(method: str) -> None:
+    """Refuse the methods that there are not yet."""
+    if method != "nlsq":
+        raise InputError(f"--method {method} is not available yet; use nlsq")
+
+
+def executor_at(
+    scheduler: str | None, threads: int | None
+) -> AbstractContextManager[Executor | None]:
+    """The cluster of a scheduler, or None for the threads of this process.
+
+    Without a number of threads, a task on a cluster has one.
+    """
+    if scheduler is None:
+        return nullcontext()
+    from homodyne_fit.cli.cluster import connect
+
+    return connect(scheduler, threads or 1)
+
+
+def output_folder(config: Config, given: Path | None) -> Path:
+    """The folder asked for on the command line, in the file, or ``<config>_results``."""
+    if given is not None:
+        return given
+    named = config.root.output.directory
+    return (
+        Path(named).expanduser() if named else config.path.with_name(f"{config.path.stem}_results")
+    )
+
+
+def fit_config(
+    config: Config,
+    folder: Path,
+    console: Console,
+    *,
+    selection: Selection | None = None,
+    executor: Executor | None = None,
+    overwrite: bool = False,
+    exports: Collection[str] = (),
+    plots: bool = False,
+    warn: bool = True,
+) -> Analysis:
+    """Load, fit and write; the path that every fit from a file takes.
+
+    `selection` is what was found of the data file already.
+    """
+    from homodyne_fit.results.folder import (
+        REPORT,
+        RESULT,
+        prepare_folder,
+        require_exportable,
+        require_no_results,
+        write_outputs,
+    )
+
+    if not overwrite:
+        require_no_results(folder)
+    if warn:
+        _warn_of_ignored(config)
+    settings = config.settings()
+    data = config.load_data(selection)
+    require_exportable(data, exports)
+    prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
+
+    # Imported late: reading comes first, so that mistakes show before JAX is loaded.
+    from homodyne_fit.analysis import Analysis
+    from homodyne_fit.fitting.fit import fit
+    from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled
+    from homodyne_fit.report.summary import print_summary
+
+    keep_compiled()
+    import_meanwhile("homodyne_fit.report.html")
+    console.print(f"{data.source}: {_described(data)}", markup=False)
+    for note in data.notes:
+        console.print(f"note: {note}", markup=False)
+    with console.status("fitting") as status:
+        result = fit(
+            data,
+            settings,
+            executor,
+            progress=lambda stage, passes, cost: status.update(
+                f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
+            ),
+        )
+    analysis = Analysis.of(result, data, config.to_json())
+    # The numbers first: drawing many angles takes longer than the fit.
+    print_summary(console, analysis)
+    try:
+        with console.status("drawing the report"):
+            written = write_outputs(analysis, folder, exports=exports, plots=plots)
+    except KeyboardInterrupt as stop:
+        if (folder / RESULT).exists() and not (folder / REPORT).exists():
+            advice = f"the numbers are in {folder}; 'homodyne_fit report {folder}' draws the report"
+            raise KeyboardInterrupt(advice) from stop
+        raise
+    console.print(f"results: {folder}/ ({', '.join(written)})", markup=False)
+    return analysis
+
+
+def _described(data: TwoTimeData) -> str:
+    return (
+        f"{counted(len(data.phi), 'angle')}, {data.n_frames} frames, q = {data.q[0]:.4g} Å⁻¹, "
+        f"dt = {data.dt:g} s"
+    )
+
+
+def _warn_of_ignored(config: Config) -> None:
+    if config.ignored:
+        lines = [
+            f"homodyne_fit: warning: {config.path}: without effect:",
+            *reasons(config.without_effect),
+        ]
+        print("\n  ".join(lines), file=sys.stderr)
+
+
+def _draw(
+    config: Config,
+    selection: Selection | None,
+    folder: Path,
+    args: argparse.Namespace,
+    console: Console,
+) -> None:
+    """Draw what was asked for besides a fit."""
+    from homodyne_fit.results.folder import PLOTS, make_folder
+
+    drawn, plots = [], folder / PLOTS
+    simulated = drawings.simulated_data(config, args) if args.plot_simulated_data else None
+    measured = config.load_data(selection) if args.plot_experimental_data else None
+    make_folder(plots)
+    if simulated is not None:
+        drawn += drawings.draw_simulated_data(simulated, plots)
+    if measured is not None:
+        drawn += drawings.draw_experimental_data(measured, plots)
+    for file in drawn:
+        console.print(f"wrote {file}", markup=False)

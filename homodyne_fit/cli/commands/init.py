@@ -1,0 +1,96 @@
+"""Write a configuration from what a data file says."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.cli.options import numbers, path, positive
+from homodyne_fit.errors import InputError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
+    parser.add_argument(
+        "-o", "--output", type=path, metavar="FILE", help="default: DATA.yaml, in this folder"
+    )
+    parser.add_argument(
+        "--q", type=positive("Å⁻¹"), help="wave vector, Å⁻¹, where the file has several or none"
+    )
+    parser.add_argument("--dt", type=positive("s"), help="frame time, s, where the file has none")
+    parser.add_argument(
+        "--phi",
+        type=numbers,
+        metavar="LIST",
+        help="angle of each matrix, degrees, as 0,45,90, where the file has none",
+    )
+    parser.add_argument("--gap", type=positive("Å"), help="gap between stator and rotor, Å")
+    parser.add_argument("--static", action="store_true", help="no flow")
+    parser.add_argument(
+        "--units-confirmed", action="store_true", help="odd as they look, the units are right"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the configuration and say what is left to fill in."""
+    from homodyne_fit.config import parse_config
+    from homodyne_fit.config.template import OPTIONS, configuration
+
+    output = args.output or Path(f"{args.data.stem}.yaml")
+    if str(output) == "-":
+        raise InputError("init writes a file; give -o a name such as fit.yaml")
+    if output.exists():
+        _require_replaceable(output, overwrite=args.overwrite)
+    if not output.parent.is_dir():
+        raise InputError(f"{output}: there is no folder {output.parent}")
+    text, missing = configuration(
+        args.data,
+        output.parent,
+        q=args.q,
+        dt=args.dt,
+        phi=args.phi,
+        gap=args.gap,
+        static=args.static,
+        units_confirmed=args.units_confirmed,
+    )
+    parse_config(text, output)
+    with replacing(output) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    print(f"wrote {output}")
+    if args.q is None:
+        _say_other_q(args.data)
+    if missing:
+        options = " ".join(OPTIONS[key] for key in missing)
+        print(f"first fill in, or give init {options} --overwrite: {', '.join(missing)}")
+    print(f"check: homodyne_fit check {shlex.quote(str(output))}")
+    print(f"then: homodyne_fit --config {shlex.quote(str(output))}")
+    return 0
+
+
+def _say_other_q(data: Path) -> None:
+    """Say that there was a choice, where there was one."""
+    from homodyne_fit.data.formats import open_two_time
+    from homodyne_fit.data.selection import q_groups
+
+    file = open_two_time(data)
+    groups = [] if file.q is None else q_groups(file.q)
+    if file.q is not None and len(groups) > 1:
+        listed = ", ".join(f"{file.q[group].mean():.6g}" for group in groups)
+        print(f"q: of {listed} Å⁻¹ the largest with most angles was taken; --q takes another")
+
+
+def _require_replaceable(output: Path, *, overwrite: bool) -> None:
+    """Refuse to write over anything but a configuration, and over that unless it is asked for."""
+    if not overwrite:
+        raise InputError(f"{output}: exists; give another -o, or --overwrite")
+    if output.is_file():
+        try:
+            output.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{output}: is no configuration, which --overwrite could replace; give another -o"
+            ) from error

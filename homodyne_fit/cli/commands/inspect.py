@@ -1,0 +1,214 @@
+"""Show what a two-time file holds, and how good it is."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homodyne_fit.cli.console import table
+from homodyne_fit.cli.options import path, positive
+from homodyne_fit.errors import InputError, counted, renamed
+
+if TYPE_CHECKING:
+    from homodyne_fit.data.formats import TwoTimeFile
+    from homodyne_fit.data.quality import MatrixQuality
+
+HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
+# What JSON has of a matrix: numbers, and frames, counted from 1.
+NUMBERS = ("contrast", "offset", "drift", "drift_error")
+FRAMES = ("dead", "odd", "repeated")
+FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command."""
+    parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
+    parser.add_argument(
+        "--q", type=positive("Å⁻¹"), help="wave vector to look at, Å⁻¹; default: all"
+    )
+    parser.add_argument("--plot", type=path, metavar="FILE.png", help="draw the quality too")
+    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
+    parser.add_argument(
+        "--headers-only", action="store_true", help="read no matrix: leave the quality out"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print format, frames, time, the angles at each q, and the quality of each matrix."""
+    from homodyne_fit.data.formats import open_two_time
+
+    if args.plot is not None and args.plot.suffix.lower() not in FIGURES:
+        raise InputError(f"{args.plot}: the name of a figure ends with .png, .pdf or .svg")
+    if args.headers_only and args.plot is not None:
+        raise InputError("--headers-only reads no matrix, so that there is nothing to --plot")
+    file = open_two_time(args.data)
+    positions = _positions(file, args.q)
+    matrices = None if args.headers_only else _assessed(file, positions)
+    if args.plot is not None and matrices is not None:
+        _draw(args.plot, file, positions, matrices)
+    if args.json:
+        from homodyne_fit.cli.console import print_json
+
+        print_json(_to_json(file, positions, matrices))
+        return 0
+    _print_contents(args.data, file)
+    if matrices is not None:
+        _print_quality(file, positions, matrices)
+    if args.plot is not None:
+        print(f"wrote {args.plot}")
+    if matrices is None or any(matrix.stored for matrix in matrices):
+        print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file, args.q)}")
+    return 0
+
+
+def _options(file: TwoTimeFile, q: float | None) -> str:
+    """Options of ``init`` for what the file does not say, and the unit of each as a comment."""
+    from homodyne_fit.data.selection import q_groups
+
+    groups = [range(file.n_matrices)] if file.q is None else q_groups(file.q)
+    several = max(map(len, groups), default=0) > 1
+    options = {
+        "--q Q" if q is None else f"--q {q:g}": ("Å⁻¹", file.q is None or q is not None),
+        "--dt DT": ("s", file.dt is None),
+        "--phi LIST": ("degrees", file.phi is None and several),
+        "--gap GAP": ("Å, or --static", several),
+    }
+    needed = {option: unit for option, (unit, is_needed) in options.items() if is_needed}
+    return f" {' '.join(needed)}  # {', '.join(needed.values())}" if needed else ""
+
+
+def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
+    """Positions of the matrices to look at."""
+    from homodyne_fit.data.selection import Q_KEY, nearest_q
+
+    if q is None:
+        return list(range(file.n_matrices))
+    if file.q is None:
+        raise InputError(f"{file.path}: the file does not give q; leave --q out")
+    with renamed({f"set {Q_KEY} to": "give --q as"}):
+        return nearest_q(file.q, q, str(file.path)).tolist()
+
+
+def _print_contents(path: Path, file: TwoTimeFile) -> None:
+    from homodyne_fit.data.selection import q_groups
+
+    print(f"{path}: {file.format}")
+    print(f"{counted(file.n_matrices, 'matrix')} of {file.n_frames} × {file.n_frames} frames")
+    dt = "not in the file" if file.dt is None else f"{file.dt:g} s"
+    note = f" ({file.dt_note})" if file.dt_note else ""
+    print(f"time between frames: {dt}{note}")
+    if file.q is None:
+        print("q: not in the file")
+    if file.phi is None:
+        print("φ: not in the file")
+    elif file.q is None:
+        print(f"φ = {', '.join(f'{phi:g}' for phi in file.phi)}°")
+    if file.q is not None:
+        for group in q_groups(file.q):
+            angles = "" if file.phi is None else ", ".join(f"{file.phi[i]:g}" for i in group)
+            print(
+                f"q = {file.q[group].mean():.4g} Å⁻¹: {counted(len(group), 'matrix')}"
+                + (f", φ = {angles}°" if angles else "")
+            )
+
+
+def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
+    """Read the matrices and judge each."""
+    from homodyne_fit.data.quality import assess
+
+    try:
+        return [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+    except MemoryError as error:
+        raise InputError(
+            f"{file.path}: the memory cannot hold a matrix of {file.n_frames} × {file.n_frames} "
+            "numbers and what its quality needs; --headers-only shows the rest"
+        ) from error
+
+
+def _print_quality(
+    file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
+) -> None:
+    """Print a table with a row for each matrix, and what is wrong."""
+    from homodyne_fit.report.quality import remarks
+
+    rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
+    print(table([HEADER, *rows]))
+    print("noise at the shortest and longest lag; drift of the baseline ± standard error")
+    for text in remarks(file, positions, matrices):
+        print(f"note: {text}")
+
+
+def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
+    from homodyne_fit.report.numbers import format_estimate
+    from homodyne_fit.report.quality import STORED
+
+    ends = matrix.noise[[0, -1]] if len(matrix.noise) else ()
+    return (
+        "?" if file.q is None else f"{file.q[position]:.4g}",
+        "?" if file.phi is None else f"{file.phi[position]:g}",
+        STORED[matrix.stored],
+        f"{100 * matrix.finite:.4g} %",
+        f"{matrix.contrast:.3g}",
+        f"{matrix.offset:.4g}",
+        " to ".join(f"{value:.2g}" for value in ends) or "?",
+        format_estimate(matrix.drift, matrix.drift_error),
+    )
+
+
+def _to_json(
+    file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality] | None
+) -> dict[str, Any]:
+    """All that is printed, for programs; null for what the file does not say or have."""
+    from homodyne_fit.report.quality import remarks
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": file.names[k],
+            "q": None if file.q is None else _finite(file.q[k]),
+            "phi": None if file.phi is None else _finite(file.phi[k]),
+        }
+        for k in positions
+    ]
+    for row, matrix in zip(rows, matrices or (), strict=False):
+        row |= {name: getattr(matrix, name) for name in ("stored", "asymmetric", "finite")}
+        row |= {name: _finite(getattr(matrix, name)) for name in NUMBERS}
+        row |= {name: getattr(matrix, name).tolist() for name in FRAMES}
+        row["noise"] = dict(zip(matrix.lags.tolist(), map(_finite, matrix.noise), strict=True))
+    return {
+        "path": str(file.path),
+        "format": file.format,
+        "n_frames": file.n_frames,
+        "dt": file.dt,
+        "dt_note": file.dt_note,
+        "matrices": rows,
+        "notes": [] if matrices is None else list(remarks(file, positions, matrices)),
+    }
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return float(value) if math.isfinite(value) else None
+
+
+def _draw(
+    path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
+) -> None:
+    """Draw the wave vector with most matrices."""
+    from homodyne_fit.atomic import replacing
+    from homodyne_fit.data.selection import q_groups
+    from homodyne_fit.report.quality import quality_plot
+
+    shown: list[int] = list(range(len(positions)))
+    title = file.path.name
+    if file.q is not None:
+        q = file.q[list(positions)]
+        shown = max((group.tolist() for group in q_groups(q)), key=len, default=shown)
+        title += f", q = {q[shown].mean():.4g} Å⁻¹"
+    phi = [float(k if file.phi is None else file.phi[positions[k]]) for k in shown]
+    figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format=FIGURES[path.suffix.lower()], dpi=120)

@@ -1,0 +1,332 @@
+"""A configuration file: what it says, and the objects that a fit works with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from homodyne_fit.config.consistency import held, limits, model_parameters, questions_of_file
+from homodyne_fit.config.effects import Ignored, without_effect
+from homodyne_fit.config.keys import Root
+from homodyne_fit.config.overrides import Override
+from homodyne_fit.config.reading import read
+from homodyne_fit.data.selection import Selection
+from homodyne_fit.errors import InputError, Mistakes, Problem, missing_file, renamed, unexplained
+from homodyne_fit.fitting.settings import AntiDegeneracy
+from homodyne_fit.model.parameters import SCALING
+
+if TYPE_CHECKING:
+    from homodyne_fit.data.dataset import TwoTimeData
+    from homodyne_fit.data.selection import Selection
+    from homodyne_fit.fitting.settings import FitSettings
+
+__all__ = ["Config", "load_config", "parse_config", "text_of", "examine"]
+
+
+# Sections that say what is taken from the data file, and one among them that does not.
+ABOUT_DATA = ("analyzer_parameters", "experimental_data", "phi_filtering", "preprocessing")
+
+ABOUT_MODEL = "analyzer_parameters.geometry"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration file.
+
+    Attributes
+    ----------
+    path : Path
+    root : Root
+        Its contents.
+    foreign : tuple of Ignored
+        Keys that have a meaning in other programs only, and why they have none here.
+    """
+
+    path: Path
+    root: Root
+    foreign: tuple[Ignored, ...]
+
+    @property
+    def without_effect(self) -> tuple[Ignored, ...]:
+        """Everything that has no effect, and why."""
+        return (*self.foreign, *without_effect(self.root))
+
+    @property
+    def ignored(self) -> tuple[str, ...]:
+        """Dotted paths of everything that has no effect."""
+        return tuple(path for path, _ in self.without_effect)
+
+    @property
+    def data_path(self) -> Path:
+        """The data file: relative paths start at the configuration's folder, else here."""
+        path = self.root.experimental_data.path
+        if path is None:
+            raise InputError(f"{self.path}: experimental_data.file_path is missing")
+        return self._found(path)
+
+    @property
+    def masked_frames(self) -> tuple[int, ...]:
+        """Frames to leave out, counted from 1: those listed, or those of the file named."""
+        from homodyne_fit.data.loading import read_frame_list
+
+        given = self.root.experimental_data.mask_frames
+        if isinstance(given, str):
+            try:
+                return read_frame_list(self._found(Path(given).expanduser()))
+            except InputError as error:
+                raise InputError(
+                    f"{self.path}: experimental_data.mask_frames: {error}; frames themselves are "
+                    "a list, as [17, 18]"
+                ) from error
+        return given or ()
+
+    def _found(self, path: Path) -> Path:
+        beside = self.path.parent / path
+        return beside if beside.exists() or not path.exists() else path
+
+    def selection(self) -> Selection:
+        """What the configuration selects from the data file; no matrix is read.
+
+        Raises
+        ------
+        InputError
+            If the file, or what is asked of it, cannot be used; one line for each mistake.
+        """
+        from homodyne_fit.data.dataset import along_one_line
+        from homodyne_fit.data.formats import open_two_time
+        from homodyne_fit.data.selection import ANGLES_KEYS, select
+
+        path = self.data_path
+        try:
+            file = open_two_time(path)
+        except InputError as error:
+            raise InputError(f"{self.path}: experimental_data.file_path: {error}") from error
+        analyzer, root = self.root.analyzer_parameters, self.root
+        mistakes = Mistakes(map(self._line, questions_of_file(root, file)))
+        masked: tuple[int, ...] = ()
+        with mistakes.collected():
+            masked = self.masked_frames
+        selection = None
+        angles_key, ranges = self._angle_ranges()
+        with mistakes.collected(), renamed({ANGLES_KEYS: angles_key}):
+            selection = select(
+                file,
+                q=analyzer.scattering.wavevector_q,
+                phi_ranges=ranges,
+                frames=(analyzer.start_frame, analyzer.end_frame),
+                dt=analyzer.dt,
+                dt_override=analyzer.dt_override,
+                phi=root.experimental_data.phi_angles,
+                mask_frames=masked,
+            )
+            mistakes.lines += map(self._line, self._for_angles(len(selection.phi)))
+        mistakes.raise_any()
+        assert selection is not None
+        if root.has_flow and "phi0" not in held(root) and along_one_line(selection.phi):
+            note = (
+                "all angles lie along one line, so that phi0 and the shear rate come as a product: "
+                "hold phi0 (initial_parameters.fixed_parameters), take more angles, or "
+                "analysis_mode: static"
+            )
+            selection = replace(selection, notes=(*selection.notes, note))
+        return selection
+
+    def _angle_ranges(self) -> tuple[str, list[tuple[float, float]] | None]:
+        """The key that selects angles, or could, and the ranges that it gives."""
+        filtering, ends = self.root.phi_filtering, self.root.preprocessing.phi_range
+        if ends is not None:
+            return "preprocessing.phi_range", [(ends[0], ends[1])]
+        ranges = [(each.min_angle, each.max_angle) for each in filtering.target_ranges]
+        return "phi_filtering.target_ranges", ranges if filtering.enabled and ranges else None
+
+    def load_data(self, selection: Selection | None = None) -> TwoTimeData:
+        """Read what the configuration selects, or has selected already."""
+        selection, nlsq = selection or self.selection(), self.root.optimization.nlsq
+        scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
+        return selection.read(nlsq.memory, scratch)
+
+    def problems(self) -> Iterator[Problem]:
+        """What keeps the configuration from being fitted, besides what `parse_config` finds."""
+        geometry = self.root.analyzer_parameters.geometry
+        if self.root.has_flow and geometry.stator_rotor_gap is None:
+            yield Problem(
+                "analyzer_parameters.geometry.stator_rotor_gap",
+                "no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
+            )
+
+    @property
+    def anti_degeneracy(self) -> AntiDegeneracy:
+        """How contrast and offset may differ, with the mode and the held values in force."""
+        nlsq = self.root.optimization.nlsq
+        given, constant = self.root.initial_parameters.per_angle_scaling, {}
+        for name in SCALING:
+            constant[name] = getattr(nlsq.anti_degeneracy.constant, name) or getattr(given, name)
+        return nlsq.anti_degeneracy.in_force.model_copy(
+            update={
+                "per_angle_mode": nlsq.per_angle_mode,
+                "constant": nlsq.anti_degeneracy.constant.model_copy(update=constant),
+            }
+        )
+
+    def settings(self) -> FitSettings:
+        """Everything but the data.
+
+        Raises
+        ------
+        InputError
+            If something is missing that the model needs.
+        """
+        from homodyne_fit.fitting.settings import FitSettings
+        from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
+
+        Mistakes(map(self._line, self.problems())).raise_any()
+        root, nlsq = self.root, self.root.optimization.nlsq
+        names, fixed = model_parameters(root), held(root)
+        return FitSettings(
+            model=LAMINAR_FLOW if root.has_flow else STATIC,
+            gap=root.analyzer_parameters.geometry.stator_rotor_gap,
+            initial={
+                name: value
+                for name, value in root.initial_parameters.start.items()
+                if name in names and name not in fixed
+            },
+            fixed=fixed,
+            bounds={
+                bound.name: (bound.min, bound.max)
+                for bound in root.parameter_space.bounds
+                if bound.name in (*names, *SCALING)
+            },
+            anti_degeneracy=self.anti_degeneracy,
+            multi_start=nlsq.multi_start,
+            tolerance=nlsq.standard_error_tolerance,
+            max_nfev=nlsq.max_iterations,
+            shear=root.model.shear,
+            precision=nlsq.precision,
+            threads=nlsq.threads,
+            memory=nlsq.memory,
+        )
+
+    def _for_angles(self, n_angles: int) -> Iterator[Problem]:
+        """What the number of angles does not allow."""
+        settings = self.anti_degeneracy
+        mode = settings.per_angle_mode
+        if mode == "constant":
+            for name, text in settings.constant.problems(
+                n_angles, {name: limits(self.root, name) for name in SCALING}
+            ):
+                given = getattr(self.root.initial_parameters.per_angle_scaling, name)
+                section = (
+                    "optimization.nlsq.anti_degeneracy.constant"
+                    if given is None
+                    else "initial_parameters.per_angle_scaling"
+                )
+                yield Problem(f"{section}.{name}", text)
+        needed = 1 + 2 * settings.fourier_order
+        if mode == "fourier" and n_angles < needed:
+            yield Problem(
+                "optimization.nlsq.anti_degeneracy.fourier_order",
+                f"a series of order {settings.fourier_order} needs at least {needed} angles, but "
+                f"{n_angles} are used; lower it, or take another per_angle_mode",
+            )
+
+    def _line(self, problem: Problem) -> str:
+        return f"{self.path}: {problem}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as it was understood, defaults included."""
+        return self.root.model_dump(mode="json", by_alias=True)
+
+
+def load_config(path: Path | str, overrides: Sequence[Override] = ()) -> Config:
+    """Read and validate a YAML file.
+
+    Parameters
+    ----------
+    overrides : sequence of (str, value)
+        As in `parse_config`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or holds mistakes; see `parse_config`.
+    """
+    path = Path(path)
+    return parse_config(text_of(path), path, overrides)
+
+
+def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> Config:
+    """Validate the text of a configuration.
+
+    Parameters
+    ----------
+    path : Path
+        Where the text is from, or will be.
+    overrides : sequence of (str, value)
+        Dotted paths of keys, and the values that they get in place of those of the text.
+
+    Raises
+    ------
+    InputError
+        If there are mistakes; the message has one line for each, with the dotted path of the
+        key, the value and what is allowed.
+    """
+    reading = read(text, overrides)
+    if reading.root is None or reading.problems:
+        raise InputError("\n".join(f"{path}: {problem}" for problem in reading.problems))
+    return Config(path, reading.root, reading.foreign)
+
+
+def text_of(path: Path) -> str:
+    """Read a text file.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is none.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise missing_file(path) from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: the configuration cannot be read ({error.strerror or error})"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: a configuration is a text file, and this is none; for a data file, "
+            "'homodyne_fit init' writes one"
+        ) from error
+
+
+def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Selection]:
+    """Read a configuration and what it selects; no matrix is read.
+
+    Parameters
+    ----------
+    overrides : sequence of (str, value)
+        As in `parse_config`.
+
+    Raises
+    ------
+    InputError
+        If there are mistakes, in the text, between its keys, or in view of the data file. The
+        message has one line for each.
+    """
+    reading = read(text_of(path), overrides)
+    found = [f"{path}: {problem}" for problem in reading.problems]
+    if reading.root is None:
+        raise InputError("\n".join(found))
+    config = Config(path, reading.root, reading.foreign)
+    missing = unexplained(config.problems(), reading.doubtful)
+    mistakes = Mistakes(found + [f"{path}: {problem}" for problem in missing])
+    selection = None
+    doubtful = [key for key in reading.doubtful if not key.startswith(ABOUT_MODEL)]
+    if not any(key.startswith(ABOUT_DATA) for key in doubtful):
+        with mistakes.collected():
+            selection = config.selection()
+    mistakes.raise_any()
+    assert selection is not None
+    return config, selection

@@ -1,0 +1,137 @@
+"""Keys that contradict each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from homodyne_fit.config.keys import Root
+from homodyne_fit.data.formats import TwoTimeFile
+from homodyne_fit.data.selection import about_file
+from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
+from homodyne_fit.errors import Problem
+from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING
+
+__all__ = ["contradictions", "held", "limits", "model_parameters", "questions", "questions_of_file"]
+
+
+# Where a question that a file leads to is at home.
+KEYS: dict[str, str] = {
+    "q": "analyzer_parameters.scattering.wavevector_q",
+    "dt": "analyzer_parameters.dt",
+    "phi": "experimental_data.file_path",
+}
+
+
+def contradictions(root: Root) -> Iterator[Problem]:
+    """Say which values of the configuration do not go together."""
+    initial, fixed = root.initial_parameters, held(root)
+    active = initial.active_parameters
+    if active is not None:
+        unknown = [name for name in model_parameters(root) if name not in {*active, *fixed}]
+        if unknown:
+            yield Problem(
+                "initial_parameters.values",
+                f"what is not in active_parameters is held and needs a value: {', '.join(unknown)}",
+            )
+    yield from _starts_out_of_bounds(root)
+    filtered = root.phi_filtering.enabled and root.phi_filtering.target_ranges
+    if root.preprocessing.phi_range is not None and filtered:
+        yield Problem(
+            "preprocessing.phi_range",
+            "it and phi_filtering.target_ranges both select angles; keep one",
+        )
+    if root.optimization.nlsq.per_angle_mode == "constant":
+        given, also = initial.per_angle_scaling, root.optimization.nlsq.anti_degeneracy.constant
+        for name in SCALING:
+            if getattr(given, name) is not None and getattr(also, name) is not None:
+                yield Problem(
+                    f"initial_parameters.per_angle_scaling.{name}",
+                    f"optimization.nlsq.anti_degeneracy.constant.{name} gives it, too; keep one",
+                )
+
+
+def _starts_out_of_bounds(root: Root) -> Iterator[Problem]:
+    fixed = held(root)
+    for name, start in root.initial_parameters.start.items():
+        if name not in model_parameters(root) or name in fixed:
+            continue
+        lower, upper = limits(root, name)
+        if not lower <= start <= upper:
+            yield Problem(
+                f"initial_parameters.values.{name}",
+                f"the start of {name}, {start:g}, is outside its bounds, {lower:g} to {upper:g}; "
+                "change it, or parameter_space.bounds",
+            )
+
+
+def model_parameters(root: Root) -> tuple[str, ...]:
+    """Parameters of the model besides contrast and offset."""
+    return tuple(name for name in PARAMETERS if name not in SCALING) if root.has_flow else DIFFUSION
+
+
+def held(root: Root) -> dict[str, float]:
+    """Parameters of the model that are held, and where: fixed, or given and not active."""
+    initial = root.initial_parameters
+    given = dict(initial.fixed)
+    if initial.active_parameters is not None:
+        idle = {n: v for n, v in initial.start.items() if n not in initial.active_parameters}
+        given = idle | given
+    return {name: given[name] for name in model_parameters(root) if name in given}
+
+
+def limits(root: Root, name: str) -> tuple[float, float]:
+    """Bounds of a parameter: those given, or the defaults."""
+    for bound in root.parameter_space.bounds:
+        if bound.name == name:
+            return bound.min, bound.max
+    return PARAMETERS[name].lower, PARAMETERS[name].upper
+
+
+def questions(root: Root) -> Iterator[Problem]:
+    """Ask what the configuration alone gives reason to ask."""
+    gap = root.analyzer_parameters.geometry.stator_rotor_gap
+    if root.has_flow and gap is not None and (text := about_gap(gap)):
+        key = "analyzer_parameters.geometry.stator_rotor_gap"
+        yield from _unconfirmed(root, key, {"gap": text})
+    for key, what, angles in _angles(root):
+        if text := about_angles(what, angles):
+            yield from _unconfirmed(root, key, {"phi": text})
+
+
+def questions_of_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
+    """Ask about q and dt where the data file does not know them, and about its angles."""
+    analyzer = root.analyzer_parameters
+    asked = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
+    for quantity, text in asked.items():
+        yield from _unconfirmed(root, KEYS[quantity], {quantity: text})
+
+
+def _unconfirmed(root: Root, key: str, asked: dict[str, str]) -> Iterator[Problem]:
+    """The questions that the configuration does not answer, and how it can."""
+    names = root.analyzer_parameters.units_confirmed
+    confirmed = [quantity for quantity, name in NAMES.items() if name in names]
+    for text in unconfirmed(asked, confirmed, _answer):
+        yield Problem(key, text)
+
+
+def _answer(quantity: str) -> str:
+    return f"set analyzer_parameters.units_confirmed: [{NAMES[quantity]}]"
+
+
+def _angles(root: Root) -> Iterator[tuple[str, str, list[float]]]:
+    """All angles of a configuration: where they are, what, and the values."""
+    initial = root.initial_parameters
+    if root.has_flow:
+        for number, bound in enumerate(root.parameter_space.bounds):
+            if bound.name == "phi0":
+                key = f"parameter_space.bounds.{number}"
+                yield key, "the bounds of phi0", [bound.min, bound.max]
+        for section, values in (("values", initial.start), ("fixed_parameters", initial.fixed)):
+            if "phi0" in values:
+                yield f"initial_parameters.{section}.phi0", "phi0", [values["phi0"]]
+    yield "experimental_data.phi_angles", "φ", root.experimental_data.phi_angles or []
+    if root.phi_filtering.enabled:
+        for number, each in enumerate(root.phi_filtering.target_ranges):
+            key = f"phi_filtering.target_ranges.{number}"
+            yield key, "the range of φ", [each.min_angle, each.max_angle]
+    yield "preprocessing.phi_range", "the range of φ", root.preprocessing.phi_range or []

@@ -1,0 +1,291 @@
+"""What in a configuration has no effect, because of the model or of another key; and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from homodyne_fit.config.consistency import model_parameters
+from homodyne_fit.config.keys import Root
+from homodyne_fit.fitting.settings import LAYERS
+from homodyne_fit.model.parameters import SCALING
+from homodyne_fit.validation import Section
+
+__all__ = ["Ignored", "without_effect", "WITHOUT_EFFECT", "reason"]
+
+
+INITIAL = "initial_parameters"
+
+NLSQ = "optimization.nlsq"
+
+LAYER_PATH = f"{NLSQ}.anti_degeneracy"
+
+NO_SUCH_PARAMETER = "the model of this analysis_mode has no such parameter"
+
+ELIMINATED = "contrast and offset are found exactly from the physics, without a start"
+
+# Dotted paths of keys and of whole sections, without indices of lists, by the reason.
+_BY_REASON: dict[str, tuple[str, ...]] = {
+    "a note for the reader": (
+        "metadata",
+        "analysis_settings",
+        "analyzer_parameters.time_unit",
+        "initial_parameters.units",
+        "output.sample_name",
+        "output.experiment_id",
+        "parameter_space.bounds.unit",
+        "parameter_space.model",
+        "phi_filtering.target_ranges.description",
+    ),
+    "the format is told from what is in the file": (
+        "experimental_data.data_type",
+        "experimental_data.file_format",
+        "experimental_data.exchange_key",
+    ),
+    "angles come from the data file, or from experimental_data.phi_angles": (
+        "analyzer_parameters.scattering.phi_angles",
+        "experimental_data.phi_angles_path",
+        "experimental_data.phi_angles_file",
+    ),
+    "nothing is cached": (
+        "experimental_data.cache_file_path",
+        "experimental_data.cache_directory",
+        "experimental_data.use_caching",
+        "experimental_data.cache_filename_template",
+        "experimental_data.cache_compression",
+    ),
+    "angles are those within the ranges; none there is an error, never all of them": (
+        "phi_filtering.fallback_to_all_angles",
+        "phi_filtering.algorithm",
+        "phi_filtering.tolerance",
+        "phi_filtering.quality_control",
+        "optimization.angle_filtering",
+    ),
+    "there are no priors: the fit is least squares within the bounds": (
+        "parameter_space.priors",
+        "parameter_space.bounds.type",
+        "parameter_space.bounds.prior_mu",
+        "parameter_space.bounds.prior_sigma",
+    ),
+    "sampling is not available yet": (
+        "optimization.mcmc",
+        "optimization.cmc",
+    ),
+    "the noise is measured by the fit": ("noise_estimation",),
+    "convergence is measured in standard errors, whatever the cost and the units: "
+    "optimization.nlsq.standard_error_tolerance": (
+        "optimization.nlsq.tolerance",
+        "optimization.nlsq.ftol",
+        "optimization.nlsq.xtol",
+        "optimization.nlsq.gtol",
+    ),
+    "the search chooses its own coordinates and step lengths": (
+        "optimization.nlsq.x_scale",
+        "optimization.nlsq.x_scale_map",
+        "optimization.nlsq.trust_region_scale",
+    ),
+    "there is one method, which always sums over all points, in chunks of all angles": (
+        "optimization.nlsq.workflow",
+        "optimization.nlsq.goal",
+        "optimization.nlsq.memory_fraction",
+        "optimization.nlsq.hybrid_streaming",
+        "optimization.nlsq.recovery",
+        "optimization.nlsq.stratified",
+        "optimization.nlsq.streaming",
+        "optimization.streaming",
+        "optimization.stratification",
+        "optimization.sequential",
+        "optimization.recovery",
+        "performance",
+    ),
+    "the global search is that of optimization.nlsq.multi_start": ("optimization.nlsq.cmaes",),
+    "the search halves its starts until one basin is left": (
+        "optimization.nlsq.multi_start.n_workers",
+        "optimization.nlsq.multi_start.use_screening",
+        "optimization.nlsq.multi_start.screen_keep_fraction",
+        "optimization.nlsq.multi_start.refine_top_k",
+        "optimization.nlsq.multi_start.refinement_ftol",
+        "optimization.nlsq.multi_start.degeneracy_threshold",
+    ),
+    "each layer has an 'enable' of its own": ("optimization.nlsq.anti_degeneracy.execute_layers",),
+    "the mode 'auto' lets the data decide, not the number of angles": (
+        "optimization.nlsq.anti_degeneracy.constant_scaling_threshold",
+        "optimization.nlsq.anti_degeneracy.fourier_auto_threshold",
+    ),
+    "contrast and offset are eliminated exactly, so that nothing alternates": (
+        "optimization.nlsq.anti_degeneracy.hierarchical.max_outer_iterations",
+        "optimization.nlsq.anti_degeneracy.hierarchical.outer_tolerance",
+        "optimization.nlsq.anti_degeneracy.hierarchical.physical_max_iterations",
+        "optimization.nlsq.anti_degeneracy.hierarchical.per_angle_max_iterations",
+    ),
+    "the weight is learned, or λ": (
+        "optimization.nlsq.anti_degeneracy.regularization.max_cv",
+        "optimization.nlsq.anti_degeneracy.regularization.auto_tune_lambda",
+    ),
+    "weights follow phi0 and always have the mean 1": (
+        "optimization.nlsq.anti_degeneracy.shear_weighting.update_frequency",
+        "optimization.nlsq.anti_degeneracy.shear_weighting.normalize",
+    ),
+    "every fit is diagnosed, and every input checked": (
+        "optimization.nlsq.diagnostics",
+        "optimization.nlsq.quality_validation",
+        "quality_control",
+        "validation",
+    ),
+    "what is shown is chosen on the command line": (
+        "optimization.nlsq.progress",
+        "optimization.nlsq.verbose",
+        "logging",
+    ),
+    "output.directory, or --output-dir, names the folder": (
+        "output.base_directory",
+        "output.output_folder",
+        "output.create_subdirs",
+        "output.timestamp_dirs",
+    ),
+    "files and figures of a result are always the same": (
+        "output.formats",
+        "output.compress_hdf5",
+        "output.compression_level",
+        "output.include_diagnostics",
+        "plotting",
+    ),
+}
+
+# Why a key or section has no effect, by its dotted path.
+WITHOUT_EFFECT = {path: why for why, paths in _BY_REASON.items() for path in paths}
+
+
+def reason(section: str, key: str) -> str | None:
+    """Why a key of homodyne's or xpcsjax's has no effect; None for any other key.
+
+    Parameters
+    ----------
+    section : str
+        Dotted path of the section, without list indices; empty at the top.
+    key : str
+    """
+    return WITHOUT_EFFECT.get(f"{section}.{key}" if section else key)
+
+
+class Ignored(NamedTuple):
+    """A key without effect.
+
+    Attributes
+    ----------
+    path : str
+        Dotted path, without indices of lists.
+    reason : str
+    """
+
+    path: str
+    reason: str
+
+
+def without_effect(root: Root) -> Iterator[Ignored]:
+    """Name what the model, or another key, leaves without effect."""
+    yield from _of_the_data(root)
+    if not root.has_flow:
+        yield from _of_the_flow(root)
+    yield from _of_the_parameters(root)
+    yield from _of_the_scaling(root)
+    yield from _of_the_loss(root)
+    yield from _switched_off(root)
+
+
+def _of_the_data(root: Root) -> Iterator[Ignored]:
+    data = root.experimental_data
+    if data.file_path is not None:
+        for key in ("data_folder_path", "data_file_name"):
+            if getattr(data, key) is not None:
+                yield Ignored(f"experimental_data.{key}", "experimental_data.file_path says it")
+
+
+def _of_the_flow(root: Root) -> Iterator[Ignored]:
+    why = "the sample does not flow in this analysis_mode"
+    if root.analyzer_parameters.geometry.stator_rotor_gap is not None:
+        yield Ignored("analyzer_parameters.geometry.stator_rotor_gap", why)
+    if root.model.shear != "documented":
+        yield Ignored("model.shear", why)
+    if root.optimization.nlsq.anti_degeneracy.shear_weighting.enable:
+        yield Ignored(f"{LAYER_PATH}.shear_weighting", why)
+
+
+def _of_the_parameters(root: Root) -> Iterator[Ignored]:
+    initial = root.initial_parameters
+    physics = model_parameters(root)
+    if initial.parameter_names is not None and initial.values is None:
+        yield Ignored(f"{INITIAL}.parameter_names", "there is no list of values")
+    for name in initial.start:
+        if name in SCALING:
+            yield Ignored(f"{INITIAL}.values.{name}", ELIMINATED)
+        elif name not in physics:
+            yield Ignored(f"{INITIAL}.values.{name}", NO_SUCH_PARAMETER)
+        elif name in initial.fixed:
+            yield Ignored(
+                f"{INITIAL}.values.{name}", "initial_parameters.fixed_parameters holds it"
+            )
+    for name in initial.fixed:
+        if name not in physics:
+            yield Ignored(f"{INITIAL}.fixed_parameters.{name}", NO_SUCH_PARAMETER)
+    for name in initial.active_parameters or ():
+        if name not in (*physics, *SCALING):
+            yield Ignored(f"{INITIAL}.active_parameters.{name}", NO_SUCH_PARAMETER)
+    for bound in root.parameter_space.bounds:
+        if bound.name not in (*physics, *SCALING):
+            yield Ignored(f"parameter_space.bounds.{bound.name}", NO_SUCH_PARAMETER)
+
+
+def _of_the_scaling(root: Root) -> Iterator[Ignored]:
+    nlsq = root.optimization.nlsq
+    settings, mode = nlsq.anti_degeneracy, nlsq.per_angle_mode
+    if nlsq.per_angle_scaling is not None and settings.names_mode:
+        yield Ignored(f"{NLSQ}.per_angle_scaling", "anti_degeneracy.per_angle_mode says it")
+    if mode != "constant":
+        given = root.initial_parameters.per_angle_scaling
+        for key in SCALING:
+            if getattr(given, key) is not None:
+                yield Ignored(f"{INITIAL}.per_angle_scaling.{key}", ELIMINATED)
+            if getattr(settings.constant, key) is not None:
+                yield Ignored(
+                    f"{LAYER_PATH}.constant.{key}", "the per_angle_mode is not 'constant'"
+                )
+    if mode != "fourier" and "fourier_order" in settings.model_fields_set:
+        yield Ignored(f"{LAYER_PATH}.fourier_order", "the per_angle_mode is not 'fourier'")
+
+
+def _of_the_loss(root: Root) -> Iterator[Ignored]:
+    """Robust losses as they are meant elsewhere: bent at residuals of 1.
+
+    At a residual r they differ from least squares by r² or less, and huber not at all. Noise of
+    c2 of 0.03 makes that 0.1 %.
+    """
+    loss = root.optimization.nlsq.loss
+    if loss != "linear":
+        yield Ignored(
+            f"{NLSQ}.loss",
+            f"{loss} bends at residuals of 1; where those of c2 are 0.03, it is least squares "
+            "within 0.1 %, and least squares is fitted",
+        )
+
+
+def _switched_off(root: Root) -> Iterator[Ignored]:
+    """Keys that stand in a section that is off."""
+    nlsq, filtering = root.optimization.nlsq, root.phi_filtering
+    if not filtering.enabled and filtering.target_ranges:
+        yield Ignored("phi_filtering.target_ranges", "phi_filtering.enabled is false")
+    if not nlsq.multi_start.enable:
+        yield from _others(f"{NLSQ}.multi_start", nlsq.multi_start)
+    for name in LAYERS:
+        layer = getattr(nlsq.anti_degeneracy, name)
+        if not nlsq.anti_degeneracy.enable:
+            if layer.model_fields_set:
+                yield Ignored(f"{LAYER_PATH}.{name}", "anti_degeneracy.enable is false")
+        elif layer.enable is False:
+            yield from _others(f"{LAYER_PATH}.{name}", layer)
+
+
+def _others(path: str, section: Section) -> Iterator[Ignored]:
+    for name, field in type(section).model_fields.items():
+        if name in section.model_fields_set and name != "enable":
+            yield Ignored(f"{path}.{field.alias or name}", f"{path}.enable is false")

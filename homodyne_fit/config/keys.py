@@ -1,0 +1,416 @@
+"""The keys of a configuration: sections, types, defaults, and what each means.
+
+The names are those of homodyne and xpcsjax. `json_schema` makes the schema for editors from these
+classes, descriptions included.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+
+from homodyne_fit.errors import suggestion
+from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
+from homodyne_fit.model.parameters import ALIASES, PARAMETERS, SCALING
+from homodyne_fit.validation import Count, Number, Positive, Section, Size, Whole
+
+__all__ = [
+    "FLOW",
+    "InitialParameters",
+    "Nlsq",
+    "Root",
+    "Name",
+    "Names",
+    "each_once",
+    "values_schema",
+]
+
+
+# The mode with a shear rate; the others are without.
+FLOW = "laminar_flow"
+
+Question = Literal["stator_rotor_gap", "wavevector_q", "dt", "phi"]
+
+
+class Scattering(Section):
+    """Where in reciprocal space."""
+
+    wavevector_q: Positive | None = Field(
+        default=None,
+        description="Wave vector, Å⁻¹ (not nm⁻¹); the nearest one of the file is taken, within "
+        "half a bin. Not needed where the file has one only.",
+    )
+
+
+class Geometry(Section):
+    """The shear cell."""
+
+    stator_rotor_gap: Positive | None = Field(
+        default=None,
+        description="Width of the sheared gap, Å (1 mm is 1e7 Å). Needed by laminar_flow.",
+    )
+
+
+class AnalyzerParameters(Section):
+    """Time, frames, wave vector and gap."""
+
+    dt: Positive | None = Field(
+        default=None,
+        description="Time between two frames, s. Not needed where the file says it; it must agree.",
+    )
+    dt_override: bool = Field(
+        default=False, description="Take `dt` even though the file says otherwise."
+    )
+    start_frame: Whole = Field(default=1, description="First frame, counted from 1.")
+    end_frame: Whole = Field(
+        default=-1, description="Last frame, counted from 1, included; -1: the last."
+    )
+    frame_step: Literal[1] = Field(
+        default=1, description="Frames are not left out: 1 is the only choice."
+    )
+    units_confirmed: list[Question] = Field(
+        default_factory=list,
+        description="Quantities that are in the unit asked for although their values look like "
+        "another one; they are not asked about any more.",
+    )
+    scattering: Scattering = Scattering()
+    geometry: Geometry = Geometry()
+
+
+def _frames_or_file(value: Any) -> Any:
+    whole = isinstance(value, list) and all(type(item) is int for item in value)
+    if value is not None and not whole and not isinstance(value, str):
+        raise ValueError(
+            "a list of frame numbers, counted from 1, or the name of a text file of them is "
+            f"needed (got {value!r})"
+        )
+    return value
+
+
+FrameList = Annotated[tuple[int, ...] | str, BeforeValidator(_frames_or_file)]
+
+
+def _parameter_name(name: Any) -> Any:
+    known = ALIASES.get(str(name), str(name))
+    if known not in PARAMETERS:
+        near = suggestion(known, [*PARAMETERS, *ALIASES]) or f"; there are {', '.join(PARAMETERS)}"
+        raise ValueError(f"there is no parameter '{name}'{near}")
+    return known
+
+
+Name = Annotated[
+    str,
+    BeforeValidator(_parameter_name),
+    WithJsonSchema({"type": "string", "enum": [*PARAMETERS, *ALIASES]}),
+]
+
+
+class ExperimentalData(Section):
+    """The two-time file."""
+
+    file_path: str | None = Field(
+        default=None,
+        description="Two-time file; a relative path starts at the folder of the configuration, "
+        "else at the working directory. Its format is told from its contents.",
+    )
+    data_folder_path: str | None = Field(
+        default=None, description="Folder of `data_file_name`, where there is no `file_path`."
+    )
+    data_file_name: str | None = Field(
+        default=None, description="Name of the two-time file, where there is no `file_path`."
+    )
+    phi_angles: list[Number] | None = Field(
+        default=None, description="Angle φ of each matrix, degrees, where the file has none."
+    )
+    mask_frames: FrameList | None = Field(
+        default=None,
+        description="Frames to leave out, counted from 1: a list, or a text file of numbers.",
+    )
+
+    @property
+    def path(self) -> Path | None:
+        """`file_path`, or the folder and the name; None where the file says neither."""
+        if self.file_path is not None:
+            return Path(self.file_path).expanduser()
+        if self.data_file_name is None:
+            return None
+        return Path(self.data_folder_path or "").expanduser() / self.data_file_name
+
+
+def each_once(names: Any) -> Any:
+    """Pass on a list or mapping of names, unless a parameter is in it twice.
+
+    Raises
+    ------
+    ValueError
+        If one is, be it under two names.
+    """
+    if isinstance(names, list | dict):
+        known = [ALIASES.get(str(name), str(name)) for name in names]
+        for name in known:
+            if known.count(name) > 1:
+                raise ValueError(f"{name} is given twice")
+    return names
+
+
+Names = Annotated[list[Name], BeforeValidator(each_once)]
+
+
+def values_schema(*types: str, listed: bool = False) -> dict[str, Any]:
+    """JSON Schema of ``name: value``, with meaning and unit of each parameter.
+
+    Parameters
+    ----------
+    types : str
+        JSON types of a value.
+    listed : bool
+        Whether a list of values will do as well.
+    """
+    value = {"type": list(types)}
+    described = {
+        name: {**value, "description": f"{each.meaning}, {each.unit}".removesuffix(", ")}
+        for name, each in PARAMETERS.items()
+    }
+    described |= {alias: described[name] for alias, name in ALIASES.items()}
+    forms: list[dict[str, Any]] = [
+        {"type": "object", "properties": described, "additionalProperties": False}
+    ]
+    if listed:
+        forms.append({"type": "array", "items": value})
+    return {"anyOf": [*forms, {"type": "null"}]}
+
+
+class InitialParameters(Section):
+    """Starts, and what is held."""
+
+    parameter_names: Names | None = Field(
+        default=None, description="Names that a list of `values` belongs to, in its order."
+    )
+    values: Annotated[
+        Annotated[dict[Name, Number | None], BeforeValidator(each_once)] | None,
+        WithJsonSchema(values_schema("number", "null", listed=True)),
+    ] = Field(
+        default=None,
+        description="Start values, `name: value`, or a list in the order of `parameter_names`; "
+        "what is null or left out comes from the data.",
+    )
+    per_angle_scaling: Constant = Constant()
+    active_parameters: Names | None = Field(
+        default=None,
+        description="Parameters to fit; the others are held at their `values`. null: all.",
+    )
+    fixed_parameters: Annotated[
+        Annotated[dict[Name, Number], BeforeValidator(each_once)] | None,
+        WithJsonSchema(values_schema("number")),
+    ] = Field(default=None, description="Parameters that are held, `name: value`.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _values_by_name(cls, given: Any) -> Any:
+        """Turn a list of values into a mapping by `parameter_names`."""
+        if not isinstance(given, dict) or not isinstance(given.get("values"), list):
+            return given
+        names, values = given.get("parameter_names"), given["values"]
+        if not isinstance(names, list):
+            raise ValueError("values is a list, so parameter_names must be one too")
+        if len(values) != len(names):
+            raise ValueError(f"values has {len(values)} entries for {len(names)} parameter_names")
+        each_once(names)
+        return {**given, "values": dict(zip(map(str, names), values, strict=True))}
+
+    @model_validator(mode="after")
+    def _held_ones(self) -> InitialParameters:
+        for name in self.fixed_parameters or {}:
+            if name in SCALING:
+                raise ValueError(
+                    f"{name} cannot be held fixed; narrow its parameter_space.bounds, or take the "
+                    "per_angle_mode 'constant'"
+                )
+            if name in (self.active_parameters or []):
+                raise ValueError(f"{name} is in active_parameters and in fixed_parameters")
+        return self
+
+    @property
+    def start(self) -> dict[str, float]:
+        """Start values that were given."""
+        return {name: value for name, value in (self.values or {}).items() if value is not None}
+
+    @property
+    def fixed(self) -> dict[str, float]:
+        """Parameters that are held, and the value of each."""
+        return self.fixed_parameters or {}
+
+
+class Bound(Section):
+    """Limits of one parameter."""
+
+    name: Name = Field(description="Parameter.")
+    min: Number = Field(description="Lower bound, in the unit of the parameter.")
+    max: Number = Field(description="Upper bound, in the unit of the parameter.")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Bound:
+        if not self.min < self.max:
+            raise ValueError(f"the min of {self.name}, {self.min:g}, is not below {self.max:g}")
+        return self
+
+
+class ParameterSpace(Section):
+    """Limits of the parameters."""
+
+    bounds: list[Bound] = Field(
+        default_factory=list,
+        description="Bounds in place of the defaults: D0 100 to 1e5 Å²/s, alpha -2 to 2, D_offset "
+        "-1e5 to 1e5 Å²/s, gamma_dot_t0 1e-6 to 0.5 1/s, beta -2 to 2, gamma_dot_t_offset -0.1 to "
+        "0.1 1/s, phi0 -10 to 10°, contrast 0 to 1, offset 0.5 to 1.5.",
+    )
+
+    @field_validator("bounds")
+    @classmethod
+    def _one_each(cls, bounds: list[Bound]) -> list[Bound]:
+        each_once([bound.name for bound in bounds])
+        return bounds
+
+
+class AngleRange(Section):
+    """A range of angles, ends included, modulo 360°."""
+
+    min_angle: Number = Field(description="First angle, degrees.")
+    max_angle: Number = Field(description="Last angle, degrees, counted upwards from the first.")
+
+
+class PhiFiltering(Section):
+    """Which angles are used."""
+
+    enabled: bool = Field(default=True, description="false: all angles, whatever the ranges say.")
+    target_ranges: list[AngleRange] = Field(
+        default_factory=list, description="Ranges of angles to use; none: all angles."
+    )
+
+
+class Preprocessing(Section):
+    """Which angles are used, in short."""
+
+    phi_range: list[Number] | None = Field(
+        default=None, description="Range of angles to use, [from, to], degrees, modulo 360°."
+    )
+
+    @field_validator("phi_range", mode="before")
+    @classmethod
+    def _from_and_to(cls, ends: Any) -> Any:
+        if ends is not None and not (isinstance(ends, list) and len(ends) == 2):
+            raise ValueError(f"two angles are needed, as [-10, 10] (got {ends!r})")
+        return ends
+
+
+class ModelOptions(Section):
+    """Form of the model."""
+
+    shear: Literal["documented", "homodyne"] = Field(
+        default="documented",
+        description="Shear term: sinc²(½ q h cos·ΔΓ), or what homodyne ≤ 2.23 and xpcsjax 0.1.8 "
+        "compute, to compare with their results.",
+    )
+
+
+class Nlsq(Section):
+    """The fit."""
+
+    per_angle_scaling: bool | None = Field(
+        default=None,
+        description="false: one contrast and one offset for all angles, as the per_angle_mode "
+        "`averaged`, which is the name to use.",
+    )
+    loss: Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] = Field(
+        default="linear",
+        description="linear: least squares. The robust losses of other programs bend at residuals "
+        "of 1; those of c2 are far smaller, and least squares is fitted.",
+    )
+    max_iterations: Count = Field(
+        default=1000,
+        description="Passes over the points that the fit may take after the global search; an "
+        "evaluation of a sample counts by its share of the points.",
+    )
+    standard_error_tolerance: Positive = Field(
+        default=0.01,
+        description="The fit ends at this distance from the minimum, in standard errors.",
+    )
+    precision: Literal["double", "single"] = Field(
+        default="double",
+        description="Of what is computed for every point; sums are double. single is faster, on "
+        "most GPUs by far, and moves the answer by some hundredths of a standard error at most.",
+    )
+    threads: Count | None = Field(
+        default=None, description="Threads that sum over the points; null: one for each processor."
+    )
+    memory: Size | None = Field(
+        default=None,
+        description="Memory that the fit may use, as 2GB, 512MiB or bytes; null: three quarters of "
+        "what is available. Matrices that need more than a quarter of it stay on the disk.",
+    )
+    scratch: str | None = Field(
+        default=None,
+        description="Folder for a file into which compressed matrices are unpacked if they stay on "
+        "the disk; null: the one for temporary files.",
+    )
+    anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
+    multi_start: MultiStart = MultiStart()
+
+    @property
+    def per_angle_mode(self) -> str:
+        """Scaling mode: the one named, or what `per_angle_scaling` stands for."""
+        if self.per_angle_scaling is False and not self.anti_degeneracy.names_mode:
+            return "averaged"
+        return self.anti_degeneracy.per_angle_mode
+
+
+class Optimization(Section):
+    """How the parameters are found."""
+
+    method: Literal["nlsq"] = Field(default="nlsq", description="Least squares.")
+    nlsq: Nlsq = Nlsq()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _available(cls, method: Any) -> Any:
+        if method in ("mcmc", "cmc", "both"):
+            raise ValueError(f"'{method}' is not available yet; use 'nlsq'")
+        return method
+
+
+class Output(Section):
+    """Where results go."""
+
+    directory: str | None = Field(
+        default=None,
+        description="Folder of the results, from the working directory; `<configuration>_results` "
+        "beside the configuration by default.",
+    )
+
+
+class Root(Section):
+    """All sections."""
+
+    analysis_mode: Literal["laminar_flow", "static", "static_isotropic", "static_anisotropic"] = (
+        Field(
+            default=FLOW,
+            description="laminar_flow: diffusion and shear, 7 parameters; the static modes: "
+            "diffusion alone, 3 parameters.",
+        )
+    )
+    analyzer_parameters: AnalyzerParameters = AnalyzerParameters()
+    experimental_data: ExperimentalData = ExperimentalData()
+    initial_parameters: InitialParameters = InitialParameters()
+    parameter_space: ParameterSpace = ParameterSpace()
+    phi_filtering: PhiFiltering = PhiFiltering()
+    preprocessing: Preprocessing = Preprocessing()
+    model: ModelOptions = ModelOptions()
+    optimization: Optimization = Optimization()
+    output: Output = Output()
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether the model has a shear rate, so that it needs a gap."""
+        return self.analysis_mode == FLOW

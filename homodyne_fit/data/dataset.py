@@ -1,0 +1,155 @@
+"""Two-time correlation data of one wave vector at several azimuthal angles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.data.real_arrays import real_array
+from homodyne_fit.data.storage.stored_matrices import Matrices, StoredMatrices, upper_bands
+from homodyne_fit.errors import InputError
+from homodyne_fit.validation import shown
+
+__all__ = ["TwoTimeData", "along_one_line"]
+
+# Degrees up to which angles are on one line.
+SAME_LINE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class TwoTimeData:
+    """Matrices c2(t1, t2) of K angles on one grid of n equidistant frames.
+
+    A two-time matrix is symmetric and its diagonal carries the shot-noise spike, so only the
+    entries ``c2[k, i, j]`` with ``i < j`` are data; whatever else is stored is ignored. An
+    entry that is masked or not finite is a missing point.
+
+    Attributes
+    ----------
+    c2 : (K, n, n) float32 or float64
+        An array, or `StoredMatrices` on the disk.
+    phi : (K,) float64
+        Azimuthal angle of each matrix, degrees.
+    q : (K,) float64
+        Wave vector of each matrix, Å⁻¹; one number stands for all.
+    dt : float
+        Time between two frames, seconds. Time starts at 0 with the first frame kept.
+    source : str
+        Where the data came from, for messages and reports.
+    notes : tuple of str
+        What a user has to know about how they were selected.
+    recipe : mapping
+        Sections of a configuration that select the same from `source`. Set by `load`; empty for
+        all other data, those included that `dataclasses.replace` makes of loaded ones.
+
+    Raises
+    ------
+    InputError
+        If shapes disagree, an angle, q or dt is not usable, or a matrix holds no finite point.
+    """
+
+    c2: Matrices
+    phi: NDArray[np.float64]
+    q: NDArray[np.float64]
+    dt: float
+    source: str = "arrays"
+    notes: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", str(self.source))
+        c2 = self.c2 if isinstance(self.c2, StoredMatrices) else self._matrices()
+        object.__setattr__(self, "notes", tuple(map(str, _as_tuple(self.notes))))
+        phi = np.atleast_1d(self._numbers("phi"))
+        q = self._numbers("q")
+        q = q if q.ndim else np.full(len(phi), q)
+        object.__setattr__(self, "dt", float(self._numbers("dt")))
+        object.__setattr__(self, "c2", c2)
+        object.__setattr__(self, "phi", phi)
+        object.__setattr__(self, "q", q)
+        if c2.ndim != 3 or c2.shape[1] != c2.shape[2]:
+            raise InputError(f"{self.source}: c2 must have shape (angles, n, n), not {c2.shape}")
+        if c2.shape[1] < 3:
+            raise InputError(f"{self.source}: at least 3 frames are needed, got {c2.shape[1]}")
+        if phi.shape != (len(c2),) or q.shape != (len(c2),):
+            raise InputError(
+                f"{self.source}: {len(c2)} matrices need as many angles phi and wave vectors q, "
+                f"got {phi.shape} and {q.shape}"
+            )
+        if not np.all(np.isfinite(phi)):
+            raise InputError(f"{self.source}: an angle is not finite: {phi.tolist()}; leave it out")
+        if not (np.all(np.isfinite(q)) and np.all(q > 0)):
+            raise InputError(f"{self.source}: wave vectors must be positive: {q.tolist()}")
+        if not (np.isfinite(self.dt) and self.dt > 0):
+            raise InputError(f"{self.source}: the frame time must be positive, got {self.dt} s")
+        for k in range(len(c2)):
+            if not any(_has_signal(band) for _, band in upper_bands(c2, k)):
+                raise InputError(
+                    f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value but zero at "
+                    "t1 < t2, where the data are"
+                )
+
+    def _matrices(self) -> NDArray[np.floating]:
+        try:
+            return real_array(self.c2)
+        except ValueError as error:
+            raise InputError(f"{self.source}: c2 {error}") from None
+
+    def _numbers(self, name: str) -> NDArray[np.float64]:
+        given = getattr(self, name)
+        try:
+            numbers = real_array(given).astype(np.float64)
+            return numbers if name != "dt" else numbers.reshape(())
+        except ValueError:
+            needed = f"{name} must be {'one number' if name == 'dt' else 'real numbers'}"
+            raise InputError(f"{self.source}: {needed}, got {shown(given)}") from None
+
+    def __repr__(self) -> str:
+        k, n = self.n_angles, self.n_frames
+        angles = ", ".join(f"{phi:g}" for phi in self.phi)
+        return (
+            f"TwoTimeData({self.source!r}: {k} × {n} × {n}, φ = {angles}°, "
+            f"q = {self.mean_q:.4g} Å⁻¹, dt = {self.dt:g} s)"
+        )
+
+    def only(self, angles: NDArray[np.int64]) -> TwoTimeData:
+        """The data of some of the angles."""
+        return replace(self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles])
+
+    @property
+    def mean_q(self) -> float:
+        """Mean wave vector, Å⁻¹; the very number where all are equal."""
+        return float(self.q[0] + np.mean(self.q - self.q[0]))
+
+    @property
+    def n_angles(self) -> int:
+        """K."""
+        return len(self.c2)
+
+    @property
+    def n_frames(self) -> int:
+        """n."""
+        return self.c2.shape[1]
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Time of each frame, seconds, from 0."""
+        return np.arange(self.n_frames, dtype=np.float64) * self.dt
+
+
+def _has_signal(band: NDArray[np.floating]) -> bool:
+    """Whether a value after the diagonal of each row is finite and not zero."""
+    return bool(np.triu(np.isfinite(band) & (band != 0), 1).any())
+
+
+def _as_tuple(notes: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (notes,) if isinstance(notes, str) else tuple(notes)
+
+
+def along_one_line(phi: NDArray[np.float64]) -> bool:
+    """Whether all angles are the same or opposite, degrees."""
+    return bool(np.all(np.abs((phi - phi[0] + 90) % 180 - 90) <= SAME_LINE))

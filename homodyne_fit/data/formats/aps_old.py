@@ -1,0 +1,105 @@
+"""Two-time results of the APS before its upgrade.
+
+q and φ are listed bin by bin, and a bin's label is its place in these lists, from 1. Two writers
+number the matrices differently. boost_corr counts them from 1, in the order of
+``qphi_bin_to_process``; xpcs-eigen puts the label into the name, and leaves out bins without
+pixels. Numbers that count exactly from 1 to the length of the list are a running index.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.data.formats import aps_old, hdf5, hdf5_matrices
+from homodyne_fit.data.formats import hdf5 as bins
+from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file, write_matrices
+from homodyne_fit.errors import InputError
+from homodyne_fit.errors import names as listed
+
+__all__ = ["APS_OLD", "write_aps_old"]
+
+
+MATRICES = "/exchange/C2T_all"  # g2_%05d, the number not always padded
+
+LABELS = "/xpcs/qphi_bin_to_process"  # (n,) or (n, 1), from 1
+
+Q = "/xpcs/dqlist"  # (1, bins)
+
+PHI = "/xpcs/dphilist"  # (1, bins)
+
+FRAME_TIME = "/measurement/instrument/detector/exposure_period"  # (1, 1), as the next two
+
+STRIDE = "/xpcs/stride_frames"
+
+AVERAGE = "/xpcs/avg_frames"
+
+
+def describe(file: h5py.File, path: Path) -> TwoTimeFile:
+    """Say what an old APS file holds.
+
+    Raises
+    ------
+    InputError
+        If an entry is missing, or labels, lists and matrices do not fit together.
+    """
+    q, phi = bins.q_and_phi(file, Q, PHI)
+    matrices = hdf5_matrices.numbered(file, MATRICES)
+    labels = _labels(np.array(list(matrices)), hdf5.integers(file, LABELS), path)
+    return hdf5_matrices.two_time_file(
+        file,
+        path,
+        APS_OLD.name,
+        list(matrices.values()),
+        bins.at_labels(q, labels, Q, f"{path}: {LABELS}"),
+        bins.at_labels(phi, labels, PHI, f"{path}: {LABELS}"),
+        hdf5.frame_time(file, FRAME_TIME, STRIDE, AVERAGE),
+        populated="upper",
+    )
+
+
+def _labels(
+    matrix_numbers: NDArray[np.int64], labels: NDArray[np.int64], path: Path
+) -> NDArray[np.int64]:
+    """Return the label of each matrix."""
+    if np.array_equal(matrix_numbers, np.arange(1, len(labels) + 1)):
+        return labels
+    if np.all(np.isin(matrix_numbers, labels)):
+        return matrix_numbers
+    raise InputError(
+        f"{path}: the matrices of {MATRICES} have the numbers "
+        f"{listed(map(str, matrix_numbers))}, which neither count the {len(labels)} bins of "
+        f"{LABELS} from 1 nor name bins among {listed(map(str, labels))}"
+    )
+
+
+def write_aps_old(
+    path: str | os.PathLike[str],
+    c2: ArrayLike,
+    q_values: ArrayLike,
+    phi_values: ArrayLike,
+    bins: ArrayLike,
+    dt: float,
+    *,
+    stride: int = 1,
+    avg: int = 1,
+) -> None:
+    """Write an old APS file; the parameters are those of `write_aps_u`."""
+    q, phi = as_list(q_values), as_list(phi_values)
+    matrices, natural = checked_matrices(c2, bins, len(q) * len(phi))
+    with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
+        file[aps_old.LABELS] = (natural + 1)[:, np.newaxis]
+        file[aps_old.Q] = np.repeat(q, len(phi))[np.newaxis]
+        file[aps_old.PHI] = np.tile(phi, len(q))[np.newaxis]
+        file[aps_old.FRAME_TIME] = np.array([[dt / (stride * avg)]])
+        file[aps_old.STRIDE], file[aps_old.AVERAGE] = np.array([[stride]]), np.array([[avg]])
+        write_matrices(file.create_group(aps_old.MATRICES), "g2", matrices)
+
+
+APS_OLD = Format("APS old", f"matrices under {MATRICES}", hdf5.has_group(MATRICES), describe)

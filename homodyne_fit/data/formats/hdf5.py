@@ -1,0 +1,235 @@
+"""Reading HDF5 such that whatever is wrong with a file is one clear error."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.data.formats import hdf5
+from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
+from homodyne_fit.errors import InputError
+from homodyne_fit.errors import names as listed
+
+__all__ = [
+    "attribute_numbers",
+    "attribute_text",
+    "contents",
+    "dataset",
+    "exists",
+    "frame_time",
+    "group_at",
+    "has_group",
+    "integers",
+    "list_of_numbers",
+    "numbers",
+    "opened",
+    "shape_of",
+    "texts",
+    "unit",
+    "at_labels",
+    "check_units",
+    "q_and_phi",
+]
+
+
+# What h5py raises on a damaged file; the last when it cannot decode HDF5's own message.
+DAMAGE = (KeyError, OSError, RuntimeError, UnicodeDecodeError)
+
+SECONDS = ("", "s", "sec", "second", "seconds")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open a file for reading; what HDF5 cannot do inside the block is an `InputError`."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except DAMAGE as error:
+        raise InputError(f"{path}: HDF5 cannot read it ({error}); is it complete?") from error
+
+
+def contents(file: h5py.File) -> str:
+    """Return the names of the two uppermost levels, for a message."""
+    found = []
+    for name in file:
+        below = file.get(name)
+        inner = list(below) if isinstance(below, h5py.Group) else []
+        found += [f"/{name}/{key}" for key in inner] or [f"/{name}"]
+    return listed(found) or "nothing"
+
+
+def group_at(file: h5py.File, name: str) -> h5py.Group | None:
+    """Return the group of that name, or None if there is none."""
+    found = _at(file, name)
+    return found if isinstance(found, h5py.Group) else None
+
+
+def has_group(name: str) -> Callable[[h5py.File], bool]:
+    """Return a function that says whether a file has a group of that name."""
+    return lambda file: group_at(file, name) is not None
+
+
+def exists(file: h5py.File, name: str) -> bool:
+    """Whether the file has a group or a dataset of that name."""
+    return isinstance(_at(file, name), h5py.Group | h5py.Dataset)
+
+
+def shape_of(file: h5py.File, name: str) -> tuple[int, ...] | None:
+    """Return the shape of a dataset, or None if there is none of that name."""
+    found = _at(file, name)
+    return found.shape if isinstance(found, h5py.Dataset) else None
+
+
+def list_of_numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
+    """Read a dataset of real numbers of shape (n,), (1, n) or (n, 1) as one list."""
+    shape = dataset(file, name).shape
+    if len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
+        raise InputError(f"{file.filename}: {name} has shape {shape}; one list is needed")
+    return numbers(file, name)
+
+
+def numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
+    """Read a dataset of real numbers as one list, whatever its shape."""
+    return _values(file, name, "fiu").astype(np.float64)
+
+
+def integers(file: h5py.File, name: str) -> NDArray[np.int64]:
+    """Read a dataset of whole numbers as one list, whatever its shape and type."""
+    values = _values(file, name, "fiu")
+    whole = values.astype(np.int64) if np.all(np.isfinite(values)) else None
+    if whole is None or np.any(whole != values):
+        raise InputError(f"{file.filename}: {name} must hold whole numbers")
+    return whole
+
+
+def texts(file: h5py.File, name: str) -> list[str]:
+    """Read a dataset of strings; an absent one, or one of anything else, says nothing: []."""
+    dataset = _at(file, name)
+    if not isinstance(dataset, h5py.Dataset) or h5py.check_string_dtype(dataset.dtype) is None:
+        return []
+    return np.ravel(dataset.asstr(errors="replace")[()]).tolist()
+
+
+def unit(file: h5py.File, name: str) -> str:
+    """Return the attribute ``units`` of a dataset, or an empty string."""
+    return attribute_text(file, name, "units")
+
+
+def attribute_text(file: h5py.File, name: str, attribute: str) -> str:
+    """Return an attribute as text, or an empty string where there is none."""
+    found = _at(file, name)
+    known = isinstance(found, h5py.Group | h5py.Dataset)
+    stated = found.attrs.get(attribute, "") if known else ""
+    first = np.ravel(stated)[0] if np.size(stated) else ""
+    return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.float64] | None:
+    """Return an attribute as a list of numbers, or None where it is absent or holds none."""
+    found = _at(file, name)
+    if not isinstance(found, h5py.Group | h5py.Dataset) or attribute not in found.attrs:
+        return None
+    values = np.ravel(np.asarray(found.attrs[attribute]))
+    return values.astype(np.float64) if values.size and values.dtype.kind in "fiu" else None
+
+
+def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None, str]:
+    """Return the time between correlated frames, a product of scalars, and how it came about.
+
+    Parameters
+    ----------
+    name : str
+        The time between detector frames, seconds.
+    factors : str
+        How many of them make one correlated frame.
+    """
+    values = []
+    for key in (name, *factors):
+        if not isinstance(_at(file, key), h5py.Dataset):
+            return None, f"{key} is missing"
+        value = numbers(file, key)
+        if value.size != 1 or not (np.isfinite(value[0]) and value[0] > 0):
+            return None, f"{key} is {value.tolist()}, not one positive number"
+        values.append(float(value[0]))
+    if unit(file, name).strip().casefold() not in SECONDS:
+        return None, f"{name} is in '{unit(file, name)}', not in seconds"
+    terms = zip((name, *factors), values, strict=True)
+    return prod(values), " × ".join(f"{Path(key).name} {value:.9g}" for key, value in terms)
+
+
+def _values(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
+    values = np.ravel(dataset(file, name)[()])
+    if values.dtype.kind not in kinds or not values.size:
+        raise InputError(f"{file.filename}: {name} must hold numbers, not {values.dtype}")
+    return values
+
+
+def dataset(file: h5py.File, name: str) -> h5py.Dataset:
+    """Return the dataset of that name, which the format needs."""
+    found = _at(file, name)
+    if isinstance(found, h5py.Dataset):
+        return found
+    what = "is missing" if found is None else "is not a dataset"
+    raise InputError(f"{file.filename}: {name} {what}; the format needs it")
+
+
+def _at(file: h5py.File, name: str) -> object:
+    found = file.get(name)
+    if isinstance(found, h5py.Dataset):
+        try:
+            _ = found.dtype
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{file.filename}: {name} has a type that cannot be read ({error})"
+            ) from error
+    return found
+
+
+def q_and_phi(
+    file: h5py.File, q_name: str, phi_name: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Read q (Å⁻¹) and φ (degrees) of B bins, (B,) each, from two lists of equal length.
+
+    Raises
+    ------
+    InputError
+        If a list is missing or not one, the lengths differ, or a unit is another.
+    """
+    q, phi = hdf5.list_of_numbers(file, q_name), hdf5.list_of_numbers(file, phi_name)
+    if len(q) != len(phi):
+        raise InputError(f"{file.filename}: {q_name} has {len(q)} bins, but {phi_name} {len(phi)}")
+    check_units(file, q_name, phi_name, q)
+    return q, phi
+
+
+def check_units(file: h5py.File, q_name: str, phi_name: str, q: NDArray[np.float64]) -> None:
+    """Refuse q that is stated to be in anything but Å⁻¹, and φ in radians."""
+    require_inverse_angstrom(hdf5.unit(file, q_name), f"{file.filename}: {q_name}", q)
+    require_degrees(hdf5.unit(file, phi_name), f"{file.filename}: {phi_name}")
+
+
+def at_labels[Kind: np.generic](
+    values: NDArray[Kind], labels: NDArray[np.int64], values_name: str, labels_name: str
+) -> NDArray[Kind]:
+    """Return the values at labels counted from 1.
+
+    Parameters
+    ----------
+    values : (B, ...) array
+    labels : (M,) int
+    values_name, labels_name : str
+        File and entry, for the message.
+    """
+    if labels.min() < 1 or labels.max() > len(values):
+        raise InputError(
+            f"{labels_name} goes from {labels.min()} to {labels.max()}, but {values_name} has "
+            f"the labels 1 to {len(values)}"
+        )
+    return values[labels - 1]

@@ -1,0 +1,126 @@
+"""The matrices that homodyne keeps in a .npz after reading them.
+
+They are of one wave vector, and cut to the frames of the configuration that they were read with.
+A cache does not say which file, or which version of it, it was made from: it is read only where
+it is named as the data, and never in place of another file.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.data.formats import homodyne_cache, numpy_file
+from homodyne_fit.data.formats.numpy_file import ArrayHeader
+from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
+from homodyne_fit.errors import InputError
+
+__all__ = ["HOMODYNE_CACHE", "write_homodyne_cache"]
+
+
+C2 = "c2_exp"  # (K, N, N), full, the diagonal as measured
+
+Q = "wavevector_q_list"  # (K,)
+
+PHI = "phi_angles_list"  # (K,)
+
+TIME = "t1"  # (N,), or a grid (N, N) of it; seconds from 0
+
+# Steps of the time differ by no more than this fraction; they come out of a linspace.
+SAME_STEP = 1e-6
+
+
+def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
+    """Whether the matrices and the two lists of homodyne are there."""
+    return {C2, Q, PHI} <= set(arrays)
+
+
+def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
+    """Say what a cache of homodyne holds.
+
+    Raises
+    ------
+    InputError
+        If the matrices are none, or the lists or the time do not fit them.
+    """
+    header = arrays[C2]
+    if not header.is_c2 or len(header.shape) != 3:
+        raise InputError(
+            f"{path}: {C2} has shape {header.shape} and type {header.dtype}; real matrices "
+            "(K, N, N) are needed"
+        )
+    n_matrices, n_frames = header.shape[:2]
+    q = numpy_file.companion(arrays, path, Q, (1, n_matrices))
+    phi = numpy_file.companion(arrays, path, PHI, (n_matrices,))
+    dt, note = _frame_time(arrays, path, n_frames)
+    stack = numpy_file.Stack(path, C2, header.shape)
+    return TwoTimeFile(
+        path=path,
+        format=HOMODYNE_CACHE.name,
+        names=tuple(f"{C2}[{k}]" for k in range(n_matrices)),
+        n_frames=n_frames,
+        q=None if q is None else np.broadcast_to(q, n_matrices).copy(),
+        phi=phi,
+        dt=dt,
+        dt_note=note,
+        stored=stack,
+        populated="all",
+        release=stack.release,
+    )
+
+
+def _frame_time(
+    arrays: Mapping[str, ArrayHeader], path: Path, n_frames: int
+) -> tuple[float | None, str]:
+    """Return the step of the time, and how it came about."""
+    time = numpy_file.companion(arrays, path, TIME, (n_frames, n_frames**2))
+    if time is None:
+        return None, f"{TIME} is missing"
+    steps = np.diff(_along_one_axis(time, n_frames))
+    dt = float(np.mean(steps)) if len(steps) else 0.0
+    if not (dt > 0 and np.all(np.abs(steps - dt) <= SAME_STEP * n_frames * dt)):
+        return None, f"{TIME} does not rise in equal steps"
+    return dt, f"step of {TIME}, which homodyne takes from its configuration"
+
+
+def _along_one_axis(time: NDArray[np.float64], n_frames: int) -> NDArray[np.float64]:
+    """Return the time (N,) of a list, or of a grid that varies along either axis."""
+    if len(time) == n_frames:
+        return time
+    grid = time.reshape(n_frames, n_frames)
+    return grid[:, 0] if grid[0, 0] != grid[-1, 0] else grid[0]
+
+
+def write_homodyne_cache(
+    path: str | os.PathLike[str], c2: ArrayLike, q: ArrayLike, phi: ArrayLike, dt: float
+) -> None:
+    """Write matrices as homodyne keeps them; c2 (K, n, n), q (K,) in Å⁻¹ and phi (K,) in degrees.
+
+    Parameters
+    ----------
+    dt : float
+        Time between two frames, seconds.
+    """
+    angles = as_list(phi)
+    matrices, _ = checked_matrices(c2, np.arange(len(angles)), len(angles))
+    time = dt * np.arange(matrices.shape[1])
+    arrays = {
+        homodyne_cache.C2: matrices,
+        homodyne_cache.Q: np.broadcast_to(as_list(q), len(angles)),
+        homodyne_cache.PHI: angles,
+        homodyne_cache.TIME: time,
+        "t2": time,
+    }
+    if Path(path).suffix != ".npz":
+        raise InputError(f"{path}: the name must end with .npz")
+    with replacing(target_file(path)) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, **arrays)
+
+
+HOMODYNE_CACHE = Format("homodyne cache", f"arrays {C2}, {Q} and {PHI}", recognises, describe)

@@ -1,0 +1,97 @@
+"""Plain arrays: C2 of shape (N, N) or (K, N, N) in a .npy, or in a .npz with phi, q and dt."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.data.formats import numpy_file
+from homodyne_fit.data.formats.numpy_file import ArrayHeader
+from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.data.formats.writing import target_file
+from homodyne_fit.data.real_arrays import real_array
+from homodyne_fit.errors import InputError
+
+__all__ = ["PLAIN_ARRAY", "write_array"]
+
+
+COMPANIONS = ("phi", "q", "dt")
+
+
+def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
+    """Whether there is one array besides the companions, and it can be a C2."""
+    others = [header for name, header in arrays.items() if name not in COMPANIONS]
+    return len(others) == 1 and others[0].is_c2
+
+
+def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
+    """Say what a plain array holds.
+
+    Raises
+    ------
+    InputError
+        If phi, q or dt do not fit the number of matrices.
+    """
+    (name,) = (key for key in arrays if key not in COMPANIONS)
+    shape = arrays[name].shape
+    n_matrices = shape[0] if len(shape) == 3 else 1
+    q = numpy_file.companion(arrays, path, "q", (1, n_matrices))
+    phi = numpy_file.companion(arrays, path, "phi", (n_matrices,))
+    dt = numpy_file.companion(arrays, path, "dt", (1,))
+
+    step, note = None, "a plain array carries none"
+    if dt is not None:
+        usable = np.isfinite(dt[0]) and dt[0] > 0
+        step = float(dt[0]) if usable else None
+        note = "array dt" if usable else f"its dt is {dt[0]:g}, not a positive number"
+
+    label, stack = name or "the array", numpy_file.Stack(path, name, shape)
+    return TwoTimeFile(
+        path=path,
+        format=PLAIN_ARRAY.name,
+        names=tuple(f"{label}[{k}]" for k in range(n_matrices)) if len(shape) == 3 else (label,),
+        n_frames=shape[-1],
+        q=None if q is None else np.broadcast_to(q, n_matrices).copy(),
+        phi=phi,
+        dt=step,
+        dt_note=note,
+        stored=stack,
+        raw=partial(numpy_file.raw, path, name),
+        release=stack.release,
+    )
+
+
+def write_array(
+    path: str | os.PathLike[str],
+    c2: ArrayLike,
+    *,
+    q: ArrayLike | None = None,
+    phi: ArrayLike | None = None,
+    dt: float | None = None,
+) -> None:
+    """Write C2, of shape (n, n) or (K, n, n), as a .npy or, with what is known of it, a .npz."""
+    known = {"q": q, "phi": phi, "dt": dt}
+    beside = {name: np.asarray(value) for name, value in known.items() if value is not None}
+    matrices = real_array(c2) if np.ma.isMaskedArray(c2) else np.asarray(c2)
+    suffix = Path(path).suffix
+    if suffix not in (".npy", ".npz") or (suffix == ".npy" and beside):
+        raise InputError(f"{path}: the name must end with .npz{'' if beside else ' or .npy'}")
+    with replacing(target_file(path)) as temporary, temporary.open("wb") as stream:
+        if suffix == ".npy":
+            np.save(stream, matrices)
+        else:
+            np.savez_compressed(stream, allow_pickle=False, c2=matrices, **beside)
+
+
+PLAIN_ARRAY = Format(
+    "plain array",
+    "one array of numbers of shape (N, N) or (K, N, N), beside it at most phi, q and dt",
+    recognises,
+    describe,
+)

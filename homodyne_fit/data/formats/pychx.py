@@ -1,0 +1,117 @@
+"""Two-time results as pyCHX exports them.
+
+All matrices are in one array, the bin last. What pyCHX keeps in dictionaries are attributes here:
+q and angle of each bin by its index from 0, and the metadata of the measurement.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.data.formats import hdf5, hdf5_matrices, pychx
+from homodyne_fit.data.formats import hdf5 as bins
+from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
+from homodyne_fit.errors import InputError
+
+__all__ = ["PYCHX", "write_pychx"]
+
+
+MATRICES = "/g12b"  # (N, N, bins), full
+
+BINS = "/qval_dict"  # attributes "0", "1", …: [q, angle], or [q]
+
+METADATA = "/md"
+
+FRAME_TIME = "frame_time"  # attribute of METADATA
+
+
+def recognises(file: h5py.File) -> bool:
+    """Whether the file has the array of two-time matrices."""
+    return hdf5.shape_of(file, MATRICES) is not None
+
+
+def describe(file: h5py.File, path: Path) -> TwoTimeFile:
+    """Say what a pyCHX export holds.
+
+    Its frame time is named but not used, since versions of pyCHX differ in its unit.
+
+    Raises
+    ------
+    InputError
+        If the array has another shape, or the bins and the matrices do not fit together.
+    """
+    shape = hdf5.dataset(file, MATRICES).shape
+    if len(shape) != 3 or shape[0] != shape[1] or 0 in shape:
+        raise InputError(f"{path}: {MATRICES} has shape {shape}; (N, N, bins) is needed")
+    q, phi = _bins(file, shape[2])
+    bins.check_units(file, BINS, BINS, q)
+    places = hdf5_matrices.places_in_array(MATRICES, shape[2], axis=2)
+    return hdf5_matrices.two_time_file(
+        file, path, PYCHX.name, places, q, phi, (None, _about_time(file)), populated="all"
+    )
+
+
+def _bins(
+    file: h5py.File, n_matrices: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return q and, where the bins have one, the angle of each matrix, by the number of its bin."""
+    values = []
+    for index in range(n_matrices):
+        value = hdf5.attribute_numbers(file, BINS, str(index))
+        if value is None:
+            raise InputError(
+                f"{file.filename}: {MATRICES} has {n_matrices} matrices, but {BINS} has no "
+                f"attribute '{index}' with q, or q and angle, of the matrix with that index"
+            )
+        values.append(value)
+    if all(len(value) == 1 for value in values):
+        return np.array([value[0] for value in values]), None
+    if all(len(value) == 2 for value in values):
+        return np.array([value[0] for value in values]), np.array([value[1] for value in values])
+    raise InputError(f"{file.filename}: the attributes of {BINS} are not all [q], or [q, angle]")
+
+
+def _about_time(file: h5py.File) -> str:
+    value = hdf5.attribute_numbers(file, METADATA, FRAME_TIME)
+    if value is None:
+        return f"{METADATA} has no attribute {FRAME_TIME}"
+    return f"attribute {FRAME_TIME} of {METADATA} is {value[0]:.9g}, in a unit that is not certain"
+
+
+def write_pychx(
+    path: str | os.PathLike[str],
+    c2: ArrayLike,
+    q: ArrayLike,
+    phi: ArrayLike | None,
+    frame_time: float,
+) -> None:
+    """Write two-time results as pyCHX exports them.
+
+    Parameters
+    ----------
+    c2 : (M, n, n)
+    q : (M,)
+        Å⁻¹
+    phi : (M,) or None
+        Degrees; None for whole rings.
+    frame_time : float
+        What is stored as such; its unit is not certain in these files.
+    """
+    bins = as_list(q)[:, np.newaxis] if phi is None else np.column_stack([as_list(q), as_list(phi)])
+    matrices, _ = checked_matrices(c2, np.arange(len(bins)), len(bins))
+    with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
+        file[pychx.MATRICES] = np.moveaxis(matrices, 0, -1)
+        described = file.create_dataset(pychx.BINS, (1,), dtype="i")
+        for index, values in enumerate(bins):
+            described.attrs[str(index)] = values
+        file.create_dataset(pychx.METADATA, (1,), dtype="i").attrs[pychx.FRAME_TIME] = frame_time
+
+
+PYCHX = Format("pyCHX", f"array at {MATRICES}, q last", recognises, describe)

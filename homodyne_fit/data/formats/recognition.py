@@ -1,0 +1,102 @@
+"""Telling the format of a file from what is in it, never from its name.
+
+A further format is a module with a `Format`, entered in a table below.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import h5py
+
+from homodyne_fit.data.formats import hdf5, numpy_file
+from homodyne_fit.data.formats.aps_old import APS_OLD
+from homodyne_fit.data.formats.aps_u import APS_U
+from homodyne_fit.data.formats.homodyne_cache import HOMODYNE_CACHE
+from homodyne_fit.data.formats.numpy_file import ArrayHeader
+from homodyne_fit.data.formats.nxxpcs import NXXPCS
+from homodyne_fit.data.formats.plain_array import PLAIN_ARRAY
+from homodyne_fit.data.formats.pychx import PYCHX
+from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.errors import InputError, missing_file
+
+if TYPE_CHECKING:
+    pass
+
+__all__ = ["open_two_time", "RESULT_FORMAT"]
+
+
+# The first that recognises a file describes it. APS-U files may carry an empty outline of NXxpcs
+# besides, so that APS-U is asked before it.
+HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
+
+NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
+
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+
+NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz is a zip
+
+# What `RESULT` says it is.
+RESULT_FORMAT = "homodyne_fit result"
+
+
+def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
+    """Recognise a file and say what it holds, without reading a matrix.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of no known format, or contradicts itself.
+    """
+    where = Path(path).expanduser()
+    start = _first_bytes(where)
+    if start.startswith(NUMPY_SIGNATURES):
+        found = numpy_file.headers(where)
+        return _describe(where, found, NUMPY_FORMATS, "NumPy", numpy_file.contents(found))
+    if start.startswith(HDF5_SIGNATURE) or h5py.is_hdf5(where):
+        with hdf5.opened(where) as file:
+            if file.attrs.get("format") == RESULT_FORMAT:
+                raise InputError(
+                    f"{where}: is a result of homodyne_fit, not data; 'homodyne_fit report', or "
+                    "hf.load_result, reads it"
+                )
+            return _describe(where, file, HDF5_FORMATS, "HDF5", hdf5.contents(file))
+    raise InputError(
+        f"{where}: neither an HDF5 nor a NumPy file: it starts with {start!r}; {_expected()}"
+    )
+
+
+def _describe[Contents](
+    path: Path, contents: Contents, formats: Sequence[Format[Contents]], kind: str, listing: str
+) -> TwoTimeFile:
+    for candidate in formats:
+        if candidate.recognises(contents):
+            return candidate.describe(contents, path)
+    known = "; ".join(f"{candidate.name}: {candidate.layout}" for candidate in formats)
+    raise InputError(
+        f"{path}: the {kind} file has none of the known layouts ({known}); it holds {listing}"
+    )
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise missing_file(path)
+    if not path.is_file():
+        what = "a folder" if path.is_dir() else "not a regular file"
+        raise InputError(f"{path} is {what}; {_expected()}")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(16)
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror})") from error
+    if not start:
+        raise InputError(f"{path}: the file is empty; {_expected()}")
+    return start
+
+
+def _expected() -> str:
+    known = ", ".join(each.name for each in (*HDF5_FORMATS, *NUMPY_FORMATS))
+    return f"expected one file of two-time correlations ({known})"

@@ -1,0 +1,180 @@
+"""Two-time files from Python: what one holds, and the data of one wave vector."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.formats import TwoTimeFile, open_two_time
+from homodyne_fit.data.selection import (
+    ANGLES_KEYS,
+    DT_KEY,
+    FRAMES_KEYS,
+    MASK_KEY,
+    PHI_KEY,
+    Q_KEY,
+    about_file,
+    select,
+)
+from homodyne_fit.data.units import NAMES, Quantity, about_angles, unconfirmed
+from homodyne_fit.errors import InputError, Mistakes, renamed
+from homodyne_fit.validation import (
+    Listed,
+    Number,
+    PathLike,
+    Positive,
+    Size,
+    Whole,
+    checked_arguments,
+)
+
+__all__ = ["inspect", "load", "read_frame_list"]
+
+
+# What `load` calls the keys of a configuration.
+ARGUMENTS = {
+    Q_KEY: "q",
+    DT_KEY: "dt",
+    PHI_KEY: "phi",
+    MASK_KEY: "mask_frames",
+    FRAMES_KEYS: "frames",
+    ANGLES_KEYS: "phi_ranges",
+    "dt_override: true": "dt_override=True",
+}
+
+
+@checked_arguments
+def inspect(path: PathLike) -> TwoTimeFile:
+    """What a two-time file says of itself: format, q, φ, dt, frames; no matrix is read.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is of no known format, or contradicts itself.
+    """
+    return open_two_time(path)
+
+
+@checked_arguments
+def load(
+    path: PathLike,
+    *,
+    q: Positive | None = None,
+    phi_ranges: Listed[tuple[Number, Number]] | None = None,
+    frames: tuple[Whole, Whole] = (1, -1),
+    dt: Positive | None = None,
+    dt_override: bool = False,
+    phi: Listed[Number] | None = None,
+    mask_frames: Listed[Whole] = (),
+    units_confirmed: Listed[Quantity] = (),
+    memory: Size | None = None,
+    scratch: PathLike | None = None,
+) -> TwoTimeData:
+    """Load the matrices of one wave vector.
+
+    Parameters
+    ----------
+    path : path
+        A file of any known format.
+    q : float, optional
+        Wave vector, Å⁻¹; the nearest one of the file is taken, each angle keeping its own value.
+        Not needed where the file has one only. It is the value itself where the file has none.
+    phi_ranges : sequence of (float, float), optional
+        Angles to keep: degrees, ends included, modulo 360, so that (350, 10) and (-10, 10) are
+        the same. All by default.
+    frames : (int, int)
+        First and last frame to keep, counted from 1; a last one of -1 is that of the file.
+    dt : float, optional
+        Time between two frames, seconds. It must agree with that of the file, if there is one.
+    dt_override : bool
+        Take `dt` even though the file says otherwise.
+    phi : sequence of float, optional
+        Angle of each matrix of the file, or of the wave vector, degrees, for a file that has
+        none. A single matrix is at 0 by default.
+    mask_frames : sequence of int
+        Frames of the file, counted from 1, whose points are left out: their rows and columns
+        become NaN.
+    units_confirmed : sequence of {'q', 'dt', 'phi'}
+        What is in the unit asked for although its value looks like another one.
+    memory : int or str, optional
+        Bytes that may be used, or a size as '2GB'; three quarters of what is available by
+        default. Matrices that need more than a quarter of them stay on the disk.
+    scratch : path, optional
+        Folder for a file into which packed matrices are unpacked if they stay on the disk; the
+        one for temporary files by default.
+
+    Returns
+    -------
+    TwoTimeData
+        The angles in the order of the file. `notes` says how far q is from the wanted one, which
+        frames are masked, and where matrices are that are not in memory.
+
+    Raises
+    ------
+    InputError
+        If the file, or what is asked of it, cannot be used.
+    """
+    file = open_two_time(path)
+    asked = about_file(file, q, dt, phi)
+    for ends in phi_ranges or ():
+        if text := about_angles("phi_ranges", ends):
+            asked["phi"] = text
+    questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
+    mistakes = Mistakes(f"{file.path}: {question}" for question in questions)
+    with mistakes.collected(), renamed(ARGUMENTS):
+        selection = select(
+            file,
+            q=q,
+            phi_ranges=phi_ranges,
+            frames=frames,
+            dt=dt,
+            dt_override=dt_override,
+            phi=phi,
+            mask_frames=mask_frames,
+        )
+    mistakes.raise_any()
+    with renamed(ARGUMENTS):
+        data = selection.read(memory, scratch)
+    analyzer = {
+        "start_frame": frames[0],
+        "end_frame": frames[1],
+        "dt_override": dt_override,
+        "units_confirmed": [NAMES[quantity] for quantity in units_confirmed],
+    }
+    given = {
+        "phi_angles": None if phi is None else list(phi),
+        "mask_frames": list(mask_frames) or None,
+    }
+    ranges = [{"min_angle": low, "max_angle": high} for low, high in phi_ranges or ()]
+    recipe = {
+        "analyzer_parameters": analyzer,
+        "experimental_data": {"file_path": str(file.path.absolute()), **given},
+        "phi_filtering": {"target_ranges": ranges},
+    }
+    object.__setattr__(data, "recipe", recipe)
+    return data
+
+
+def read_frame_list(path: Path) -> tuple[int, ...]:
+    """Read whole numbers between spaces, commas or line ends; ``#`` begins a comment.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or holds anything else.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: the list of frames cannot be read ({reason})") from error
+    frames = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        for word in line.partition("#")[0].replace(",", " ").split():
+            try:
+                frames.append(int(word))
+            except ValueError:
+                raise InputError(
+                    f"{path}: line {number}: '{word}' is not a frame number, counted from 1"
+                ) from None
+    return tuple(frames)

@@ -1,0 +1,1 @@
+"""Matrices that do not fit into memory."""

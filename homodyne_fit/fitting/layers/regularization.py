@@ -1,0 +1,127 @@
+"""Layer 3: a penalty on contrasts and offsets that spread over the angles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, override
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.fitting.layers.evidence import Spreads, learn_spreads
+from homodyne_fit.fitting.layers.layer import Layer, Rehearse
+from homodyne_fit.fitting.search.samples import Position
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.scaling import ScalingMap, spread_form
+
+__all__ = ["Regularization"]
+
+
+# Spreads relative to the mean that the evidence starts from, of contrasts and of offsets.
+FIRST_GUESS = 0.10, 0.02
+# The weights are settled when the answer would move by less than this, in standard errors.
+SETTLED = 0.01
+# Revisions of one objective after which they are taken as they are.
+MAX_REVISIONS = 20
+
+
+@dataclass
+class Regularization(Layer):
+    """Adds ``½ λ Σ(v_k − v̄)²`` for contrasts and for offsets to the cost.
+
+    ``evidence`` learns λ = σ²/τ² for both. ``cv`` penalises the squared coefficient of variation
+    of each: λ = strength · Σr² / (K v̄²). ``l2`` takes λ = strength for the contrasts alone.
+
+    Attributes
+    ----------
+    method : str
+        ``evidence``, ``cv`` or ``l2``.
+    strength : float
+        Of ``cv`` and ``l2``.
+    noise : float
+        Standard deviation of a point, roughly, to begin with.
+    typical : (float, float)
+        Contrast and offset, roughly, likewise.
+    """
+
+    name = "regularization"
+
+    method: str
+    strength: float
+    noise: float
+    typical: tuple[float, float]
+    distance: float = SETTLED
+    searches: int = 0
+    revisions: int = 0
+    settled: bool = False
+    spreads: Spreads | None = None
+    weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
+
+    @override
+    def prepare(
+        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
+    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
+        if not _can_spread(objective.scaling):
+            return objective, y
+        if self.method == "l2":
+            weights = np.array([self.strength, 0.0])
+        elif self.method == "evidence":
+            spread = np.array(FIRST_GUESS) * self.typical
+            weights = self.noise**2 / np.maximum(spread, 1e-6) ** 2
+        else:
+            return objective, y
+        return self._penalised(objective, weights), y
+
+    @override
+    def begin(self, tolerance: float) -> None:
+        # What is settled on a sample is looked at again on all points.
+        self.settled, self.distance, self.searches = False, max(SETTLED, tolerance), 0
+
+    @override
+    def revise(self, position: Position) -> TwoTimeObjective | None:
+        objective = position.objective
+        if self.settled or not _can_spread(objective.scaling):
+            return None
+        if self.method == "evidence":
+            plain = objective.scaling.penalised(0.0, 0.0)
+            joint = position.joint_of(replace(objective, scaling=plain), position.joint.z)
+            joint = replace(joint, free=position.joint.free)
+            self.spreads = learn_spreads(joint, position.free, position.variance)
+            tau = np.array([self.spreads.contrast, self.spreads.offset])
+            weights, near = position.variance / tau**2, self.spreads.distance <= self.distance
+        elif self.method == "l2":
+            weights = np.array([self.strength, 0.0])
+            near = np.array_equal(weights, self.weights)
+        else:
+            means = np.mean(position.scaling.reshape(2, -1), axis=1)
+            n_angles = objective.scaling.n_angles
+            weights = self.strength * position.joint.sum_of_squares / (n_angles * means**2)
+            near = bool(np.allclose(weights, self.weights, rtol=1e-3))
+        self.revisions, self.searches = self.revisions + 1, self.searches + 1
+        self.weights = weights
+        self.settled = near or self.searches >= MAX_REVISIONS
+        return None if near else self._penalised(objective, weights)
+
+    def _penalised(
+        self, objective: TwoTimeObjective, weights: NDArray[np.float64]
+    ) -> TwoTimeObjective:
+        self.weights = weights
+        return replace(objective, scaling=objective.scaling.penalised(*weights))
+
+    @override
+    def report(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"method": self.method, "revisions": self.revisions}
+        said["weights"] = dict(zip(("contrast", "offset"), self.weights.tolist(), strict=True))
+        if not np.any(self.weights):
+            return said | {"effect": "none: contrast and offset cannot spread in this mode"}
+        if self.spreads is None:
+            return said | {"effect": f"a penalty by {self.method} on the spread over the angles"}
+        spread = {"contrast": self.spreads.contrast, "offset": self.spreads.offset}
+        effect = "learned spread over the angles: contrast {contrast:.3g}, offset {offset:.3g}"
+        return said | {"spread": spread, "effect": effect.format(**spread)}
+
+
+def _can_spread(scaling: ScalingMap) -> bool:
+    """Whether z can make the angles differ."""
+    form = np.kron(np.eye(2), spread_form(scaling.n_angles))
+    return bool(np.any(np.abs(form @ scaling.matrix) > 1e-12))

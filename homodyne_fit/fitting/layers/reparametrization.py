@@ -1,0 +1,133 @@
+"""Layer 1: how contrast and offset may differ between the angles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, override
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.fitting.layers.evidence import Spreads, learn_spreads
+from homodyne_fit.fitting.layers.layer import Layer, Rehearse
+from homodyne_fit.fitting.search.samples import Position
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.scaling import ScalingMap
+
+__all__ = ["Reparametrization"]
+
+
+# Log evidence from which on the angles differ. Where they do not, the most probable spread is above
+# zero half of the time all the same, and letting them differ then costs accuracy.
+REJECTED = 1.0
+
+# Builds the map of one of the modes of `scaling_map`.
+BuildMap = Callable[..., ScalingMap]
+
+
+@dataclass
+class Reparametrization(Layer):
+    """The scaling map of a mode.
+
+    ``auto`` starts with one pair for all angles and asks the evidence at the minimum whether the
+    angles differ; ``sequential`` fits each angle by itself and then holds its pair.
+
+    Attributes
+    ----------
+    mode : str
+        A per_angle_mode of `homodyne_fit.fitting.settings.AntiDegeneracy`.
+    build : callable
+        `scaling_map` for the data at hand, as ``build(mode, held=…)``.
+    held : (2K,) array
+        Contrasts and offsets that the mode ``constant`` holds.
+    shrink : bool
+        Whether ``auto`` lets the angles differ by no more than they seem to at first, layer 3
+        going on from there; if not, layer 3 has another penalty or none.
+    """
+
+    name = "reparametrization"
+
+    mode: str
+    build: BuildMap
+    held: NDArray[np.float64]
+    shrink: bool = True
+    relaxed: Spreads | None = None
+    tested: Spreads | None = None
+
+    @override
+    def prepare(
+        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
+    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
+        if self.mode == "sequential":
+            scaling = self._each_alone(objective, y, rehearse)
+        elif self.mode in ("individual", "hierarchical"):
+            scaling = replace(self.build("individual"), mode=self.mode)
+        elif self.mode == "auto":
+            scaling = replace(self.build("averaged"), mode="auto: averaged")
+        else:
+            scaling = self.build(self.mode, held=self.held)
+        return replace(objective, scaling=scaling), y
+
+    @override
+    def revise(self, position: Position) -> TwoTimeObjective | None:
+        if self.mode != "auto" or self.relaxed is not None or len(position.objective.phi) < 2:
+            return None
+        each = replace(self.build("individual"), mode="auto: hierarchical")
+        individual = replace(position.objective, scaling=each)
+        joint = position.joint_of(individual, position.scaling)
+        # A limit holds the angles that would rather be beyond it.
+        held = position.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
+        joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
+        self.tested = learn_spreads(joint, position.free, position.variance)
+        if self.tested.log_evidence <= REJECTED:
+            return None
+        self.relaxed = self.tested
+        if not self.shrink:
+            return individual
+        spreads = np.array([self.tested.contrast, self.tested.offset])
+        return replace(individual, scaling=each.penalised(*(position.variance / spreads**2)))
+
+    def _each_alone(
+        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
+    ) -> ScalingMap:
+        n_angles = len(objective.phi)
+        found = np.empty(2 * n_angles)
+        alone = replace(objective, scaling=self.build("individual"))
+        for k, weights in enumerate(np.eye(n_angles)):
+            position, _ = rehearse(replace(alone, weights=weights), y, everything=True)
+            found[[k, n_angles + k]] = position.scaling[[k, n_angles + k]]
+        return replace(self.build("constant", held=found), mode="sequential")
+
+    @override
+    def report(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"mode": self.mode}
+        if self.mode == "hierarchical" and not self.shrink:
+            return said | {"effect": _EFFECTS["individual"]}
+        if self.tested is None:
+            return said | {"effect": _EFFECTS[self.mode]}
+        test = self.tested
+        numbers = (
+            f"{test.degrees} more parameters lower χ² by {test.chi2:.4g}, and a spread over the "
+            f"angles raises the log evidence by {test.log_evidence:.3g}"
+        )
+        verdict = "keep one shared pair" if self.relaxed is None else "differ"
+        return said | {
+            "test": {
+                "chi2_decrease": test.chi2,
+                "degrees_of_freedom": test.degrees,
+                "log_evidence": test.log_evidence,
+            },
+            "effect": f"the angles {verdict}: {numbers}",
+        }
+
+
+_EFFECTS = {
+    "auto": "one shared pair: there is one angle",
+    "individual": "none: each angle has its own contrast and offset, freely",
+    "averaged": "one contrast and one offset for all angles",
+    "constant": "contrasts and offsets held",
+    "fourier": "contrast and offset are Fourier series in the angle",
+    "hierarchical": "each angle has its own contrast and offset, from a common distribution",
+    "sequential": "contrast and offset held at what each angle gives alone",
+}

@@ -1,0 +1,266 @@
+"""What a fit found: parameters with errors, and curves with bands."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.data.real_arrays import real_array
+from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
+from homodyne_fit.validation import shown
+from nlsq_stratified import Spread
+
+__all__ = ["Estimate", "FitInfo", "FitResult"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and its standard error.
+
+    `stderr` is infinite where the data do not determine the value, and NaN where the value was
+    not free: held fixed, or at a bound.
+    """
+
+    value: float
+    stderr: float
+    unit: str = ""
+    at_bound: bool = False
+    fixed: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON has no infinity and no NaN: such a standard error is null."""
+        return {**asdict(self), "stderr": self.stderr if np.isfinite(self.stderr) else None}
+
+    def __str__(self) -> str:
+        error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
+        error = "not determined" if np.isinf(self.stderr) else error
+        return f"{self.value:.6g} {error} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True)
+class FitInfo:
+    """How the fit went.
+
+    Attributes
+    ----------
+    success, message : bool, str
+    cost_initial : float
+        Half the sum of squares at the start, contrast and offset at their best there.
+    passes : float
+        Points evaluated over points in the data.
+    seconds : float
+    layers : dict
+        What each part of the search did.
+    alternatives : list of dict
+        Other minima that the data do not tell from this one: ``parameters``, by name,
+        ``delta_chi2``, how far above this one they are, and ``mirror``, whether they differ by the
+        reflection of the flow direction alone.
+    """
+
+    success: bool
+    message: str
+    cost_initial: float
+    passes: float
+    seconds: float
+    layers: dict[str, Any] = field(default_factory=dict)
+    alternatives: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FitResult:
+    """Fitted parameters of K angles, n frames.
+
+    Attributes
+    ----------
+    model : Model
+    parameters : dict of str to Estimate
+        The physics, in the order of ``model.parameters``.
+    contrast, offset : tuple of Estimate
+        One of each for every angle.
+    names : tuple of str
+        Rows of `root`: the parameters, then contrast[0..K-1], offset[0..K-1].
+    root : (p + 2K, m) array
+        The covariance is ``root @ root.T``; zero rows for what was not free.
+    undetermined : (p + 2K,) bool
+        Whose variance is infinite.
+    space : SearchSpace
+        The coordinates in which the solution was found.
+    coordinates : (m,) array
+        The solution in these.
+    coordinates_root, coordinates_null : (m, l) array, (m, k) array
+        Likewise for the coordinates, and the directions in which they are not determined.
+    cost : float
+        Half the sum of squared residuals.
+    noise : float
+        Standard deviation of a residual.
+    n_points : int
+    info : FitInfo
+    objective : TwoTimeObjective
+    condition_number : float
+        Of the Hessian of the free physics parameters, scaled to unit diagonal.
+    weak_directions : list of WeakDirection
+        Combinations of parameters that the data hardly fix.
+    weakest : WeakDirection or None
+        The combination that they fix least, weak or not.
+    """
+
+    model: Model
+    parameters: dict[str, Estimate]
+    contrast: tuple[Estimate, ...]
+    offset: tuple[Estimate, ...]
+    names: tuple[str, ...]
+    root: NDArray[np.float64]
+    undetermined: NDArray[np.bool_]
+    space: SearchSpace
+    coordinates: NDArray[np.float64]
+    coordinates_root: NDArray[np.float64]
+    coordinates_null: NDArray[np.float64]
+    cost: float
+    noise: float
+    n_points: int
+    info: FitInfo
+    objective: TwoTimeObjective
+    condition_number: float
+    weak_directions: list[WeakDirection]
+    weakest: WeakDirection | None = None
+
+    @property
+    def success(self) -> bool:
+        """Whether the fit converged."""
+        return self.info.success
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Physics parameters (p,)."""
+        return np.array([estimate.value for estimate in self.parameters.values()])
+
+    @property
+    def times(self) -> NDArray[np.float64]:
+        """Time of each frame (n,), seconds."""
+        return np.arange(self.objective.n_frames, dtype=np.float64) * self.objective.dt
+
+    @property
+    def hardly_determined(self) -> list[str]:
+        """Parameters that can move together almost unnoticed."""
+        return hardly_determined(
+            self.space, self.coordinates, self.objective.dt, self.weak_directions
+        )
+
+    def J(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Transport coefficient at `times` (n,) and its standard error, Å²/s.
+
+        Times are seconds from the first frame on; past the last one the model is extrapolated.
+
+        Raises
+        ------
+        InputError
+            If a time is negative or no number.
+        """
+        return self._rate(0, times)
+
+    def gamma_dot(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Shear rate at `times` (n,), as those of `J`, and its standard error, 1/s."""
+        return self._rate(1, times)
+
+    def mean_J(self) -> tuple[float, float]:
+        """Transport coefficient averaged over the frames and its standard error, Å²/s."""
+        return self._mean_rate(0)
+
+    def mean_gamma_dot(self) -> tuple[float, float]:
+        """Shear rate averaged over the frames and its standard error, 1/s."""
+        return self._mean_rate(1)
+
+    def _rate(
+        self, which: int, times: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Value and standard error at `times`; a rate at the floor of the model has none: NaN."""
+        values, jacobian = self._curve(which, _seconds(times))
+        return values, np.where(values <= RATE_FLOOR, np.nan, self._errors(jacobian))
+
+    def _mean_rate(self, which: int) -> tuple[float, float]:
+        values, jacobian = self._curve(which, self.times)
+        return float(values.mean()), float(self._errors(jacobian.mean(axis=0)[None])[0])
+
+    def _curve(
+        self, which: int, times: ArrayLike
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """A rate (n,) and its derivatives by the searched coordinates (n, m)."""
+        space = self.space
+        values, jacobians = rates(
+            space.form, space.complete(self.coordinates), times, space.tau, self.objective.dt
+        )
+        return values[which], jacobians[which][:, space.searched]
+
+    def _errors(self, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard errors (n,) by linear propagation from the coordinates of the search (n, m).
+
+        There they are finite even where those of the parameters are not, but of a fit that did
+        not converge nothing is known.
+        """
+        if not self.success:
+            return np.full(len(jacobian), np.inf)
+        spread = Spread(
+            self.coordinates_root, self.coordinates_null, np.nan, np.empty(0), np.empty(0)
+        )
+        errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
+        return np.where(spread.lost(jacobian), np.inf, errors)
+
+    @property
+    def covariance(self) -> NDArray[np.float64]:
+        """Of all of `names`, (p + 2K, p + 2K); infinite where not determined."""
+        covariance = self.root @ self.root.T
+        covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
+        return covariance
+
+    def require_angle(self, angle: int) -> None:
+        """Raise an `InputError` unless there is an angle with this index."""
+        last = len(self.contrast) - 1
+        whole = isinstance(angle, int | np.integer) and not isinstance(angle, bool)
+        if not (whole and -last - 1 <= angle <= last):
+            raise InputError(f"there is no angle {angle!r}; their indices are 0 to {last}")
+
+    def c2(self, angle: int) -> NDArray[np.float64]:
+        """The fitted matrix (n, n) of one angle."""
+        c2 = self.decay(angle)
+        c2 *= self.contrast[angle].value
+        c2 += self.offset[angle].value
+        return c2
+
+    def decay(self, angle: int) -> NDArray[np.float64]:
+        """The fitted f(t1, t2), which falls from 1, of one angle: (n, n)."""
+        self.require_angle(angle)
+        o = self.objective
+        return decay(
+            self.space.form,
+            self.space.complete(self.coordinates),
+            o.dt,
+            o.n_frames,
+            o.q[angle],
+            o.phi[angle],
+            o.gap,
+            o.sinc_power,
+            o.phase_per_gap,
+        )
+
+
+def _seconds(times: ArrayLike) -> NDArray[np.float64]:
+    """Times at which a rate is defined."""
+    try:
+        seconds = real_array(times).astype(np.float64)
+    except ValueError:
+        raise InputError(f"times are numbers, in seconds, not {shown(times)}") from None
+    if seconds.ndim > 1:
+        raise InputError(f"times are a number or a list of them, not of shape {seconds.shape}")
+    if not np.all((seconds >= 0) & (seconds < np.inf)):
+        wrong = seconds[~((seconds >= 0) & (seconds < np.inf))]
+        raise InputError(
+            f"times are seconds from the first frame on, none negative; got {wrong.flat[0]:g}"
+        )
+    return seconds

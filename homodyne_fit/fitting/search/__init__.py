@@ -1,0 +1,1 @@
+"""Where the search starts, what it evaluates, and the limits it meets."""

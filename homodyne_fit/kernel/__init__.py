@@ -1,0 +1,1 @@
+"""From points to sums, and from sums to normal equations."""

@@ -1,0 +1,1 @@
+"""What is fitted: parameters, rates, the coordinates of the search, contrast and offset."""

@@ -1,0 +1,325 @@
+r"""Coordinates in which the search for the physics is well conditioned.
+
+Over any window of time, :math:`p_0 t^{p_1} + p_2` with a small exponent hardly differs from
+:math:`r + s \ln(t/\tau)`: the data fix its value r and its slope s at a time τ inside the window,
+while p0 and p2 run off in opposite directions along a hyperbola. In (r, s, p1) the valley is
+straight and there is no singularity at p1 = 0:
+
+.. math:: r = p_0 \tau^{p_1} + p_2, \qquad s = p_0 p_1 \tau^{p_1}.
+
+The search therefore runs in (r, s, p1), where the limits of p0 and p2 are not a box. A power law of
+which p0 or p2 is held at a limit is searched in r and the exponent, for the same reason: a constant
+part at a limit far above the rate would leave p0 and p1 to cancel it. A power law of which the user
+fixed a parameter is searched in what is left of (p0, p1, p2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.model.rates import (
+    RATE_FLOOR,
+    Model,
+    RateFunction,
+    on_offset,
+    on_prefactor,
+    power_law,
+    value_and_slope,
+)
+
+__all__ = ["SearchSpace"]
+
+
+@dataclass(frozen=True, eq=False)
+class SearchSpace:
+    """The parameters x of a model, and the coordinates y in which they are searched.
+
+    Attributes
+    ----------
+    model : Model
+        In its own parameters.
+    tau : float
+        Reference time, seconds.
+    lower, upper : (p,) array
+        Limits of x.
+    fixed : (p,) array
+        Values that the user fixed; NaN elsewhere.
+    limited : frozenset of int
+        Prefactors and offsets that are coordinates themselves though the user fixed nothing of
+        their power law.
+    held : mapping of int to float
+        Those of them that are held at a limit for the time being.
+    """
+
+    model: Model
+    tau: float
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    fixed: NDArray[np.float64]
+    limited: frozenset[int] = frozenset()
+    held: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def power_laws(self) -> tuple[int, ...]:
+        """Index of the first parameter of each power law."""
+        return (0, len(self.model.transport_parameters)) if self.model.has_flow else (0,)
+
+    def law_form(self, law: int) -> RateFunction | None:
+        """Coordinates of a power law; None where its own parameters are searched.
+
+        They are if the user fixed one of them, or made the law.
+        """
+        function = self.model.shear_rate if law else self.model.transport
+        if function is not power_law or not np.all(np.isnan(self.fixed[law : law + 3])):
+            return None
+        prefactor, offset = law in self.limited, law + 2 in self.limited
+        if prefactor and offset:
+            return power_law
+        return on_prefactor if prefactor else on_offset if offset else value_and_slope
+
+    @property
+    def base(self) -> SearchSpace:
+        """The space from which this one came by `on_limit`."""
+        return replace(self, limited=frozenset(), held={})
+
+    @property
+    def form(self) -> Model:
+        """The model as a function of y."""
+        transport, *shear = (self.law_form(law) for law in self.power_laws)
+        return replace(
+            self.model,
+            transport=transport or self.model.transport,
+            shear_rate=(shear[0] if shear else None) or self.model.shear_rate,
+        )
+
+    @property
+    def fixed_coordinates(self) -> NDArray[np.float64]:
+        """Values of the y that are not searched, NaN for those that are, (p,)."""
+        fixed = self.fixed.copy()
+        fixed[list(self.held)] = list(self.held.values())
+        return fixed
+
+    @property
+    def searched(self) -> NDArray[np.bool_]:
+        """Which y are searched, (p,)."""
+        return np.isnan(self.fixed_coordinates)
+
+    @property
+    def limits(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Limits of the searched y: those of x, and none but a positive rate for r and s."""
+        lower, upper = self.lower.copy(), self.upper.copy()
+        for i in self.power_laws:
+            match self.law_form(i):
+                case form if form is value_and_slope:
+                    lower[i : i + 3] = RATE_FLOOR, -np.inf, self.lower[i + 1]
+                    upper[i : i + 3] = np.inf, np.inf, self.upper[i + 1]
+                case form if form is on_offset:
+                    lower[i] = max(RATE_FLOOR, self.held.get(i + 2, RATE_FLOOR))
+                    upper[i] = np.inf
+                case form if form is on_prefactor:
+                    lower[i + 2], upper[i + 2] = RATE_FLOOR, np.inf
+        return lower[self.searched], upper[self.searched]
+
+    def natural_scales(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """By how much each searched y (m,) must change to make a difference of order one."""
+        full, scales = self.complete(y), np.full(len(self.fixed), np.rad2deg(1.0))
+        for i in self.power_laws:
+            first, last = (max(abs(full[k]), RATE_FLOOR) for k in (i, i + 2))
+            match self.law_form(i):
+                case form if form is value_and_slope:
+                    scales[i : i + 3] = first, first, 1.0
+                case form if form is on_offset:
+                    amplitude = max(abs(full[i] - full[i + 2]), RATE_FLOOR)
+                    scales[i : i + 3] = first, min(1.0, first / amplitude), last
+                case form if form is on_prefactor:
+                    amplitude = max(abs(full[i] * self.tau ** full[i + 1]), RATE_FLOOR)
+                    scales[i : i + 3] = first, min(1.0, last / amplitude), last
+                case _:
+                    scales[i : i + 3] = first, 1.0, last
+        return scales[self.searched]
+
+    def sizes(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """`natural_scales` of exponents and direction; infinite for rates, which may vanish."""
+        scales = np.full(len(self.fixed), np.inf)
+        scales[self.searched] = self.natural_scales(y)
+        for i in self.power_laws:
+            rates = [i, i + 1] if self.law_form(i) is value_and_slope else [i, i + 2]
+            scales[rates] = np.inf
+        return scales[self.searched]
+
+    def to_coordinates(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The searched y at parameters x (p,)."""
+        y = x.copy()
+        for i in self.power_laws:
+            y[i : i + 3] = self._from_law(i, x[i : i + 3])
+        return y[self.searched]
+
+    def _from_law(self, i: int, law: NDArray[np.float64]) -> tuple[float, ...]:
+        """Coordinates of the power law i with parameters `law`."""
+        form = self.law_form(i)
+        if form is None:
+            return tuple(law)
+        p0, p1, p2 = law
+        amplitude = p0 * self.tau**p1
+        if form is value_and_slope:
+            return amplitude + p2, amplitude * p1, p1
+        if form is on_offset:
+            return amplitude + p2, p1, p2
+        if form is on_prefactor:
+            return p0, p1, amplitude + p2
+        return p0, p1, p2
+
+    def _to_law(self, i: int, y: NDArray[np.float64]) -> tuple[float, ...]:
+        """Parameters of the power law i with coordinates `y`."""
+        form = self.law_form(i)
+        if form is value_and_slope:
+            r, s, p1 = y
+            if s == 0 and p1 == 0:
+                # A constant rate. Any split into prefactor and constant part is the same.
+                p0 = float(np.clip(r, self.lower[i], self.upper[i]))
+                return p0, 0.0, r - p0
+            with np.errstate(divide="ignore", invalid="ignore"):
+                amplitude = s / p1
+            return amplitude * self.tau**-p1, p1, r - amplitude
+        if form is on_offset:
+            r, p1, p2 = y
+            return (r - p2) * self.tau**-p1, p1, p2
+        if form is on_prefactor:
+            p0, p1, r = y
+            return p0, p1, r - p0 * self.tau**p1
+        return tuple(y)
+
+    def released(self, y: NDArray[np.float64], limited: SearchSpace) -> NDArray[np.float64]:
+        """The searched y of this space from those of one that came of it by `on_limit`."""
+        full = limited.complete(y)
+        for i in self.power_laws:
+            part = slice(i, i + 3)
+            if self.law_form(i) is not limited.law_form(i):
+                full[part] = self._from_law(i, np.array(limited._to_law(i, full[part])))
+        return full[self.searched]
+
+    def to_parameters(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Parameters x (p,) from the searched y; p0 is infinite where p1 vanishes and s not."""
+        x = self.complete(y)
+        for i in self.power_laws:
+            x[i : i + 3] = self._to_law(i, x[i : i + 3])
+        return x
+
+    def jacobian(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """dx/dy (p, m) by the m searched coordinates."""
+        result, full = np.eye(len(self.fixed)), self.complete(y)
+        log_tau = np.log(self.tau)
+        for i in self.power_laws:
+            part = slice(i, i + 3)
+            match self.law_form(i):
+                case form if form is value_and_slope:
+                    _, s, p1 = full[part]
+                    with np.errstate(divide="ignore", invalid="ignore"):
+                        a = s / p1
+                        power = self.tau**-p1
+                        result[part, part] = [
+                            [0, power / p1, -a * power * (1 / p1 + log_tau)],
+                            [0, 0, 1],
+                            [1, -1 / p1, a / p1],
+                        ]
+                case form if form is on_offset:
+                    r, p1, p2 = full[part]
+                    power = self.tau**-p1
+                    result[i, part] = power, -(r - p2) * power * log_tau, -power
+                case form if form is on_prefactor:
+                    p0, p1, _ = full[part]
+                    power = self.tau**p1
+                    result[i + 2, part] = -power, -p0 * power * log_tau, 1
+        return result[:, self.searched]
+
+    def at_limit(self, active: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Which parameters (p,) sit at a limit.
+
+        Parameters
+        ----------
+        active : (m,) array
+            Nonzero where a searched coordinate does. Of the coordinates of a power law with no
+            parameter fixed, the exponent alone is a parameter with limits of its own.
+        """
+        full = np.zeros(len(self.fixed), dtype=bool)
+        full[self.searched] = active != 0
+        for i in self.power_laws:
+            form = self.law_form(i)
+            if form is value_and_slope:
+                full[i : i + 3] = False, full[i + 2], False
+            elif form in (on_offset, on_prefactor):
+                full[i : i + 3] = False, full[i + 1], False
+        full[list(self.held)] = True
+        return full
+
+    def complete(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """All coordinates (p,) from those searched."""
+        full = self.fixed_coordinates
+        full[self.searched] = y
+        return full
+
+    def outside(self, x: NDArray[np.float64]) -> int | None:
+        """The first power law of which a parameter is beyond its limits, or None."""
+        for i in self.power_laws:
+            if self.law_form(i) in (None, power_law):
+                continue  # its own parameters are searched, within their limits
+            part = slice(i, i + 3)
+            if not np.all((self.lower[part] <= x[part]) & (x[part] <= self.upper[part])):
+                return i
+        return None
+
+    def on_limit(
+        self, law: int, limits: Mapping[int, float], y: NDArray[np.float64]
+    ) -> tuple[SearchSpace, list[NDArray[np.float64]]]:
+        """Hold parameters of a power law; return the new space and where to start in it.
+
+        A start keeps the value of the power law at tau, and its slope as far as the limits allow.
+        Where the prefactor is held a negative slope has two such exponents, a small one with a
+        large negative offset and a large one with hardly any: each is a start.
+
+        Parameters
+        ----------
+        law : int
+            First parameter of a power law of which none is fixed.
+        limits : mapping of int to float
+            The parameters to hold, prefactor or offset or both, and where; others of this power
+            law are released.
+        y : (m,) array
+            Searched coordinates.
+        """
+        part = slice(law, law + 3)
+        full = self.base.complete(self.base.released(y, self))
+        r, s, _ = full[part]
+        exponents = np.linspace(self.lower[law + 1], self.upper[law + 1], 401)
+        if law in limits:
+            amplitudes = limits[law] * self.tau**exponents
+        else:
+            amplitudes = np.full_like(exponents, max(r - limits[law + 2], RATE_FLOOR))
+        misfits = np.abs(amplitudes * exponents - s)
+        if len(limits) == 2:
+            misfits = np.hypot(misfits, amplitudes + limits[law + 2] - r)
+        of_others = self.limited - {law, law + 2}
+        held = {i: value for i, value in self.held.items() if i in of_others} | dict(limits)
+        space = replace(self, limited=frozenset(of_others | limits.keys()), held=held)
+        full = self.complete(y)
+        starts = []
+        for best in _local_minima(misfits):
+            p1, amplitude = exponents[best], amplitudes[best]
+            start = np.array([amplitude * self.tau**-p1, p1, r - amplitude])
+            start = np.clip(start, self.lower[part], self.upper[part])
+            for index, value in limits.items():
+                start[index - law] = value
+            coordinates = full.copy()
+            coordinates[part] = space._from_law(law, start)
+            starts.append(coordinates[space.searched])
+        return space, starts
+
+
+def _local_minima(values: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Where values (n,) are below both neighbours; of equal ones, the first."""
+    padded = np.concatenate([[np.inf], values, [np.inf]])
+    return np.flatnonzero((values < padded[:-2]) & (values <= padded[2:]))

@@ -1,0 +1,325 @@
+r"""The physical models: a transport coefficient J(t) and a shear rate :math:`\dot\gamma(t)`.
+
+A two-time matrix depends on the physics through two curves of one time only,
+
+.. math:: S(t) = \int_0^t J\,dt', \qquad \Gamma(t) = \int_0^t \dot\gamma\,dt',
+
+as :math:`f = \exp(-q^2 \Delta S)\,\mathrm{sinc}^2(\tfrac12 q h \cos(\phi_0 - \phi)\,\Delta\Gamma)`
+with :math:`\Delta` the difference between t2 and t1. A model is therefore the two functions and
+the names of their parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from homodyne_fit.errors import InputError, suggestion
+from nlsq_stratified.programs import Traced
+
+__all__ = [
+    "LAMINAR_FLOW",
+    "MODELS",
+    "STATIC",
+    "Curves",
+    "Model",
+    "curves",
+    "decay",
+    "model_named",
+    "on_offset",
+    "on_prefactor",
+    "power_law",
+    "rates",
+    "value_and_slope",
+]
+
+# Rates are floored here, so that S and Γ never run backwards.
+RATE_FLOOR = 1e-10
+
+# Rows of a matrix that are computed at a time.
+DECAY_BAND = 256
+
+# Arguments: times (n,), a reference time, and the parameters of the rate.
+RateFunction = Callable[[jax.Array, "jax.Array | float", Sequence[jax.Array]], jax.Array]
+
+
+def power_law(t: jax.Array, tau: jax.Array | float, p: Sequence[jax.Array]) -> jax.Array:
+    """``p0 · t**p1 + p2``."""
+    del tau
+    return p[0] * t ** p[1] + p[2]
+
+
+def value_and_slope(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+    r"""The power law by its value r, its slope s in ln t, both at tau, and its exponent p.
+
+    :math:`r + s\,((t/\tau)^p - 1)/p`, the Box-Cox form; :math:`r + s \ln(t/\tau)` at p = 0.
+    """
+    log = jnp.log(t / tau)
+    z = y[2] * log
+    small = jnp.abs(z) < 1e-2
+    series = 1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6))))
+    safe = jnp.where(small, 1.0, z)
+    return y[0] + y[1] * log * jnp.where(small, series, jnp.expm1(safe) / safe)
+
+
+def on_offset(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+    """The power law by its value r at tau, its exponent and its constant part.
+
+    ``p2 + (r − p2) (t/τ)**p1``.
+    """
+    return y[2] + (y[0] - y[2]) * (t / tau) ** y[1]
+
+
+def on_prefactor(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+    """The power law by its prefactor, its exponent and its value r at tau.
+
+    ``r + p0 (t**p1 − τ**p1)``.
+    """
+    return y[2] + y[0] * tau ** y[1] * jnp.expm1(y[1] * jnp.log(t / tau))
+
+
+OWN_LAWS = (power_law, value_and_slope, on_offset, on_prefactor)
+
+
+@dataclass(frozen=True)
+class Model:
+    r"""J(t), and where there is flow :math:`\dot\gamma(t)` and the direction phi0.
+
+    Attributes
+    ----------
+    name : str
+    transport : callable
+        J(t, tau, parameters), Å²/s; tau is the middle of the measurement.
+    transport_parameters : tuple of str
+    shear_rate : callable or None
+        Shear rate (t, tau, parameters), 1/s; None without flow.
+    shear_parameters : tuple of str
+    programs : dict or None
+        The compiled laws of a caller, kept for one fit; None outside of fits, where such a law is
+        compiled at each use because it may read what has changed.
+    """
+
+    name: str
+    transport: RateFunction
+    transport_parameters: tuple[str, ...]
+    shear_rate: RateFunction | None = None
+    shear_parameters: tuple[str, ...] = ()
+    programs: dict[int, Traced] | None = field(default=None, compare=False, repr=False)
+
+    def for_one_fit(self) -> Model:
+        """The same model, whose laws are compiled once and stay as they are now."""
+        laws = (self.transport, self.shear_rate)
+        own = all(law is None or any(law is ours for ours in OWN_LAWS) for law in laws)
+        return self if own else replace(self, programs={})
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Compiled code stays in its process.
+        return {**self.__dict__, "programs": None if self.programs is None else {}}
+
+    def __hash__(self) -> int:
+        # Callables of a caller's own class may have no hash.
+        return hash((self.name, self.transport_parameters, self.shear_parameters))
+
+    @property
+    def has_flow(self) -> bool:
+        """Whether there is a shear rate."""
+        return self.shear_rate is not None
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names in the order of the parameter vector."""
+        direction = ("phi0",) if self.has_flow else ()
+        return self.transport_parameters + self.shear_parameters + direction
+
+
+STATIC = Model("static", power_law, ("D0", "alpha", "D_offset"))
+LAMINAR_FLOW = Model(
+    "laminar_flow",
+    power_law,
+    ("D0", "alpha", "D_offset"),
+    power_law,
+    ("gamma_dot_t0", "beta", "gamma_dot_t_offset"),
+)
+MODELS = {model.name: model for model in (STATIC, LAMINAR_FLOW)}
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The integrals of a model on n frames, and their derivatives.
+
+    Attributes
+    ----------
+    transport : (n,) array
+        S, Å².
+    transport_jacobian : (n, a) array
+        Derivatives of S by the a transport parameters.
+    shear : (n,) array
+        Γ, dimensionless; zeros without flow.
+    shear_jacobian : (n, b) array
+        Derivatives of Γ by the b shear parameters.
+    """
+
+    transport: NDArray[np.float64]
+    transport_jacobian: NDArray[np.float64]
+    shear: NDArray[np.float64]
+    shear_jacobian: NDArray[np.float64]
+
+
+def curves(model: Model, params: ArrayLike, dt: float, n_frames: int) -> Curves:
+    """Integrate the rates over the frame grid by the cumulative trapezoid rule.
+
+    Parameters
+    ----------
+    params : (p,) array
+        In the order of ``model.parameters``.
+    dt : float
+        Frame time, seconds.
+    """
+    times = np.arange(n_frames) * dt
+    values, jacobians = rates(model, params, times, times[-1] / 2, dt)
+    a, b = len(model.transport_parameters), len(model.shear_parameters)
+    return Curves(
+        _integral(values[0], dt),
+        _integral(jacobians[0][:, :a], dt),
+        _integral(values[1], dt),
+        _integral(jacobians[1][:, a : a + b], dt),
+    )
+
+
+def _integral(rate: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
+    steps = 0.5 * (rate[1:] + rate[:-1]) * dt
+    return np.concatenate([np.zeros_like(rate[:1]), np.cumsum(steps, axis=0)])
+
+
+def rates(
+    model: Model, params: ArrayLike, times: ArrayLike, tau: float, dt: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """J and the shear rate at some times.
+
+    Parameters
+    ----------
+    params : (p,) array
+        In the order of ``model.parameters``.
+    times : (n,) array
+        Seconds. The rates are evaluated at ``max(t, dt / 2)``: t = 0 has no logarithm.
+    tau, dt : float
+        Middle of the measurement and frame time, seconds.
+
+    Returns
+    -------
+    values : (2, n) array
+        J in Å²/s; shear rate in 1/s, zeros without flow.
+    jacobian : (2, n, p) array
+        Their derivatives by the parameters.
+    """
+    t, full = np.atleast_1d(np.asarray(times, np.float64)), np.asarray(params, np.float64)
+    laws, owned = [model.transport], [slice(0, len(model.transport_parameters))]
+    if model.shear_rate is not None:
+        laws.append(model.shear_rate)
+        owned.append(slice(owned[0].stop, owned[0].stop + len(model.shear_parameters)))
+    # Filled up to a power of two: few lengths to compile for.
+    filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), dt)
+    filled[: len(t)] = t
+    with jax.enable_x64(True):
+        grid = filled, np.float64(tau), np.float64(dt)
+        found = jax.device_get(
+            [_compiled(model, law)(full[own], *grid) for law, own in zip(laws, owned, strict=True)]
+        )
+    values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
+    for i, (own, (value, slope)) in enumerate(zip(owned, found, strict=True)):
+        values[i], jacobian[i][:, own] = value[: len(t)], slope[: len(t)]
+    return values, jacobian
+
+
+def _compiled(model: Model, law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    """A rate and its derivatives, of (parameters, times, tau, dt).
+
+    The laws of this module read nothing but their arguments and are compiled once for all fits.
+    """
+    if any(law is own for own in OWN_LAWS):
+        return _compiled_for_good(law)
+    if model.programs is None:
+        return Traced(functools.partial(_rate_with_jacobian, law))
+    # By identity: callables of a caller's own class may have no hash.
+    key = id(law)
+    if key not in model.programs:
+        model.programs[key] = Traced(functools.partial(_rate_with_jacobian, law))
+    return model.programs[key]
+
+
+@functools.cache
+def _compiled_for_good(law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
+    return jax.jit(functools.partial(_rate_with_jacobian, law))
+
+
+def _rate_with_jacobian(
+    law: RateFunction, p: jax.Array, times: jax.Array, tau: jax.Array, dt: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    def floored(p: jax.Array) -> jax.Array:
+        values = law(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
+        # Not maximum(): a NaN has to stay a NaN.
+        return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
+
+    return floored(p), jax.jacfwd(floored)(p)
+
+
+def decay(
+    model: Model,
+    params: ArrayLike,
+    dt: float,
+    n_frames: int,
+    q: float,
+    phi: float,
+    gap: float | None,
+    sinc_power: int = 2,
+    phase_per_gap: float = 0.5,
+) -> NDArray[np.float64]:
+    """The full matrix f(t1, t2) of one angle, (n, n), for simulation and display.
+
+    Parameters
+    ----------
+    params : (p,) array
+        In the order of ``model.parameters``.
+    dt : float
+        Frame time, seconds.
+    q, phi, gap : float
+        Å⁻¹, degrees, Å.
+    sinc_power, phase_per_gap : int, float
+        As in `homodyne_fit.kernel.objective.TwoTimeObjective`.
+    """
+    params = np.asarray(params, dtype=np.float64)
+    integrals = curves(model, params, dt, n_frames)
+    s, gamma, phase = integrals.transport, integrals.shear, 0.0
+    if model.has_flow:
+        phi0 = params[model.parameters.index("phi0")]
+        phase = phase_per_gap * q * (gap or np.nan) * np.cos(np.deg2rad(phi0 - phi))
+    f = np.empty((n_frames, n_frames))
+    for start in range(0, n_frames, DECAY_BAND):
+        rows = slice(start, start + DECAY_BAND)
+        f[rows] = np.exp(-(q**2) * np.abs(np.subtract.outer(s[rows], s)))
+        if model.has_flow:
+            x = phase * np.subtract.outer(gamma[rows], gamma)
+            f[rows] *= np.sinc(x / np.pi) ** sinc_power
+    return f
+
+
+def model_named(name: object) -> Model:
+    """The model that a configuration calls so.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    known = {**MODELS, "static_isotropic": STATIC, "static_anisotropic": STATIC}
+    if not isinstance(name, str) or name not in known:
+        near = suggestion(str(name), known)
+        raise InputError(f"there is no model {name!r}{near}; there are: {', '.join(MODELS)}")
+    return known[name]

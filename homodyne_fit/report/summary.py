@@ -1,0 +1,146 @@
+"""The summary of a fit: on the terminal, as text, and as HTML for notebooks."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from homodyne_fit.fitting.result import Estimate, FitResult
+from homodyne_fit.report.words import direction_text, warnings
+
+__all__ = ["error_text", "print_summary", "summary_html", "summary_text"]
+
+HEADER = ("parameter", "value", "error", "unit")
+# Wide enough for the table; sentences are not wrapped.
+TEXT_WIDTH = 100
+
+
+def error_text(estimate: Estimate) -> str:
+    """The standard error, or in words why there is none."""
+    if estimate.fixed:
+        return "fixed"
+    if estimate.at_bound:
+        return "at its bound"
+    return _plus_minus(estimate.stderr)
+
+
+def print_summary(console: Console, result: FitResult) -> None:
+    """Print verdict, parameters, rates at mid-measurement, range of the scaling, and warnings."""
+    style, verdict, effort = _verdict(result)
+    console.print(verdict, style=style, end="")
+    console.print(f": {effort}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in HEADER:
+        table.add_column(title, justify="right" if title == "value" else "left")
+    for row in _rows(result):
+        table.add_row(*row)
+    console.print(table)
+    for text in _below_the_table(result):
+        console.print(text, markup=False, highlight=False)
+
+
+def summary_text(result: FitResult) -> str:
+    """What `print_summary` prints, without colours."""
+    stream = io.StringIO()
+    console = Console(file=stream, width=TEXT_WIDTH, color_system=None, soft_wrap=True)
+    print_summary(console, result)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+
+
+def summary_html(result: FitResult) -> str:
+    """The same as a fragment of HTML."""
+    _, verdict, effort = _verdict(result)
+
+    def cells(tag: str, texts: tuple[str, ...]) -> str:
+        return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
+
+    rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in _rows(result))
+    below = "".join(f"<div>{html.escape(text)}</div>" for text in _below_the_table(result))
+    return (
+        f"<div><b>{verdict}</b>: {html.escape(effort)}</div>"
+        f"<table><thead><tr>{cells('th', HEADER)}</tr></thead><tbody>{rows}</tbody></table>{below}"
+    )
+
+
+def _verdict(result: FitResult) -> tuple[str, str, str]:
+    """Colour, verdict, and what it took."""
+    info = result.info
+    style, verdict = ("green", "converged") if info.success else ("red", "NOT CONVERGED")
+    return (
+        style,
+        verdict,
+        f"{info.message}; {info.passes:.1f} passes over {result.n_points:,} points "
+        f"in {info.seconds:.2f} s",
+    )
+
+
+def _rows(result: FitResult) -> list[tuple[str, ...]]:
+    """Parameters, then rates at mid-measurement: name, value, error, unit."""
+    rows = [
+        (name, f"{estimate.value:.6g}", error_text(estimate), estimate.unit)
+        for name, estimate in result.parameters.items()
+    ]
+    middle = result.space.tau
+    for name, (value, error, unit) in _rates(result).items():
+        shown = _plus_minus(error) if error else "not free"
+        rows.append((f"{name}({middle:.4g} s)", f"{value:.6g}", shown, unit))
+    return rows
+
+
+def _below_the_table(result: FitResult) -> list[str]:
+    """Scaling, layers, noise, warnings and notes."""
+    several, lines = len(result.contrast) > 1, []
+    for name, values in (("contrast", result.contrast), ("offset", result.offset)):
+        low, high = min(e.value for e in values), max(e.value for e in values)
+        reach = f" to {high:.4f} over the angles" if several and high > low else ""
+        lines.append(f"{name} {low:.4f}{reach}")
+    for layer in ("reparametrization", "regularization", "gradient_monitoring"):
+        effect = result.info.layers.get(layer, {}).get("effect", "none")
+        if not effect.startswith("none"):
+            lines.append(f"{layer.replace('_', ' ')}: {effect}")
+    lines.append(f"noise {result.noise:.4g}")
+    determined = [name for name, (_, error, _) in _rates(result).items() if 0 < error < math.inf]
+    return [
+        *lines,
+        *(f"warning: {text}" for text in warnings(result)),
+        *_notes(result, determined),
+    ]
+
+
+def _rates(result: FitResult) -> dict[str, tuple[float, float, str]]:
+    """Value, standard error and unit of the rates at mid-measurement, by name."""
+    rates = {"J": (result.J(result.space.tau), "Å²/s")}
+    if result.model.has_flow:
+        rates["shear rate"] = (result.gamma_dot(result.space.tau), "1/s")
+    return {
+        name: (float(value[0]), float(error[0]), unit)
+        for name, ((value, error), unit) in rates.items()
+    }
+
+
+def _notes(result: FitResult, determined: list[str]) -> list[str]:
+    """How parameters can move together; `determined` are the rates that are."""
+    if not result.weak_directions:
+        return (
+            [f"least determined: {direction_text(result, result.weakest)}"]
+            if result.weakest
+            else []
+        )
+    note = f"note: hardly determined one by one: {', '.join(result.hardly_determined)}"
+    if determined:
+        note += f"; rely on {' and '.join(determined)} at mid-measurement, and on the curves in the"
+        note += " report"
+    return [
+        note,
+        *dict.fromkeys(f"  {direction_text(result, weak)}" for weak in result.weak_directions),
+    ]
+
+
+def _plus_minus(error: float) -> str:
+    if math.isnan(error):
+        return "at its floor"
+    return "not determined" if math.isinf(error) else f"± {error:.2g}"

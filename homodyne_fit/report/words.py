@@ -1,0 +1,304 @@
+"""What to know before using single numbers of a fit, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.data.dataset import along_one_line
+from homodyne_fit.fitting.result import Estimate, FitResult
+from homodyne_fit.fitting.weak_directions import (
+    LEAST_CHANGE,
+    WeakDirection,
+    characteristic_changes,
+)
+from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.model.rates import Model
+from homodyne_fit.report.numbers import format_estimate, format_number, listed, with_unit
+
+__all__ = ["direction_text", "warnings"]
+
+
+# An angle is named whose contrast changes by this much, and so many times more than the mean.
+ANGLE_CHANGE, ANGLE_FACTOR = 0.01, 2.0
+
+# Rises of chi-squared below this are not told apart.
+LEAST_RISE = 1e-3
+
+# Transport vanishes where q² ∫ J dt over the whole measurement is below the first; the contrast
+# is an extrapolation where the correlation falls by less than the second of it, as good as at its
+# physical limit above the third, and out of line above that many times the median of the angles.
+VANISHING, INCOMPLETE_DECAY, FULL_CONTRAST, OUTLYING_CONTRAST = 0.1, 0.2, 0.9, 2.0
+
+# Relative error at mid-measurement up to which a rate is determined, and error of an exponent
+# from which on it is not.
+DETERMINED, LOOSE_EXPONENT = 0.1, 0.5
+
+
+def direction_text(result: FitResult, direction: WeakDirection) -> str:
+    """Such as ``D0 up 10 %, D_offset down 95 Å²/s, contrast down 9 %: chi-squared rises by 2``."""
+    scales = characteristic_changes(result.space, result.coordinates, result.objective.dt)
+    parts = [
+        f"{name} {_change_in_words(result.model, name, change, estimate.value)}"
+        for (name, estimate), scale in zip(result.parameters.items(), scales, strict=True)
+        if abs(change := direction.changes.get(name, 0.0)) >= LEAST_CHANGE * scale
+    ]
+    rise = direction.delta_chi2
+    if abs(rise) < LEAST_RISE:
+        effect = f"chi-squared changes by less than {LEAST_RISE:g}"
+    else:
+        effect = f"chi-squared {'rises' if rise > 0 else 'falls'} by {_brief(abs(rise))}"
+    return f"{', '.join([*parts, *_scaling_in_words(result, direction)])}: {effect}"
+
+
+def _change_in_words(model: Model, name: str, change: float, value: float) -> str:
+    """Prefactors in per cent, everything else in its unit: it may be zero."""
+    if name in (model.transport_parameters[0], *model.shear_parameters[:1]):
+        return _relative(change / abs(value))
+    return f"{_way(change)} {with_unit(_brief(abs(change)), PARAMETERS[name].unit)}"
+
+
+def _scaling_in_words(result: FitResult, direction: WeakDirection) -> list[str]:
+    """What the means of contrast and offset do, and an angle that does much more."""
+    contrast = np.array([estimate.value for estimate in result.contrast])
+    change, mean = np.array(direction.contrast_changes), float(np.mean(contrast))
+    if not mean > 0:
+        return []
+    share, shares = float(np.mean(change)) / mean, change / mean
+    unchanged = abs(share) < LEAST_CHANGE
+    parts = ["contrast unchanged" if unchanged else f"contrast {_relative(share)}"]
+    most = int(np.argmax(np.abs(shares)))
+    if abs(shares[most]) >= max(ANGLE_CHANGE, ANGLE_FACTOR * abs(share)) and contrast[most] > 0:
+        own = _relative(change[most] / contrast[most])
+        parts[0] += f" ({own} at φ = {format_number(result.objective.phi[most])}°)"
+    offset = float(np.mean(direction.offset_changes))
+    if abs(offset) >= LEAST_CHANGE * mean:
+        parts.append(f"offset {_way(offset)} {_brief(abs(offset))}")
+    return parts
+
+
+def _way(change: float) -> str:
+    return "up" if change > 0 else "down"
+
+
+def _relative(share: float) -> str:
+    return f"{_way(share)} {_brief(100 * abs(share))} %"
+
+
+def _brief(value: float) -> str:
+    """Two digits that count."""
+    return format_number(float(f"{value:.2g}"))
+
+
+def warnings(result: FitResult) -> list[str]:
+    """What to know before using single numbers of a fit, a sentence or two each.
+
+    A flow seen in one direction only; other minima that fit as well; transport that vanishes under
+    an inflated contrast; parameters, contrasts and offsets at a bound; rates that the data
+    determine though not their power laws; and whatever else has an infinite error. The last two
+    only of a fit that converged: else every error is infinite.
+    """
+    texts = [
+        *_one_direction(result),
+        *_other_minima(result),
+        *_vanishing_transport(result),
+        *_at_bounds(result),
+    ]
+    if result.success:
+        texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
+    return texts
+
+
+def _one_direction(result: FitResult) -> list[str]:
+    """All angles along one line, so that a shear rate and cos(φ0 − φ) come as a product only."""
+    flow = [*result.model.shear_parameters, "phi0"] if result.model.has_flow else []
+    free = [name for name in flow if not result.parameters[name].fixed]
+    if "phi0" not in free or len(free) == 1 or not along_one_line(result.objective.phi):
+        return []
+    return [
+        "All angles lie along one line: the direction of the flow and the shear rate stand in for "
+        "each other. Hold phi0 at a known direction, take more angles, or the static model."
+    ]
+
+
+def _other_minima(result: FitResult) -> list[str]:
+    """Minima that the data do not tell from the one reported."""
+    texts = []
+    for other in result.info.alternatives:
+        values = other["parameters"]
+        if other["mirror"]:
+            texts.append(
+                f"phi0 = {format_number(result.parameters['phi0'].value, 4)}° and "
+                f"{format_number(values['phi0'], 4)}° describe these angles equally well. Take "
+                "an angle that is neither along nor across the others, or narrow the bounds of "
+                "phi0 to the direction that you know."
+            )
+        else:
+            listed = ", ".join(
+                f"{name} = {'∞' if value is None else format_number(value, 4)}"
+                for name, value in values.items()
+            )
+            rise = format_number(other["delta_chi2"], 2)
+            texts.append(
+                f"Another minimum fits hardly worse (Δχ² = {rise}): {listed}. The data do not "
+                "decide between the two."
+            )
+    return texts
+
+
+def _vanishing_transport(result: FitResult) -> list[str]:
+    """J so small that a weak decay of a large contrast stands for a strong one of a small one."""
+    o = result.objective
+    times = np.arange(o.n_frames) * o.dt
+    transport = float(np.trapezoid(result.J(times)[0], times))
+    share = float(np.max(o.q) ** 2 * transport)
+    contrast = np.array([estimate.value for estimate in result.contrast])
+    at_bound = np.array([estimate.at_bound for estimate in result.contrast])
+    fall = _falls(result)
+    limit = (contrast >= FULL_CONTRAST) | (at_bound & (contrast > 0))
+    usual = float(np.median(contrast))
+    inflated = limit | (fall < INCOMPLETE_DECAY) | (contrast > OUTLYING_CONTRAST * usual)
+    if not (share < VANISHING and np.any(contrast[inflated] > 0)):
+        return []
+    worst = int(np.argmax(np.where(inflated, contrast / np.maximum(fall, 1e-12), -1.0)))
+    where = "" if len(contrast) == 1 else f" at φ = {format_number(o.phi[worst])}°"
+    seen = fall[worst] * contrast[worst]
+    text = (
+        f"Transport all but vanishes: q² ∫ J dt over the whole measurement is only "
+        f"{format_number(share, 2)}, while the contrast{where} is "
+        f"{format_number(contrast[worst], 3)}"
+    )
+    if at_bound[worst]:
+        text += ", its bound"
+    if contrast[worst] > OUTLYING_CONTRAST * usual:
+        text += f" (the median of the angles is {format_number(usual, 3)})"
+    if fall[worst] < INCOMPLETE_DECAY:
+        text += f", though the fitted c2 falls by {format_number(seen, 2)} at most"
+    return [
+        f"{text}. A slow decay of a large contrast looks like a faster one of a smaller contrast, "
+        "so neither J(t) nor the contrast should be quoted. Bound the contrast by what a sample "
+        "of known contrast shows, share it between the angles, or measure for longer."
+    ]
+
+
+def _falls(result: FitResult) -> NDArray[np.float64]:
+    """How far the fitted correlation falls from 1 within the measurement, (K,)."""
+    o = result.objective
+    times = np.arange(o.n_frames) * o.dt
+    decay = np.exp(-np.outer(o.q**2, _integral(result.J(times)[0], o.dt)))
+    if result.model.has_flow:
+        phase = o.phase_per_gap * o.q * o.gap
+        phase = phase * np.cos(np.deg2rad(result.parameters["phi0"].value - o.phi))
+        shear = _integral(result.gamma_dot(times)[0], o.dt)
+        decay *= np.sinc(np.outer(phase, shear) / np.pi) ** o.sinc_power
+    return 1.0 - decay.min(axis=1)
+
+
+def _integral(rate: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
+    """Cumulative trapezoid from the first frame on, (n,)."""
+    return np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2) * dt])
+
+
+def _at_bounds(result: FitResult) -> list[str]:
+    bounds = [
+        f"{name} ({_bound(result, name)})" for name, e in result.parameters.items() if e.at_bound
+    ]
+    texts = []
+    if bounds:
+        verb = "is at its bound" if len(bounds) == 1 else "are at their bounds"
+        texts.append(
+            f"{listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
+            "bound has no error, and all other errors hold only with it there. Widen the bound "
+            "only where physics allows more, and rather hold a parameter at a known value "
+            f"(fixed_parameters){_offset_to_hold(result)}."
+        )
+    for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
+        flags = [estimate.at_bound for estimate in estimates]
+        if any(flags):
+            values = sorted({e.value for e, flag in zip(estimates, flags, strict=True) if flag})
+            bound = listed([format_number(value) for value in values])
+            texts.append(
+                f"The {kind} is at its bound at {_angles_where(result, flags)} ({bound}), and has "
+                f"no error there. Widen the bounds of the {kind} if it can be beyond; if not, the "
+                "model or the data at that angle are in doubt."
+            )
+    return texts
+
+
+def _offset_to_hold(result: FitResult) -> str:
+    """Name the constant part of each power law that is at a bound, unless it is held already."""
+    names = result.model.parameters
+    offsets = [
+        names[law + 2]
+        for law in result.space.power_laws
+        if any(result.parameters[name].at_bound for name in names[law : law + 3])
+        and not result.parameters[names[law + 2]].fixed
+    ]
+    if not offsets:
+        return ""
+    return f": first {listed(offsets)} at 0, where a power law alone can describe the sample"
+
+
+def _bound(result: FitResult, name: str) -> str:
+    """Which bound a parameter sits at."""
+    estimate, space = result.parameters[name], result.space
+    index = result.model.parameters.index(name)
+    middle = (space.lower[index] + space.upper[index]) / 2
+    side = "lower" if estimate.value < middle else "upper"
+    return f"{side}, {with_unit(format_number(estimate.value), estimate.unit)}"
+
+
+def _loose_power_laws(result: FitResult) -> list[str]:
+    """Parameters that are not determined, by the rate they belong to."""
+    texts, model = [], result.model
+    laws = [("J(t)", "Å²/s", result.J, model.transport_parameters)]
+    if model.has_flow:
+        laws.append(("γ̇(t)", "1/s", result.gamma_dot, model.shear_parameters))
+    left = [name for name, e in result.parameters.items() if np.isinf(e.stderr)]
+    middle = result.space.tau
+    for symbol, unit, curve, names in laws:
+        (value,), (error,) = curve(middle)
+        loose = [name for name in names if _is_loose(result.parameters[name], name, names, value)]
+        if loose and 0 < error <= DETERMINED * value:
+            left = [name for name in left if name not in names]
+            texts.append(
+                f"{symbol} is determined, {with_unit(format_estimate(value, error), unit)} at "
+                f"{format_number(middle, 3)} s, but its power law is not: the data do not "
+                f"determine {listed(loose)}. Quote {symbol} with its band instead."
+            )
+    if left:
+        texts.append(
+            f"The data do not determine {listed(left)}: the error is infinite, the value "
+            "arbitrary. Hold what is known at its value and fit again."
+        )
+    return texts
+
+
+def _is_loose(estimate: Estimate, name: str, law: Sequence[str], rate: float) -> bool:
+    """Whether the error of a parameter of a power law is as large as what it could matter by."""
+    prefactor, exponent, _ = law
+    if name == exponent:
+        scale = max(abs(estimate.value), LOOSE_EXPONENT)
+    elif name == prefactor:
+        scale = abs(estimate.value)
+    else:
+        scale = max(abs(estimate.value), rate)
+    return bool(estimate.stderr > scale)
+
+
+def _undetermined_scaling(result: FitResult) -> list[str]:
+    texts = []
+    for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
+        flags = [bool(np.isinf(estimate.stderr)) for estimate in estimates]
+        if any(flags):
+            texts.append(f"The data do not determine the {kind} at {_angles_where(result, flags)}.")
+    return texts
+
+
+def _angles_where(result: FitResult, flags: Sequence[bool]) -> str:
+    if len(flags) > 1 and all(flags):
+        return "every angle"
+    phi = [p for p, flag in zip(result.objective.phi, flags, strict=True) if flag]
+    return "φ = " + ", ".join(f"{format_number(p)}°" for p in phi)

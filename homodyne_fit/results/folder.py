@@ -1,0 +1,207 @@
+"""The files of a result in their folder: which there are, and when they may be written."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from homodyne_fit.atomic import replacing, require_writable
+from homodyne_fit.errors import InputError, renamed, suggestion
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from homodyne_fit.data.dataset import TwoTimeData
+    from homodyne_fit.results.record import FitRecord
+
+__all__ = [
+    "EXPORTS",
+    "OUTPUTS",
+    "PLOTS",
+    "REPORT",
+    "RESULT",
+    "figures",
+    "make_folder",
+    "prepare_folder",
+    "require_exportable",
+    "require_no_results",
+    "require_room",
+    "save_figure",
+    "write_outputs",
+    "write_plots",
+]
+
+
+# Written by every fit, and by name on request.
+RESULT, REPORT = "result.h5", "report.html"
+
+OUTPUTS = ("parameters.json", "parameters.csv", RESULT, REPORT)
+
+EXPORTS = {"homodyne": "fitted_data.npz"}
+
+PLOTS = "plots"
+
+PLOT_DPI = 150
+
+
+def require_no_results(folder: Path) -> None:
+    """Raise an `InputError` if the folder holds results of an earlier fit."""
+    if next(_earlier(folder), None) is not None:
+        raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
+
+
+def require_room(folder: Path, *, overwrite: bool) -> None:
+    """Raise an `InputError` if results cannot go there; nothing is made.
+
+    If the folder holds results that must not be overwritten, or could not be made or written.
+    """
+    if not overwrite:
+        require_no_results(folder)
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir():
+        raise InputError(f"{there}: results need a folder, and this is a file")
+    if not os.access(there, os.W_OK):
+        raise InputError(f"{folder}: cannot be written (no permission in {there})")
+
+
+def prepare_folder(
+    folder: Path, *, overwrite: bool, exports: Collection[str] = (), plots: bool = False
+) -> None:
+    """Make the folder, and be sure before the fit that results can be written into it.
+
+    Raises
+    ------
+    InputError
+        If they cannot, or if it holds some that must not be overwritten.
+    """
+    for name in exports:
+        if name not in EXPORTS:
+            raise InputError(
+                f"there is no export '{name}'{suggestion(name, EXPORTS)}; "
+                f"there are: {', '.join(EXPORTS)}"
+            )
+    if not overwrite:
+        require_no_results(folder)
+    for path in (folder, *([folder / PLOTS] if plots else [])):
+        make_folder(path)
+    for name in (*OUTPUTS, *(EXPORTS[name] for name in exports)):
+        require_writable(folder / name)
+
+
+def require_exportable(data: TwoTimeData, exports: Collection[str]) -> None:
+    """Raise an `InputError` if a file is asked for that needs more than the memory allowed."""
+    from homodyne_fit.data.storage.stored_matrices import StoredMatrices
+
+    if "homodyne" in exports and isinstance(data.c2, StoredMatrices):
+        raise InputError(
+            f"{data.source}: the export for homodyne holds all matrices several times in memory, "
+            "and these stay on the disk for want of it; allow more memory, or leave it out"
+        )
+
+
+def write_outputs(
+    record: FitRecord, folder: Path, *, exports: Collection[str] = (), plots: bool = False
+) -> list[str]:
+    """Write all files of a result into a folder that is prepared; return their names.
+
+    The numbers appear together. Then whatever else an earlier fit left there is deleted, and the
+    rest is drawn: files of two fits side by side would be taken for one.
+    """
+    from homodyne_fit.report.html import write_report
+
+    earlier = set(_earlier(folder))
+    names = _write_numbers(record, folder, exports)
+    for path in earlier - {folder / name for name in names}:
+        path.unlink()
+    if plots:
+        write_plots(record, folder / PLOTS)
+    elif _is_empty(folder / PLOTS):
+        (folder / PLOTS).rmdir()
+    write_report(folder / REPORT, record.data, record, record.config, record.provenance)
+    return [*OUTPUTS, *(EXPORTS[name] for name in exports), *([f"{PLOTS}/"] if plots else [])]
+
+
+def _write_numbers(record: FitRecord, folder: Path, exports: Collection[str]) -> list[str]:
+    """Write all files but the drawn ones, all or none; return their names."""
+    from homodyne_fit.results.exports import write_csv, write_homodyne
+    from homodyne_fit.results.result_file import write_result
+
+    writers: dict[str, Callable[[Path, FitRecord], None]] = {
+        "parameters.json": _write_json,
+        "parameters.csv": write_csv,
+        RESULT: write_result,
+        **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
+    }
+    with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as new:
+        with renamed({new: str(folder)}):
+            for name, write in writers.items():
+                write(Path(new, name), record)
+        for name in writers:
+            Path(new, name).replace(folder / name)
+    return list(writers)
+
+
+def _write_json(path: Path, record: FitRecord) -> None:
+    text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_plots(record: FitRecord, folder: Path) -> list[Path]:
+    """Write every figure as a PNG into a folder, which is made if need be; return the files."""
+    make_folder(folder)
+    drawn = []
+    for name, figure in figures(record):
+        drawn.append(save_figure(figure, folder / f"{name}.png"))
+    return drawn
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as a PNG; return the file."""
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=PLOT_DPI, metadata={"Software": None})
+    return path
+
+
+def figures(record: FitRecord) -> Iterator[tuple[str, Figure]]:
+    """Every figure of a result, with the name of its file."""
+    from homodyne_fit.report.figures import (
+        plot_lag_cuts,
+        plot_rates,
+        plot_scaling,
+        plot_two_time,
+    )
+    from homodyne_fit.report.views import angle_view
+
+    yield "rates", plot_rates(record, record.times)
+    yield "scaling", plot_scaling(record)
+    for k in range(record.data.n_angles):
+        view = angle_view(record.data, record, k)
+        yield f"angle_{k:03d}_two_time", plot_two_time(view)
+        yield f"angle_{k:03d}_lag_cuts", plot_lag_cuts(view)
+
+
+def _earlier(folder: Path) -> Iterator[Path]:
+    """Files of a result that are there."""
+    names = (*OUTPUTS, *EXPORTS.values())
+    yield from (path for path in (folder / name for name in names) if path.exists())
+    for pattern in ("rates.png", "scaling.png", "angle_*_two_time.png", "angle_*_lag_cuts.png"):
+        yield from (folder / PLOTS).glob(pattern)
+
+
+def _is_empty(folder: Path) -> bool:
+    return folder.is_dir() and next(folder.iterdir(), None) is None
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder where there is none; an `InputError` says why it cannot be made."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InputError(f"{folder}: results need a folder, and this is a file") from error
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error

@@ -1,0 +1,130 @@
+"""A fit, the data that it was made to, and how both came about: what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property, partial
+from typing import Any, Self
+
+import numpy as np
+
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.provenance import Provenance
+from homodyne_fit.fitting.result import FitResult
+from homodyne_fit.fitting.weak_directions import WeakDirection
+from homodyne_fit.report.summary import summary_html, summary_text
+from homodyne_fit.report.words import direction_text, warnings
+
+__all__ = ["FitRecord"]
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class FitRecord(FitResult):
+    """A `FitResult`, its data, and how both came about.
+
+    Attributes
+    ----------
+    read_data : callable
+        Returns the data; called when they are first asked for.
+    config : dict
+        All that decided the fit, as a configuration file has it.
+    provenance : Provenance
+    """
+
+    read_data: Callable[[], TwoTimeData]
+    config: dict[str, Any]
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, result: FitResult, data: TwoTimeData, config: dict[str, Any]) -> Self:
+        """Join a fit and the data it was just made to."""
+        found = {field.name: getattr(result, field.name) for field in fields(FitResult)}
+        return cls(
+            **found,
+            read_data=partial(_given, data),
+            config=config,
+            provenance=Provenance.of(data),
+        )
+
+    @cached_property
+    def data(self) -> TwoTimeData:
+        """The data that were fitted."""
+        return self.read_data()
+
+    @property
+    def warnings(self) -> list[str]:
+        """What to know before using single numbers, in sentences."""
+        return warnings(self)
+
+    def to_json(self) -> dict[str, Any]:
+        """The contents of ``parameters.json``."""
+        info, provenance = self.info, asdict(self.provenance)
+        versions = provenance.pop("versions")
+        return {
+            "model": self.model.name,
+            "method": "nlsq",
+            "parameters": {name: e.to_json() for name, e in self.parameters.items()},
+            "scaling": [
+                {"phi": float(phi), "q": float(q), "contrast": c.to_json(), "offset": o.to_json()}
+                for phi, q, c, o in zip(
+                    self.objective.phi, self.objective.q, self.contrast, self.offset, strict=True
+                )
+            ],
+            "fit": {
+                "success": info.success,
+                "message": info.message,
+                "cost_initial": info.cost_initial,
+                "cost": self.cost,
+                "noise": self.noise,
+                "n_points": self.n_points,
+                "n_angles": len(self.contrast),
+                "passes": info.passes,
+                "seconds": info.seconds,
+                "per_angle_mode": self.objective.scaling.mode,
+                "layers": info.layers,
+                "alternatives": info.alternatives,
+            },
+            "identifiability": {
+                "condition_number": (
+                    self.condition_number if np.isfinite(self.condition_number) else None
+                ),
+                "weak_directions": [self._direction_to_json(weak) for weak in self.weak_directions],
+                "weakest": self.weakest and self._direction_to_json(self.weakest),
+                "rates": self._rates_to_json(),
+                "warnings": self.warnings,
+            },
+            "versions": versions,
+            "provenance": {**provenance, "notes": list(self.provenance.notes)},
+            "config": self.config,
+        }
+
+    def _direction_to_json(self, direction: WeakDirection) -> dict[str, Any]:
+        return {**direction.to_json(), "text": direction_text(self, direction)}
+
+    def _rates_to_json(self) -> dict[str, dict[str, Any]]:
+        """J and the shear rate at mid-measurement: what the data fix best."""
+        curves = {"J": (self.J, "Å²/s")}
+        if self.model.has_flow:
+            curves["gamma_dot"] = (self.gamma_dot, "1/s")
+        rates = {}
+        for name, (curve, unit) in curves.items():
+            (value,), (stderr,) = curve(self.space.tau)
+            rates[name] = {
+                "time": self.space.tau,
+                "value": float(value),
+                "stderr": float(stderr) if np.isfinite(stderr) else None,
+                "unit": unit,
+            }
+        return rates
+
+    def __repr__(self) -> str:
+        return summary_text(self)
+
+    def _repr_html_(self) -> str:
+        return summary_html(self)
+
+
+def _given(data: TwoTimeData) -> TwoTimeData:
+    """Unlike a lambda, this can be pickled."""
+    return data

@@ -1,0 +1,341 @@
+"""``result.h5``: everything about a fit in one file that describes itself, and back again.
+
+Every dataset has `units` and `long_name`, and dimension scales name its axes as netCDF-4 does, so
+that xarray opens each group as a dataset. The groups ``parameters``, ``scaling``, ``curves`` and
+``c2`` are for any reader; ``state`` holds what else it takes to restore the `FitResult` exactly.
+The layout is documented in ``docs/results.md``; `FORMAT_VERSION` grows when it changes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import yaml
+from numpy.typing import ArrayLike
+
+from homodyne_fit.atomic import replacing
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.formats.recognition import RESULT_FORMAT
+from homodyne_fit.data.provenance import Provenance
+from homodyne_fit.data.storage.stored_matrices import StoredMatrices
+from homodyne_fit.errors import InputError, missing_file
+from homodyne_fit.fitting.result import Estimate, FitInfo
+from homodyne_fit.fitting.weak_directions import WeakDirection
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.results.folder import RESULT
+from homodyne_fit.results.hdf5_fields import read_fields, write_fields
+from homodyne_fit.results.record import FitRecord
+
+__all__ = ["read_result", "write_result"]
+
+EXPECTED = f"a result is {RESULT}, or the folder of it"
+FORMAT_VERSION = 3
+
+# A chunk of a matrix on disk, bytes at most; and a compression that every HDF5 library has.
+CHUNK_BYTES = 2**20
+COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
+
+IN_UNITS = ("value", "stderr", "lower", "upper")
+ERROR_MEANING = "standard error; NaN where not free, infinite where not determined"
+
+# What is read of a file: h5py's types say neither what is at a path nor what an array holds.
+Node = Any
+
+# Arrays that the result is restored from besides `space` and `objective`.
+STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates_null")
+
+
+def write_result(path: Path, record: FitRecord) -> None:
+    """Write ``result.h5``; it appears whole or not at all."""
+    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
+        _describe(file, record)
+        _write_parameters(file.create_group("parameters"), record)
+        _write_scaling(file.create_group("scaling"), record)
+        _write_curves(file.create_group("curves"), record)
+        _write_c2(file.create_group("c2"), record)
+        _write_state(file.create_group("state"), record)
+
+
+def read_result(path: Path) -> FitRecord:
+    """Read ``result.h5``, or that of a folder.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is no result of this program.
+    """
+    where = path / RESULT if path.is_dir() else path
+    if not where.exists():
+        raise InputError(f"{missing_file(where)}; {EXPECTED}")
+    try:
+        where.open("rb").close()  # what may not be read is no HDF5 file to h5py either
+        if not h5py.is_hdf5(where):
+            raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
+        with h5py.File(where) as file:
+            _require_known(file, where)
+            return _read(file, where)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise InputError(f"{where}: cannot be read as a result ({_brief(error)})") from error
+
+
+def _require_known(file: Node, path: Path) -> None:
+    if file.attrs.get("format") != RESULT_FORMAT:
+        raise InputError(f"{path}: is no result of homodyne_fit; a fit writes one as {RESULT}")
+    if (version := int(file.attrs["format_version"])) > FORMAT_VERSION:
+        raise InputError(
+            f"{path}: has version {version} of the format, and this homodyne_fit reads up to "
+            f"{FORMAT_VERSION}; update it"
+        )
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).strip("'\"").split())
+
+
+def _describe(file: h5py.File, record: FitRecord) -> None:
+    file.attrs.update(
+        {
+            "format": RESULT_FORMAT,
+            "format_version": FORMAT_VERSION,
+            "title": f"Fit of the model {record.model.name} to two-time correlations",
+            "source": record.provenance.source,
+            "history": f"{record.provenance.created}: written by homodyne_fit "
+            f"{record.provenance.versions['homodyne_fit']}",
+        }
+    )
+    # Datasets rather than attributes, which may not exceed 64 kB.
+    summary = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
+    config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
+    _variable(file, "summary", summary, (), "", "contents of parameters.json, JSON")
+    _variable(file, "config", config, (), "", "configuration of the fit, YAML")
+
+
+def _write_parameters(group: h5py.Group, record: FitRecord) -> None:
+    estimates = list(record.parameters.values())
+    axis = _scale(group, "parameter", list(record.parameters), "", "name of the parameter")
+    for name, values, meaning in (
+        ("value", [e.value for e in estimates], "fitted value"),
+        ("stderr", [e.stderr for e in estimates], ERROR_MEANING),
+        ("unit", [e.unit for e in estimates], "unit of value, stderr, lower and upper"),
+        ("at_bound", [e.at_bound for e in estimates], "whether the value is at a bound"),
+        ("fixed", [e.fixed for e in estimates], "whether the value was held fixed"),
+        ("lower", record.space.lower, "lower bound"),
+        ("upper", record.space.upper, "upper bound"),
+        ("meaning", [PARAMETERS[name].meaning for name in record.parameters], "in words"),
+    ):
+        _variable(group, name, values, (axis,), "see unit" if name in IN_UNITS else "", meaning)
+    pair = [
+        _scale(group, name, list(record.names), "", "parameter, contrast[k] or offset[k]")
+        for name in ("quantity", "other_quantity")
+    ]
+    meaning = "covariance of parameters, contrasts and offsets; infinite where not determined"
+    _variable(group, "covariance", record.covariance, pair, "products of the units", meaning)
+
+
+def _write_scaling(group: h5py.Group, record: FitRecord) -> None:
+    o = record.objective
+    phi = _scale(group, "phi", o.phi, "degree", "azimuthal angle")
+    _variable(group, "q", o.q, (phi,), "angstrom-1", "wave vector")
+    for name, estimates in (("contrast", record.contrast), ("offset", record.offset)):
+        for end, values, meaning in (
+            ("", [e.value for e in estimates], name),
+            ("_stderr", [e.stderr for e in estimates], ERROR_MEANING),
+            ("_at_bound", [e.at_bound for e in estimates], f"whether {name} is at a bound"),
+            ("_fixed", [e.fixed for e in estimates], f"whether {name} was held fixed"),
+        ):
+            _variable(group, name + end, values, (phi,), "1", meaning)
+
+
+def _write_curves(group: h5py.Group, record: FitRecord) -> None:
+    times = record.times
+    axis = _scale(group, "t", times, "s", "time from the first frame")
+    curves = [("J", "angstrom2 s-1", "transport coefficient", record.J(times))]
+    if record.model.has_flow:
+        curves.append(("gamma_dot", "s-1", "shear rate", record.gamma_dot(times)))
+    for name, unit, meaning, (value, error) in curves:
+        _variable(group, name, value, (axis,), unit, meaning)
+        _variable(group, f"{name}_stderr", error, (axis,), unit, f"standard error of {name}")
+
+
+def _write_c2(group: h5py.Group, record: FitRecord) -> None:
+    data = record.data
+    n = data.n_frames
+    axes = (
+        _scale(group, "phi", data.phi, "degree", "azimuthal angle"),
+        _scale(group, "t1", data.times, "s", "earlier time"),
+        _scale(group, "t2", data.times, "s", "later time"),
+    )
+    if isinstance(data.c2, StoredMatrices):
+        # Too large for the memory: no copies of them are made, measured or fitted.
+        return
+    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    for name, dtype, meaning, matrix in (
+        ("data", data.c2.dtype, "two-time correlation, measured", data.c2.__getitem__),
+        ("fit", np.dtype(np.float32), "two-time correlation, fitted", record.c2),
+    ):
+        rows = max(1, min(n, CHUNK_BYTES // (n * dtype.itemsize)))
+        options: dict[str, Any] = {"chunks": (1, rows, n), **COMPRESSION}
+        dataset = group.create_dataset(name, data.c2.shape, dtype, **options)
+        _label(dataset, axes, "1", f"{meaning}; NaN but for t1 < t2")
+        for k in range(data.n_angles):
+            dataset[k] = np.where(upper, matrix(k), np.nan)
+
+
+def _write_state(group: h5py.Group, record: FitRecord) -> None:
+    for name in ("space", "objective"):
+        write_fields(group.create_group(name), getattr(record, name))
+    for name in STATE:
+        group[name] = getattr(record, name)
+    for name in ("cost", "noise", "condition_number"):
+        group.attrs[name] = getattr(record, name)
+    _name_axes(group)
+
+
+def _name_axes(group: h5py.Group) -> None:
+    """Give all arrays of a group, at most 2-D, dimension scales: one for each length."""
+    arrays: list[h5py.Dataset] = []
+
+    def collect(_: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
+            arrays.append(item)
+
+    group.visititems(collect)
+    for axis, kind in enumerate(("row", "column")):
+        for length in sorted({array.shape[axis] for array in arrays if array.ndim > axis}):
+            scale = _scale(group, f"{kind}_of_{length}", np.arange(length), "1", kind)
+            for array in arrays:
+                if array.ndim > axis and array.shape[axis] == length:
+                    array.dims[axis].attach_scale(scale)
+
+
+def _scale(group: h5py.Group, name: str, values: ArrayLike, unit: str, meaning: str) -> Any:
+    """A coordinate: a dataset that names an axis of others."""
+    dataset = _create(group, name, values)
+    dataset.make_scale(name)
+    dataset.attrs.update({"units": unit, "long_name": meaning})
+    return dataset
+
+
+def _variable(
+    group: h5py.Group, name: str, values: ArrayLike, axes: Sequence[Any], unit: str, meaning: str
+) -> None:
+    _label(_create(group, name, values), axes, unit, meaning)
+
+
+def _create(group: h5py.Group, name: str, values: ArrayLike) -> h5py.Dataset:
+    array = np.asarray(values)
+    if array.dtype.kind == "U":
+        return group.create_dataset(name, data=array.astype(object), dtype=h5py.string_dtype())
+    if array.dtype.kind == "b":
+        # netCDF knows no truth values; this is how xarray marks them.
+        dataset = group.create_dataset(name, data=array.astype(np.int8))
+        dataset.attrs["dtype"] = "bool"
+        return dataset
+    return group.create_dataset(name, data=array)
+
+
+def _label(dataset: h5py.Dataset, axes: Sequence[Any], unit: str, meaning: str) -> None:
+    for axis, scale in enumerate(axes):
+        dataset.dims[axis].attach_scale(scale)
+    dataset.attrs.update({"units": unit, "long_name": meaning})
+
+
+def _read(file: Node, path: Path) -> FitRecord:
+    summary = json.loads(file["summary"].asstr()[()])
+    fit, weak, provenance = summary["fit"], summary["identifiability"], summary["provenance"]
+    state, parameters, scaling = file["state"], file["parameters"], file["scaling"]
+    space = read_fields(state["space"], SearchSpace)
+    if "direct" in state["space"]:
+        # Version 1 marked power laws by their first parameter, and searched all of such a one.
+        laws = state["space"]["direct"][()].tolist()
+        space = replace(space, limited=frozenset(k for law in laws for k in (law, law + 2)))
+    names, n_angles = _texts(parameters["parameter"]), fit["n_angles"]
+    estimates = _estimates(parameters, "value", "", _texts(parameters["unit"]))
+    return FitRecord(
+        model=space.model,
+        parameters=dict(zip(names, estimates, strict=True)),
+        contrast=_estimates(scaling, "contrast", "contrast_"),
+        offset=_estimates(scaling, "offset", "offset_"),
+        names=tuple(_texts(parameters["quantity"])),
+        **{name: state[name][()] for name in STATE},
+        cost=float(state.attrs["cost"]),
+        noise=float(state.attrs["noise"]),
+        condition_number=float(state.attrs["condition_number"]),
+        space=space,
+        objective=read_fields(state["objective"], TwoTimeObjective),
+        n_points=fit["n_points"],
+        info=FitInfo(**{f.name: fit[f.name] for f in fields(FitInfo) if f.name in fit}),
+        weak_directions=[_direction(told, n_angles) for told in weak["weak_directions"]],
+        weakest=weak["weakest"] and _direction(weak["weakest"], n_angles),
+        read_data=partial(_read_data, path.absolute()),
+        config=summary["config"],
+        provenance=Provenance(
+            **{**provenance, "notes": tuple(provenance["notes"])}, versions=summary["versions"]
+        ),
+    )
+
+
+def _direction(told: dict[str, Any], n_angles: int) -> WeakDirection:
+    """A direction from ``parameters.json``; before version 3 it had the means of contrast alone."""
+    changes = dict(told["changes"])
+    contrast, offset = (
+        told.get(f"{kind}_changes", [changes[kind]] * n_angles) for kind in ("contrast", "offset")
+    )
+    del changes["contrast"], changes["offset"]
+    rise = told["delta_chi2"]
+    return WeakDirection(
+        told["eigenvalue"],
+        told["direction"],
+        changes,
+        tuple(contrast),
+        tuple(offset),
+        np.inf if rise is None else rise,
+    )
+
+
+def _estimates(
+    group: Node, name: str, prefix: str, units: Sequence[str] = ()
+) -> tuple[Estimate, ...]:
+    columns = (name, *(prefix + end for end in ("stderr", "at_bound", "fixed")))
+    value, stderr, at_bound, fixed = (group[column][()] for column in columns)
+    return tuple(
+        Estimate(float(v), float(e), unit, bool(b), bool(f))
+        for v, e, unit, b, f in zip(
+            value, stderr, units or [""] * len(value), at_bound, fixed, strict=True
+        )
+    )
+
+
+def _texts(dataset: Node) -> list[str]:
+    return dataset.asstr()[()].tolist()
+
+
+def _read_data(path: Path) -> TwoTimeData:
+    """The data of a result, from its file; (t1, t2) is as fitted only where t1 < t2."""
+    if not path.is_file():
+        raise InputError(f"{path}: the result is not there any more, and its data were in it")
+    with h5py.File(path) as opened:
+        file: Node = opened
+        provenance = json.loads(file["summary"].asstr()[()])["provenance"]
+        if "data" not in file.get("c2", {}):
+            raise InputError(
+                f"{path}: holds no matrices, since they were too large for the memory when they "
+                f"were fitted; they are in {provenance['source']}, for hf.load"
+            )
+        return TwoTimeData(
+            c2=file["c2/data"][()],
+            phi=file["c2/phi"][()],
+            q=file["scaling/q"][()],
+            dt=float(file["state/objective"].attrs["dt"]),
+            source=provenance["source"],
+            notes=tuple(provenance["notes"]),
+        )

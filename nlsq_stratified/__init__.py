@@ -1,0 +1,75 @@
+"""Exact large-data least squares for NLSQ, for any chunking of the data.
+
+A fit only ever needs sums over points. Each chunk returns its sums, the sums add, and the
+optimiser sees the total; so the answer is the full-data least-squares answer whatever the chunks
+are, in whatever order and wherever they are summed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
+from nlsq_stratified.normal_equations import (
+    Equations,
+    FactoredEquations,
+    NormalEquations,
+    Spread,
+    spread,
+)
+from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
+from nlsq_stratified.solver.trust_region import TrustRegionResult, solve
+
+if TYPE_CHECKING:
+    from nlsq_stratified.curve_fit import curve_fit_large
+    from nlsq_stratified.executors.dask_cluster import DaskExecutor
+    from nlsq_stratified.executors.devices import device_executor
+    from nlsq_stratified.executors.processes import ResidentProcesses
+    from nlsq_stratified.fitter import StratifiedLargeDatasetFitter, fit_large_dataset
+    from nlsq_stratified.objectives.curve import CurveObjective
+    from nlsq_stratified.objectives.local import LocalParameters
+
+# Importing nlsq switches JAX to 64 bits for the whole process; only those who use the names that
+# need it ask for that.
+LAZY = {
+    "DaskExecutor": "executors.dask_cluster",
+    "ResidentProcesses": "executors.processes",
+    "device_executor": "executors.devices",
+    "CurveObjective": "objectives.curve",
+    "LocalParameters": "objectives.local",
+    "StratifiedLargeDatasetFitter": "fitter",
+    "curve_fit_large": "curve_fit",
+    "fit_large_dataset": "fitter",
+}
+
+__all__ = [
+    "ArrayChunks",
+    "ChunkReport",
+    "ChunkSequence",
+    "Chunks",
+    "CurveObjective",
+    "DaskExecutor",
+    "Equations",
+    "FactoredEquations",
+    "LocalParameters",
+    "NormalEquations",
+    "Objective",
+    "ResidentProcesses",
+    "Spread",
+    "StratifiedLargeDatasetFitter",
+    "TrustRegionResult",
+    "curve_fit_large",
+    "device_executor",
+    "evaluate",
+    "fit_large_dataset",
+    "reduce",
+    "solve",
+    "spread",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{LAZY[name]}"), name)

@@ -1,0 +1,222 @@
+"""Which of NLSQ's arguments a fit by chunks takes, and what values they may have."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import nlsq
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nlsq_stratified.chunk_data import real_numbers
+from nlsq_stratified.objectives.loss import LOSSES
+
+__all__ = [
+    "INSIDE",
+    "accepted",
+    "box",
+    "check_loss",
+    "check_method",
+    "not_negative",
+    "plain_numbers",
+    "positive",
+    "scales",
+    "whole_number",
+]
+
+# What steers NLSQ's own algorithms, with the values that ask for nothing.
+WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
+    "auto_size_detection": (True,),
+    "batch_size": (None,),
+    "bounds_safety_factor": (10.0,),
+    "cache_config": (None,),
+    "diagnostics_config": (None,),
+    "diagnostics_level": (None,),
+    "diff_step": (None,),
+    "fallback": (False,),
+    "fallback_verbose": (False,),
+    "flength": (None,),
+    "jac_sparsity": (None,),
+    "jacobian_mode": (None, "auto"),
+    "max_fallback_attempts": (10,),
+    "max_jacobian_elements_for_svd": (10_000_000,),
+    "rescale_data": (True,),
+    "size_threshold": (1_000_000,),
+    "solver": (None, "auto"),
+    "stability": (None, False),
+    "timeit": (False,),
+    "tr_options": (None, {}),
+    "tr_solver": (None,),
+    "use_dynamic_sizing": (False,),
+    "verbose": (0, 1),
+}
+
+# What asks for something that there is not, the value that does not, and what there is instead.
+REFUSED: dict[str, tuple[Any, str]] = {
+    "auto_bounds": (False, "give bounds"),
+    "cmaes_config": (None, "multistart=True tries several starts"),
+    "compute_diagnostics": (False, "nlsq.curve_fit makes that report"),
+    "data_mask": (None, "mask ydata, as an array of numpy.ma, where points are to be left out"),
+    "return_eval": (False, "the result has predictions"),
+}
+
+# Whose frames a warning to the caller passes over.
+INSIDE = tuple(str(Path(file).parent) for file in (__file__, nlsq.__file__))
+
+
+def accepted(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+    """The keyword arguments that have an effect, of those known by name.
+
+    One warning names those of NLSQ that are without.
+
+    Raises
+    ------
+    TypeError
+        If one is not supported.
+    """
+    given = dict(given)
+    if "maxfev" in given and "max_nfev" not in given:
+        given["max_nfev"] = given.pop("maxfev")
+    taken = {name: given.pop(name) for name in known if name in given}
+    ignored, unsupported = [], []
+    for name, value in given.items():
+        if name in WITHOUT_EFFECT:
+            if not _one_of(value, WITHOUT_EFFECT[name]):
+                ignored.append(name)
+        elif name not in REFUSED:
+            unsupported.append(name)
+        elif not _one_of(value, REFUSED[name][:1]):
+            unsupported.append(f"{name} ({REFUSED[name][1]})")
+    if unsupported:
+        raise TypeError(f"not supported together with chunks: {', '.join(sorted(unsupported))}")
+    if ignored:
+        warnings.warn(
+            f"without effect together with chunks: {', '.join(sorted(ignored))}",
+            UserWarning,
+            skip_file_prefixes=INSIDE,
+        )
+    return taken
+
+
+def _one_of(value: Any, defaults: tuple[Any, ...]) -> bool:
+    return any(value is each or (type(value) is type(each) and value == each) for each in defaults)
+
+
+def check_method(method: object) -> None:
+    """Raise a `TypeError` unless NLSQ has this method, and it is not a global search."""
+    if method not in (None, "trf", "lm"):
+        raise TypeError(
+            f"method {method!r} is not supported together with chunks: there is one method, which "
+            "'trf', 'lm' and None stand for, and multistart=True tries several starts"
+        )
+
+
+def check_loss(loss: object) -> None:
+    """Raise a `ValueError` unless there is this loss."""
+    if not isinstance(loss, str) or loss not in LOSSES:
+        raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
+
+
+def positive(name: str, value: Any) -> float:
+    """A number above zero.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return _number(name, value, "a positive finite number", lambda number: number > 0)
+
+
+def not_negative(name: str, value: Any) -> float:
+    """A number of zero or more.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return _number(name, value, "a finite number of at least 0", lambda number: number >= 0)
+
+
+def whole_number(name: str, value: Any, least: int) -> int:
+    """An integer of at least so much.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    return int(
+        _number(
+            name,
+            value,
+            f"a whole number of at least {least}",
+            lambda number: number >= least and number == int(number),
+        )
+    )
+
+
+def _number(name: str, value: Any, kind: str, allowed: Any) -> float:
+    array = np.asarray(value)
+    if array.ndim or array.dtype.kind not in "iuf" or not np.isfinite(array) or not allowed(array):
+        raise ValueError(f"{name} must be {kind}, not {value!r}")
+    return float(array)
+
+
+def plain_numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """An array of real numbers.
+
+    Raises
+    ------
+    ValueError
+        If they are none, or some are masked.
+    """
+    array = real_numbers(name, values)
+    if np.ma.is_masked(array):
+        raise ValueError(f"{name} holds masked values: numbers are needed")
+    return np.asarray(array, np.float64)
+
+
+def scales(x_scale: ArrayLike | None, n_params: int) -> NDArray[np.float64] | None:
+    """Sizes of the p parameters; None where the curvature shall give them.
+
+    Raises
+    ------
+    ValueError
+        If they are neither 'jac' nor positive numbers, one or p.
+    """
+    if x_scale is None or (isinstance(x_scale, str) and x_scale == "jac"):
+        return None
+    if isinstance(x_scale, str):
+        raise ValueError(f"x_scale must be numbers or 'jac', not {x_scale!r}")
+    sizes = plain_numbers("x_scale", x_scale)
+    if sizes.shape not in ((), (1,), (n_params,)):
+        raise ValueError(
+            f"x_scale must be one number or one for each of {n_params} parameters, "
+            f"got shape {sizes.shape}"
+        )
+    if not np.all(np.isfinite(sizes) & (sizes > 0)):
+        raise ValueError(f"every x_scale must be a positive finite number, not {x_scale!r}")
+    return np.broadcast_to(sizes, (n_params,))
+
+
+def box(
+    bounds: tuple[ArrayLike, ArrayLike], n_params: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bounds (p,) each.
+
+    Raises
+    ------
+    ValueError
+        If there are not two, or they are no numbers.
+    """
+    if len(bounds) != 2:
+        raise ValueError(f"bounds must be a pair (lower, upper), not {bounds!r}")
+    lower, upper = (np.broadcast_to(plain_numbers("bounds", b), n_params) for b in bounds)
+    if np.any(np.isnan(lower) | np.isnan(upper)):
+        raise ValueError(f"a bound is not a number: {bounds!r}")
+    return lower, upper

@@ -1,0 +1,1 @@
+"""Where chunks are summed: processes, devices, a Dask cluster."""

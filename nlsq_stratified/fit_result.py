@@ -1,0 +1,309 @@
+r"""Results: NLSQ's, which are also a tuple; and what one of chunks tells by seeing them again.
+
+The properties have NLSQ's definitions: residuals are y − f, not divided by sigma, and
+
+.. math:: R^2 = 1 - \frac{\sum r^2}{\sum (y - \bar y)^2}, \quad
+          \mathrm{AIC} = 2p + N \ln \frac{\sum r^2}{N}, \quad
+          \mathrm{BIC} = p \ln N + N \ln \frac{\sum r^2}{N}.
+
+The variance of the curve is :math:`J C J^T` with the covariance C of the parameters; a prediction
+has the residual variance :math:`\sum r^2 / (N - p)` in addition.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from nlsq.result import CurveFitResult
+from numpy.typing import ArrayLike, NDArray
+from scipy.stats import t as student
+
+from nlsq_stratified.arguments import INSIDE
+from nlsq_stratified.chunk_data import KeptPoints
+from nlsq_stratified.chunks import ArrayChunks
+from nlsq_stratified.objectives.curve import ModelObjective
+from nlsq_stratified.objectives.local import LocalObjective
+from nlsq_stratified.reduction import ChunkSequence, in_order
+
+__all__ = ["ChunkedResult", "FittedPoints", "TupleResult"]
+
+
+class TupleResult(CurveFitResult):
+    """NLSQ's result, and by position the tuple (popt, pcov) that NLSQ gives for large data."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, key: Any) -> Any:
+        """A field by its name, or a part of (popt, pcov)."""
+        return super().__getitem__(key) if isinstance(key, str) else (self.popt, self.pcov)[key]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Of residuals and of y over some points, to which those of others add."""
+
+    n: int = 0
+    squares: float = 0.0
+    absolute: float = 0.0
+    mean: float = 0.0
+    spread: float = 0.0
+
+    def with_points(self, y: NDArray[np.float64], residual: NDArray[np.float64]) -> _Sums:
+        """Those of n more points; mean of y and sum of squares about it as T. F. Chan et al.
+
+        (*Updating formulae and a pairwise algorithm for computing sample variances*, 1979).
+        """
+        if len(y) == 0:
+            return self
+        y = np.asarray(y, np.float64)
+        mean, n = float(np.mean(y)), self.n + len(y)
+        between = (mean - self.mean) ** 2 * self.n * len(y) / n
+        return _Sums(
+            n,
+            self.squares + float(residual @ residual),
+            self.absolute + float(np.sum(np.abs(residual))),
+            self.mean + (mean - self.mean) * len(y) / n,
+            self.spread + float(np.sum((y - mean) ** 2)) + between,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class FittedPoints:
+    """The points of a fit and its model, to go through once more, chunk by chunk.
+
+    Points come in the caller's order where they are a partition's, and in the order of the chunks
+    where these bring them; without those that the fit has left out.
+    """
+
+    objective: ModelObjective
+    data: ChunkSequence
+
+    def sums(self, params: NDArray[np.float64]) -> _Sums:
+        """Of the residuals of all points."""
+        found = _Sums()
+        for x, y, *_ in self._chunks():
+            found = found.with_points(y, y - self.objective.values(params, x))
+        return found
+
+    def values(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The model at all points."""
+        return self._together(self.objective.values(params, x) for x, *_ in self._chunks())
+
+    def residuals(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of all points, y − f."""
+        return self._together(y - self.objective.values(params, x) for x, y, *_ in self._chunks())
+
+    def weighted(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What is squared in the cost: (f − y)/σ."""
+        residual = self._together(
+            self.objective.values(params, x) - y
+            if not sigma
+            else (self.objective.values(params, x) - y) / sigma[0]
+            for x, y, *sigma in self._chunks()
+        )
+        return self.objective.whitened(residual)
+
+    def band(
+        self, params: NDArray[np.float64], pcov: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The curve at all points and its variance."""
+        parts = (band(self.objective, params, pcov, x) for x, *_ in self._chunks())
+        together = self._together(np.stack(part) for part in parts)
+        return together[0], together[1]
+
+    def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """x, of one feature, and y."""
+        parts = [(np.asarray(x), np.asarray(y)) for x, y, *_ in self._chunks()]
+        if any(x.ndim > 1 for x, _ in parts):
+            raise ValueError("plot draws x of one feature: this one has several")
+        together = self._together(np.stack(part) for part in parts)
+        return together[0], together[1]
+
+    def _chunks(self) -> Iterator[Any]:
+        with ThreadPoolExecutor(1) as reader:
+            reads = (reader.submit(self.data.__getitem__, i) for i in range(len(self.data)))
+            yield from in_order(reads, 2)
+
+    def _together(self, parts: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
+        """Arrays (..., n) of the chunks as one, in the order of the points."""
+        found = np.concatenate(list(parts), axis=-1)
+        chunks = self.data.chunks if isinstance(self.data, KeptPoints) else self.data
+        if isinstance(chunks, ArrayChunks) and chunks.chunks.order is not None:
+            order = chunks.chunks.order
+            if isinstance(self.data, KeptPoints):
+                order = order[chunks.arrays[-1][order]]
+            found = found[..., np.argsort(order)]
+        return found
+
+
+def band(
+    objective: ModelObjective, params: NDArray[np.float64], pcov: NDArray[np.float64], x: ArrayLike
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The curve at some x and its variance, infinite where an undetermined parameter acts."""
+    values, jacobian = objective.curve(params, x)
+    known = np.isfinite(np.diag(pcov))
+    of_known = jacobian[:, known]
+    variance = np.sum(of_known @ pcov[np.ix_(known, known)] * of_known, axis=1)
+    acts = np.any(jacobian[:, ~known] != 0, axis=1)
+    return values, np.where(acts, np.inf, np.maximum(variance, 0.0))
+
+
+class ChunkedResult(TupleResult):
+    """The result of a fit by chunks.
+
+    Everything that `nlsq.result.CurveFitResult` has is here for all kinds of chunks. What is asked
+    of the points takes one more pass over them when it is first asked for; arrays of all points
+    are made only by `residuals`, `predictions`, and intervals without x.
+    """
+
+    def seen_through(self, points: FittedPoints) -> ChunkedResult:
+        """The same result, knowing the points that it belongs to."""
+        # Set as an attribute it would be a field. The copy is without what has been compiled.
+        objective = replace(points.objective)  # type: ignore[type-var]
+        self.__dict__["_points"] = replace(points, objective=objective)
+        return self
+
+    def full_output(self) -> tuple[Any, ...]:
+        """(popt, pcov, infodict, mesg, ier), as SciPy and NLSQ have them."""
+        info = {"nfev": self.nfev, "fvec": self._points.weighted(self.popt)}
+        return self.popt, self.pcov, info, self.message, 1 if self.success else 5
+
+    @functools.cached_property
+    def _sums(self) -> _Sums:
+        return self._points.sums(self.popt)
+
+    @functools.cached_property
+    def _values(self) -> NDArray[np.float64]:
+        return self._points.values(self.popt)
+
+    @functools.cached_property
+    def _residuals(self) -> NDArray[np.float64]:
+        return self._points.residuals(self.popt)
+
+    @property
+    def predictions(self) -> NDArray[np.float64]:
+        """The model at all points (N,): in their order, or in that of chunks with own data."""
+        return self._values
+
+    @property
+    def residuals(self) -> NDArray[np.float64]:
+        """y − f of all points (N,), in the same order."""
+        return self._residuals
+
+    @property
+    def r_squared(self) -> float:
+        """Share of the variance of y that the model explains; NaN where all y are equal."""
+        if self._sums.spread < np.finfo(float).tiny:
+            return _undefined("R² is undefined: all y are equal")
+        return 1 - self._sums.squares / self._sums.spread
+
+    @property
+    def adj_r_squared(self) -> float:
+        """The same for unbiased variances."""
+        n, p = self._sums.n, len(self.popt)
+        if n - p - 1 <= 0:
+            return _undefined(f"{n} points are too few for an adjusted R² of {p} parameters")
+        return 1 - (1 - self.r_squared) * (n - 1) / (n - p - 1)
+
+    @property
+    def rmse(self) -> float:
+        """Root of the mean squared residual."""
+        return float(np.sqrt(self._sums.squares / self._sums.n))
+
+    @property
+    def mae(self) -> float:
+        """Mean absolute residual."""
+        return self._sums.absolute / self._sums.n
+
+    @property
+    def aic(self) -> float:
+        """Akaike's information criterion."""
+        return 2 * len(self.popt) + self._deviance
+
+    @property
+    def bic(self) -> float:
+        """The Bayesian information criterion."""
+        return len(self.popt) * np.log(self._sums.n) + self._deviance
+
+    @property
+    def _deviance(self) -> float:
+        n, squares = self._sums.n, self._sums.squares
+        if not 0 < squares < np.inf:
+            return _undefined(f"AIC and BIC are undefined for a sum of squares of {squares:g}")
+        return n * np.log(squares / n)
+
+    def confidence_intervals(self, alpha: float = 0.95) -> NDArray[np.float64]:
+        """Lower and upper end for each parameter, (p, 2); `alpha` is the confidence."""
+        half = self._quantile(alpha) * np.sqrt(np.diag(self["pcov"]))
+        return np.stack([self.popt - half, self.popt + half], axis=1)
+
+    def prediction_interval(
+        self, x: ArrayLike | None = None, alpha: float = 0.95
+    ) -> NDArray[np.float64]:
+        """Lower and upper end, (n, 2), of where a new y at each x lies; at all points when None."""
+        values, variance = self._band(x)
+        noise = self._sums.squares / self._spare
+        half = self._quantile(alpha) * np.sqrt(variance + noise)
+        return np.stack([values - half, values + half], axis=1)
+
+    def confidence_band(
+        self, x: ArrayLike | None = None, alpha: float = 0.95
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Lower and upper end, (n,) each, of the curve at each x; at all points when None."""
+        values, variance = self._band(x)
+        half = self._quantile(alpha) * np.sqrt(variance)
+        return values - half, values + half
+
+    def _band(self, x: ArrayLike | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        if x is None:
+            return self._points.band(self.popt, self["pcov"])
+        return band(self._points.objective, self.popt, self["pcov"], x)
+
+    @property
+    def _spare(self) -> int:
+        return max(1, self.n_points - len(self.popt))
+
+    def _quantile(self, alpha: float) -> float:
+        if self.n_points <= len(self.popt):
+            warnings.warn(
+                f"{self.n_points} points and {len(self.popt)} parameters leave nothing to "
+                "estimate errors from: the intervals mean little",
+                RuntimeWarning,
+                skip_file_prefixes=INSIDE,
+            )
+        return float(student.ppf((1 + alpha) / 2, self._spare))
+
+    def plot(self, *args: Any, **kwargs: Any) -> Any:
+        """Points, curve and residuals, as `nlsq.result.CurveFitResult.plot` draws them.
+
+        Raises
+        ------
+        ValueError
+            If x has several features, or groups have parameters of their own: neither is one
+            curve.
+        """
+        if isinstance(self._points.objective, LocalObjective):
+            raise ValueError("plot draws one curve: here each group has parameters of its own")
+        x, y = self._points.arrays()
+        drawn = _Drawn(self)
+        drawn.__dict__.update(self.__dict__)
+        drawn.update(xdata=x, ydata=y)
+        return drawn.plot(*args, **kwargs)
+
+
+class _Drawn(ChunkedResult):
+    """A result with x and y in memory, for NLSQ to draw."""
+
+    plot = CurveFitResult.plot
+
+
+def _undefined(reason: str) -> float:
+    warnings.warn(reason, RuntimeWarning, skip_file_prefixes=INSIDE)
+    return float("nan")

@@ -1,0 +1,1 @@
+"""What is minimised: curves, correlated and local residuals, robust losses."""

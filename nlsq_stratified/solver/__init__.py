@@ -1,0 +1,1 @@
+"""The search for the minimum, from sums alone."""

@@ -1,0 +1,48 @@
+"""Imports change nothing in the process that makes them."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import nlsq_stratified
+
+
+def in_a_fresh_process(code):
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return run.stdout.split()
+
+
+def test_importing_the_fit_does_not_import_nlsq():
+    loaded = in_a_fresh_process("import sys, homodyne_fit.fitting.fit; print(*sys.modules)")
+    assert "homodyne_fit.fitting.fit" in loaded
+    assert "nlsq_stratified.solver.trust_region" in loaded
+    assert not [name for name in loaded if name == "nlsq" or name.startswith("nlsq.")]
+
+
+@pytest.mark.parametrize(
+    "modules", ["nlsq_stratified", "nlsq_stratified, homodyne_fit.fitting.fit"]
+)
+def test_importing_leaves_the_precision_of_jax_alone(modules):
+    code = f"import {modules}, jax; print(jax.config.jax_enable_x64)"
+    assert in_a_fresh_process(code) == ["False"]
+
+
+def test_every_public_name_can_be_had():
+    for name in nlsq_stratified.__all__:
+        assert getattr(nlsq_stratified, name).__name__ == name
+
+
+def test_a_name_that_does_not_exist_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'curve_fit_huge'"):
+        nlsq_stratified.curve_fit_huge  # noqa: B018
