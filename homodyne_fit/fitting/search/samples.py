@@ -15,7 +15,7 @@ from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
-from nlsq_stratified.reduction import place
+from nlsq_stratified.reduction import distribute
 
 __all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
 
@@ -137,7 +137,7 @@ class Position:
     def joint_of(self, objective: TwoTimeObjective, z: NDArray[np.float64]) -> JointEquations:
         """Equations of an objective with other scaling, here and at its z."""
         step = self.result.x - self.result.evaluated
-        return objective.joint_equations(self.sums, z).moved(step, follow=False)
+        return objective.joint_equations(self.sums, z).after_step(step, follow=False)
 
     @property
     def without_effect(self) -> bool:
@@ -186,7 +186,7 @@ class Evaluations:
         self.stage, self.counter = stage, counter
         # A single chunk is not worth sending.
         self.executor = executor if len(chunks) > 1 else None
-        self.chunks = place(chunks, self.executor)
+        self.chunks = distribute(chunks, self.executor)
         self.angles, self.tiles = angles, count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
@@ -237,5 +237,5 @@ class Evaluations:
         """Physics and scaling together where a search ended."""
         objective = self.objective(objective).within(space)
         sums = self.sums(objective, result.evaluated)
-        joint = objective.joint_equations(sums).moved(result.x - result.evaluated, follow=True)
+        joint = objective.joint_equations(sums).after_step(result.x - result.evaluated, follow=True)
         return Position(objective, space, result, sums, joint)
