@@ -10,7 +10,7 @@ from homodyne_fit.fitting.result import Estimate, FitInfo, FitResult
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.fitting.weak_directions import find_directions, parameter_factor
 from homodyne_fit.model.parameters import PARAMETERS
-from nlsq_stratified import Spread, spread
+from nlsq_stratified import Covariance, covariance_of
 
 __all__ = ["assemble_result"]
 
@@ -30,7 +30,7 @@ def assemble_result(solution: Solution, released: Solution, info: FitInfo) -> Fi
     space, y, joint = solution.space, solution.result.x, solution.joint
     scaling = solution.objective.scaling.matrix
     p, m = len(space.fixed), len(y)
-    inverse = _joint_spread(solution)
+    inverse = _joint_covariance(solution)
     root = inverse.root
 
     # From (coordinates, z) to (parameters, contrasts, offsets).
@@ -81,28 +81,28 @@ def assemble_result(solution: Solution, released: Solution, info: FitInfo) -> Fi
     )
 
 
-def _joint_spread(solution: Solution) -> Spread:
-    """Spread of the searched coordinates and z for the noise found.
+def _joint_covariance(solution: Solution) -> Covariance:
+    """Covariance of the searched coordinates and z for the noise found.
 
     The inverse Hessian H, times the noise variance. Where angles are weighted H⁻¹ is not the
     covariance, but H⁻¹ S H⁻¹ is, with S from squared weights; a penalty counts in both, being
     a prior.
     """
     joint, weights = solution.joint, solution.objective.weights
-    movable = joint.movable(solution.free)
-    factor = joint.equations.linear_problem()[0] @ movable
-    inverse = spread(factor, np.ones(movable.shape[1], dtype=bool))
+    directions = joint.free_directions(solution.free)
+    factor = joint.equations.linear_problem()[0] @ directions
+    inverse = covariance_of(factor, np.ones(directions.shape[1], dtype=bool))
     root = inverse.root
     if np.any(weights != weights[0]):
-        penalty = np.zeros_like(joint.squared)
+        penalty = np.zeros_like(joint.score_covariance)
         penalty[joint.n_physics :, joint.n_physics :] = joint.scaling.penalty
-        ratio = root.T @ movable.T @ (joint.squared + penalty) @ movable @ root
+        ratio = root.T @ directions.T @ (joint.score_covariance + penalty) @ directions @ root
         values, vectors = np.linalg.eigh(ratio)
         root = root @ vectors * np.sqrt(np.maximum(values, 0.0))
     return replace(
         inverse,
-        root=movable @ root * np.sqrt(solution.variance),
-        null=movable @ inverse.null,
+        root=directions @ root * np.sqrt(solution.variance),
+        null=directions @ inverse.null,
     )
 
 
@@ -111,4 +111,4 @@ def _physics_condition(released: Solution) -> float:
     if not np.all(np.isfinite(released.space.jacobian(released.result.x))):
         return np.inf  # the prefactor and the constant part of a constant rate
     factor = parameter_factor(released.space, released.result.x, released.joint.reduced())
-    return spread(factor, np.ones(len(released.result.x), dtype=bool)).condition
+    return covariance_of(factor, np.ones(len(released.result.x), dtype=bool)).condition

@@ -29,7 +29,7 @@ from scipy.optimize import nnls
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import rates
-from nlsq_stratified import Equations, spread
+from nlsq_stratified import Equations, covariance_of
 
 __all__ = [
     "LEAST_CHANGE",
@@ -152,7 +152,7 @@ def find_directions(
     factor = parameter_factor(space, y, solution.joint.reduced())
     norms = np.linalg.norm(factor, axis=0)
     scale = np.where(norms > 0, norms, 1.0)
-    hessian = spread(factor, np.ones(len(y), dtype=bool))
+    hessian = covariance_of(factor, np.ones(len(y), dtype=bool))
     directions = [
         _direction(solution, at_bound, variance, value, direction, direction / scale)
         for value, direction in zip(hessian.eigenvalues, hessian.directions, strict=True)

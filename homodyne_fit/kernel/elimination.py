@@ -53,7 +53,7 @@ class JointEquations:
     rounding: float
 
     @property
-    def squared(self) -> NDArray[np.float64]:
+    def score_covariance(self) -> NDArray[np.float64]:
         """The Hessian (p + m, p + m) of the residuals, the penalty left out, weights squared.
 
         This is what the noise of the points does to the gradient.
@@ -83,7 +83,7 @@ class JointEquations:
             joint.cost, joint.gradient[:p], hessian, joint.n_points, joint.rounding
         )
 
-    def moved(self, step: NDArray[np.float64], *, follow: bool) -> JointEquations:
+    def after_step(self, step: NDArray[np.float64], *, follow: bool) -> JointEquations:
         """The quadratic model after a small step (p,) of the physics; z follows it, or stays."""
         if not np.any(step):
             return self
@@ -96,7 +96,7 @@ class JointEquations:
         gradient = self.equations.gradient + hessian @ np.concatenate([step, along])
         return replace(self, z=self.z + along, equations=replace(self.equations, gradient=gradient))
 
-    def movable(self, physics: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def free_directions(self, physics: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Directions (p + m, f) of physics and z that are free, given which physics is."""
         p = self.n_physics
         basis = np.zeros((p + len(self.z), np.count_nonzero(physics) + self.free.shape[1]))

@@ -18,7 +18,7 @@ from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.kernel.tiles import probe_chunk, probed_angles
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
-from nlsq_stratified.reduction import place
+from nlsq_stratified.reduction import distribute
 
 __all__ = ["Budget", "Progress", "Sample", "Samples", "make_samples"]
 
@@ -113,7 +113,7 @@ class Sample:
         self.name, self.budget = name, budget
         # A single chunk is not worth sending.
         self.executor = executor if len(chunks) > 1 else None
-        self.chunks = place(chunks, self.executor)
+        self.chunks = distribute(chunks, self.executor)
         self.angles, self.tiles = angles, _count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
@@ -146,7 +146,7 @@ class Sample:
         """Physics and scaling together where a search in a space ended."""
         objective = self._own(objective).within(space)
         sums = self._sums_at(objective, result.evaluated)
-        joint = objective.joint_equations(sums).moved(result.x - result.evaluated, follow=True)
+        joint = objective.joint_equations(sums).after_step(result.x - result.evaluated, follow=True)
         return Solution(objective, space, result, sums, joint)
 
     def with_held_searched(self, solution: Solution) -> Solution:

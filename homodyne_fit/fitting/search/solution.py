@@ -98,4 +98,4 @@ class Solution:
     ) -> JointEquations:
         """Equations of an objective with other scaling, here and at its z."""
         step = self.result.x - self.result.evaluated
-        return objective.joint_equations(self.sums, z).moved(step, follow=False)
+        return objective.joint_equations(self.sums, z).after_step(step, follow=False)
