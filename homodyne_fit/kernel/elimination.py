@@ -15,8 +15,8 @@ from nlsq_stratified import NormalEquations
 __all__ = ["JointEquations", "eliminate"]
 
 
-# Rounding error of a sum of squares made from moments, relative to that of the data.
-ROUNDING = 16 * np.finfo(float).eps
+# Rounding error of a sum of squares made from moments, relative to the terms that cancel in it.
+ROUNDING = 4 * np.finfo(float).eps
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,11 +131,16 @@ def eliminate(
     weights = np.ones(n_angles) if weights is None else weights
     of_scaling = weights[:, None, None] * moments[:, p : p + 2, p : p + 2]
 
-    def on_residual(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Columns times contrast f + offset − c2, (K, p + 2), and squares of that, (K,)."""
+    def residual_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coefficients (K, p + 3) of the columns in contrast f + offset − c2."""
         contrast, offset = values.reshape(2, n_angles)
         residual = np.zeros((n_angles, size))
         residual[:, p], residual[:, p + 1], residual[:, p + 2] = contrast, offset - reference, -1.0
+        return residual
+
+    def on_residual(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Columns times contrast f + offset − c2, (K, p + 2), and squares of that, (K,)."""
+        residual = residual_of(values)
         products = np.einsum("kij,kj->ki", moments, residual)
         return products[:, : p + 2], np.maximum(0.0, np.einsum("ki,ki->k", residual, products))
 
@@ -161,7 +166,8 @@ def eliminate(
     gradient[p:] += scaling.penalty_root.T @ deviations
     cost = 0.5 * float(weights @ squares + deviations @ deviations)
     # Squares of residuals are differences of sums of squares, of numbers that are rounded, too.
-    rounding = ROUNDING * np.abs(moments[:, p + 2, p + 2])
+    terms = np.abs(residual_of(values))
+    rounding = ROUNDING * np.einsum("ki,kij,kj->k", terms, np.abs(moments), terms)
     rounding += moments[:, p + 1, p + 1] * (np.finfo(float).eps * reference) ** 2
     equations = NormalEquations(cost, gradient, hessian, n_points, 0.5 * float(weights @ rounding))
     totals = float(squares.sum()), float(rounding.sum())
