@@ -1,4 +1,4 @@
-r"""ScalingPrior learned by evidence, against the marginal likelihood of all points.
+r"""Spreads learned by evidence, against the marginal likelihood of all points.
 
 With the physics linearised, :math:`y = X b + Z u + \epsilon` with :math:`b` (physics, mean
 contrast, mean offset) of flat prior, :math:`u_c \sim N(0, \tau_c^2)`,

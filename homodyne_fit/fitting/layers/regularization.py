@@ -17,7 +17,7 @@ from homodyne_fit.model.scaling import ScalingMap, centering_matrix
 __all__ = ["Regularization"]
 
 
-# ScalingPrior relative to the mean that the evidence starts from, of contrasts and of offsets.
+# Spreads relative to the mean that the evidence starts from, of contrasts and of offsets.
 FIRST_GUESS = 0.10, 0.02
 # The weights are settled when the answer would move by less than this, in standard errors.
 SETTLED = 0.01
