@@ -120,7 +120,7 @@ def fit(
     with threadpool_limits(1, user_api="blas"):
         if executor is not None:
             return _fit(data, settings, executor, progress, like)
-        with ThreadPoolExecutor(settings.threads or os.cpu_count()) as threads:
+        with ThreadPoolExecutor(settings.search.threads or os.cpu_count()) as threads:
             return _fit(data, settings, threads, progress, like)
 
 
@@ -139,12 +139,12 @@ def _fit(
     layers = {}
     search.counter.restart_budget()
     places = [Place(search.space, y)]
-    if settings.multi_start.enable:
+    if settings.search.multi_start.enable:
         found = search.best_start(objective, y)
         places = [Place(search.space, y) for y in (found.coordinates, *found.rivals)]
         layers["multi_start"] = found.report()
     position, rivals = search.through_samples(objective, places)
-    if settings.multi_start.enable and search.sample_was_misleading(position):
+    if settings.search.multi_start.enable and search.sample_was_misleading(position):
         position, rivals = search.once_more(position, rivals)
     n_points = position.joint.equations.n_points
     success, message = _verdict(position)
@@ -152,8 +152,8 @@ def _fit(
         success, message = False, failure
     elif not success and search.counter.exhausted:
         message = (
-            f"stopped after {search.counter.spent:.0f} of {settings.max_nfev} passes over the "
-            "points without converging"
+            f"stopped after {search.counter.spent:.0f} of {settings.search.max_nfev} passes over "
+            "the points without converging"
         )
     return assemble_result(
         position,
@@ -183,12 +183,12 @@ class _Search:
     ) -> None:
         self.data, self.settings = data, settings
         self.space = _search_space(data, settings)
-        chunks, angles = chunks_of(data, settings.memory), probed_angles(data.phi)
+        chunks, angles = chunks_of(data, settings.search.memory), probed_angles(data.phi)
         shape = self.space.form, chunks[0].room, data.c2.dtype
         power, _ = SHEAR_FORMS[settings.shear]
-        for precision in {settings.precision, "double"}:
+        for precision in {settings.search.precision, "double"}:
             meanwhile(functools.partial(compile_kernel, *shape, power, precision))
-        self.counter = PassCounter(count_tiles(chunks), progress, settings.max_nfev)
+        self.counter = PassCounter(count_tiles(chunks), progress, settings.search.max_nfev)
         self.everything = Evaluations("all points", chunks, executor, self.counter)
         self.samples = [self.everything]
         self.last_sample: Position | None = None
@@ -206,7 +206,7 @@ class _Search:
             return
         self.controller = build_controller(
             data,
-            settings.anti_degeneracy,
+            settings.search.anti_degeneracy,
             settings.limits("contrast"),
             settings.limits("offset"),
             float(self.start_parameters[-1]) if settings.model.has_flow else None,
@@ -250,7 +250,7 @@ class _Search:
             self.space,
             self.data,
             self.settings.gap or np.nan,
-            self.settings.multi_start,
+            self.settings.search.multi_start,
         )
         starts = np.array([y, *map(self.space.to_coordinates, spread)])
         samples = [self.probe, sample or self.samples[0]]
@@ -262,7 +262,7 @@ class _Search:
     ) -> tuple[Position, NDArray[np.float64]]:
         """A preliminary fit from y for a layer, as `layers.layer.Rehearse` says."""
         self.counter.restart_budget()
-        if everything and self.settings.multi_start.enable:
+        if everything and self.settings.search.multi_start.enable:
             y = self.best_start(objective, y).coordinates
         sample = self.everything if everything else self.probe
         place = Place(self.space, y)
@@ -284,7 +284,7 @@ class _Search:
             position, others = self.compare(sample, position, rivals, SAMPLE_TOLERANCE)
             objective, place, self.last_sample = position.objective, position.place, position
             rivals = [other.place for other in others]
-        sample, tolerance = self.everything, self.settings.tolerance
+        sample, tolerance = self.everything, self.settings.search.tolerance
         position = self.settle(sample, objective, self.freed(place), tolerance)
         return self.compare(sample, position, rivals, tolerance)
 
@@ -335,7 +335,9 @@ class _Search:
         """Look for better basins once more, from where the search has ended and from new starts."""
         found = self.best_start(position.objective, self.freed(position.place).y, self.samples[-2])
         places = [Place(self.space, y) for y in (found.coordinates, *found.rivals)]
-        position, others = self.compare(self.everything, position, places, self.settings.tolerance)
+        position, others = self.compare(
+            self.everything, position, places, self.settings.search.tolerance
+        )
         return position, [*rivals, *others]
 
     def freed(self, place: Place) -> Place:
@@ -391,7 +393,7 @@ class _Search:
 
     def _another_basin(self, objective: TwoTimeObjective, place: Place) -> Place:
         """Other contrasts and offsets may make another basin the best one."""
-        if not self.settings.multi_start.enable:
+        if not self.settings.search.multi_start.enable:
             return place
         y = self.space.released(place.y, place.space)
         return Place(self.space, self.best_start(objective, y).coordinates)
@@ -486,7 +488,7 @@ def _objective(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> 
         fixed=space.fixed_coordinates,
         sinc_power=power,
         phase_per_gap=phase,
-        precision=settings.precision,
+        precision=settings.search.precision,
     )
 
 
@@ -534,11 +536,6 @@ def _start(data: TwoTimeData, settings: FitSettings, space: SearchSpace) -> NDAr
             start[i] = settings.fixed[name]
         elif name in settings.initial:
             start[i] = settings.initial[name]
-            if not lower <= start[i] <= upper:
-                raise InputError(
-                    f"the start of {name}, {start[i]:g}, is outside its bounds "
-                    f"[{lower:g}, {upper:g}]"
-                )
         else:
             start[i] = np.clip(defaults[name], lower, upper)
     return _off_symmetry(start, space, data.phi)

@@ -9,7 +9,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting import fitting
 from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.layers.build import build_controller
-from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
+from homodyne_fit.fitting.options import AntiDegeneracy, Constant, MultiStart, SearchOptions
 
 pytestmark = pytest.mark.numerics
 
@@ -57,10 +57,12 @@ def settings_for(
         initial=dict(zip(NAMES, m.params if start is None else start, strict=True)),
         fixed={name: m.params[NAMES.index(name)] for name in fixed},
         bounds=bounds or {},
-        multi_start=MultiStart(enable=multi_start),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
-        threads=1,
-        tolerance=TIGHT,
+        search=SearchOptions(
+            multi_start=MultiStart(enable=multi_start),
+            anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
+            threads=1,
+            tolerance=TIGHT,
+        ),
     )
 
 
@@ -595,9 +597,11 @@ def test_shear_weights_without_effect_say_so(measure):
             gap=m.gap,
             initial=dict(zip(NAMES, start, strict=True)),
             fixed={"phi0": 3.0, "D_offset": 0.0, "gamma_dot_t_offset": 0.0},
-            multi_start=MultiStart(enable=False),
-            anti_degeneracy=AntiDegeneracy(
-                per_angle_mode="individual", **LAYERS_OFF, shear_weighting={"enable": True}
+            search=SearchOptions(
+                multi_start=MultiStart(enable=False),
+                anti_degeneracy=AntiDegeneracy(
+                    per_angle_mode="individual", **LAYERS_OFF, shear_weighting={"enable": True}
+                ),
             ),
         ),
     )

@@ -5,9 +5,10 @@ import pytest
 from scipy.optimize import least_squares
 
 from homodyne_fit.fitting import fitting
+from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.fitting.search.bounded_search import solve_within_limits
 from homodyne_fit.fitting.search.starts import best_start, spread_starts
-from homodyne_fit.fitting.settings import FitSettings, MultiStart
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 from nlsq_stratified import NormalEquations, solve

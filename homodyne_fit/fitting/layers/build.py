@@ -17,7 +17,7 @@ from homodyne_fit.fitting.layers.regularization import Regularization
 from homodyne_fit.fitting.layers.reparametrization import Reparametrization
 from homodyne_fit.fitting.layers.shear_weighting import ShearWeighting
 from homodyne_fit.fitting.layers.stages import HierarchicalStages
-from homodyne_fit.fitting.settings import AntiDegeneracy, Constant
+from homodyne_fit.fitting.options import AntiDegeneracy, Constant
 from homodyne_fit.model.scaling import ScalingMap, scaling_map
 
 __all__ = ["build_controller"]
@@ -43,6 +43,9 @@ def build_controller(
     phi0 : float or None
         Direction of the flow at the start, degrees; None without flow.
     """
+    problems = list(settings.problems(data.n_angles, {"contrast": contrast, "offset": offset}))
+    if problems:
+        raise InputError(problems)
     estimate = quantile_scaling(data)
     lower, upper = (np.repeat([contrast[i], offset[i]], data.n_angles) for i in (0, 1))
     estimate = np.clip(estimate, lower, upper)
@@ -51,7 +54,7 @@ def build_controller(
     )
     held = estimate
     if settings.per_angle_mode == "constant":
-        held = _held(settings.constant, estimate, {"contrast": contrast, "offset": offset})
+        held = _held(settings.constant, estimate)
     regularization = settings.regularization
     learned = settings.per_angle_mode in ("auto", "hierarchical")
     shrink = learned if regularization.enable is None else regularization.enable
@@ -86,13 +89,9 @@ def build_controller(
     return Controller(layers)
 
 
-def _held(
-    given: Constant, estimate: NDArray[np.float64], limits: dict[str, Limits]
-) -> NDArray[np.float64]:
+def _held(given: Constant, estimate: NDArray[np.float64]) -> NDArray[np.float64]:
     """Contrasts, then offsets, (2K,): those given, else the estimates."""
     held = estimate.reshape(2, -1).copy()
-    for name, problem in given.problems(held.shape[1], limits):
-        raise InputError(f"constant.{name}: {problem}")
     for row, values in zip(held, (given.contrast, given.offset), strict=True):
         if values is not None:
             row[:] = values

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting.settings import MultiStart
+from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import Model
 from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
