@@ -17,17 +17,18 @@ from homodyne_fit.config.writing import settings_to_config
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.loading import load
 from homodyne_fit.data.units import Quantity, about_angles, about_gap, about_values, unconfirmed
-from homodyne_fit.errors import InputError, Mistakes, renamed
+from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.fitting.fit import fit as fit_points
-from homodyne_fit.fitting.search.samples import Progress
-from homodyne_fit.fitting.settings import (
+from homodyne_fit.fitting.options import (
     AntiDegeneracy,
-    FitSettings,
     MultiStart,
     Precision,
     ScalingMode,
+    SearchOptions,
     ShearForm,
 )
+from homodyne_fit.fitting.search.samples import Progress
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.rates import Model, model_named
 from homodyne_fit.results.record import FitRecord
 from homodyne_fit.simulation.measurement import Measurement, from_formula
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Analysis", "fit", "load_result", "simulate"]
 
+DEFAULTS = SearchOptions()
 
 Search = Annotated[
     bool | MultiStart,
@@ -103,8 +105,9 @@ class Analysis(FitRecord):
 
         path = Path(folder)
         require_exportable(self.data, exports)
-        with renamed({"give --overwrite": "give overwrite=True"}):
-            prepare_folder(path, overwrite=overwrite, exports=exports, plots=plots)
+        prepare_folder(
+            path, overwrite=overwrite, exports=exports, plots=plots, permission="overwrite=True"
+        )
         write_outputs(self, path, exports=exports, plots=plots)
         return path
 
@@ -181,10 +184,10 @@ def fit(
     per_angle_mode: ScalingMode = "auto",
     anti_degeneracy: AntiDegeneracy | None = None,
     multi_start: Search = True,
-    tolerance: Positive = FitSettings.tolerance,
-    max_nfev: Count = FitSettings.max_nfev,
+    tolerance: Positive = DEFAULTS.tolerance,
+    max_nfev: Count = DEFAULTS.max_nfev,
     shear: ShearForm = FitSettings.shear,
-    precision: Precision = FitSettings.precision,
+    precision: Precision = DEFAULTS.precision,
     threads: Count | None = None,
     memory: Size | None = None,
     units_confirmed: Listed[Quantity] = (),
@@ -257,14 +260,16 @@ def fit(
         initial=dict(initial or {}),
         fixed=dict(fixed or {}),
         bounds=dict(bounds or {}),
-        anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),
-        multi_start=_multi_start(multi_start),
-        tolerance=tolerance,
-        max_nfev=max_nfev,
         shear=shear,
-        precision=precision,
-        threads=threads,
-        memory=memory,
+        search=SearchOptions(
+            tolerance=tolerance,
+            max_nfev=max_nfev,
+            precision=precision,
+            threads=threads,
+            memory=memory,
+            anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),
+            multi_start=_multi_start(multi_start),
+        ),
     )
     try:
         require_no_fork(executor)
@@ -272,13 +277,14 @@ def fit(
         raise InputError(f"fit: executor: {error}") from error
     asked = {**_asked(settings), **_asked_of(data)}
     questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
-    mistakes = Mistakes(f"fit: {question}" for question in questions)
-    with mistakes.collected():
+    problems = [Problem("fit", question) for question in questions]
+    with collect(problems):
         if not isinstance(data, TwoTimeData):
             data = load(data, q=q, dt=dt, memory=memory, units_confirmed=units_confirmed)
         elif q is not None or dt is not None:
             raise InputError("q and dt belong to a file; these data have theirs already")
-    mistakes.raise_any()
+    if problems:
+        raise InputError(problems)
     assert isinstance(data, TwoTimeData)
     result = fit_points(data, settings, executor, progress)
     return Analysis.of(result, data, settings_to_config(settings, data, units_confirmed))

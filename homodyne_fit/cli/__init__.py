@@ -31,7 +31,7 @@ from homodyne_fit.cli.commands import (
     simulate,
 )
 from homodyne_fit.cli.console import Output, explanation
-from homodyne_fit.errors import suggestion
+from homodyne_fit.errors import did_you_mean, suggestion
 
 __all__ = ["main", "program"]
 
@@ -179,7 +179,8 @@ def _check_options(
             owners = [f"'{c}'" for c, command in commands.items() if name in command.options]
             of_fit = name in parser.options and name != "--version"
             owners += ["a fit (--config FILE)"] if of_fit else []
-            hint = f"; it belongs to {', '.join(owners)}" if owners else suggestion(name, known)
+            near = did_you_mean(suggestion(name, known))
+            hint = f"; it belongs to {', '.join(owners)}" if owners else near
             asked.error(f"there is no option {name}{hint}")
 
 
@@ -199,7 +200,7 @@ def _no_command(word: str) -> str:
         return f"'{word}' is no command; --config {word} fits it"
     if Path(word).is_file():
         return f"'{word}' is no command; 'inspect {word}' shows what it holds"
-    near = suggestion(word, COMMANDS) or "; a fit is --config FILE"
+    near = did_you_mean(suggestion(word, COMMANDS)) or "; a fit is --config FILE"
     return f"there is no command '{word}'{near}"
 
 

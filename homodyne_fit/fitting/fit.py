@@ -78,7 +78,7 @@ def fit(
     with threadpool_limits(1, user_api="blas"):
         if executor is not None:
             return _fit(data, settings, executor, progress, like)
-        with ThreadPoolExecutor(settings.threads or os.cpu_count()) as threads:
+        with ThreadPoolExecutor(settings.search.threads or os.cpu_count()) as threads:
             return _fit(data, settings, threads, progress, like)
 
 
@@ -90,9 +90,9 @@ def _fit(
     like: FitResult | None,
 ) -> FitResult:
     began = time.perf_counter()
-    space, chunks = search_space(data, settings), chunks_of(data, settings.memory)
+    space, chunks = search_space(data, settings), chunks_of(data, settings.search.memory)
     _compile_kernels(data, settings, space, chunks)
-    samples = make_samples(data, chunks, executor, settings.max_nfev, progress)
+    samples = make_samples(data, chunks, executor, settings.search.max_nfev, progress)
     objective = two_time_objective(data, settings, space)
     require_reachable(data, objective.reference, settings)
     parameters = start_parameters(data, settings, space)
@@ -114,7 +114,7 @@ def _fit(
     screening = global_search and global_search(objective, start, [samples.probe, samples.smallest])
     if screening is not None:
         starts = [SearchPoint(space, y) for y in screening.coordinates]
-    solution, others = refinement.to_all_points(objective, starts, settings.tolerance)
+    solution, others = refinement.to_all_points(objective, starts, settings.search.tolerance)
 
     success, message = _verdict(solution, layers, samples.budget)
     n_points = solution.equations.n_points
@@ -135,7 +135,7 @@ def _compile_kernels(
 ) -> None:
     """Begin to compile, in other threads, what the first evaluations will ask for."""
     power, _ = SHEAR_FORMS[settings.shear]
-    for precision in {settings.precision, "double"}:
+    for precision in {settings.search.precision, "double"}:
         shape = space.form, chunks[0].room, data.c2.dtype
         meanwhile(functools.partial(compile_kernel, *shape, power, precision))
 
@@ -144,10 +144,12 @@ def _global_search(
     data: TwoTimeData, settings: FitSettings, space: SearchSpace, parameters: NDArray[np.float64]
 ) -> GlobalSearch | None:
     """The search from many starts, if the settings ask for it."""
-    if not settings.multi_start.enable:
+    if not settings.search.multi_start.enable:
         return None
     gap = np.nan if settings.gap is None else settings.gap
-    drawn = functools.cache(lambda: draw_starts(space, parameters, data, gap, settings.multi_start))
+    drawn = functools.cache(
+        lambda: draw_starts(space, parameters, data, gap, settings.search.multi_start)
+    )
 
     def search(
         objective: TwoTimeObjective, start: SearchPoint, samples: Sequence[Sample]

@@ -70,7 +70,7 @@ def two_time_objective(
         fixed=space.fixed_coordinates,
         sinc_power=power,
         phase_per_gap=phase,
-        precision=settings.precision,
+        precision=settings.search.precision,
     )
 
 
@@ -118,11 +118,6 @@ def start_parameters(
             start[i] = settings.fixed[name]
         elif name in settings.initial:
             start[i] = settings.initial[name]
-            if not lower <= start[i] <= upper:
-                raise InputError(
-                    f"the start of {name}, {start[i]:g}, is outside its bounds "
-                    f"[{lower:g}, {upper:g}]"
-                )
         else:
             start[i] = np.clip(defaults[name], lower, upper)
     return _off_symmetry(start, space, data.phi)

@@ -17,10 +17,10 @@ from pydantic import InstanceOf
 from scipy.special import chdtri
 
 from homodyne_fit.data.dataset import TwoTimeData
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.fitting.result import FitResult
-from homodyne_fit.fitting.settings import MultiStart
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.validation import Count, NumberOrList, Positive, checked_arguments
 
@@ -132,10 +132,8 @@ def profile(
     """
     name = ALIASES.get(name, name)
     if name not in result.parameters:
-        raise InputError(
-            f"profile: the model {result.model.name} has no parameter "
-            f"'{name}'{suggestion(name, list(result.parameters))}"
-        )
+        near = did_you_mean(suggestion(name, result.parameters))
+        raise InputError(f"profile: the model {result.model.name} has no parameter '{name}'{near}")
     if name in settings.fixed:
         raise InputError(f"profile: {name} is fixed")
     best = result.parameters[name].value
@@ -204,8 +202,8 @@ def _fit_at(
         for key, x in _keeping_the_rate(before, near, fixed, name).items()
         if np.isfinite(x) and key not in fixed
     }
-    alone = MultiStart(enable=False)
-    held = replace(settings, fixed=fixed, initial=start, multi_start=alone)
+    alone = settings.search.model_copy(update={"multi_start": MultiStart(enable=False)})
+    held = replace(settings, fixed=fixed, initial=start, search=alone)
     return fit(data, held, like=full)
 
 

@@ -11,15 +11,16 @@ full cost and, to Gauss-Newton order, the Schur complement of its Hessian: varia
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, Problem
 
-__all__ = ["ScalingMap", "scaling_map", "centering_matrix"]
+__all__ = ["ScalingMap", "centering_matrix", "fourier_problems", "scaling_map"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,17 @@ def centering_matrix(n_angles: int) -> NDArray[np.float64]:
     return np.eye(n_angles) - 1 / n_angles
 
 
+def fourier_problems(order: int, n_angles: int) -> Iterator[Problem]:
+    """Whether the angles are too few for a Fourier series of this order."""
+    needed = 1 + 2 * order
+    if n_angles < needed:
+        yield Problem(
+            "fourier_order",
+            f"a series of order {order} needs at least {needed} angles, but {n_angles} are used; "
+            "lower it, or take another per_angle_mode",
+        )
+
+
 def scaling_map(
     mode: str,
     *,
@@ -136,11 +148,9 @@ def scaling_map(
         assert held is not None
         matrix, constant = np.zeros((2 * n_angles, 0)), held
     elif mode == "fourier":
-        if n_angles < 1 + 2 * order:
-            raise InputError(
-                f"a Fourier series of order {order} needs at least {1 + 2 * order} angles, "
-                f"the data have {n_angles}: lower fourier_order or take another per_angle_mode"
-            )
+        problems = list(fourier_problems(order, n_angles))
+        if problems:
+            raise InputError(problems)
         harmonics = np.deg2rad(phi)[:, None] * np.arange(1, order + 1)
         series = [np.ones((n_angles, 1)), np.cos(harmonics), np.sin(harmonics)]
         matrix = np.kron(np.eye(2), np.concatenate(series, axis=1))

@@ -10,8 +10,8 @@ import pytest
 from scipy.optimize import lsq_linear
 
 from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 from homodyne_fit.fitting.search.solution import Solution
-from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
 from homodyne_fit.fitting.weak_directions import find_directions
 from homodyne_fit.kernel.tiles import tile_chunks
 from homodyne_fit.model.rates import STATIC
@@ -31,10 +31,13 @@ TIGHT = 1e-6
 
 def settings_for(m, multi_start=True, **given):
     return FitSettings(
-        **({"gap": m.gap} if len(m.params) == 7 else {"model": STATIC}),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode="individual"),
-        multi_start=MultiStart(enable=multi_start),
-        **{"tolerance": TIGHT, **given},
+        search=SearchOptions(
+            anti_degeneracy=AntiDegeneracy(per_angle_mode="individual"),
+            multi_start=MultiStart(enable=multi_start),
+            tolerance=TIGHT,
+        ),
+        **{"gap": m.gap} if len(m.params) == 7 else {"model": STATIC},
+        **given,
     )
 
 

@@ -8,8 +8,8 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.layers.build import build_layers
+from homodyne_fit.fitting.options import AntiDegeneracy, Constant, MultiStart, SearchOptions
 from homodyne_fit.fitting.search import samples
-from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
 
 pytestmark = pytest.mark.numerics
 
@@ -57,10 +57,12 @@ def settings_for(
         initial=dict(zip(NAMES, m.params if start is None else start, strict=True)),
         fixed={name: m.params[NAMES.index(name)] for name in fixed},
         bounds=bounds or {},
-        multi_start=MultiStart(enable=multi_start),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
-        threads=1,
-        tolerance=TIGHT,
+        search=SearchOptions(
+            multi_start=MultiStart(enable=multi_start),
+            anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
+            threads=1,
+            tolerance=TIGHT,
+        ),
     )
 
 
@@ -595,9 +597,11 @@ def test_shear_weights_without_effect_say_so(measure):
             gap=m.gap,
             initial=dict(zip(NAMES, start, strict=True)),
             fixed={"phi0": 3.0, "D_offset": 0.0, "gamma_dot_t_offset": 0.0},
-            multi_start=MultiStart(enable=False),
-            anti_degeneracy=AntiDegeneracy(
-                per_angle_mode="individual", **LAYERS_OFF, shear_weighting={"enable": True}
+            search=SearchOptions(
+                multi_start=MultiStart(enable=False),
+                anti_degeneracy=AntiDegeneracy(
+                    per_angle_mode="individual", **LAYERS_OFF, shear_weighting={"enable": True}
+                ),
             ),
         ),
     )
@@ -609,7 +613,11 @@ def test_values_to_hold_matter_to_the_mode_that_holds_them_alone(measure):
     contrast = [0.3, 0.4]  # of three angles
     for mode in ("auto", "individual", "averaged"):
         options = AntiDegeneracy(per_angle_mode=mode, constant=Constant(contrast=contrast))
-        build_layers(data, FitSettings(gap=2e6, anti_degeneracy=options), np.zeros(7))
+        build_layers(
+            data, FitSettings(gap=2e6, search=SearchOptions(anti_degeneracy=options)), np.zeros(7)
+        )
     options = AntiDegeneracy(per_angle_mode="constant", constant=Constant(contrast=contrast))
     with pytest.raises(InputError, match="contrast: 2 values for 3 angles; give one value, or"):
-        build_layers(data, FitSettings(gap=2e6, anti_degeneracy=options), np.zeros(7))
+        build_layers(
+            data, FitSettings(gap=2e6, search=SearchOptions(anti_degeneracy=options)), np.zeros(7)
+        )

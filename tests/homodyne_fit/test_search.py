@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
+from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.fitting.problem import search_space, two_time_objective
 from homodyne_fit.fitting.search.minimum import find_minimum
 from homodyne_fit.fitting.search.samples import make_samples
 from homodyne_fit.fitting.search.solution import SearchPoint
 from homodyne_fit.fitting.search.starts import draw_starts, screen_starts
-from homodyne_fit.fitting.settings import FitSettings, MultiStart
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.kernel.stored_chunks import chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, rates
@@ -164,7 +165,7 @@ def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure
     settings = FitSettings(gap=m.gap, fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5})
     with ThreadPoolExecutor(1) as executor:
         space = search_space(m.data, settings)
-        samples = make_samples(m.data, chunks_of(m.data, None), executor, settings.max_nfev)
+        samples = make_samples(m.data, chunks_of(m.data, None), executor, settings.search.max_nfev)
         objective = two_time_objective(m.data, settings, space)
         evaluate = samples.probe.cost_function(objective, space)
         lower, upper = space.limits

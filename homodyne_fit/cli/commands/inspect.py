@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.cli.console import table
 from homodyne_fit.cli.options import path, positive
-from homodyne_fit.errors import InputError, counted, renamed
+from homodyne_fit.errors import InputError, counted, rename_places
 
 if TYPE_CHECKING:
     from homodyne_fit.data.formats import TwoTimeFile
@@ -83,13 +83,13 @@ def _options(file: TwoTimeFile, q: float | None) -> str:
 
 def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
     """Positions of the matrices to look at."""
-    from homodyne_fit.data.selection import Q_KEY, nearest_q
+    from homodyne_fit.data.selection import nearest_q
 
     if q is None:
         return list(range(file.n_matrices))
     if file.q is None:
         raise InputError(f"{file.path}: the file does not give q; leave --q out")
-    with renamed({f"set {Q_KEY} to": "give --q as"}):
+    with rename_places({"q": "--q"}):
         return nearest_q(file.q, q, str(file.path)).tolist()
 
 

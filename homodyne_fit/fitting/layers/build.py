@@ -17,7 +17,8 @@ from homodyne_fit.fitting.layers.regularization import Regularization
 from homodyne_fit.fitting.layers.reparametrization import Reparametrization
 from homodyne_fit.fitting.layers.shear_weighting import ShearWeighting
 from homodyne_fit.fitting.layers.stages import HierarchicalStages
-from homodyne_fit.fitting.settings import Constant, FitSettings
+from homodyne_fit.fitting.options import Constant
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.scaling import ScalingMap, scaling_map
 
 __all__ = ["build_layers"]
@@ -35,11 +36,11 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
     start : (p,) array
         Parameters at which the search starts.
     """
-    options, contrast, offset = (
-        settings.anti_degeneracy,
-        settings.limits("contrast"),
-        settings.limits("offset"),
-    )
+    options = settings.search.anti_degeneracy
+    contrast, offset = settings.limits("contrast"), settings.limits("offset")
+    problems = list(options.problems(data.n_angles, {"contrast": contrast, "offset": offset}))
+    if problems:
+        raise InputError(problems)
     estimate = quantile_scaling(data)
     lower, upper = (np.repeat([contrast[i], offset[i]], data.n_angles) for i in (0, 1))
     estimate = np.clip(estimate, lower, upper)
@@ -48,7 +49,7 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
     )
     held = estimate
     if options.per_angle_mode == "constant":
-        held = _held(options.constant, estimate, {"contrast": contrast, "offset": offset})
+        held = _held(options.constant, estimate)
     regularization = options.regularization
     learned = options.per_angle_mode in ("auto", "hierarchical")
     shrink = learned if regularization.enable is None else regularization.enable
@@ -83,13 +84,9 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
     return Layers(layers)
 
 
-def _held(
-    given: Constant, estimate: NDArray[np.float64], limits: dict[str, Limits]
-) -> NDArray[np.float64]:
+def _held(given: Constant, estimate: NDArray[np.float64]) -> NDArray[np.float64]:
     """Contrasts, then offsets, (2K,): those given, else the estimates."""
     held = estimate.reshape(2, -1).copy()
-    for name, problem in given.problems(held.shape[1], limits):
-        raise InputError(f"constant.{name}: {problem}")
     for row, values in zip(held, (given.contrast, given.offset), strict=True):
         if values is not None:
             row[:] = values

@@ -36,7 +36,7 @@ class Reparametrization(Layer):
     Attributes
     ----------
     mode : str
-        A per_angle_mode of `homodyne_fit.fitting.settings.AntiDegeneracy`.
+        A per_angle_mode of `homodyne_fit.fitting.options.AntiDegeneracy`.
     build : callable
         `scaling_map` for the data at hand, as ``build(mode, held=…)``.
     held : (2K,) array

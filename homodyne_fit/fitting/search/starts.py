@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.fitting.search.minimum import CostFunction
-from homodyne_fit.fitting.settings import MultiStart
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
