@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import main
-from homodyne_fit.cli.commands.simulate import FORMATS as OFFERED
-from homodyne_fit.cli.commands.simulate import PARAMETERS
+from homodyne_fit.cli.options import FORMATS as OFFERED
+from homodyne_fit.cli.options import PARAMETERS
 from homodyne_fit.data.formats import open_two_time
 from homodyne_fit.data.loading import load
 from homodyne_fit.errors import InputError
