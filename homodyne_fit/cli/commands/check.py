@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from homodyne_fit.config import Config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.config.overrides import Override
 from homodyne_fit.config.plan import ParameterPlan, Plan, plan_of
-from homodyne_fit.config.schema import shipped_schema
+from homodyne_fit.config.schema import json_schema
 from homodyne_fit.errors import InputError, counted
 from homodyne_fit.report.numbers import format_number
 from homodyne_fit.results.folder import OUTPUTS, require_room
@@ -25,7 +26,7 @@ LABEL = 12  # characters
 def run(args: argparse.Namespace) -> int:
     """Print what would be done, or every mistake; return 0 if there is none, else 1."""
     if args.schema:
-        print(shipped_schema(), end="")
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return 0
     if args.file is None:
         raise InputError("check needs a configuration: homodyne_fit check CONFIG")
