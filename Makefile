@@ -84,7 +84,7 @@ test-wheel: $(STAMP)
 	@$(BIN)/python -m build --outdir $(WHEEL)/dist . >$(WHEEL)/build.log 2>&1 || { cat $(WHEEL)/build.log; exit 1; }
 	@$(BIN)/python -m venv $(WHEEL)/venv
 	@$(WHEEL)/venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(WHEEL)/dist/*.whl
-	@cd $(WHEEL)/folder && ../venv/bin/homodyne_fit demo --frames 60 --pixels 500
+	@cd $(WHEEL)/folder && ../venv/bin/homodyne_fit demo --frames 60 --pixels 2000
 	@cd $(WHEEL)/folder && ../venv/bin/python -c '$(TYPED)'
 
 lint: $(STAMP)

@@ -17,7 +17,7 @@ from homodyne_fit.config.writing import settings_to_config
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.loading import load
 from homodyne_fit.data.units import Quantity, about_angles, about_gap, about_values, unconfirmed
-from homodyne_fit.errors import InputError, Mistakes, renamed
+from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.fitting.fit import fit as fit_points
 from homodyne_fit.fitting.search.samples import Progress
 from homodyne_fit.fitting.settings import (
@@ -103,8 +103,9 @@ class Analysis(FitRecord):
 
         path = Path(folder)
         require_exportable(self.data, exports)
-        with renamed({"give --overwrite": "give overwrite=True"}):
-            prepare_folder(path, overwrite=overwrite, exports=exports, plots=plots)
+        prepare_folder(
+            path, overwrite=overwrite, exports=exports, plots=plots, permission="overwrite=True"
+        )
         write_outputs(self, path, exports=exports, plots=plots)
         return path
 
@@ -272,13 +273,14 @@ def fit(
         raise InputError(f"fit: executor: {error}") from error
     asked = {**_asked(settings), **_asked_of(data)}
     questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
-    mistakes = Mistakes(f"fit: {question}" for question in questions)
-    with mistakes.collected():
+    problems = [Problem("fit", question) for question in questions]
+    with collect(problems):
         if not isinstance(data, TwoTimeData):
             data = load(data, q=q, dt=dt, memory=memory, units_confirmed=units_confirmed)
         elif q is not None or dt is not None:
             raise InputError("q and dt belong to a file; these data have theirs already")
-    mistakes.raise_any()
+    if problems:
+        raise InputError(problems)
     assert isinstance(data, TwoTimeData)
     result = fit_points(data, settings, executor, progress)
     return Analysis.of(result, data, settings_to_config(settings, data, units_confirmed))

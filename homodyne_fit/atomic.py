@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, Problem
 
 __all__ = ["replacing", "require_writable"]
 
@@ -24,7 +24,7 @@ def replacing(path: Path) -> Iterator[Path]:
         If there can be no such file, or the system refuses to write it.
     """
     if path.is_dir():
-        raise InputError(f"{path}: cannot be written, it is a folder")
+        raise _not_written(path, ", it is a folder")
     temporary = _temporary(path)
     try:
         yield temporary
@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
     except (OSError, RuntimeError) as error:
         elsewhere = isinstance(error, OSError) and error.filename not in (None, str(temporary))
         if not elsewhere and (reason := _reason(error)):
-            raise InputError(f"{path}: cannot be written ({reason})") from error
+            raise _not_written(path, f" ({reason})") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -42,7 +42,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def require_writable(path: Path) -> None:
     """Raise an `InputError` now if `path` could not be written later."""
     if path.is_dir():
-        raise InputError(f"{path}: cannot be written, it is a folder")
+        raise _not_written(path, ", it is a folder")
     _temporary(path).unlink()
 
 
@@ -50,9 +50,13 @@ def _temporary(path: Path) -> Path:
     try:
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror or error})") from error
+        raise _not_written(path, f" ({error.strerror or error})") from error
     os.close(handle)
     return Path(name)
+
+
+def _not_written(path: Path, why: str) -> InputError:
+    return InputError([Problem(str(path), f"cannot be written{why}")])
 
 
 def _reason(error: OSError | RuntimeError) -> str:

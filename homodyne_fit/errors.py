@@ -1,4 +1,8 @@
-"""The one exception that stands for a mistake in what the user gave."""
+"""What is wrong with what the user gave: problems with their places, and the one exception.
+
+A room names places as its callers do: `homodyne_fit.data` says ``dt``, an argument. Each caller
+renames them to what its user knows: ``--dt``, a key of a configuration.
+"""
 
 from __future__ import annotations
 
@@ -10,91 +14,28 @@ from typing import NamedTuple
 
 __all__ = [
     "InputError",
-    "Mistakes",
-    "missing_file",
-    "renamed",
-    "suggestion",
     "Problem",
-    "unexplained",
-    "names",
-    "numbers",
+    "collect",
     "counted",
+    "did_you_mean",
+    "missing_file",
     "ranges",
+    "rename_places",
+    "shortened",
+    "shortened_numbers",
+    "suggestion",
+    "unexplained",
 ]
 
+# How similar a name has to be to be suggested, from 0 to 1. Names of files have to be more alike,
+# since their endings are.
+NEAR_NAME = 0.6
+NEAR_FILE_NAME = 0.7
 
-# How similar names of files have to be: their endings alone make them alike.
-NEAR_NAME = 0.7
-
-LONGEST = 40
+# Names or numbers that a message lists at most.
+MOST_LISTED = 40
 
 PLURALS = {"matrix": "matrices"}
-
-
-class InputError(ValueError):
-    """Something the user gave cannot be used.
-
-    The message is one sentence that says what is wrong, where, and what to do. The command
-    line prints it and exits with status 1.
-    """
-
-
-class Mistakes:
-    """Collects errors, so that all are said at once.
-
-    Parameters
-    ----------
-    lines : iterable of str
-        Messages known already, one line each.
-    """
-
-    def __init__(self, lines: Iterable[str] = ()) -> None:
-        self.lines = list(lines)
-
-    @contextmanager
-    def collected(self) -> Iterator[None]:
-        """Keep the `InputError` of a block for later."""
-        try:
-            yield
-        except InputError as error:
-            self.lines += str(error).splitlines()
-
-    def raise_any(self) -> None:
-        """Raise one `InputError` with all messages, if there are any."""
-        if self.lines:
-            raise InputError("\n".join(self.lines))
-
-
-@contextmanager
-def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Call things by the names that the user knows in the message of an `InputError`."""
-    try:
-        yield
-    except InputError as error:
-        message = str(error)
-        for name, other in names.items():
-            message = message.replace(name, other)
-        raise InputError(message) from None
-
-
-def suggestion(name: str, known: Iterable[str], near: float = 0.6) -> str:
-    """Return ``" (did you mean 'x'?)"`` for the nearest known name, or an empty string.
-
-    Parameters
-    ----------
-    near : float
-        How similar it has to be, from 0 to 1.
-    """
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=near)
-    return f" (did you mean '{nearest[0]}'?)" if nearest else ""
-
-
-def missing_file(path: Path) -> InputError:
-    """The error for a path where nothing is; it names the nearest there is."""
-    if not path.parent.is_dir():
-        return InputError(f"{path}: there is no folder {path.parent}")
-    near = suggestion(path.name, (entry.name for entry in path.parent.iterdir()), NEAR_NAME)
-    return InputError(f"{path}: there is no such file{near}")
 
 
 class Problem(NamedTuple):
@@ -102,24 +43,83 @@ class Problem(NamedTuple):
 
     Attributes
     ----------
-    path : str
-        Dotted path of the key; empty where there is none, as in a file that is no YAML.
-    text : str
+    where : str
+        The argument, key or file that is wrong; dots separate the parts of a path. Empty where
+        the sentence says it.
+    what : str
         What is wrong, and what to do.
     """
 
-    path: str
-    text: str
+    where: str
+    what: str
 
     def __str__(self) -> str:
-        """``path: text``."""
-        return f"{self.path}: {self.text}" if self.path else self.text
+        """``where: what``."""
+        return f"{self.where}: {self.what}" if self.where else self.what
+
+    def inside(self, place: str) -> Problem:
+        """The same problem, with the name of what its place is in."""
+        return Problem(f"{place}: {self.where}" if self.where else place, self.what)
+
+    def renamed(self, names: Mapping[str, str]) -> Problem:
+        """The same problem, its place or the first part of its place under another name."""
+        first, dot, rest = self.where.partition(".")
+        return Problem(names.get(self.where, f"{names.get(first, first)}{dot}{rest}"), self.what)
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    As text it is a line for each problem: what is wrong, where, and what to do. The command line
+    prints it and exits with status 1.
+
+    Parameters
+    ----------
+    problems : str or iterable of Problem
+        A plain sentence is a problem without a place.
+
+    Attributes
+    ----------
+    problems : tuple of Problem
+    """
+
+    def __init__(self, problems: str | Iterable[Problem]) -> None:
+        self.problems = (Problem("", problems),) if isinstance(problems, str) else tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.problems))
+
+    def __add__(self, other: InputError) -> InputError:
+        return InputError((*self.problems, *other.problems))
+
+    def inside(self, place: str) -> InputError:
+        """The same error, with the name of what the places are in."""
+        return InputError(problem.inside(place) for problem in self.problems)
+
+
+@contextmanager
+def collect(problems: list[Problem]) -> Iterator[None]:
+    """Add the problems of an `InputError` of the block to a list, and go on after the block."""
+    try:
+        yield
+    except InputError as error:
+        problems += error.problems
+
+
+@contextmanager
+def rename_places(names: Mapping[str, str]) -> Iterator[None]:
+    """Call the places in an `InputError` of the block by the names that the user knows."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(problem.renamed(names) for problem in error.problems) from error
 
 
 def unexplained(problems: Iterable[Problem], wrong: Collection[str]) -> Iterator[Problem]:
-    """The problems that do not follow from keys known to be wrong, in or around theirs."""
+    """The problems that do not follow from places known to be wrong, in or around theirs."""
     for problem in problems:
-        if not any(_nested(problem.path, path) or _nested(path, problem.path) for path in wrong):
+        if not any(_nested(problem.where, path) or _nested(path, problem.where) for path in wrong):
             yield problem
 
 
@@ -127,16 +127,41 @@ def _nested(inner: str, outer: str) -> bool:
     return inner == outer or inner.startswith(f"{outer}.")
 
 
-def numbers(values: Iterable[float]) -> str:
-    """Return ``"0.004, 0.0054"``, cut off where it gets too long to read."""
-    return names(f"{value:.6g}" for value in values)
+def suggestion(name: str, known: Iterable[str], near: float = NEAR_NAME) -> str | None:
+    """The known name that is nearest to an unknown one, if it is similar enough.
+
+    Parameters
+    ----------
+    near : float
+        How similar it has to be, from 0 to 1.
+    """
+    return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=near)), None)
 
 
-def names(values: Iterable[str]) -> str:
+def did_you_mean(near: str | None) -> str:
+    """Return ``" (did you mean 'x'?)"`` to follow a message, or nothing without a suggestion."""
+    return f" (did you mean '{near}'?)" if near else ""
+
+
+def missing_file(path: Path) -> InputError:
+    """The error for a path where nothing is; it names the nearest there is."""
+    if not path.parent.is_dir():
+        return InputError(f"{path}: there is no folder {path.parent}")
+    names = (entry.name for entry in path.parent.iterdir())
+    near = did_you_mean(suggestion(path.name, names, NEAR_FILE_NAME))
+    return InputError(f"{path}: there is no such file{near}")
+
+
+def shortened(names: Iterable[str]) -> str:
     """Return the names in one line, cut off where it gets too long to read."""
-    shown = list(values)
-    more = len(shown) - LONGEST
-    return ", ".join(shown[:LONGEST]) + (f", … ({more} more)" if more > 0 else "")
+    shown = list(names)
+    more = len(shown) - MOST_LISTED
+    return ", ".join(shown[:MOST_LISTED]) + (f", … ({more} more)" if more > 0 else "")
+
+
+def shortened_numbers(numbers: Iterable[float]) -> str:
+    """Return ``"0.004, 0.0054"``, cut off where it gets too long to read."""
+    return shortened(f"{number:.6g}" for number in numbers)
 
 
 def counted(number: int, noun: str) -> str:

@@ -32,12 +32,12 @@ from pydantic import (
     validate_call,
 )
 
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, Problem, did_you_mean, suggestion
 
 __all__ = [
     "checked_arguments",
     "checked_fields",
-    "place",
+    "dotted_path",
     "what_is_wrong",
     "Section",
     "Count",
@@ -84,8 +84,8 @@ NEEDED = {
     "literal_error": "must be {expected}",
 }
 
-# Mistakes of one call that are said.
-MOST_LINES = 8
+# Problems of one call that are reported.
+MOST_PROBLEMS = 8
 
 # Characters of a value that are shown.
 LONGEST = 80
@@ -131,7 +131,7 @@ NumberOrList = Annotated[
 ]
 
 
-def place(location: Iterable[str | int]) -> str:
+def dotted_path(location: Iterable[str | int]) -> str:
     """Dotted path of a value, from where pydantic says it is."""
     return ".".join(str(part) for part in location if part != "[key]")
 
@@ -151,7 +151,8 @@ def what_is_wrong(detail: Mapping[str, Any]) -> str:
     if detail["type"] == "float_parsing" and isinstance(value, str):
         near = _plain_number(value)
     elif isinstance(value, str):
-        near = suggestion(value, re.findall("'([^']*)'", context.get("expected", ""))).strip(" ()")
+        near = suggestion(value, re.findall("'([^']*)'", context.get("expected", "")))
+        near = f"did you mean '{near}'?" if near else ""
     given = "nothing" if value is None else " ".join(repr(value).splitlines())
     given = given if len(given) <= LONGEST else f"{given[:LONGEST]}…"
     shown = (
@@ -190,9 +191,11 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
         except ValidationError as error:
             if error.title.rpartition(".")[2] != function.__name__:
                 raise
-            lines = [f"{function.__name__}: {_wrong_argument(d, names)}" for d in error.errors()]
-        more = [f"{function.__name__}: and {len(lines) - MOST_LINES} more"]
-        raise InputError("\n".join(lines[:MOST_LINES] + more * (len(lines) > MOST_LINES)))
+            problems = [_wrong_argument(detail, names) for detail in error.errors()]
+        if len(problems) > MOST_PROBLEMS:
+            more = Problem("", f"and {len(problems) - MOST_PROBLEMS} more")
+            problems = [*problems[:MOST_PROBLEMS], more]
+        raise InputError(problem.inside(function.__name__) for problem in problems)
 
     # Help shows the plain types, float rather than Positive.
     plain, signature = typing.get_type_hints(function), inspect.signature(function)
@@ -212,16 +215,19 @@ def checked_fields(instance: Any) -> None:
     InputError
         With one line for each field that is wrong.
     """
-    wrong = []
+    problems: list[Problem] = []
     for name, adapter in _adapters(type(instance)).items():
         try:
             value = adapter.validate_python(getattr(instance, name))
         except ValidationError as error:
-            wrong += [f"{place((name, *d['loc']))}: {what_is_wrong(d)}" for d in error.errors()]
+            problems += [
+                Problem(dotted_path((name, *detail["loc"])), what_is_wrong(detail))
+                for detail in error.errors()
+            ]
         else:
             object.__setattr__(instance, name, value)
-    if wrong:
-        raise InputError("\n".join(wrong))
+    if problems:
+        raise InputError(problems)
 
 
 @functools.cache
@@ -230,21 +236,22 @@ def _adapters(kind: type) -> dict[str, TypeAdapter[Any]]:
     return {field.name: TypeAdapter(hints[field.name]) for field in dataclasses.fields(kind)}
 
 
-def _wrong_argument(detail: Mapping[str, Any], names: list[str]) -> str:
+def _wrong_argument(detail: Mapping[str, Any], names: list[str]) -> Problem:
     first, *rest = detail["loc"]
     name = names[first] if isinstance(first, int) and first < len(names) else first
     match detail["type"]:
         case "unexpected_keyword_argument":
             known = [each for each in names if each != "self"]
-            near = suggestion(str(name), known) or f"; there are {', '.join(known)}"
-            return f"there is no argument '{name}'{near}"
+            near = did_you_mean(suggestion(str(name), known))
+            near = near or f"; there are {', '.join(known)}"
+            return Problem("", f"there is no argument '{name}'{near}")
         case "unexpected_positional_argument":
-            return "too many arguments without a name; write name=value"
+            return Problem("", "too many arguments without a name; write name=value")
         case "missing_argument":
-            return f"{name}: no value is given"
+            return Problem(str(name), "no value is given")
         case "missing" if rest and isinstance(rest[-1], int):
-            return f"{place((name, *rest[:-1]))}: {NEEDED['tuple_type']}"
-    return f"{place((name, *rest))}: {what_is_wrong(detail)}"
+            return Problem(dotted_path((name, *rest[:-1])), NEEDED["tuple_type"])
+    return Problem(dotted_path((name, *rest)), what_is_wrong(detail))
 
 
 class Section(BaseModel):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from homodyne_fit.cli.options import COMMANDS
-from homodyne_fit.errors import suggestion
+from homodyne_fit.errors import did_you_mean, suggestion
 
 __all__ = ["complete", "parse", "print_help"]
 
@@ -113,8 +113,9 @@ def _require_known_options(commands: dict[str, _Parser], command: str, words: li
             others = [each for each in commands if name in commands[each].options]
             owners = [f"'{each}'" for each in others if each != FIT]
             owners += ["a fit (--config FILE)"] if FIT in others else []
-            hint = f"; it belongs to {', '.join(owners)}" if owners else ""
-            parser.error(f"there is no option {name}{hint or suggestion(name, parser.options)}")
+            near = did_you_mean(suggestion(name, parser.options))
+            hint = f"; it belongs to {', '.join(owners)}" if owners else near
+            parser.error(f"there is no option {name}{hint}")
 
 
 def _require_key_values(parser: _Parser, words: list[str]) -> None:
@@ -133,7 +134,7 @@ def _no_command(word: str) -> str:
         return f"'{word}' is no command; --config {word} fits it"
     if Path(word).is_file():
         return f"'{word}' is no command; 'inspect {word}' shows what it holds"
-    near = suggestion(word, COMMANDS) or "; a fit is --config FILE"
+    near = did_you_mean(suggestion(word, COMMANDS)) or "; a fit is --config FILE"
     return f"there is no command '{word}'{near}"
 
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.config.consistency import held, limits, model_parameters, questions_of_file
 from homodyne_fit.config.effects import Ignored, without_effect
-from homodyne_fit.config.keys import Root
+from homodyne_fit.config.keys import KEYS, Root
 from homodyne_fit.config.overrides import Override
 from homodyne_fit.config.reading import read
 from homodyne_fit.data.selection import Selection
-from homodyne_fit.errors import InputError, Mistakes, Problem, missing_file, renamed, unexplained
+from homodyne_fit.errors import (
+    InputError,
+    Problem,
+    collect,
+    missing_file,
+    rename_places,
+    unexplained,
+)
 from homodyne_fit.fitting.settings import AntiDegeneracy
 from homodyne_fit.model.parameters import SCALING
 
@@ -76,9 +84,9 @@ class Config:
             try:
                 return read_frame_list(self._found(Path(given).expanduser()))
             except InputError as error:
+                text = f"{error}; frames themselves are a list, as [17, 18]"
                 raise InputError(
-                    f"{self.path}: experimental_data.mask_frames: {error}; frames themselves are "
-                    "a list, as [17, 18]"
+                    [Problem(f"{self.path}: experimental_data.mask_frames", text)]
                 ) from error
         return given or ()
 
@@ -96,33 +104,33 @@ class Config:
         """
         from homodyne_fit.data.dataset import along_one_line
         from homodyne_fit.data.formats import open_two_time
-        from homodyne_fit.data.selection import ANGLES_KEYS, select
+        from homodyne_fit.data.selection import select
 
         path = self.data_path
         try:
             file = open_two_time(path)
         except InputError as error:
-            raise InputError(f"{self.path}: experimental_data.file_path: {error}") from error
+            raise error.inside(f"{self.path}: experimental_data.file_path") from error
         analyzer, root = self.root.analyzer_parameters, self.root
-        mistakes = Mistakes(map(self._line, questions_of_file(root, file)))
+        problems = list(map(self._located, questions_of_file(root, file)))
         masked: tuple[int, ...] = ()
-        with mistakes.collected():
+        with collect(problems):
             masked = self.masked_frames
         selection = None
-        angles_key, ranges = self._angle_ranges()
-        with mistakes.collected(), renamed({ANGLES_KEYS: angles_key}):
+        with collect(problems), self._at_keys():
             selection = select(
                 file,
                 q=analyzer.scattering.wavevector_q,
-                phi_ranges=ranges,
+                phi_ranges=self._angle_ranges(),
                 frames=(analyzer.start_frame, analyzer.end_frame),
                 dt=analyzer.dt,
                 dt_override=analyzer.dt_override,
                 phi=root.experimental_data.phi_angles,
                 mask_frames=masked,
             )
-            mistakes.lines += map(self._line, self._for_angles(len(selection.phi)))
-        mistakes.raise_any()
+            problems += map(self._located, self._for_angles(len(selection.phi)))
+        if problems:
+            raise InputError(problems)
         assert selection is not None
         if root.has_flow and "phi0" not in held(root) and along_one_line(selection.phi):
             note = (
@@ -133,19 +141,27 @@ class Config:
             selection = replace(selection, notes=(*selection.notes, note))
         return selection
 
-    def _angle_ranges(self) -> tuple[str, list[tuple[float, float]] | None]:
-        """The key that selects angles, or could, and the ranges that it gives."""
+    def _angle_ranges(self) -> list[tuple[float, float]] | None:
+        """Ranges of the angles to use; None for all angles."""
         filtering, ends = self.root.phi_filtering, self.root.preprocessing.phi_range
         if ends is not None:
-            return "preprocessing.phi_range", [(ends[0], ends[1])]
+            return [(ends[0], ends[1])]
         ranges = [(each.min_angle, each.max_angle) for each in filtering.target_ranges]
-        return "phi_filtering.target_ranges", ranges if filtering.enabled and ranges else None
+        return ranges if filtering.enabled and ranges else None
+
+    def _at_keys(self) -> AbstractContextManager[None]:
+        """Name the keys of this file in an `InputError` that names arguments or fields."""
+        keys = dict(KEYS)
+        if self.root.preprocessing.phi_range is not None:
+            keys["phi_ranges"] = "preprocessing.phi_range"
+        return rename_places({name: f"{self.path}: {key}" for name, key in keys.items()})
 
     def load_data(self, selection: Selection | None = None) -> TwoTimeData:
         """Read what the configuration selects, or has selected already."""
         selection, nlsq = selection or self.selection(), self.root.optimization.nlsq
         scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
-        return selection.read(nlsq.memory, scratch)
+        with self._at_keys():
+            return selection.read(nlsq.memory, scratch)
 
     def problems(self) -> Iterator[Problem]:
         """What keeps the configuration from being fitted, besides what `parse_config` finds."""
@@ -181,7 +197,9 @@ class Config:
         from homodyne_fit.fitting.settings import FitSettings
         from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
-        Mistakes(map(self._line, self.problems())).raise_any()
+        problems = list(map(self._located, self.problems()))
+        if problems:
+            raise InputError(problems)
         root, nlsq = self.root, self.root.optimization.nlsq
         names, fixed = model_parameters(root), held(root)
         return FitSettings(
@@ -231,8 +249,8 @@ class Config:
                 f"{n_angles} are used; lower it, or take another per_angle_mode",
             )
 
-    def _line(self, problem: Problem) -> str:
-        return f"{self.path}: {problem}"
+    def _located(self, problem: Problem) -> Problem:
+        return problem.inside(str(self.path))
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as it was understood, defaults included."""
@@ -274,7 +292,7 @@ def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> C
     """
     reading = read(text, overrides)
     if reading.root is None or reading.problems:
-        raise InputError("\n".join(f"{path}: {problem}" for problem in reading.problems))
+        raise InputError(problem.inside(str(path)) for problem in reading.problems)
     return Config(path, reading.root, reading.foreign)
 
 
@@ -316,17 +334,18 @@ def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Sel
         message has one line for each.
     """
     reading = read(text_of(path), overrides)
-    found = [f"{path}: {problem}" for problem in reading.problems]
+    problems = [problem.inside(str(path)) for problem in reading.problems]
     if reading.root is None:
-        raise InputError("\n".join(found))
+        raise InputError(problems)
     config = Config(path, reading.root, reading.foreign)
     missing = unexplained(config.problems(), reading.doubtful)
-    mistakes = Mistakes(found + [f"{path}: {problem}" for problem in missing])
+    problems += [problem.inside(str(path)) for problem in missing]
     selection = None
     doubtful = [key for key in reading.doubtful if not key.startswith(ABOUT_MODEL)]
     if not any(key.startswith(ABOUT_DATA) for key in doubtful):
-        with mistakes.collected():
+        with collect(problems):
             selection = config.selection()
-    mistakes.raise_any()
+    if problems:
+        raise InputError(problems)
     assert selection is not None
     return config, selection

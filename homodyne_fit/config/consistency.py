@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from homodyne_fit.config.keys import Root
+from homodyne_fit.config.keys import KEYS, Root
 from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
@@ -12,14 +12,6 @@ from homodyne_fit.errors import Problem
 from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING
 
 __all__ = ["contradictions", "held", "limits", "model_parameters", "questions", "questions_of_file"]
-
-
-# Where a question that a file leads to is at home.
-KEYS: dict[str, str] = {
-    "q": "analyzer_parameters.scattering.wavevector_q",
-    "dt": "analyzer_parameters.dt",
-    "phi": "experimental_data.file_path",
-}
 
 
 def contradictions(root: Root) -> Iterator[Problem]:
@@ -102,8 +94,10 @@ def questions_of_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
     """Ask about q and dt where the data file does not know them, and about its angles."""
     analyzer = root.analyzer_parameters
     asked = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
+    # The angles are those of the file.
+    keys = {**KEYS, "phi": "experimental_data.file_path"}
     for quantity, text in asked.items():
-        yield from _unconfirmed(root, KEYS[quantity], {quantity: text})
+        yield from _unconfirmed(root, keys[quantity], {quantity: text})
 
 
 def _unconfirmed(root: Root, key: str, asked: dict[str, str]) -> Iterator[Problem]:

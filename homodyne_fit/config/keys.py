@@ -11,13 +11,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from homodyne_fit.errors import suggestion
+from homodyne_fit.errors import did_you_mean, suggestion
 from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
 from homodyne_fit.model.parameters import ALIASES, PARAMETERS, SCALING
 from homodyne_fit.validation import Count, Number, Positive, Section, Size, Whole
 
 __all__ = [
     "FLOW",
+    "KEYS",
     "InitialParameters",
     "Nlsq",
     "Root",
@@ -30,6 +31,16 @@ __all__ = [
 
 # The mode with a shear rate; the others are without.
 FLOW = "laminar_flow"
+
+# Keys of the arguments of `homodyne_fit.data.selection.select` and of the fields of `FitSettings`.
+KEYS = {
+    "q": "analyzer_parameters.scattering.wavevector_q",
+    "dt": "analyzer_parameters.dt",
+    "frames": "analyzer_parameters.start_frame, end_frame",
+    "phi": "experimental_data.phi_angles",
+    "mask_frames": "experimental_data.mask_frames",
+    "phi_ranges": "phi_filtering.target_ranges",
+}
 
 Question = Literal["stator_rotor_gap", "wavevector_q", "dt", "phi"]
 
@@ -95,7 +106,8 @@ FrameList = Annotated[tuple[int, ...] | str, BeforeValidator(_frames_or_file)]
 def _parameter_name(name: Any) -> Any:
     known = ALIASES.get(str(name), str(name))
     if known not in PARAMETERS:
-        near = suggestion(known, [*PARAMETERS, *ALIASES]) or f"; there are {', '.join(PARAMETERS)}"
+        near = did_you_mean(suggestion(known, [*PARAMETERS, *ALIASES]))
+        near = near or f"; there are {', '.join(PARAMETERS)}"
         raise ValueError(f"there is no parameter '{name}'{near}")
     return known
 

@@ -6,7 +6,6 @@ first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,8 +17,8 @@ from homodyne_fit.config.consistency import contradictions, questions
 from homodyne_fit.config.effects import Ignored, reason
 from homodyne_fit.config.keys import Root
 from homodyne_fit.config.overrides import Override, overridden
-from homodyne_fit.errors import Problem, suggestion, unexplained
-from homodyne_fit.validation import place, what_is_wrong
+from homodyne_fit.errors import Problem, did_you_mean, suggestion, unexplained
+from homodyne_fit.validation import dotted_path, what_is_wrong
 
 __all__ = ["KNOWN_PATHS", "Reading", "read", "section_of"]
 
@@ -83,7 +82,7 @@ def read(text: str, overrides: Sequence[Override] = ()) -> Reading:
     sorter = _KeySorter()
     root, mistaken = _validated(sorter.sort(raw, Root, ""))
     problems = [*loader.twice, *sorter.unknown, *mistaken]
-    doubtful = frozenset([problem.path for problem in problems if problem.path] + sorter.meant)
+    doubtful = frozenset([problem.where for problem in problems if problem.where] + sorter.meant)
     if root is not None:
         problems += unexplained([*questions(root), *contradictions(root)], doubtful)
     return Reading(root, tuple(sorter.foreign), tuple(problems), doubtful)
@@ -105,7 +104,9 @@ def _validated(cleaned: dict[str, Any]) -> tuple[Root | None, list[Problem]]:
             return Root.model_validate(cleaned), problems
         except ValidationError as error:
             details = error.errors()
-        problems += [Problem(place(detail["loc"]), what_is_wrong(detail)) for detail in details]
+        problems += [
+            Problem(dotted_path(detail["loc"]), what_is_wrong(detail)) for detail in details
+        ]
         before = cleaned
         for detail in details:
             cleaned = _without(cleaned, detail["loc"])
@@ -190,15 +191,16 @@ class _KeySorter:
 
     def _add_unknown(self, path: str, key: str, fields: list[str], section: str) -> None:
         near = suggestion(key, fields)
+        elsewhere = [known for known in KNOWN_PATHS if known.rpartition(".")[2] == key]
         if near:
-            meant = re.findall("'(.*)'", near)[0]
-            self.meant.append(f"{section}.{meant}" if section else meant)
-        else:
-            elsewhere = [known for known in KNOWN_PATHS if known.rpartition(".")[2] == key]
-            near = f" (did you mean {' or '.join(elsewhere)}?)" if elsewhere else ""
-            near = near or f"; known here: {', '.join(fields)}"
+            hint = did_you_mean(near)
+            self.meant.append(f"{section}.{near}" if section else near)
+        elif elsewhere:
+            hint = f" (did you mean {' or '.join(elsewhere)}?)"
             self.meant += elsewhere
-        self.unknown.append(Problem(path, f"there is no such key{near}"))
+        else:
+            hint = f"; known here: {', '.join(fields)}"
+        self.unknown.append(Problem(path, f"there is no such key{hint}"))
 
 
 def section_of(annotation: Any) -> tuple[type[BaseModel] | None, bool]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homodyne_fit.errors import InputError, Mistakes, counted, renamed
+from homodyne_fit.errors import InputError, Problem, counted, rename_places
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,10 +112,9 @@ def configuration(
     if gap is not None and not static and (text := about_gap(gap)):
         asked["gap"] = text
     confirmed = tuple(asked) if units_confirmed else ()
-    Mistakes(
-        f"{file.path}: {text}"
-        for text in unconfirmed(asked, confirmed, lambda _: "add --units-confirmed")
-    ).raise_any()
+    questions = list(unconfirmed(asked, confirmed, lambda _: "add --units-confirmed"))
+    if questions:
+        raise InputError(Problem(str(file.path), question) for question in questions)
     doubtful = [NAMES[quantity] for quantity in asked]
     _require_angles(file, phi, n_angles)
     known = phi if file.phi is None else file.phi[chosen]
@@ -154,14 +153,14 @@ def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDAr
     """The wave vector to take, the positions of its matrices, and what to say of it."""
     import numpy as np
 
-    from homodyne_fit.data.selection import Q_KEY, nearest_q, q_groups
+    from homodyne_fit.data.selection import nearest_q, q_groups
 
     if file.q is None:
         return q, np.arange(file.n_matrices), "Å⁻¹"
     groups = q_groups(file.q)
     if q is None and groups:
         q = max((len(group), file.q[group].mean()) for group in groups)[1]
-    with renamed({f"set {Q_KEY} to": "give --q as"}):
+    with rename_places({"q": "--q"}):
         chosen = nearest_q(file.q, q, str(file.path))
     others = [f"{file.q[g].mean():.6g}" for g in groups if g[0] != chosen[0]]
     comment = f"Å⁻¹; the file also has {', '.join(others)}" if others else "Å⁻¹"

@@ -6,18 +6,9 @@ from pathlib import Path
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
-from homodyne_fit.data.selection import (
-    ANGLES_KEYS,
-    DT_KEY,
-    FRAMES_KEYS,
-    MASK_KEY,
-    PHI_KEY,
-    Q_KEY,
-    about_file,
-    select,
-)
+from homodyne_fit.data.selection import about_file, select
 from homodyne_fit.data.units import NAMES, Quantity, about_angles, unconfirmed
-from homodyne_fit.errors import InputError, Mistakes, renamed
+from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.validation import (
     Listed,
     Number,
@@ -29,18 +20,6 @@ from homodyne_fit.validation import (
 )
 
 __all__ = ["inspect", "load", "read_frame_list"]
-
-
-# What `load` calls the keys of a configuration.
-ARGUMENTS = {
-    Q_KEY: "q",
-    DT_KEY: "dt",
-    PHI_KEY: "phi",
-    MASK_KEY: "mask_frames",
-    FRAMES_KEYS: "frames",
-    ANGLES_KEYS: "phi_ranges",
-    "dt_override: true": "dt_override=True",
-}
 
 
 @checked_arguments
@@ -120,8 +99,8 @@ def load(
         if text := about_angles("phi_ranges", ends):
             asked["phi"] = text
     questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
-    mistakes = Mistakes(f"{file.path}: {question}" for question in questions)
-    with mistakes.collected(), renamed(ARGUMENTS):
+    problems = [Problem(str(file.path), question) for question in questions]
+    with collect(problems):
         selection = select(
             file,
             q=q,
@@ -132,9 +111,9 @@ def load(
             phi=phi,
             mask_frames=mask_frames,
         )
-    mistakes.raise_any()
-    with renamed(ARGUMENTS):
-        data = selection.read(memory, scratch)
+    if problems:
+        raise InputError(problems)
+    data = selection.read(memory, scratch)
     analyzer = {
         "start_frame": frames[0],
         "end_frame": frames[1],

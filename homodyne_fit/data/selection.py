@@ -1,4 +1,7 @@
-"""From what a file says and what the user asks for to the data of one fit."""
+"""From what a file says and what the user asks for to the data of one fit.
+
+In a `Problem` the place is an argument of `select`.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,25 +18,10 @@ from homodyne_fit.data.formats.two_time_file import TwoTimeFile
 from homodyne_fit.data.storage.memory import MATRICES_SHARE, allowed_memory, size_in_words
 from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_values
 from homodyne_fit.data.unpacking import Request, require_memory, store
-from homodyne_fit.errors import InputError, Mistakes, numbers
-
-if TYPE_CHECKING:
-    from homodyne_fit.data.formats import TwoTimeFile
+from homodyne_fit.errors import InputError, Problem, collect, counted, shortened_numbers
 
 __all__ = ["Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
 
-
-Q_KEY = "analyzer_parameters.scattering.wavevector_q"
-
-DT_KEY = "analyzer_parameters.dt"
-
-PHI_KEY = "experimental_data.phi_angles"
-
-MASK_KEY = "experimental_data.mask_frames"
-
-FRAMES_KEYS = "analyzer_parameters.start_frame, end_frame"
-
-ANGLES_KEYS = "phi_filtering.target_ranges, or preprocessing.phi_range"
 
 SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
 
@@ -113,9 +100,10 @@ class Selection:
             return self._read(memory, scratch)
         except MemoryError as error:
             k, n = len(self.phi), self.n_frames
-            raise InputError(
+            raise _problem(
+                "frames",
                 f"{self.file.path}: the memory cannot hold {k} × {n} × {n} numbers; take fewer "
-                f"frames ({FRAMES_KEYS}) or fewer angles ({ANGLES_KEYS})"
+                "frames, or ranges of angles that hold fewer of them",
             ) from error
         finally:
             self.file.release()
@@ -199,18 +187,19 @@ def select(
     InputError
         If the file does not have what is asked of it; one line for each mistake.
     """
-    mistakes = Mistakes()
-    with mistakes.collected():
+    problems: list[Problem] = []
+    with collect(problems):
         step = _frame_time(file, dt, dt_override)
-    with mistakes.collected():
+    with collect(problems):
         window = _window(file, frames)
         masked, notes = _masked(file, mask_frames, window)
-    with mistakes.collected():
+    with collect(problems):
         wave_vectors = _wave_vectors(file, q)
         at_q = nearest_q(wave_vectors, q, str(file.path))
         angles = _angles(file, phi, at_q)
         wanted = _wanted(angles, phi_ranges, file)
-    mistakes.raise_any()
+    if problems:
+        raise InputError(problems)
     kept = at_q[wanted]
     return Selection(
         file=file,
@@ -251,14 +240,15 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
     """
     groups = q_groups(q)
     centres = np.array([q[group].mean() for group in groups])
-    choice = f"the file has q = {numbers(centres)} Å⁻¹"
+    choice = f"the file has q = {shortened_numbers(centres)} Å⁻¹"
     if not groups:
         raise InputError(
-            f"{source}: no matrix has a positive, finite q: {numbers(np.unique(q))}; mend the file"
+            f"{source}: no matrix has a positive, finite q: {shortened_numbers(np.unique(q))}; "
+            "mend the file"
         )
     if wanted is None:
         if len(groups) > 1:
-            raise InputError(f"{source}: {choice}; set {Q_KEY} to one of them")
+            raise _problem("q", f"{source}: {choice}; choose one of them")
         return groups[0]
     distances = np.abs(centres - wanted)
     nearest = int(np.argmin(distances))
@@ -267,10 +257,11 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
     if len(spacings):
         reach, what = spacings.max() / 2, "half a bin"
     if not distances[nearest] <= reach * (1 + ROUNDING):
-        raise InputError(
+        raise _problem(
+            "q",
             f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
-            f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; set {Q_KEY} to one "
-            f"of them{_q_in_another_unit(wanted, centres)}"
+            f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; choose one of "
+            f"them{_q_in_another_unit(wanted, centres)}",
         )
     return groups[nearest]
 
@@ -319,17 +310,19 @@ def _wanted(
 ) -> NDArray[np.bool_]:
     if ranges is None:
         if not np.all(np.isfinite(phi)):
-            raise InputError(
-                f"{file.path}: an angle is not finite: {numbers(phi)}°; leave it out by "
-                f"{ANGLES_KEYS}, or mend the file"
+            raise _problem(
+                "phi_ranges",
+                f"{file.path}: an angle is not finite: {shortened_numbers(phi)}°; give ranges that "
+                "leave it out, or mend the file",
             )
         return np.ones(len(phi), dtype=bool)
     inside = within_ranges(phi, ranges)
     if not inside.any():
         shown = ", ".join(f"{low:g} to {high:g}" for low, high in ranges) or "(none)"
-        raise InputError(
-            f"{file.path}: {ANGLES_KEYS}: no angle is within {shown}°; at this q the file has "
-            f"φ = {numbers(phi)}°"
+        raise _problem(
+            "phi_ranges",
+            f"{file.path}: no angle is within {shown}°; at this q the file has "
+            f"φ = {shortened_numbers(phi)}°",
         )
     return inside
 
@@ -337,18 +330,20 @@ def _wanted(
 def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
     if file.dt is None:
         if dt is None:
-            raise InputError(
-                f"{file.path}: the file does not give the time between frames "
-                f"({file.dt_note}); set {DT_KEY}, in seconds"
+            raise _problem(
+                "dt",
+                f"{file.path}: the file does not give the time between frames ({file.dt_note}); "
+                "set it, in seconds",
             )
         return float(dt)
     if dt is None:
         return file.dt
     if not override and not abs(dt - file.dt) <= SAME_DT * abs(file.dt):
         hint = _dt_in_another_unit(dt, file.dt)
-        raise InputError(
-            f"{file.path}: {DT_KEY} is {dt:.9g} s, but the file says {file.dt:.9g} s "
-            f"({file.dt_note}); remove it, or set dt_override: true{hint}"
+        raise _problem(
+            "dt",
+            f"{file.path}: {dt:.9g} s is given, but the file says {file.dt:.9g} s "
+            f"({file.dt_note}); remove it, or set dt_override to true{hint}",
         )
     return float(dt) if override else file.dt
 
@@ -365,18 +360,20 @@ def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     first, last = frames
     end = file.n_frames if last == -1 else last
     if 1 <= end < first <= file.n_frames:
-        raise InputError(
-            f"{file.path}: {FRAMES_KEYS}: the first frame, {first}, comes after the last, {end}"
+        raise _problem(
+            "frames", f"{file.path}: the first frame, {first}, comes after the last, {end}"
         )
     if not 1 <= first <= end <= file.n_frames:
-        raise InputError(
-            f"{file.path}: {FRAMES_KEYS}: the frames {first} to {last} were asked for, but the "
-            f"file has the frames 1 to {file.n_frames} (they count from 1; -1 stands for the last)"
+        raise _problem(
+            "frames",
+            f"{file.path}: the frames {first} to {last} were asked for, but the file has the "
+            f"frames 1 to {file.n_frames} (they count from 1; -1 stands for the last)",
         )
     if end - first + 1 < FEWEST_FRAMES:
-        raise InputError(
-            f"{file.path}: {FRAMES_KEYS}: the frames {first} to {end} are fewer than the "
-            f"{FEWEST_FRAMES} that are needed; the file has the frames 1 to {file.n_frames}"
+        raise _problem(
+            "frames",
+            f"{file.path}: the frames {first} to {end} are fewer than the {FEWEST_FRAMES} that are "
+            f"needed; the file has the frames 1 to {file.n_frames}",
         )
     return slice(first - 1, end)
 
@@ -387,9 +384,10 @@ def _masked(
     """Return the masked frames, counted from 0 in the window, and a sentence that counts them."""
     outside = sorted({frame for frame in frames if not 1 <= frame <= file.n_frames})
     if outside:
-        raise InputError(
-            f"{file.path}: {MASK_KEY} has the frames {numbers(outside)}, but the file has the "
-            f"frames 1 to {file.n_frames}"
+        raise _problem(
+            "mask_frames",
+            f"{file.path}: the frames {shortened_numbers(outside)} are listed, but the file has "
+            f"the frames 1 to {file.n_frames}",
         )
     n_frames = window.stop - window.start
     listed_frames = np.unique(np.asarray(frames, dtype=np.int64))
@@ -397,16 +395,16 @@ def _masked(
     masked = masked[(masked >= 0) & (masked < n_frames)]
     left = n_frames - len(masked)
     if left < FEWEST_FRAMES:
-        raise InputError(
-            f"{file.path}: {MASK_KEY} leaves {left} of {n_frames} frames; {FEWEST_FRAMES} are "
-            "needed"
+        raise _problem(
+            "mask_frames",
+            f"{file.path}: this leaves {left} of {n_frames} frames; {FEWEST_FRAMES} are needed",
         )
     if not len(listed_frames):
         return masked, []
     points = n_frames * (n_frames - 1) // 2 - left * (left - 1) // 2
     return masked, [
         f"{len(masked)} of {n_frames} frames masked, {points} points of each angle"
-        + (f" ({numbers(masked + 1 + window.start)})" if len(masked) else "")
+        + (f" ({shortened_numbers(masked + 1 + window.start)})" if len(masked) else "")
     ]
 
 
@@ -416,23 +414,25 @@ def _angles(
     """Return the angles of the matrices that are kept, those of one wave vector."""
     if file.phi is not None:
         if phi is not None:
-            raise InputError(f"{file.path}: the file has its own angles; remove {PHI_KEY}")
+            raise _problem("phi", f"{file.path}: the file has its own angles; remove these")
         return file.phi[kept]
     if phi is None:
         if len(kept) > 1:
-            raise InputError(
-                f"{file.path}: the file does not give the angles of its {len(kept)} "
-                f"matrices; set {PHI_KEY}, in degrees"
+            raise _problem(
+                "phi",
+                f"{file.path}: the file does not give the angles of its {len(kept)} matrices; "
+                "set them, in degrees",
             )
         return np.zeros(1)
     angles = np.atleast_1d(np.asarray(phi, dtype=np.float64))
     if angles.shape == (file.n_matrices,):
         return angles[kept]
     if angles.shape != (len(kept),):
-        raise InputError(
-            f"{file.path}: {PHI_KEY} gives {angles.size} angle(s), but the file has "
-            f"{file.n_matrices} matrices"
-            + ("" if len(kept) == file.n_matrices else f", {len(kept)} of them at this q")
+        some = "" if len(kept) == file.n_matrices else f", {len(kept)} of them at this q"
+        raise _problem(
+            "phi",
+            f"{file.path}: {counted(angles.size, 'angle')} given, but the file has "
+            f"{counted(file.n_matrices, 'matrix')}{some}",
         )
     return angles
 
@@ -441,8 +441,12 @@ def _wave_vectors(file: TwoTimeFile, q: float | None) -> NDArray[np.float64]:
     if file.q is not None:
         return file.q
     if q is None:
-        raise InputError(f"{file.path}: the file does not give q; set {Q_KEY}, in Å⁻¹")
+        raise _problem("q", f"{file.path}: the file does not give q; set it, in Å⁻¹")
     return np.full(file.n_matrices, q, dtype=np.float64)
+
+
+def _problem(argument: str, what: str) -> InputError:
+    return InputError([Problem(argument, what)])
 
 
 def about_file(

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Literal
 
-from homodyne_fit.errors import InputError, numbers
+from homodyne_fit.errors import InputError, shortened_numbers
 
 if TYPE_CHECKING:
     pass
@@ -81,10 +81,11 @@ def require_inverse_angstrom(unit: str, where: str, q: Iterable[float]) -> None:
     """
     letters = _letters(unit)
     if NANOMETRE.fullmatch(letters):
-        values = list(q)
+        stated = list(q)
+        converted = [0.1 * value for value in stated]
         raise InputError(
             f"{where} says that q is in nm⁻¹, but Å⁻¹ is needed: divide q by 10 in the file "
-            f"(q = {numbers(values)} nm⁻¹ is {numbers(0.1 * value for value in values)} Å⁻¹)"
+            f"(q = {shortened_numbers(stated)} nm⁻¹ is {shortened_numbers(converted)} Å⁻¹)"
         )
     if letters and not ANGSTROM.fullmatch(letters):
         raise InputError(f"{where} says that q is in '{unit}', but Å⁻¹ is needed")

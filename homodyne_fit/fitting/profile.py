@@ -17,7 +17,7 @@ from pydantic import InstanceOf
 from scipy.special import chdtri
 
 from homodyne_fit.data.dataset import TwoTimeData
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.fitting.settings import MultiStart
@@ -132,10 +132,8 @@ def profile(
     """
     name = ALIASES.get(name, name)
     if name not in result.parameters:
-        raise InputError(
-            f"profile: the model {result.model.name} has no parameter "
-            f"'{name}'{suggestion(name, list(result.parameters))}"
-        )
+        near = did_you_mean(suggestion(name, result.parameters))
+        raise InputError(f"profile: the model {result.model.name} has no parameter '{name}'{near}")
     if name in settings.fixed:
         raise InputError(f"profile: {name} is fixed")
     best = result.parameters[name].value

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PlainValidator, field_validator
 
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from homodyne_fit.kernel.moments import Precision
 from homodyne_fit.model.parameters import ALIASES, PARAMETERS
 from homodyne_fit.model.rates import LAMINAR_FLOW, Model, model_named
@@ -331,9 +331,9 @@ class FitSettings:
                 if kind != "bounds" and name in ("contrast", "offset"):
                     raise InputError(f"{kind}: {name} is not searched; narrow its bounds instead")
                 if name not in known:
+                    near = did_you_mean(suggestion(name, known)) or f"; it has {', '.join(known)}"
                     raise InputError(
-                        f"{kind}: the model {self.model.name} has no parameter "
-                        f"'{name}'{suggestion(name, known) or f'; it has {", ".join(known)}'}"
+                        f"{kind}: the model {self.model.name} has no parameter '{name}'{near}"
                     )
             object.__setattr__(self, kind, named)
         for name, (lower, upper) in self.bounds.items():

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from nlsq_stratified.programs import Traced
 
 __all__ = [
@@ -320,6 +320,6 @@ def model_named(name: object) -> Model:
     """
     known = {**MODELS, "static_isotropic": STATIC, "static_anisotropic": STATIC}
     if not isinstance(name, str) or name not in known:
-        near = suggestion(str(name), known)
+        near = did_you_mean(suggestion(str(name), known))
         raise InputError(f"there is no model {name!r}{near}; there are: {', '.join(MODELS)}")
     return known[name]

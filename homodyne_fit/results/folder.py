@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
-from homodyne_fit.errors import InputError, renamed, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, rename_places, suggestion
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,10 +48,16 @@ PLOTS = "plots"
 PLOT_DPI = 150
 
 
-def require_no_results(folder: Path) -> None:
-    """Raise an `InputError` if the folder holds results of an earlier fit."""
+def require_no_results(folder: Path, permission: str = "--overwrite") -> None:
+    """Raise an `InputError` if the folder holds results of an earlier fit.
+
+    Parameters
+    ----------
+    permission : str
+        What the user can give so that they are replaced.
+    """
     if next(_earlier(folder), None) is not None:
-        raise InputError(f"{folder}: holds results already; give --overwrite to replace them")
+        raise InputError(f"{folder}: holds results already; give {permission} to replace them")
 
 
 def require_room(folder: Path, *, overwrite: bool) -> None:
@@ -69,9 +75,19 @@ def require_room(folder: Path, *, overwrite: bool) -> None:
 
 
 def prepare_folder(
-    folder: Path, *, overwrite: bool, exports: Collection[str] = (), plots: bool = False
+    folder: Path,
+    *,
+    overwrite: bool,
+    exports: Collection[str] = (),
+    plots: bool = False,
+    permission: str = "--overwrite",
 ) -> None:
     """Make the folder, and be sure before the fit that results can be written into it.
+
+    Parameters
+    ----------
+    permission : str
+        As in `require_no_results`.
 
     Raises
     ------
@@ -80,12 +96,10 @@ def prepare_folder(
     """
     for name in exports:
         if name not in EXPORTS:
-            raise InputError(
-                f"there is no export '{name}'{suggestion(name, EXPORTS)}; "
-                f"there are: {', '.join(EXPORTS)}"
-            )
+            near = did_you_mean(suggestion(name, EXPORTS))
+            raise InputError(f"there is no export '{name}'{near}; there are: {', '.join(EXPORTS)}")
     if not overwrite:
-        require_no_results(folder)
+        require_no_results(folder, permission)
     for path in (folder, *([folder / PLOTS] if plots else [])):
         make_folder(path)
     for name in (*OUTPUTS, *(EXPORTS[name] for name in exports)):
@@ -137,7 +151,7 @@ def _write_numbers(record: FitRecord, folder: Path, exports: Collection[str]) ->
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
     }
     with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as new:
-        with renamed({new: str(folder)}):
+        with rename_places({str(Path(new, name)): str(folder / name) for name in writers}):
             for name, write in writers.items():
                 write(Path(new, name), record)
         for name in writers:

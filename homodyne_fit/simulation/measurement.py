@@ -19,7 +19,7 @@ from homodyne_fit.data.formats.nxxpcs import write_nxxpcs
 from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.data.formats.pychx import write_pychx
 from homodyne_fit.data.storage.memory import available_memory, size_in_words
-from homodyne_fit.errors import InputError, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, Model, decay, rates
 from homodyne_fit.simulation.speckle import two_time
@@ -71,7 +71,7 @@ class Measurement:
         object.__setattr__(self, "model", model)
         for name, value in parameters.items():
             if name not in model.parameters:
-                near = suggestion(name, model.parameters)
+                near = did_you_mean(suggestion(name, model.parameters))
                 near = near or f"; there are {', '.join(model.parameters)}"
                 raise InputError(f"there is no parameter '{name}'{near}")
             if not math.isfinite(value):

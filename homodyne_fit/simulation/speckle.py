@@ -48,7 +48,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, Problem
 
 __all__ = ["correlate", "counts", "two_time"]
 
@@ -254,7 +254,7 @@ def _plan(
     positive = {"q": q, "gap": gap, "dt": dt, "mean_counts": mean_counts}
     for name, value in positive.items():
         if not (math.isfinite(value) and value > 0):
-            raise InputError(f"{name} must be positive and finite, got {value}")
+            raise InputError([Problem(name, f"must be positive and finite, got {value}")])
     for name, value in {"phi": phi, "phi0": phi0}.items():
         if not math.isfinite(value):
             raise InputError(f"{name} must be a finite angle in degrees, got {value}")
@@ -312,8 +312,13 @@ def _average(blocks: Iterable[NDArray]) -> Floats:
     if not np.all(usable):
         frame = int(np.argmin(usable))
         raise InputError(
-            f"counts of frame {frame} sum to {total[frame]:g} over {pixels} pixels: every frame "
-            "needs a photon, so use more pixels or a larger mean_counts"
+            [
+                Problem(
+                    "mean_counts",
+                    f"counts of frame {frame} sum to {total[frame]:g} over {pixels} pixels: every "
+                    "frame needs a photon, so use more pixels or a larger number",
+                )
+            ]
         )
     return (pixels * product / np.outer(total, total)).astype(np.float32)
 

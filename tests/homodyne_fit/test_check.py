@@ -136,13 +136,13 @@ BROKEN = {
     ),
     "q in nm⁻¹": (
         changed("0.0054", "0.054"),
-        "a.h5: no matrix is near q = 0.054 Å⁻¹, but the file has q = 0.004, 0.0054 Å⁻¹; the "
-        f"nearest is 0.0486 Å⁻¹ away, and half a bin is 0.0007 Å⁻¹; set {Q_KEY} to one of them "
-        "(is it in nm⁻¹? 0.054 nm⁻¹ is 0.0054 Å⁻¹)",
+        f"c.yaml: {Q_KEY}: a.h5: no matrix is near q = 0.054 Å⁻¹, but the file has q = 0.004, "
+        "0.0054 Å⁻¹; the nearest is 0.0486 Å⁻¹ away, and half a bin is 0.0007 Å⁻¹; choose one "
+        "of them (is it in nm⁻¹? 0.054 nm⁻¹ is 0.0054 Å⁻¹)",
     ),
     "q not said": (
         changed("wavevector_q: 0.0054", ""),
-        f"a.h5: the file has q = 0.004, 0.0054 Å⁻¹; set {Q_KEY} to one of them",
+        f"c.yaml: {Q_KEY}: a.h5: the file has q = 0.004, 0.0054 Å⁻¹; choose one of them",
     ),
     "phi0 in radians": (
         GOOD + "parameter_space: {bounds: [{name: phi0, min: -3.14159, max: 3.14159}]}\n",
@@ -152,14 +152,14 @@ BROKEN = {
     ),
     "dt in ms": (
         changed("dt: 0.1", "dt: 100"),
-        "a.h5: analyzer_parameters.dt is 100 s, but the file says 0.1 s (frame_time 0.1 × "
-        "stride_frame 1 × avg_frame 1); remove it, or set dt_override: true (is it in ms? 100 ms "
-        "is 0.1 s)",
+        "c.yaml: analyzer_parameters.dt: a.h5: 100 s is given, but the file says 0.1 s "
+        "(frame_time 0.1 × stride_frame 1 × avg_frame 1); remove it, or set dt_override to true "
+        "(is it in ms? 100 ms is 0.1 s)",
     ),
     "too many frames": (
         changed("dt: 0.1", "end_frame: 2000"),
-        "a.h5: analyzer_parameters.start_frame, end_frame: the frames 1 to 2000 were asked for, "
-        "but the file has the frames 1 to 12 (they count from 1; -1 stands for the last)",
+        "c.yaml: analyzer_parameters.start_frame, end_frame: a.h5: the frames 1 to 2000 were asked "
+        "for, but the file has the frames 1 to 12 (they count from 1; -1 stands for the last)",
     ),
     "a list of frames": (
         changed("a.h5}", "a.h5, mask_frames: frames.txt}"),
@@ -176,7 +176,7 @@ BROKEN = {
     ),
     "no angle there": (
         GOOD + "phi_filtering: {target_ranges: [{min_angle: 10, max_angle: 20}]}\n",
-        "a.h5: phi_filtering.target_ranges: no angle is within 10 to "
+        "c.yaml: phi_filtering.target_ranges: a.h5: no angle is within 10 to "
         "20°; at this q the file has φ = 0, 45, 90, 135°",
     ),
     "angles chosen twice": (
@@ -257,7 +257,7 @@ output: {directory: b}
             r"bounds\.0: the bounds of phi0",
             r"values\.D0: the start of D0, 5, is outside",
             r"stator_rotor_gap: no value is given",
-            r"dt is 0\.5 s, but the file says 0\.1 s",
+            r"dt: .*: 0\.5 s is given, but the file says 0\.1 s",
             r"the frames 1 to 99 were asked for",
             r"no matrix is near q = 0\.02",
         )

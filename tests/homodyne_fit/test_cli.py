@@ -482,11 +482,14 @@ MISTAKES = {
     "gap: missing": (("stator_rotor_gap: 2e6", ""), ".*stator_rotor_gap: no value is given: .*"),
     "q: not in the file": (
         ("wavevector_q: 0.0054", "wavevector_q: 0.01"),
-        ".*no matrix is near q = 0.01 Å⁻¹, but .* q = 0.0054 Å⁻¹; .* set .*wavevector_q.*",
+        r".*c\.yaml: analyzer_parameters\.scattering\.wavevector_q: "
+        r".*no matrix is near q = 0.01 Å⁻¹, but .* "
+        "q = 0.0054 Å⁻¹; .*; choose one of them.*",
     ),
     "dt: another": (
         ("dt: 0.1", "dt: 0.2"),
-        ".*dt is 0.2 s, but the file says 0.1 s .*; remove it, or set dt_override: true",
+        r".*c\.yaml: analyzer_parameters\.dt: .*: 0.2 s is given, but the file says "
+        "0.1 s .*; remove it, or set dt_override to true",
     ),
     "a misspelt key": (
         ("start_frame", "startframe"),
@@ -503,7 +506,7 @@ MISTAKES = {
     "frames: too few": (("end_frame: -1", "end_frame: 2"), ".*are fewer than the 3 that are .*"),
     "angles: none": (
         ("optimization:", "preprocessing: {phi_range: [10, 20]}\noptimization:"),
-        r".*preprocessing\.phi_range: no angle is within 10 to 20°; at this q the file has φ = "
+        r".*preprocessing\.phi_range: .*: no angle is within 10 to 20°; at this q the file has φ = "
         "0, 45, 90, 135°",
     ),
     "a start out of bounds": (

@@ -385,9 +385,9 @@ def test_whatever_a_key_is_given_is_read_or_named_in_one_line(path):
         reading = read(text)
         assert reading.root is not None
         for problem in reading.problems:
-            assert problem.path.startswith(path.partition(".")[0])
-            assert problem.text
-            assert "\n" not in problem.text
+            assert problem.where.startswith(path.partition(".")[0])
+            assert problem.what
+            assert "\n" not in problem.what
 
 
 def test_defaults_are_those_of_an_empty_section():
@@ -799,7 +799,10 @@ class TestData:
 
     def test_frame_time(self, folder):
         assert self.load(folder, self.analyzer.format(f"dt: {DT}")).dt == DT
-        with pytest.raises(InputError, match=r"dt is 0.5 s, but the file says 0.1 s.*dt_override"):
+        with pytest.raises(
+            InputError,
+            match=r"analyzer_parameters\.dt: .*: 0.5 s is given, .* says 0.1 s.*dt_override",
+        ):
             self.load(folder, self.analyzer.format("dt: 0.5"))
         assert self.load(folder, self.analyzer.format("dt: 0.5, dt_override: true")).dt == 0.5
 

@@ -415,7 +415,9 @@ class TestMistakes:
         aps_u(tmp_path / "data.h5")
         for command in ("init", "inspect"):
             assert main([command, str(tmp_path / "data.h5"), "--q", "0.01"]) == 1
-            assert "give --q as one of them" in capsys.readouterr().err
+            error = capsys.readouterr().err
+            assert error.startswith("homodyne_fit: error: --q: ")
+            assert error.endswith("; choose one of them\n")
 
     def test_too_few_angles(self, tmp_path):
         stack(tmp_path / "data.npy")

@@ -323,13 +323,13 @@ EDITS = {
     "U no time": (
         aps_u,
         replaced("/xpcs/twotime/config/stride_frame", None),
-        r"does not give the time between frames \(/xpcs/twotime/config/stride_frame is missing\); "
-        r"set dt",
+        r"^dt: .*does not give the time between frames \(/xpcs/twotime/config/stride_frame is "
+        r"missing\); set it, in seconds$",
     ),
     "U time 0": (
         aps_u,
         replaced("/entry/instrument/detector_1/frame_time", 0.0),
-        r"frame_time is \[0\.0\], not one positive number\); set dt",
+        r"^dt: .*frame_time is \[0\.0\], not one positive number\); set it",
     ),
     "U times": (
         aps_u,
@@ -339,7 +339,7 @@ EDITS = {
     "U milliseconds": (
         aps_u,
         with_units("/entry/instrument/detector_1/frame_time", "ms"),
-        r"frame_time is in 'ms', not in seconds\); set dt",
+        r"^dt: .*frame_time is in 'ms', not in seconds\); set it",
     ),
     # APS old
     "old labels missing": (
@@ -375,7 +375,8 @@ EDITS = {
     "old no time": (
         aps_old,
         replaced("/measurement/instrument/detector/exposure_period", None),
-        r"\(/measurement/instrument/detector/exposure_period is missing\); set dt, in seconds$",
+        r"^dt: .*\(/measurement/instrument/detector/exposure_period is missing\); set it, in "
+        "seconds$",
     ),
 }
 

@@ -74,7 +74,7 @@ def test_the_distance_is_shown_where_it_is_allowed(path, wanted, notes):
 
 
 def test_several_q_need_a_choice(path):
-    with pytest.raises(InputError, match=r"q = 0\.004, 0\.006 Å⁻¹; set q to one of them"):
+    with pytest.raises(InputError, match=r"^q: .* q = 0\.004, 0\.006 Å⁻¹; choose one of them"):
         load(path)
 
 
@@ -155,7 +155,9 @@ def test_a_filter_that_matches_nothing_lists_the_angles(path, ranges):
 
 
 def test_frames_the_wrong_way_round(path):
-    with pytest.raises(InputError, match="frames: the first frame, 5, comes after the last, 3$"):
+    with pytest.raises(
+        InputError, match="^frames: .*: the first frame, 5, comes after the last, 3$"
+    ):
         load(path, q=0.004, frames=(5, 3))
 
 
@@ -210,10 +212,10 @@ def test_without_a_mask_nothing_is_said(path):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        ([0, 3], r"mask_frames has the frames 0, but the file has the frames 1 to 6"),
-        ([3, 7, 9], r"mask_frames has the frames 7, 9, but the file has"),
-        ([-1], r"mask_frames has the frames -1, but"),
-        ([1, 2, 3, 4], r"mask_frames leaves 2 of 6 frames; 3 are needed"),
+        ([0, 3], r"^mask_frames: .*: the frames 0 are listed, but the file has the frames 1 to 6"),
+        ([3, 7, 9], r"^mask_frames: .*: the frames 7, 9 are listed, but the file has"),
+        ([-1], r"^mask_frames: .*: the frames -1 are listed, but"),
+        ([1, 2, 3, 4], r"^mask_frames: .*: this leaves 2 of 6 frames; 3 are needed"),
     ],
 )
 def test_frames_that_cannot_be_masked(path, mask, message):
@@ -231,7 +233,9 @@ def test_the_time_is_read_from_the_file(path):
 
 @pytest.mark.parametrize("dt", [0.05, DT * (1 + 2e-6)])
 def test_a_time_that_disagrees_with_the_file(path, dt):
-    with pytest.raises(InputError, match=r"a\.h5: .*dt is .* s, but the file says 0\.1 s \(frame"):
+    with pytest.raises(
+        InputError, match=r"^dt: .*a\.h5: .* s is given, but the file says 0\.1 s \(frame"
+    ):
         load(path, q=0.004, dt=dt)
 
 
@@ -244,25 +248,25 @@ def test_a_time_that_overrides_the_file(path):
 
 
 @pytest.mark.parametrize(
-    ("missing", "key"),
+    ("missing", "unit"),
     [
-        ("q", "set q, in Å⁻¹"),
-        ("dt", "set dt, in seconds"),
-        ("phi", "set phi, in degrees"),
+        ("q", "set it, in Å⁻¹"),
+        ("dt", "set it, in seconds"),
+        ("phi", "set them, in degrees"),
     ],
 )
-def test_the_key_that_is_missing_is_named(tmp_path, missing, key):
+def test_the_argument_that_is_missing_is_named(tmp_path, missing, unit):
     write_array(tmp_path / "a.npy", matrices(2))
     known = {"q": 0.005, "dt": 1.0, "phi": [0.0, 90.0]}
     assert load(tmp_path / "a.npy", **known).n_angles == 2
     del known[missing]
-    with pytest.raises(InputError, match=rf"a\.npy: .*{key}"):
+    with pytest.raises(InputError, match=rf"^{missing}: .*a\.npy: .*{unit}$"):
         load(tmp_path / "a.npy", **known)
 
 
 def test_as_many_angles_as_matrices(tmp_path):
     write_array(tmp_path / "a.npy", matrices(2))
-    with pytest.raises(InputError, match=r"gives 3 angle\(s\), but the file has 2 matrices"):
+    with pytest.raises(InputError, match=r"^phi: .*: 3 angles given, but the file has 2 matrices"):
         load(tmp_path / "a.npy", q=0.005, dt=1.0, phi=[0, 1, 2])
 
 
@@ -275,14 +279,16 @@ def test_angles_of_one_wave_vector_only(tmp_path):
     assert angles(0.006, [10, 20]) == [10.0, 20.0]
     assert angles(0.006, [1, 2, 3, 4, 5]) == [3.0, 4.0]
     assert angles(0.008, None) == [0.0]
-    with pytest.raises(InputError, match=r"gives 3 angle\(s\), .* 5 matrices, 2 of them at this q"):
+    with pytest.raises(
+        InputError, match=r"^phi: .*: 3 angles given, .* 5 matrices, 2 of them at this q"
+    ):
         angles(0.004, [1, 2, 3])
-    with pytest.raises(InputError, match=r"the angles of its 2 matrices; set phi, in degrees"):
+    with pytest.raises(InputError, match=r"the angles of its 2 matrices; set them, in degrees"):
         angles(0.004, None)
 
 
 def test_angles_only_for_files_without(path):
-    with pytest.raises(InputError, match=r"has its own angles; remove phi"):
+    with pytest.raises(InputError, match=r"^phi: .* has its own angles; remove these"):
         load(path, q=0.004, phi=ANGLES)
 
 

@@ -247,19 +247,19 @@ REFUSED = {
         lambda path: nexus(
             path, edit=lambda file: file.__setitem__("/entry/instrument/second/frame_time", 0.03)
         ),
-        r"does not give the time .* have different frame times\); set dt",
+        r"^dt: .*does not give the time .* have different frame times\); set it",
     ),
     "NXxpcs, time in milliseconds": (
         lambda path: nexus(
             path, edit=attribute("/entry/instrument/eiger/frame_time", "units", "ms")
         ),
-        r"frame_time is in 'ms', not in seconds\); set dt",
+        r"^dt: .*frame_time is in 'ms', not in seconds\); set it",
     ),
     "pyCHX, whose unit of time is disputed": (
         lambda path: pychx(path, frame_time=0.02),
-        r"frame_time of /md is 0\.02, in a unit that is not certain\); set dt",
+        r"^dt: .*frame_time of /md is 0\.02, in a unit that is not certain\); set it",
     ),
-    "pyCHX, no time": (pychx, r"/md has no attribute frame_time\); set dt"),
+    "pyCHX, no time": (pychx, r"^dt: .*/md has no attribute frame_time\); set it"),
     "pyCHX, q first": (
         lambda path: pychx(path, C2),
         r"/g12b has shape \(12, 5, 5\); \(N, N, bins\) is needed",
@@ -278,12 +278,12 @@ REFUSED = {
     ),
     "homodyne cache without a time": (
         lambda path: cache(path, t1=None),
-        r"the time between frames \(t1 is missing\); set dt",
+        r"^dt: .*the time between frames \(t1 is missing\); set it",
     ),
     # homodyne's end_frame of −1 makes it count down.
     "homodyne cache whose time counts down": (
         lambda path: cache(path, t1=-0.02 * np.arange(N)),
-        r"\(t1 does not rise in equal steps\); set dt",
+        r"^dt: .*\(t1 does not rise in equal steps\); set it",
     ),
     "homodyne cache with another time": (
         lambda path: cache(path, t1=np.arange(N + 1)),
@@ -361,7 +361,9 @@ analyzer_parameters: {{start_frame: 1, end_frame: 5, scattering: {{wavevector_q:
 
 def test_a_time_of_the_configuration_is_held_against_a_cache(tmp_path):
     cache(tmp_path / "a.npz")
-    with pytest.raises(InputError, match=r"dt is 0\.05 s, but the file says 0\.02 s \(step of t1"):
+    with pytest.raises(
+        InputError, match=r"^dt: .*: 0\.05 s is given, but the file says 0\.02 s \(step of t1"
+    ):
         load(tmp_path / "a.npz", q=0.004, dt=0.05)
 
 

@@ -62,7 +62,8 @@ class TestFromPython:
         options = {"q": 5.4, "dt": 1000, "units_confirmed": ["q"]}
         lines = complaint(hf.fit, small_array, "static", **options)
         assert lines[0].endswith("give units_confirmed=['dt']")
-        assert "does not give the angles of its 3 matrices; set phi" in lines[1]
+        assert lines[1].startswith("phi: ")
+        assert "does not give the angles of its 3 matrices; set them, in degrees" in lines[1]
 
     def test_of_arrays(self, small, complaint):
         made = hf.TwoTimeData(small.c2, [0, 0.7854, 1.5708], 5.4, 1000.0)

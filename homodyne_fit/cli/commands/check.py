@@ -63,7 +63,7 @@ def show(
     except InputError as error:
         if not as_json:
             raise
-        print_json({"ok": False, "errors": str(error).splitlines()})
+        print_json({"ok": False, "errors": list(map(str, error.problems))})
         return 1
     if as_json:
         ignored = [each._asdict() for each in plan.config.without_effect]

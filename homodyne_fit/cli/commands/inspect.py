@@ -13,8 +13,8 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.console import print_json, table
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.quality import MatrixQuality, assess
-from homodyne_fit.data.selection import Q_KEY, nearest_q, q_groups
-from homodyne_fit.errors import InputError, counted, renamed
+from homodyne_fit.data.selection import nearest_q, q_groups
+from homodyne_fit.errors import InputError, counted, rename_places
 from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.report.quality import STORED, quality_plot, remarks
 
@@ -69,7 +69,7 @@ def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
         return list(range(file.n_matrices))
     if file.q is None:
         raise InputError(f"{file.path}: the file does not give q; leave --q out")
-    with renamed({f"set {Q_KEY} to": "give --q as"}):
+    with rename_places({"q": "--q"}):
         return nearest_q(file.q, q, str(file.path)).tolist()
 
 

@@ -7,7 +7,7 @@ import shlex
 from typing import Any
 
 from homodyne_fit.cli.options import FORMULA, GAP, HDF5_FORMATS, PARAMETERS, SPECKLE
-from homodyne_fit.errors import InputError, renamed
+from homodyne_fit.errors import InputError, rename_places
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.model.rates import STATIC
 from homodyne_fit.simulation.measurement import (
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
         n_frames=args.frames,
         **({} if args.phi is None else {"phi": tuple(args.phi)}),
     )
-    with renamed({"mean_counts": "--counts"}):
+    with rename_places({"mean_counts": "--counts"}):
         simulated = from_first_principles if args.first_principles else from_formula
         c2 = simulated(measurement, seed=args.seed, **how)
     truth = write_measurement(args.output, measurement, c2, args.format, seed=args.seed, **how)

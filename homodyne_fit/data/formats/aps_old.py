@@ -20,8 +20,7 @@ from homodyne_fit.data.formats import aps_old, hdf5, hdf5_matrices
 from homodyne_fit.data.formats import hdf5 as bins
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file, write_matrices
-from homodyne_fit.errors import InputError
-from homodyne_fit.errors import names as listed
+from homodyne_fit.errors import InputError, shortened
 
 __all__ = ["APS_OLD", "write_aps_old"]
 
@@ -74,8 +73,8 @@ def _labels(
         return matrix_numbers
     raise InputError(
         f"{path}: the matrices of {MATRICES} have the numbers "
-        f"{listed(map(str, matrix_numbers))}, which neither count the {len(labels)} bins of "
-        f"{LABELS} from 1 nor name bins among {listed(map(str, labels))}"
+        f"{shortened(map(str, matrix_numbers))}, which neither count the {len(labels)} bins of "
+        f"{LABELS} from 1 nor name bins among {shortened(map(str, labels))}"
     )
 
 

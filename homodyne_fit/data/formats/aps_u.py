@@ -20,8 +20,7 @@ from homodyne_fit.data.formats import hdf5 as bins
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file, write_matrices
 from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
-from homodyne_fit.errors import InputError
-from homodyne_fit.errors import names as listed
+from homodyne_fit.errors import InputError, shortened
 
 __all__ = ["APS_U", "write_aps_u"]
 
@@ -63,7 +62,7 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     if list(matrices) != list(range(1, len(labels) + 1)):
         raise InputError(
             f"{path}: {LABELS} names {len(labels)} matrices, which must be numbered 1 to "
-            f"{len(labels)}, but {MATRICES} has the numbers {listed(map(str, matrices))}"
+            f"{len(labels)}, but {MATRICES} has the numbers {shortened(map(str, matrices))}"
         )
     natural = _natural_bins(file, labels, len(q) * len(phi))
     return hdf5_matrices.two_time_file(
@@ -79,7 +78,7 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
 
 
 def _grid(file: h5py.File) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    q, phi = hdf5.numbers(file, Q), hdf5.numbers(file, PHI)
+    q, phi = hdf5.read_numbers(file, Q), hdf5.read_numbers(file, PHI)
     shape = hdf5.integers(file, GRID)
     if shape.tolist() != [len(q), len(phi)]:
         raise InputError(
@@ -88,7 +87,7 @@ def _grid(file: h5py.File) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         )
     axes = hdf5.texts(file, AXES)
     if axes and [axis.casefold() for axis in axes] != ["q", "phi"]:
-        raise InputError(f"{file.filename}: the bins are over {listed(axes)}, not over q, phi")
+        raise InputError(f"{file.filename}: the bins are over {shortened(axes)}, not over q, phi")
     q_unit, phi_unit = (hdf5.texts(file, UNITS) or ["", ""])[:2]
     require_inverse_angstrom(q_unit, f"{file.filename}: {UNITS}", q)
     require_degrees(phi_unit, f"{file.filename}: {UNITS}")

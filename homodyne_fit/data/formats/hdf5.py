@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.data.formats import hdf5
 from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
-from homodyne_fit.errors import InputError
-from homodyne_fit.errors import names as listed
+from homodyne_fit.errors import InputError, shortened
 
 __all__ = [
     "attribute_numbers",
@@ -28,7 +27,7 @@ __all__ = [
     "has_group",
     "integers",
     "list_of_numbers",
-    "numbers",
+    "read_numbers",
     "opened",
     "shape_of",
     "texts",
@@ -62,7 +61,7 @@ def contents(file: h5py.File) -> str:
         below = file.get(name)
         inner = list(below) if isinstance(below, h5py.Group) else []
         found += [f"/{name}/{key}" for key in inner] or [f"/{name}"]
-    return listed(found) or "nothing"
+    return shortened(found) or "nothing"
 
 
 def group_at(file: h5py.File, name: str) -> h5py.Group | None:
@@ -92,10 +91,10 @@ def list_of_numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
     shape = dataset(file, name).shape
     if len(shape) > 2 or (len(shape) == 2 and 1 not in shape):
         raise InputError(f"{file.filename}: {name} has shape {shape}; one list is needed")
-    return numbers(file, name)
+    return read_numbers(file, name)
 
 
-def numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
+def read_numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
     """Read a dataset of real numbers as one list, whatever its shape."""
     return _values(file, name, "fiu").astype(np.float64)
 
@@ -154,7 +153,7 @@ def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None,
     for key in (name, *factors):
         if not isinstance(_at(file, key), h5py.Dataset):
             return None, f"{key} is missing"
-        value = numbers(file, key)
+        value = read_numbers(file, key)
         if value.size != 1 or not (np.isfinite(value[0]) and value[0] > 0):
             return None, f"{key} is {value.tolist()}, not one positive number"
         values.append(float(value[0]))

@@ -17,8 +17,7 @@ from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from homodyne_fit.data.storage.stored_matrices import RawMatrix
-from homodyne_fit.errors import InputError
-from homodyne_fit.errors import names as listed
+from homodyne_fit.errors import InputError, shortened
 
 __all__ = ["ArrayHeader", "Stack", "companion", "contents", "headers", "raw", "read"]
 
@@ -137,7 +136,7 @@ def companion(
 def contents(arrays: Mapping[str, ArrayHeader]) -> str:
     """Return names, shapes and types, for a message."""
     shown = (f"{name} {found.shape} {found.dtype}" for name, found in arrays.items())
-    return listed(each.strip() for each in shown) or "nothing"
+    return shortened(each.strip() for each in shown) or "nothing"
 
 
 def _header(stream: IO[bytes]) -> ArrayHeader:

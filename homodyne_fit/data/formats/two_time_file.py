@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.storage.stored_matrices import BAND, RawMatrix, mirror_upper
-from homodyne_fit.errors import InputError, numbers
+from homodyne_fit.errors import InputError, shortened_numbers
 
 __all__ = [
     "Populated",
@@ -98,9 +98,9 @@ class TwoTimeFile:
         """All but the matrices, in a line."""
         known = [f"{self.n_matrices} × {self.n_frames} × {self.n_frames} ({self.format})"]
         if self.q is not None:
-            known.append(f"q = {numbers(np.unique(self.q))} Å⁻¹")
+            known.append(f"q = {shortened_numbers(np.unique(self.q))} Å⁻¹")
         if self.phi is not None:
-            known.append(f"φ = {numbers(np.unique(self.phi))}°")
+            known.append(f"φ = {shortened_numbers(np.unique(self.phi))}°")
         if self.dt is not None:
             known.append(f"dt = {self.dt:g} s")
         return f"TwoTimeFile({str(self.path)!r}: {'; '.join(known)})"
