@@ -61,9 +61,8 @@ FOREIGN: dict[str, tuple[bool, str]] = {
 PLOTTED_CONTRAST = 0.3
 PLOTTED_OFFSET = 1.0
 
-# What `simulate` writes.
-HDF5_FORMATS = ("aps-u", "aps-old", "nxxpcs", "pychx")
-FORMATS = (*HDF5_FORMATS, "homodyne-cache", "array")
+# What `simulate` writes: the formats of data, named here too, so that --help imports none.
+FORMATS = ("aps-u", "aps-old", "nxxpcs", "pychx", "homodyne-cache", "array")
 
 # A suspension in slow shear: both decays take some seconds at q = 0.0054 Å⁻¹.
 PARAMETERS = {

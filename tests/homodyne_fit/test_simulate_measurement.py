@@ -8,10 +8,10 @@ from homodyne_fit.cli import main
 from homodyne_fit.cli.options import FORMATS as OFFERED
 from homodyne_fit.cli.options import PARAMETERS
 from homodyne_fit.data.formats import open_two_time
+from homodyne_fit.data.formats.recognition import FORMATS
 from homodyne_fit.data.loading import load
 from homodyne_fit.errors import InputError
 from homodyne_fit.simulation.measurement import (
-    FORMATS,
     Measurement,
     from_first_principles,
     from_formula,

@@ -6,7 +6,8 @@ import argparse
 import shlex
 from typing import Any
 
-from homodyne_fit.cli.options import FORMULA, GAP, HDF5_FORMATS, PARAMETERS, SPECKLE
+from homodyne_fit.cli.options import FORMULA, GAP, PARAMETERS, SPECKLE
+from homodyne_fit.data.formats.recognition import FORMATS, HDF5_FORMATS
 from homodyne_fit.errors import InputError, rename_places
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.model.rates import STATIC
@@ -28,7 +29,12 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{truth}: exists; give another -o, or --overwrite")
     if args.output.is_file() and not truth.exists():
         raise InputError(f"{args.output}: is from no simulation (no {truth.name}); give another -o")
-    if args.format in HDF5_FORMATS and args.output.suffix in (".npy", ".npz", ".yaml", ".yml"):
+    if FORMATS[args.format] in HDF5_FORMATS and args.output.suffix in (
+        ".npy",
+        ".npz",
+        ".yaml",
+        ".yml",
+    ):
         raise InputError(f"{args.output}: {args.format} is HDF5; give -o a name such as a.h5")
     if args.output.is_dir():
         raise InputError(f"{args.output}: a file is needed, and this is a folder")
