@@ -15,6 +15,7 @@ PYTEST_ARGS :=
 # Files of tests stay together: they share fixtures and compiled models.
 PYTEST := $(BIN)/python -m pytest -n auto --maxprocesses=4 --dist loadfile
 UPSTREAM_TEST_ARGS :=
+WHEEL := build/wheel
 PEERS_ARGS :=
 
 # Settings of an active environment that would leak into .venv.
@@ -25,6 +26,10 @@ PROBE := import sys, ensurepip, venv; \
 	sys.exit(1) if sys.version_info < (3, 12) else \
 	print(getattr(sys, "_base_executable", sys.executable))
 
+# Type checkers look at the installed packages only if they have this file.
+TYPED := from importlib.resources import files; \
+	assert all((files(name) / "py.typed").is_file() for name in ("homodyne_fit", "nlsq_stratified"))
+
 # .venv is usable if its Python runs and, once set up, it was set up in this very folder
 # (a copied or moved .venv still points at the old one).
 USABLE := $(BIN)/python -c '$(PROBE)' >/dev/null 2>&1 && \
@@ -33,13 +38,15 @@ PEERS_USABLE := [ "$$(cat $(PEERS_STAMP) 2>/dev/null)" = "$$(pwd -P)" ] && \
 	$(PEERS)/bin/python -c '$(PROBE)' >/dev/null 2>&1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-isa lint types format upstream-test upstream-pr bench bench-peers clean distclean FORCE
+.PHONY: help install demo test test-isa test-wheel lint types format upstream-test upstream-pr bench bench-peers clean \
+	distclean FORCE
 
 help:
 	@echo 'make install    set up .venv, with the command homodyne_fit in it'
 	@echo 'make demo       simulate a measurement, fit it and write the report'
 	@echo 'make test       run the tests'
 	@echo 'make test-isa   run the numerical core of the tests on older instruction sets'
+	@echo 'make test-wheel build sdist and wheel, install the wheel alone and run a small demo with it'
 	@echo 'make lint       check style (ruff)'
 	@echo 'make types      check types (pyright)'
 	@echo 'make format     rewrite the code in the project style'
@@ -69,6 +76,16 @@ test-isa: $(STAMP)
 	else \
 		echo 'make test-isa: this processor, '"$$(uname -m)"', has no older instruction set to try'; \
 	fi
+
+# What a user gets from a package index: the wheel, made from the sdist, and what it depends on, in an
+# environment of its own; the demo runs in a folder from which the sources cannot be imported.
+test-wheel: $(STAMP)
+	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)/folder
+	@$(BIN)/python -m build --outdir $(WHEEL)/dist . >$(WHEEL)/build.log 2>&1 || { cat $(WHEEL)/build.log; exit 1; }
+	@$(BIN)/python -m venv $(WHEEL)/venv
+	@$(WHEEL)/venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(WHEEL)/dist/*.whl
+	@cd $(WHEEL)/folder && ../venv/bin/homodyne_fit demo --frames 60 --pixels 2000
+	@cd $(WHEEL)/folder && ../venv/bin/python -c '$(TYPED)'
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet

@@ -1,12 +1,7 @@
-"""JSON Schema of the configuration, with which editors complete and check it.
-
-`schema.json` beside this file is what `json_schema` gives; a test holds that.
-"""
+"""JSON Schema of the configuration, with which editors complete and check it."""
 
 from __future__ import annotations
 
-import json
-from importlib.resources import files
 from typing import Any
 
 from pydantic.json_schema import GenerateJsonSchema
@@ -15,14 +10,9 @@ from homodyne_fit.config.effects import WITHOUT_EFFECT
 from homodyne_fit.config.keys import Root
 from homodyne_fit.config.reading import section_of
 
-__all__ = ["json_schema", "shipped_schema"]
+__all__ = ["json_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-
-
-def shipped_schema() -> str:
-    """Text of the schema that comes with the package."""
-    return files("homodyne_fit.config").joinpath("schema.json").read_text(encoding="utf-8")
 
 
 def json_schema() -> dict[str, Any]:
@@ -78,7 +68,3 @@ def _nullable_section(described: dict[str, Any], definitions: dict[str, Any]) ->
         "description": described.get("description", meaning),
         "anyOf": [bare, {"type": "null"}],
     }
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -12,20 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.data.formats.aps_old import write_aps_old
-from homodyne_fit.data.formats.aps_u import write_aps_u
-from homodyne_fit.data.formats.homodyne_cache import write_homodyne_cache
-from homodyne_fit.data.formats.nxxpcs import write_nxxpcs
-from homodyne_fit.data.formats.plain_array import write_array
-from homodyne_fit.data.formats.pychx import write_pychx
+from homodyne_fit.data.formats.recognition import FORMATS
 from homodyne_fit.data.storage.memory import available_memory, size_in_words
 from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, Model, decay, rates
-from homodyne_fit.simulation.speckle import two_time
+from homodyne_fit.simulation.speckle import Experiment, two_time
 
 __all__ = [
-    "FORMATS",
     "Measurement",
     "from_first_principles",
     "from_formula",
@@ -177,36 +171,25 @@ def from_first_principles(
     """
     m = measurement
     transport, shear_rate = m.rates(m.times)
-    return two_time(
-        seed,
-        m.q,
-        m.phi,
-        m.parameters.get("phi0", 0.0),
-        m.gap,
-        m.dt,
-        transport,
-        shear_rate,
+    experiment = Experiment(
+        q=m.q,
+        phi=m.phi,
+        phi0=m.parameters.get("phi0", 0.0),
+        gap=m.gap,
+        dt=m.dt,
+        transport=transport,
+        shear_rate=shear_rate,
         pixels=pixels,
         particles=PARTICLES,
         modes=modes,
         mean_counts=mean_counts,
     )
+    return two_time(experiment, seed)
 
 
 def speckle_contrast(modes: float) -> float:
     """Contrast of `from_first_principles`: 1 / modes, less what few particles take."""
     return (1 - 1 / PARTICLES) / modes
-
-
-# How a measurement is written in each format.
-FORMATS: dict[str, Callable[[Path, Measurement, NDArray[np.float32]], None]] = {
-    "aps-u": lambda path, m, c2: write_aps_u(path, c2, [m.q], m.phi, range(len(m.phi)), m.dt),
-    "aps-old": lambda path, m, c2: write_aps_old(path, c2, [m.q], m.phi, range(len(m.phi)), m.dt),
-    "nxxpcs": lambda path, m, c2: write_nxxpcs(path, c2, [m.q] * len(m.phi), m.phi, m.dt),
-    "pychx": lambda path, m, c2: write_pychx(path, c2, [m.q] * len(m.phi), m.phi, m.dt),
-    "homodyne-cache": lambda path, m, c2: write_homodyne_cache(path, c2, m.q, m.phi, m.dt),
-    "array": lambda path, m, c2: write_array(path, c2, q=m.q, phi=m.phi, dt=m.dt),
-}
 
 
 def write_measurement(
@@ -221,12 +204,12 @@ def write_measurement(
     Parameters
     ----------
     format : str
-        One of `FORMATS`.
+        One of `data.formats.recognition.FORMATS`.
     how : object
         What else to record about the simulation.
     """
     m = measurement
-    FORMATS[format](path, m, c2)
+    FORMATS[format].write(path, c2, m.q, m.phi, m.dt)
     left_out = {"parameters", "model"} | (set() if m.model.has_flow else {"gap"})
     truth = {
         "model": m.model.name,

@@ -50,7 +50,7 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError, Problem
 
-__all__ = ["correlate", "counts", "two_time"]
+__all__ = ["Experiment", "correlate", "counts", "two_time"]
 
 Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
@@ -60,23 +60,59 @@ BLOCK_SIZE = 32_768  # particles moved at a time: the working arrays stay in the
 TWO_PI = np.float32(2 * math.pi)
 
 
-def two_time(
-    seed: int,
-    q: ArrayLike,
-    phi: ArrayLike,
-    phi0: float,
-    gap: float,
-    dt: float,
-    transport: ArrayLike,
-    shear_rate: ArrayLike,
-    *,
-    pixels: int,
-    particles: int = 32,
-    modes: ArrayLike = 3,
-    mean_counts: ArrayLike = 0.2,
-    pixel_spread: ArrayLike = 0.0,
-    workers: int | None = None,
-) -> Floats:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Experiment:
+    """A sheared suspension, and how it is measured at K azimuthal angles.
+
+    Attributes
+    ----------
+    q : () or (K,)
+        Wave vectors, Å⁻¹.
+    phi : (K,)
+        Azimuthal angles, degrees.
+    phi0 : float
+        Flow direction, degrees.
+    gap : float
+        Distance between the walls, Å.
+    dt : float
+        Time between two frames, s.
+    transport : (n,)
+        J at each frame, Å²/s; ⟨Δx²⟩ = ∫J dt by the trapezoidal rule.
+    shear_rate : (n,)
+        γ̇ at each frame, 1/s; integrated likewise.
+    pixels : int
+        Independent pixels averaged over.
+    particles : int
+        Number N of particles in each mode.
+    modes : () or (K,)
+        Number M of coherent modes in each pixel, a real number of at least 1. The contrast is
+        (1 − 1/N)/M.
+    mean_counts : () or (K,)
+        Photons in a pixel and frame.
+    pixel_spread : () or (K,)
+        Relative standard deviation σ of the pixels' mean intensities. It multiplies c2, baseline
+        and contrast alike, by 1 + σ².
+    """
+
+    q: ArrayLike
+    phi: ArrayLike
+    phi0: float
+    gap: float
+    dt: float
+    transport: ArrayLike
+    shear_rate: ArrayLike
+    pixels: int
+    particles: int = 32
+    modes: ArrayLike = 3
+    mean_counts: ArrayLike = 0.2
+    pixel_spread: ArrayLike = 0.0
+
+
+# What may differ between the angles of an experiment.
+OF_EACH_ANGLE = ("q", "modes", "mean_counts", "pixel_spread")
+
+
+def two_time(experiment: Experiment, seed: int, *, workers: int | None = None) -> Floats:
     """Simulate the two-time matrices of K azimuthal angles.
 
     The result depends on the seed and on an angle's place in `phi` alone: every angle draws
@@ -84,60 +120,26 @@ def two_time(
 
     Parameters
     ----------
-    seed : entropy of the random numbers, a whole number of at least 0.
-    q : () or (K,), wave vectors, Å⁻¹.
-    phi : (K,), azimuthal angles, degrees.
-    phi0 : flow direction, degrees.
-    gap : distance between the walls, Å.
-    dt : time between two frames, s.
-    transport : (n,), J at each frame, Å²/s; ⟨Δx²⟩ = ∫J dt by the trapezoidal rule.
-    shear_rate : (n,), γ̇ at each frame, 1/s; integrated likewise.
-    pixels : number of independent pixels averaged over.
-    particles : number N of particles per mode.
-    modes : () or (K,), number M of coherent modes per pixel, a real number of at least 1. The
-        contrast is (1 − 1/N)/M.
-    mean_counts : () or (K,), photons per pixel and frame.
-    pixel_spread : () or (K,), relative standard deviation σ of the pixels' mean intensities.
-        It multiplies c2, baseline and contrast alike, by 1 + σ².
-    workers : number of threads; all cores when None.
+    seed : int
+        Entropy of the random numbers, at least 0.
+    workers : int, optional
+        Number of threads; one for each core by default.
 
     Returns
     -------
-    (K, n, n) float32. Symmetric; the diagonal carries the shot-noise spike 1/mean_counts. The
-    expectation is off by terms of order 1/pixels, from the averages in the denominator.
+    (K, n, n) float32
+        Symmetric; the diagonal carries the shot-noise spike 1/mean_counts. The expectation is off
+        by terms of order 1/pixels, from the averages in the denominator.
 
     Raises
     ------
     InputError
         If an argument is unusable, or a frame happens to hold no photon.
     """
-    angles = np.atleast_1d(_numbers("phi", phi))
-    if angles.ndim != 1 or not angles.size:
-        raise InputError(f"phi must be a list of angles, got an array of shape {angles.shape}")
     _at_least("seed", seed, 0)
     if workers is not None:
         _at_least("workers", workers, 1)
-    columns = {
-        "q": q,
-        "modes": modes,
-        "mean_counts": mean_counts,
-        "pixel_spread": pixel_spread,
-    }
-    per_angle = {name: _per_angle(name, value, angles) for name, value in columns.items()}
-    plans = [
-        _plan(
-            phi=float(angles[k]),
-            phi0=phi0,
-            gap=gap,
-            dt=dt,
-            transport=transport,
-            shear_rate=shear_rate,
-            pixels=pixels,
-            particles=particles,
-            **{name: float(column[k]) for name, column in per_angle.items()},
-        )
-        for k in range(len(angles))
-    ]
+    plans = _plans(experiment)
     streams = np.random.SeedSequence(seed).spawn(len(plans))
 
     def measure(stream: np.random.SeedSequence, plan: _Plan) -> Floats:
@@ -147,25 +149,8 @@ def two_time(
         return np.stack(list(executor.map(measure, streams, plans)))
 
 
-def counts(
-    rng: np.random.Generator,
-    q: float,
-    phi: float,
-    phi0: float,
-    gap: float,
-    dt: float,
-    transport: ArrayLike,
-    shear_rate: ArrayLike,
-    *,
-    pixels: int,
-    particles: int = 32,
-    modes: float = 3,
-    mean_counts: float = 0.2,
-    pixel_spread: float = 0.0,
-) -> Counts:
-    """Simulate the photon counts of the pixels at one azimuthal angle.
-
-    Parameters are those of `two_time`, for one angle, with a random generator for the seed.
+def counts(experiment: Experiment, rng: np.random.Generator) -> Counts:
+    """Simulate the photon counts of the pixels at the one azimuthal angle of an experiment.
 
     Returns
     -------
@@ -176,20 +161,7 @@ def counts(
     InputError
         If an argument is unusable.
     """
-    plan = _plan(
-        q=q,
-        phi=phi,
-        phi0=phi0,
-        gap=gap,
-        dt=dt,
-        transport=transport,
-        shear_rate=shear_rate,
-        pixels=pixels,
-        particles=particles,
-        modes=modes,
-        mean_counts=mean_counts,
-        pixel_spread=pixel_spread,
-    )
+    (plan,) = _plans(experiment)
     return np.concatenate(list(_photons(rng, plan)))
 
 
@@ -236,51 +208,48 @@ class _Plan:
     pixel_spread: float
 
 
+def _plans(experiment: Experiment) -> list[_Plan]:
+    """The plan of each angle."""
+    angles = np.atleast_1d(_numbers("phi", experiment.phi))
+    if angles.ndim != 1 or not angles.size:
+        raise InputError(f"phi must be a list of angles, got an array of shape {angles.shape}")
+    columns = [_per_angle(name, getattr(experiment, name), angles) for name in OF_EACH_ANGLE]
+    return [_plan(experiment, *map(float, row)) for row in zip(angles, *columns, strict=True)]
+
+
 def _plan(
-    *,
-    q: float,
-    phi: float,
-    phi0: float,
-    gap: float,
-    dt: float,
-    transport: ArrayLike,
-    shear_rate: ArrayLike,
-    pixels: int,
-    particles: int,
-    modes: float,
-    mean_counts: float,
-    pixel_spread: float,
+    e: Experiment, phi: float, q: float, modes: float, mean_counts: float, pixel_spread: float
 ) -> _Plan:
-    positive = {"q": q, "gap": gap, "dt": dt, "mean_counts": mean_counts}
+    positive = {"q": q, "gap": e.gap, "dt": e.dt, "mean_counts": mean_counts}
     for name, value in positive.items():
         if not (math.isfinite(value) and value > 0):
             raise InputError([Problem(name, f"must be positive and finite, got {value}")])
-    for name, value in {"phi": phi, "phi0": phi0}.items():
+    for name, value in {"phi": phi, "phi0": e.phi0}.items():
         if not math.isfinite(value):
             raise InputError(f"{name} must be a finite angle in degrees, got {value}")
     if not (math.isfinite(modes) and modes >= 1):
         raise InputError(f"modes must be a number of at least 1, got {modes}")
     if not (math.isfinite(pixel_spread) and pixel_spread >= 0):
         raise InputError(f"pixel_spread must not be negative, got {pixel_spread}")
-    _at_least("pixels", pixels, 1)
-    _at_least("particles", particles, 2)
-    j = _frames("transport", transport)
-    rate = _frames("shear_rate", shear_rate)
+    _at_least("pixels", e.pixels, 1)
+    _at_least("particles", e.particles, 2)
+    j = _frames("transport", e.transport)
+    rate = _frames("shear_rate", e.shear_rate)
     if len(rate) != len(j):
         raise InputError(f"shear_rate has {len(rate)} frames but transport has {len(j)}")
     if np.any(j < 0):
         raise InputError(f"transport must not be negative, got {j.min():g} Å²/s")
 
-    variance = _steps(j, dt)
-    along = q * math.cos(math.radians(phi0 - phi))
-    wander = abs(along) * _steps(np.abs(rate), dt).sum() * math.sqrt(variance.sum())
+    variance = _steps(j, e.dt)
+    along = q * math.cos(math.radians(e.phi0 - phi))
+    wander = abs(along) * _steps(np.abs(rate), e.dt).sum() * math.sqrt(variance.sum())
     return _Plan(
-        advection=_single(along * gap * _steps(rate, dt) / (2 * math.pi)),
+        advection=_single(along * e.gap * _steps(rate, e.dt) / (2 * math.pi)),
         diffusion=_single(q * np.sqrt(variance) / (2 * math.pi)),
-        wandering=None if wander < NEGLIGIBLE_PHASE else _single(np.sqrt(variance) / gap),
+        wandering=None if wander < NEGLIGIBLE_PHASE else _single(np.sqrt(variance) / e.gap),
         occupation=_occupation(modes),
-        pixels=pixels,
-        particles=particles,
+        pixels=e.pixels,
+        particles=e.particles,
         mean_counts=mean_counts,
         pixel_spread=pixel_spread,
     )

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import homodyne_fit as hf
+from homodyne_fit.cli.commands import batch
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting import fit as fit_module
 from homodyne_fit.report.numbers import format_estimate
@@ -76,7 +77,7 @@ def test_a_dry_run_shows_every_plan_and_every_mistake(called, runs, monkeypatch)
         assert all(line in done.out for line in plan.splitlines() if not line.startswith("time"))
     assert not list(runs.glob("*_results"))
     with monkeypatch.context() as patch:
-        patch.setattr("homodyne_fit.config.plan.plan_of", unreadable)
+        patch.setattr(batch, "plan_of", unreadable)
         done = called("batch", runs / "fit[12].yaml", "--dry-run", "--json")
     assert done.status == 1
     assert [row["error"] for row in json.loads(done.out)] == ["run1.h5: broken", "run2.h5: broken"]

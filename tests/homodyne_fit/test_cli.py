@@ -15,8 +15,10 @@ import h5py
 import numpy as np
 import pytest
 
-from homodyne_fit.cli import COMMANDS, main
+from homodyne_fit.cli import main
+from homodyne_fit.cli.commands import inspect
 from homodyne_fit.cli.console import by_section, table
+from homodyne_fit.cli.options import COMMANDS
 from homodyne_fit.data.formats.aps_u import write_aps_u
 from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.errors import counted, ranges
@@ -610,7 +612,8 @@ class TestUsage:
             ("--config=c.yaml --overwite", r".*--overwite \(did you mean '--overwrite'\?\)"),
             ("--config c.yaml --method foo", "argument --method: invalid choice: 'foo'.*"),
             ("--config c.yaml more", "there is no command 'more'; a fit is --config FILE"),
-            ("fit c.yaml", "there is no command 'fit'; a fit is --config FILE"),
+            ("fit c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
+            ("fit --overwrite", "a command or --config FILE is needed"),
             ("chek c.yaml", r"there is no command 'chek' \(did you mean 'check'\?\)"),
             ("c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
             ('"a\'s b.yaml"', "'a's b.yaml' is no command; --config a's b.yaml fits it"),
@@ -669,7 +672,7 @@ class TestUsage:
         def interrupted(_):
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(COMMANDS["inspect"], "run", interrupted)
+        monkeypatch.setattr(inspect, "run", interrupted)
         done = called("inspect", tmp_path)
         assert done.status == 1
         assert_one_line(done.err, "interrupted")
@@ -678,7 +681,7 @@ class TestUsage:
         def full(_):
             raise OSError(28, "No space left on device", "/data/x.h5")
 
-        monkeypatch.setattr(COMMANDS["inspect"], "run", full)
+        monkeypatch.setattr(inspect, "run", full)
         done = called("inspect", tmp_path)
         assert done.status == 1
         assert_one_line(done.err, "/data/x.h5: No space left on device")
@@ -727,13 +730,14 @@ def test_an_interrupt_is_not_lost_where_python_ignores_it(wait):
     code = f"""
 import signal, sys, threading, time, weakref
 from homodyne_fit import cli
+from homodyne_fit.cli.commands import inspect
 def run(_):
     thing = type("Thing", (), {{}})()
     watcher = weakref.ref(thing, lambda _: signal.raise_signal(signal.SIGINT))
     del thing
     {wait}
     return 0
-cli.COMMANDS["inspect"].run = run
+inspect.run = run
 sys.argv[1:] = ["inspect", "a.h5"]
 sys.exit(cli.program())
 """
@@ -747,7 +751,7 @@ def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capsys):
     def broken(_):
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(COMMANDS["inspect"], "run", broken)
+    monkeypatch.setattr(inspect, "run", broken)
     assert main(["inspect", "a.h5"]) == 1
     assert capsys.readouterr().err == "homodyne_fit: error: Broken pipe\n"
 

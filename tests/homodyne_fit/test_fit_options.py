@@ -8,6 +8,7 @@ import h5py
 import pytest
 
 import homodyne_fit as hf
+from homodyne_fit.cli import drawings
 from homodyne_fit.cli.options import FOREIGN
 from homodyne_fit.fitting import fit as fit_module
 from homodyne_fit.results.folder import OUTPUTS
@@ -261,8 +262,8 @@ class TestFigures:
 
     def test_of_a_simulation_without_data(self, fitted, tmp_path, monkeypatch):
         drawn = []
-        monkeypatch.setattr("homodyne_fit.report.figures.plot_matrices", drawn.append)
-        monkeypatch.setattr("homodyne_fit.results.folder.save_figure", lambda _, path: path)
+        monkeypatch.setattr(drawings, "plot_matrices", drawn.append)
+        monkeypatch.setattr(drawings, "save_figure", lambda _, path: path)
         done = fitted(
             *("--plot-simulated-data", "--phi-angles", "0,45,90", "--contrast", "0.2"),
             *("--set", "experimental_data.file_path=no.h5", "--initial-phi0", "3"),

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 
 from homodyne_fit.cli import main
-from homodyne_fit.cli.commands.simulate import FORMATS as OFFERED
-from homodyne_fit.cli.commands.simulate import PARAMETERS
+from homodyne_fit.cli.options import FORMATS as OFFERED
+from homodyne_fit.cli.options import PARAMETERS
 from homodyne_fit.data.formats import open_two_time
+from homodyne_fit.data.formats.recognition import FORMATS
 from homodyne_fit.data.loading import load
 from homodyne_fit.errors import InputError
 from homodyne_fit.simulation.measurement import (
-    FORMATS,
     Measurement,
     from_first_principles,
     from_formula,
@@ -294,7 +294,7 @@ class TestCommand:
             ("--static --parameter phi0=3", "--parameter phi0: the static model has no flow"),
             ("--first-principles --pixels 0", "pixels must be a whole number of at least 1, got 0"),
             ("--first-principles --modes 0", "modes must be a number of at least 1, got 0.0"),
-            ("--first-principles --counts -1", "--counts must be positive and finite, got -1"),
+            ("--first-principles --counts -1", "--counts: must be positive and finite, got -1"),
             ("--frames 9999999", ".* GB are needed to simulate 6 angles of 9999999 frames, and .*"),
         ],
     )

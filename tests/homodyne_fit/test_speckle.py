@@ -9,7 +9,7 @@ import pytest
 from scipy.linalg import expm
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.simulation.speckle import correlate, counts, two_time
+from homodyne_fit.simulation.speckle import Experiment, correlate, counts, two_time
 
 Q = 0.005  # 1/Å
 GAP = 2e6  # Å
@@ -18,7 +18,17 @@ SIGMAS = 5.0
 
 
 def measure(seed, phi, *, transport, shear_rate, phi0=0.0, q=Q, gap=GAP, **detector):
-    return two_time(seed, q, phi, phi0, gap, DT, transport, shear_rate, **detector).astype(float)
+    experiment = Experiment(
+        q=q,
+        phi=phi,
+        phi0=phi0,
+        gap=gap,
+        dt=DT,
+        transport=transport,
+        shear_rate=shear_rate,
+        **detector,
+    )
+    return two_time(experiment, seed).astype(float)
 
 
 def assert_agrees(samples, expected, resolution):
@@ -200,7 +210,9 @@ def flow(**changes):
         "pixels": 700,
         "particles": 16,
     }
-    return two_time(**(arguments | changes))
+    arguments |= changes
+    seed, workers = arguments.pop("seed"), arguments.pop("workers", None)
+    return two_time(Experiment(**arguments), seed, workers=workers)
 
 
 def test_reproducible_and_independent_of_threads_and_of_later_angles():
@@ -222,10 +234,18 @@ def test_full_symmetric_single_precision():
 
 def test_counts_of_one_angle_give_the_matrix_of_that_angle():
     stream = np.random.SeedSequence(9).spawn(1)[0]
-    rest = np.full(8, 2000.0), np.full(8, 1e-3)
-    photons = counts(
-        np.random.default_rng(stream), Q, 0.0, 5.0, GAP, DT, *rest, pixels=700, particles=16
+    experiment = Experiment(
+        q=Q,
+        phi=[0.0],
+        phi0=5.0,
+        gap=GAP,
+        dt=DT,
+        transport=np.full(8, 2000.0),
+        shear_rate=np.full(8, 1e-3),
+        pixels=700,
+        particles=16,
     )
+    photons = counts(experiment, np.random.default_rng(stream))
     assert photons.shape == (700, 8)
     assert np.issubdtype(photons.dtype, np.integer)
     np.testing.assert_array_equal(correlate(photons), flow()[0])

@@ -8,27 +8,21 @@ import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from homodyne_fit.cli.console import explanation, table
-from homodyne_fit.cli.options import (
-    add_drop_in_options,
-    add_key_options,
-    add_output_options,
-    no_effect,
-    overrides,
-    path,
-)
+from rich.console import Console
+
+from homodyne_fit.cli.commands.check import output_folder, plan_lines
+from homodyne_fit.cli.commands.fit import fit_config
+from homodyne_fit.cli.console import explanation, new_console, print_json, table
+from homodyne_fit.cli.overrides import overrides, warn_of_foreign_options
+from homodyne_fit.config import Config
+from homodyne_fit.config.configuration import examine
+from homodyne_fit.config.plan import Plan, plan_of
+from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
-from homodyne_fit.results.folder import RESULT
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from homodyne_fit.config import Config
-    from homodyne_fit.config.plan import Plan
-    from homodyne_fit.data.selection import Selection
-
+from homodyne_fit.report.numbers import format_estimate
+from homodyne_fit.results.folder import RESULT, require_room
 
 DATA_SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".npy", ".npz")
 
@@ -65,44 +59,9 @@ class Job:
     row: dict[str, Any] | None = None
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument(
-        "configs",
-        nargs="*",
-        metavar="CONFIG",
-        help="YAML configurations; a pattern such as 'runs/*.yaml' stands for all that match, and "
-        "each is fitted once",
-    )
-    parser.add_argument(
-        "--data",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="DATA",
-        help="after the configurations: fit these data files, or those that match patterns, with "
-        "each of them",
-    )
-    parser.add_argument(
-        "--output-dir",
-        type=path,
-        metavar="DIR",
-        help="a folder for each fit is made in it; default: beside each configuration",
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what each fit would do, as check does"
-    )
-    add_output_options(parser)
-    add_key_options(parser.add_argument_group("keys of the configuration"))
-    add_drop_in_options(parser)
-
-
 def run(args: argparse.Namespace) -> int:
     """Fit all, whatever fails; return 1 if there was an error, else 2 if one did not converge."""
-    from homodyne_fit.cli.console import new_console, print_json
-
-    for text in no_effect(args):
-        print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    warn_of_foreign_options(args)
     jobs = _planned(args)
     _require_distinct(jobs)
     if args.dry_run:
@@ -155,8 +114,6 @@ def _planned(args: argparse.Namespace) -> list[Job]:
 
 
 def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
-    from homodyne_fit.cli.commands.fit import output_folder
-    from homodyne_fit.config.configuration import examine
 
     job = Job(str(path) if data is None else f"{path}, {data}")
     stem = path.stem if data is None else f"{path.stem}_{data.stem}"
@@ -217,9 +174,6 @@ def _require_distinct(jobs: list[Job]) -> None:
 
 def _show(jobs: list[Job], args: argparse.Namespace) -> int:
     """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
-    from homodyne_fit.cli.commands.check import plan_lines
-    from homodyne_fit.cli.console import print_json
-
     plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]
     planned = list(zip(jobs, plans, strict=True))
     if args.json:
@@ -246,9 +200,6 @@ def _show(jobs: list[Job], args: argparse.Namespace) -> int:
 
 def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
     """The plan of a fit; None, and an error of the job, where there can be none."""
-    from homodyne_fit.config.plan import plan_of
-    from homodyne_fit.results.folder import require_room
-
     if job.config is None or job.selection is None or job.folder is None:
         return None
     try:
@@ -261,8 +212,6 @@ def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
 
 def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
     """One fit; whatever goes wrong is noted, and the batch goes on."""
-    from homodyne_fit.cli.commands.fit import fit_config
-
     try:
         if job.config is not None and job.folder is not None:
             if job.note:
@@ -315,7 +264,6 @@ def _cells(job: Job) -> tuple[str, ...]:
 
 
 def _with_error(estimate: dict[str, Any] | None) -> str:
-    from homodyne_fit.report.numbers import format_estimate
 
     if estimate is None:
         return "–"

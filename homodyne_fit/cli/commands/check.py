@@ -3,45 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from homodyne_fit.cli.console import print_json, reasons, table
-from homodyne_fit.cli.options import add_key_options, overrides, path
+from homodyne_fit.cli.overrides import overrides
+from homodyne_fit.config import Config
+from homodyne_fit.config.configuration import examine
+from homodyne_fit.config.overrides import Override
+from homodyne_fit.config.plan import ParameterPlan, Plan, plan_of
+from homodyne_fit.config.schema import json_schema
 from homodyne_fit.errors import InputError, counted
 from homodyne_fit.report.numbers import format_number
-from homodyne_fit.results.folder import OUTPUTS
+from homodyne_fit.results.folder import OUTPUTS, require_room
 
-if TYPE_CHECKING:
-    from homodyne_fit.config.overrides import Override
-    from homodyne_fit.config.plan import ParameterPlan, Plan
-
-__all__ = ["plan_lines"]
-
+__all__ = ["output_folder", "plan_lines", "show"]
 
 LABEL = 12  # characters
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("file", type=path, nargs="?", metavar="CONFIG", help="YAML configuration")
-    parser.add_argument(
-        "--output-dir", type=path, metavar="DIR", help="where results would go, as for the fit"
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
-    add_key_options(parser.add_argument_group("keys of the configuration"))
-    parser.add_argument(
-        "--schema", action="store_true", help="print the JSON Schema of configurations, for editors"
-    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Print what would be done, or every mistake; return 0 if there is none, else 1."""
     if args.schema:
-        from homodyne_fit.config.schema import shipped_schema
-
-        print(shipped_schema(), end="")
+        print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return 0
     if args.file is None:
         raise InputError("check needs a configuration: homodyne_fit check CONFIG")
@@ -92,16 +77,21 @@ def show(
 def _plan(
     file: Path, folder: Path | None, given: Sequence[Override], *, overwrite: bool | None
 ) -> Plan:
-    from homodyne_fit.cli.commands.fit import output_folder
-    from homodyne_fit.config.configuration import examine
-    from homodyne_fit.config.plan import plan_of
-    from homodyne_fit.results.folder import require_room
-
     config, selection = examine(file, given)
     output = output_folder(config, folder)
     if overwrite is not None:
         require_room(output, overwrite=overwrite)
     return plan_of(config, selection, output)
+
+
+def output_folder(config: Config, given: Path | None) -> Path:
+    """The folder asked for on the command line, in the file, or ``<config>_results``."""
+    if given is not None:
+        return given
+    named = config.root.output.directory
+    return (
+        Path(named).expanduser() if named else config.path.with_name(f"{config.path.stem}_results")
+    )
 
 
 def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
@@ -137,7 +127,6 @@ def _entry(label: str, text: str) -> str:
 
 
 def _model(plan: Plan) -> str:
-
     root = plan.config.root
     if not root.has_flow:
         return "static: diffusion alone"
@@ -149,7 +138,6 @@ def _model(plan: Plan) -> str:
 
 
 def _frames(plan: Plan) -> str:
-
     chosen = plan.selection
     text = f"{chosen.frames.start + 1} to {chosen.frames.stop} of {chosen.file.n_frames}"
     if len(chosen.masked):

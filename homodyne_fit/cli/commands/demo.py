@@ -4,57 +4,31 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.cli.options import path
-
-if TYPE_CHECKING:
-    from homodyne_fit.fitting.result import FitResult
-    from homodyne_fit.simulation.measurement import Measurement
+from homodyne_fit.cli.commands.fit import fit_config
+from homodyne_fit.cli.console import new_console
+from homodyne_fit.cli.options import PARAMETERS
+from homodyne_fit.config import load_config
+from homodyne_fit.config.template import configuration
+from homodyne_fit.fitting.result import FitResult
+from homodyne_fit.results.folder import prepare_folder
+from homodyne_fit.simulation.measurement import (
+    Measurement,
+    from_first_principles,
+    speckle_contrast,
+    write_measurement,
+)
 
 PHI = tuple(22.5 * k for k in range(8))
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument(
-        "--output-dir",
-        type=path,
-        default=Path("demo_results"),
-        metavar="DIR",
-        help="for all files; default: demo_results",
-    )
-    for name, default, meaning in (
-        ("seed", 0, "of the simulation"),
-        ("frames", 300, "of the measurement"),
-        ("pixels", 4000, "in each bin"),
-    ):
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            default=default,
-            metavar="N",
-            help=f"{meaning}; default: {default}",
-        )
-    parser.add_argument("--overwrite", action="store_true", help="replace earlier results")
-
-
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and configuration, fit as a user would, compare."""
-    from homodyne_fit.cli.commands.fit import fit_config
-    from homodyne_fit.cli.commands.simulate import PARAMETERS
-    from homodyne_fit.cli.console import new_console
-    from homodyne_fit.config import load_config
-    from homodyne_fit.config.template import configuration
-    from homodyne_fit.results.folder import prepare_folder
-    from homodyne_fit.simulation.measurement import (
-        Measurement,
-        from_first_principles,
-        speckle_contrast,
-        write_measurement,
-    )
-
     folder: Path = args.output_dir
     measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
     prepare_folder(folder, overwrite=args.overwrite)
@@ -77,11 +51,10 @@ def run(args: argparse.Namespace) -> int:
     return 0 if result.success else 2
 
 
-def _compare(console, measurement: Measurement, result: FitResult, contrast: float) -> None:
+def _compare(
+    console: Console, measurement: Measurement, result: FitResult, contrast: float
+) -> None:
     """Print truth, fit, standard error and pull of what the data determine."""
-    import numpy as np
-    from rich.table import Table
-
     middle = result.space.tau
     true_j, true_rate = measurement.rates(middle)[:, 0]
     (j,), (j_error,) = result.J(middle)

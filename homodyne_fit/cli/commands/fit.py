@@ -10,59 +10,34 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from homodyne_fit.cli.commands import check, drawings
-from homodyne_fit.cli.console import reasons
-from homodyne_fit.cli.options import (
-    add_drop_in_options,
-    add_key_options,
-    add_output_options,
-    no_effect,
-    overrides,
-    path,
-)
+from rich.console import Console
+
+from homodyne_fit.cli.cluster import connect
+from homodyne_fit.cli.commands import check
+from homodyne_fit.cli.console import new_console, print_json, reasons
+from homodyne_fit.cli.overrides import overrides, warn_of_foreign_options
+from homodyne_fit.config import Config, load_config
+from homodyne_fit.config.configuration import examine
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
+from homodyne_fit.results.folder import (
+    PLOTS,
+    REPORT,
+    RESULT,
+    make_folder,
+    prepare_folder,
+    require_exportable,
+    require_no_results,
+    write_outputs,
+)
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from homodyne_fit.analysis import Analysis
-    from homodyne_fit.config import Config
-    from homodyne_fit.data.dataset import TwoTimeData
-    from homodyne_fit.data.selection import Selection
-
-METHODS = ("nlsq", "mcmc", "cmc", "both")
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options of the drop-in form."""
-    parser.add_argument("--config", type=path, metavar="FILE", help="YAML configuration")
-    parser.add_argument(
-        "--method", choices=METHODS, default="nlsq", help="nlsq (default); others are to come"
-    )
-    parser.add_argument(
-        "--output-dir", type=path, metavar="DIR", help="where results go; default: FILE_results"
-    )
-    parser.add_argument(
-        "--data-file", type=path, metavar="DATA", help="in place of that of the configuration"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="check everything, say what would be done, stop"
-    )
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="sum on this Dask cluster, such as tcp://node17:8786"
-    )
-    add_output_options(parser)
-    drawings.add_arguments(parser)
-    add_key_options(parser.add_argument_group("keys of the configuration"))
-    add_drop_in_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write the results, print a summary; return 0 if converged, else 2."""
-    from homodyne_fit.cli.console import new_console, print_json
-    from homodyne_fit.config import load_config
-    from homodyne_fit.config.configuration import examine
-
     require_method(args.method)
     for name in ("phi_angles", "contrast", "offset"):
         if getattr(args, name) is not None and not args.plot_simulated_data:
@@ -71,10 +46,11 @@ def run(args: argparse.Namespace) -> int:
     drawn = args.plot_experimental_data or args.plot_simulated_data
     if args.json and drawn and not args.save_plots:
         raise InputError("--json prints the results of a fit; figures alone have none")
-    for text in no_effect(args):
-        print(f"homodyne_fit: warning: {text}", file=sys.stderr)
+    warn_of_foreign_options(args)
     if args.dry_run:
         if args.plot_simulated_data:
+            from homodyne_fit.cli import drawings
+
             drawings.simulated_data(load_config(args.config, overrides(args)), args)
         return check.show(
             args.config,
@@ -89,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         # Every mistake at once, those that only the data file shows included.
         config, selection = examine(args.config, overrides(args))
-    folder = output_folder(config, args.output_dir)
+    folder = check.output_folder(config, args.output_dir)
     console = new_console(args.quiet or args.json)
     if drawn:
         _draw(config, selection, folder, args, console)
@@ -127,19 +103,7 @@ def executor_at(
     """
     if scheduler is None:
         return nullcontext()
-    from homodyne_fit.cli.cluster import connect
-
     return connect(scheduler, threads or 1)
-
-
-def output_folder(config: Config, given: Path | None) -> Path:
-    """The folder asked for on the command line, in the file, or ``<config>_results``."""
-    if given is not None:
-        return given
-    named = config.root.output.directory
-    return (
-        Path(named).expanduser() if named else config.path.with_name(f"{config.path.stem}_results")
-    )
 
 
 def fit_config(
@@ -158,15 +122,6 @@ def fit_config(
 
     `selection` is what was found of the data file already.
     """
-    from homodyne_fit.results.folder import (
-        REPORT,
-        RESULT,
-        prepare_folder,
-        require_exportable,
-        require_no_results,
-        write_outputs,
-    )
-
     if not overwrite:
         require_no_results(folder)
     if warn:
@@ -235,7 +190,7 @@ def _draw(
     console: Console,
 ) -> None:
     """Draw what was asked for besides a fit."""
-    from homodyne_fit.results.folder import PLOTS, make_folder
+    from homodyne_fit.cli import drawings
 
     drawn, plots = [], folder / PLOTS
     simulated = drawings.simulated_data(config, args) if args.plot_simulated_data else None

@@ -7,39 +7,15 @@ import shlex
 from pathlib import Path
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.cli.options import numbers, path, positive
+from homodyne_fit.config import parse_config
+from homodyne_fit.config.template import OPTIONS, configuration
+from homodyne_fit.data.formats import open_two_time
+from homodyne_fit.data.selection import q_groups
 from homodyne_fit.errors import InputError
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
-    parser.add_argument(
-        "-o", "--output", type=path, metavar="FILE", help="default: DATA.yaml, in this folder"
-    )
-    parser.add_argument(
-        "--q", type=positive("Å⁻¹"), help="wave vector, Å⁻¹, where the file has several or none"
-    )
-    parser.add_argument("--dt", type=positive("s"), help="frame time, s, where the file has none")
-    parser.add_argument(
-        "--phi",
-        type=numbers,
-        metavar="LIST",
-        help="angle of each matrix, degrees, as 0,45,90, where the file has none",
-    )
-    parser.add_argument("--gap", type=positive("Å"), help="gap between stator and rotor, Å")
-    parser.add_argument("--static", action="store_true", help="no flow")
-    parser.add_argument(
-        "--units-confirmed", action="store_true", help="odd as they look, the units are right"
-    )
-    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
     """Write the configuration and say what is left to fill in."""
-    from homodyne_fit.config import parse_config
-    from homodyne_fit.config.template import OPTIONS, configuration
-
     output = args.output or Path(f"{args.data.stem}.yaml")
     if str(output) == "-":
         raise InputError("init writes a file; give -o a name such as fit.yaml")
@@ -73,9 +49,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _say_other_q(data: Path) -> None:
     """Say that there was a choice, where there was one."""
-    from homodyne_fit.data.formats import open_two_time
-    from homodyne_fit.data.selection import q_groups
-
     file = open_two_time(data)
     groups = [] if file.q is None else q_groups(file.q)
     if file.q is not None and len(groups) > 1:

@@ -7,15 +7,16 @@ import math
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from homodyne_fit.cli.console import table
-from homodyne_fit.cli.options import path, positive
+from homodyne_fit.atomic import replacing
+from homodyne_fit.cli.console import print_json, table
+from homodyne_fit.data.formats import TwoTimeFile, open_two_time
+from homodyne_fit.data.quality import MatrixQuality, assess
+from homodyne_fit.data.selection import nearest_q, q_groups
 from homodyne_fit.errors import InputError, counted, rename_places
-
-if TYPE_CHECKING:
-    from homodyne_fit.data.formats import TwoTimeFile
-    from homodyne_fit.data.quality import MatrixQuality
+from homodyne_fit.report.numbers import format_estimate
+from homodyne_fit.report.quality import STORED, quality_plot, remarks
 
 HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
 # What JSON has of a matrix: numbers, and frames, counted from 1.
@@ -24,23 +25,8 @@ FRAMES = ("dead", "odd", "repeated")
 FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of the command."""
-    parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
-    parser.add_argument(
-        "--q", type=positive("Å⁻¹"), help="wave vector to look at, Å⁻¹; default: all"
-    )
-    parser.add_argument("--plot", type=path, metavar="FILE.png", help="draw the quality too")
-    parser.add_argument("--json", action="store_true", help="print JSON, and nothing else")
-    parser.add_argument(
-        "--headers-only", action="store_true", help="read no matrix: leave the quality out"
-    )
-
-
 def run(args: argparse.Namespace) -> int:
     """Print format, frames, time, the angles at each q, and the quality of each matrix."""
-    from homodyne_fit.data.formats import open_two_time
-
     if args.plot is not None and args.plot.suffix.lower() not in FIGURES:
         raise InputError(f"{args.plot}: the name of a figure ends with .png, .pdf or .svg")
     if args.headers_only and args.plot is not None:
@@ -51,8 +37,6 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None and matrices is not None:
         _draw(args.plot, file, positions, matrices)
     if args.json:
-        from homodyne_fit.cli.console import print_json
-
         print_json(_to_json(file, positions, matrices))
         return 0
     _print_contents(args.data, file)
@@ -67,8 +51,6 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(file: TwoTimeFile, q: float | None) -> str:
     """Options of ``init`` for what the file does not say, and the unit of each as a comment."""
-    from homodyne_fit.data.selection import q_groups
-
     groups = [range(file.n_matrices)] if file.q is None else q_groups(file.q)
     several = max(map(len, groups), default=0) > 1
     options = {
@@ -83,8 +65,6 @@ def _options(file: TwoTimeFile, q: float | None) -> str:
 
 def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
     """Positions of the matrices to look at."""
-    from homodyne_fit.data.selection import nearest_q
-
     if q is None:
         return list(range(file.n_matrices))
     if file.q is None:
@@ -94,7 +74,6 @@ def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
 
 
 def _print_contents(path: Path, file: TwoTimeFile) -> None:
-    from homodyne_fit.data.selection import q_groups
 
     print(f"{path}: {file.format}")
     print(f"{counted(file.n_matrices, 'matrix')} of {file.n_frames} × {file.n_frames} frames")
@@ -118,8 +97,6 @@ def _print_contents(path: Path, file: TwoTimeFile) -> None:
 
 def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
     """Read the matrices and judge each."""
-    from homodyne_fit.data.quality import assess
-
     try:
         return [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
     except MemoryError as error:
@@ -133,8 +110,6 @@ def _print_quality(
     file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
     """Print a table with a row for each matrix, and what is wrong."""
-    from homodyne_fit.report.quality import remarks
-
     rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
     print(table([HEADER, *rows]))
     print("noise at the shortest and longest lag; drift of the baseline ± standard error")
@@ -143,8 +118,6 @@ def _print_quality(
 
 
 def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
-    from homodyne_fit.report.numbers import format_estimate
-    from homodyne_fit.report.quality import STORED
 
     ends = matrix.noise[[0, -1]] if len(matrix.noise) else ()
     return (
@@ -163,8 +136,6 @@ def _to_json(
     file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality] | None
 ) -> dict[str, Any]:
     """All that is printed, for programs; null for what the file does not say or have."""
-    from homodyne_fit.report.quality import remarks
-
     rows: list[dict[str, Any]] = [
         {
             "name": file.names[k],
@@ -198,10 +169,6 @@ def _draw(
     path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
     """Draw the wave vector with most matrices."""
-    from homodyne_fit.atomic import replacing
-    from homodyne_fit.data.selection import q_groups
-    from homodyne_fit.report.quality import quality_plot
-
     shown: list[int] = list(range(len(positions)))
     title = file.path.name
     if file.q is not None:

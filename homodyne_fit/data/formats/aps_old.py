@@ -16,8 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.data.formats import aps_old, hdf5, hdf5_matrices
-from homodyne_fit.data.formats import hdf5 as bins
+from homodyne_fit.data.formats import hdf5, hdf5_matrices
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file, write_matrices
 from homodyne_fit.errors import InputError, shortened
@@ -48,7 +47,7 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     InputError
         If an entry is missing, or labels, lists and matrices do not fit together.
     """
-    q, phi = bins.q_and_phi(file, Q, PHI)
+    q, phi = hdf5.q_and_phi(file, Q, PHI)
     matrices = hdf5_matrices.numbered(file, MATRICES)
     labels = _labels(np.array(list(matrices)), hdf5.integers(file, LABELS), path)
     return hdf5_matrices.two_time_file(
@@ -56,8 +55,8 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
         path,
         APS_OLD.name,
         list(matrices.values()),
-        bins.at_labels(q, labels, Q, f"{path}: {LABELS}"),
-        bins.at_labels(phi, labels, PHI, f"{path}: {LABELS}"),
+        hdf5.at_labels(q, labels, Q, f"{path}: {LABELS}"),
+        hdf5.at_labels(phi, labels, PHI, f"{path}: {LABELS}"),
         hdf5.frame_time(file, FRAME_TIME, STRIDE, AVERAGE),
         populated="upper",
     )
@@ -93,12 +92,19 @@ def write_aps_old(
     q, phi = as_list(q_values), as_list(phi_values)
     matrices, natural = checked_matrices(c2, bins, len(q) * len(phi))
     with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
-        file[aps_old.LABELS] = (natural + 1)[:, np.newaxis]
-        file[aps_old.Q] = np.repeat(q, len(phi))[np.newaxis]
-        file[aps_old.PHI] = np.tile(phi, len(q))[np.newaxis]
-        file[aps_old.FRAME_TIME] = np.array([[dt / (stride * avg)]])
-        file[aps_old.STRIDE], file[aps_old.AVERAGE] = np.array([[stride]]), np.array([[avg]])
-        write_matrices(file.create_group(aps_old.MATRICES), "g2", matrices)
+        file[LABELS] = (natural + 1)[:, np.newaxis]
+        file[Q] = np.repeat(q, len(phi))[np.newaxis]
+        file[PHI] = np.tile(phi, len(q))[np.newaxis]
+        file[FRAME_TIME] = np.array([[dt / (stride * avg)]])
+        file[STRIDE], file[AVERAGE] = np.array([[stride]]), np.array([[avg]])
+        write_matrices(file.create_group(MATRICES), "g2", matrices)
 
 
-APS_OLD = Format("APS old", f"matrices under {MATRICES}", hdf5.has_group(MATRICES), describe)
+APS_OLD = Format(
+    "APS old",
+    "aps-old",
+    f"matrices under {MATRICES}",
+    hdf5.has_group(MATRICES),
+    describe,
+    lambda path, c2, q, phi, dt: write_aps_old(path, c2, [q], phi, range(len(phi)), dt),
+)

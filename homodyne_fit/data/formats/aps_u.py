@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.data.formats import aps_u, hdf5, hdf5_matrices
-from homodyne_fit.data.formats import hdf5 as bins
+from homodyne_fit.data.formats import hdf5, hdf5_matrices
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file, write_matrices
 from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
@@ -91,13 +90,13 @@ def _grid(file: h5py.File) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     q_unit, phi_unit = (hdf5.texts(file, UNITS) or ["", ""])[:2]
     require_inverse_angstrom(q_unit, f"{file.filename}: {UNITS}", q)
     require_degrees(phi_unit, f"{file.filename}: {UNITS}")
-    bins.check_units(file, Q, PHI, q)
+    hdf5.check_units(file, Q, PHI, q)
     return q, phi
 
 
 def _natural_bins(file: h5py.File, labels: NDArray[np.int64], n_bins: int) -> NDArray[np.int64]:
     mapping = hdf5.integers(file, NATURAL_BINS)
-    natural = bins.at_labels(mapping, labels, NATURAL_BINS, f"{file.filename}: {LABELS}")
+    natural = hdf5.at_labels(mapping, labels, NATURAL_BINS, f"{file.filename}: {LABELS}")
     if natural.min() < 0 or natural.max() >= n_bins:
         raise InputError(
             f"{file.filename}: {NATURAL_BINS} goes from {natural.min()} to {natural.max()}, but "
@@ -145,15 +144,22 @@ def write_aps_u(
     if not np.all(np.isin(natural, mapping)):
         raise ValueError("a matrix lies in a bin without pixels")
     with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
-        file[aps_u.LABELS] = np.searchsorted(mapping, natural) + 1
-        file[aps_u.NATURAL_BINS] = mapping
-        file[aps_u.GRID] = np.array([len(q), len(phi)])
-        file[aps_u.Q], file[aps_u.PHI] = q, phi
-        file[aps_u.AXES] = np.array([b"q", b"phi"])
-        file[aps_u.UNITS] = np.array([b"1/A", b"degree"])
-        file[aps_u.FRAME_TIME] = dt / (stride * avg)
-        file[aps_u.STRIDE], file[aps_u.AVERAGE] = stride, avg
-        write_matrices(file.create_group(aps_u.MATRICES), "c2", matrices)
+        file[LABELS] = np.searchsorted(mapping, natural) + 1
+        file[NATURAL_BINS] = mapping
+        file[GRID] = np.array([len(q), len(phi)])
+        file[Q], file[PHI] = q, phi
+        file[AXES] = np.array([b"q", b"phi"])
+        file[UNITS] = np.array([b"1/A", b"degree"])
+        file[FRAME_TIME] = dt / (stride * avg)
+        file[STRIDE], file[AVERAGE] = stride, avg
+        write_matrices(file.create_group(MATRICES), "c2", matrices)
 
 
-APS_U = Format("APS-U", f"matrices under {MATRICES}", hdf5.has_group(MATRICES), describe)
+APS_U = Format(
+    "APS-U",
+    "aps-u",
+    f"matrices under {MATRICES}",
+    hdf5.has_group(MATRICES),
+    describe,
+    lambda path, c2, q, phi, dt: write_aps_u(path, c2, [q], phi, range(len(phi)), dt),
+)

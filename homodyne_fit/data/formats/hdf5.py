@@ -12,7 +12,6 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.data.formats import hdf5
 from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
 from homodyne_fit.errors import InputError, shortened
 
@@ -201,7 +200,7 @@ def q_and_phi(
     InputError
         If a list is missing or not one, the lengths differ, or a unit is another.
     """
-    q, phi = hdf5.list_of_numbers(file, q_name), hdf5.list_of_numbers(file, phi_name)
+    q, phi = list_of_numbers(file, q_name), list_of_numbers(file, phi_name)
     if len(q) != len(phi):
         raise InputError(f"{file.filename}: {q_name} has {len(q)} bins, but {phi_name} {len(phi)}")
     check_units(file, q_name, phi_name, q)
@@ -210,8 +209,8 @@ def q_and_phi(
 
 def check_units(file: h5py.File, q_name: str, phi_name: str, q: NDArray[np.float64]) -> None:
     """Refuse q that is stated to be in anything but Å⁻¹, and φ in radians."""
-    require_inverse_angstrom(hdf5.unit(file, q_name), f"{file.filename}: {q_name}", q)
-    require_degrees(hdf5.unit(file, phi_name), f"{file.filename}: {phi_name}")
+    require_inverse_angstrom(unit(file, q_name), f"{file.filename}: {q_name}", q)
+    require_degrees(unit(file, phi_name), f"{file.filename}: {phi_name}")
 
 
 def at_labels[Kind: np.generic](

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.data.formats import homodyne_cache, numpy_file
+from homodyne_fit.data.formats import numpy_file
 from homodyne_fit.data.formats.numpy_file import ArrayHeader
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
@@ -31,6 +31,8 @@ Q = "wavevector_q_list"  # (K,)
 PHI = "phi_angles_list"  # (K,)
 
 TIME = "t1"  # (N,), or a grid (N, N) of it; seconds from 0
+
+OTHER_TIME = "t2"  # the same; written, and not read
 
 # Steps of the time differ by no more than this fraction; they come out of a linspace.
 SAME_STEP = 1e-6
@@ -111,11 +113,11 @@ def write_homodyne_cache(
     matrices, _ = checked_matrices(c2, np.arange(len(angles)), len(angles))
     time = dt * np.arange(matrices.shape[1])
     arrays = {
-        homodyne_cache.C2: matrices,
-        homodyne_cache.Q: np.broadcast_to(as_list(q), len(angles)),
-        homodyne_cache.PHI: angles,
-        homodyne_cache.TIME: time,
-        "t2": time,
+        C2: matrices,
+        Q: np.broadcast_to(as_list(q), len(angles)),
+        PHI: angles,
+        TIME: time,
+        OTHER_TIME: time,
     }
     if Path(path).suffix != ".npz":
         raise InputError(f"{path}: the name must end with .npz")
@@ -123,4 +125,11 @@ def write_homodyne_cache(
         np.savez_compressed(stream, allow_pickle=False, **arrays)
 
 
-HOMODYNE_CACHE = Format("homodyne cache", f"arrays {C2}, {Q} and {PHI}", recognises, describe)
+HOMODYNE_CACHE = Format(
+    "homodyne cache",
+    "homodyne-cache",
+    f"arrays {C2}, {Q} and {PHI}",
+    recognises,
+    describe,
+    write_homodyne_cache,
+)

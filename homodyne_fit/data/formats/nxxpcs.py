@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.data.formats import hdf5, hdf5_matrices, nxxpcs
-from homodyne_fit.data.formats import hdf5 as bins
+from homodyne_fit.data.formats import hdf5, hdf5_matrices
 from homodyne_fit.data.formats.hdf5_matrices import Place
 from homodyne_fit.data.formats.two_time_file import Format, Populated, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
@@ -69,15 +68,15 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
         If an entry is missing, an attribute has a value that NXxpcs does not have or that the
         arrays contradict, or lists and matrices do not fit together.
     """
-    q, phi = bins.q_and_phi(file, Q, PHI)
+    q, phi = hdf5.q_and_phi(file, Q, PHI)
     labels, places = _matrices(file, len(q))
     return hdf5_matrices.two_time_file(
         file,
         path,
         NXXPCS.name,
         places,
-        bins.at_labels(q, labels, Q, f"{path}: {MATRICES}"),
-        bins.at_labels(phi, labels, PHI, f"{path}: {MATRICES}"),
+        hdf5.at_labels(q, labels, Q, f"{path}: {MATRICES}"),
+        hdf5.at_labels(phi, labels, PHI, f"{path}: {MATRICES}"),
         _frame_time(file),
         populated=_stated(file, "populated_elements", POPULATED),
         shift=_stated(file, "baseline_reference", BASELINES),
@@ -210,32 +209,39 @@ def write_nxxpcs(
     if time_origin_location == "lower_left":
         stored = stored[:, ::-1]
     with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
-        if storage_mode == nxxpcs.KEYS:
-            group = file.create_group(nxxpcs.MATRICES)
+        if storage_mode == KEYS:
+            group = file.create_group(MATRICES)
             for label, matrix in zip(used, stored, strict=True):
                 group[f"{label:05d}"] = matrix
         else:
-            file[nxxpcs.MATRICES] = np.moveaxis(stored, 0, nxxpcs.Q_AXIS[storage_mode])
-        file[nxxpcs.MATRICES].attrs.update(
+            file[MATRICES] = np.moveaxis(stored, 0, Q_AXIS[storage_mode])
+        file[MATRICES].attrs.update(
             storage_mode=storage_mode,
             baseline_reference=baseline_reference,
             populated_elements=populated_elements,
             time_origin_location=time_origin_location,
         )
         file["/entry/definition"] = "NXxpcs"
-        file[nxxpcs.ROI_MAP] = np.concatenate([[0], used])
-        file[nxxpcs.Q], file[nxxpcs.PHI] = bins_q, bins_phi
-        file[nxxpcs.Q].attrs["units"], file[nxxpcs.PHI].attrs["units"] = "1/angstrom", "degree"
-        file[f"{nxxpcs.INSTRUMENT}/detector/frame_time"] = dt
-        file[f"{nxxpcs.INSTRUMENT}/detector/frame_time"].attrs["units"] = "s"
+        file[ROI_MAP] = np.concatenate([[0], used])
+        file[Q], file[PHI] = bins_q, bins_phi
+        file[Q].attrs["units"], file[PHI].attrs["units"] = "1/angstrom", "degree"
+        file[f"{INSTRUMENT}/detector/frame_time"] = dt
+        file[f"{INSTRUMENT}/detector/frame_time"].attrs["units"] = "s"
         for name, kind in (
             ("/entry", "NXentry"),
             ("/entry/twotime", "NXdata"),
-            (nxxpcs.INSTRUMENT, "NXinstrument"),
-            (f"{nxxpcs.INSTRUMENT}/detector", "NXdetector"),
-            (f"{nxxpcs.INSTRUMENT}/masks", "NXnote"),
+            (INSTRUMENT, "NXinstrument"),
+            (f"{INSTRUMENT}/detector", "NXdetector"),
+            (f"{INSTRUMENT}/masks", "NXnote"),
         ):
             file[name].attrs["NX_class"] = kind
 
 
-NXXPCS = Format("NXxpcs", f"correlations at {MATRICES}", recognises, describe)
+NXXPCS = Format(
+    "NXxpcs",
+    "nxxpcs",
+    f"correlations at {MATRICES}",
+    recognises,
+    describe,
+    lambda path, c2, q, phi, dt: write_nxxpcs(path, c2, [q] * len(phi), phi, dt),
+)

@@ -91,7 +91,9 @@ def write_array(
 
 PLAIN_ARRAY = Format(
     "plain array",
+    "array",
     "one array of numbers of shape (N, N) or (K, N, N), beside it at most phi, q and dt",
     recognises,
     describe,
+    lambda path, c2, q, phi, dt: write_array(path, c2, q=q, phi=phi, dt=dt),
 )

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.data.formats import hdf5, hdf5_matrices, pychx
-from homodyne_fit.data.formats import hdf5 as bins
+from homodyne_fit.data.formats import hdf5, hdf5_matrices
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
 from homodyne_fit.errors import InputError
@@ -51,7 +50,7 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     if len(shape) != 3 or shape[0] != shape[1] or 0 in shape:
         raise InputError(f"{path}: {MATRICES} has shape {shape}; (N, N, bins) is needed")
     q, phi = _bins(file, shape[2])
-    bins.check_units(file, BINS, BINS, q)
+    hdf5.check_units(file, BINS, BINS, q)
     places = hdf5_matrices.places_in_array(MATRICES, shape[2], axis=2)
     return hdf5_matrices.two_time_file(
         file, path, PYCHX.name, places, q, phi, (None, _about_time(file)), populated="all"
@@ -107,11 +106,18 @@ def write_pychx(
     bins = as_list(q)[:, np.newaxis] if phi is None else np.column_stack([as_list(q), as_list(phi)])
     matrices, _ = checked_matrices(c2, np.arange(len(bins)), len(bins))
     with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
-        file[pychx.MATRICES] = np.moveaxis(matrices, 0, -1)
-        described = file.create_dataset(pychx.BINS, (1,), dtype="i")
+        file[MATRICES] = np.moveaxis(matrices, 0, -1)
+        described = file.create_dataset(BINS, (1,), dtype="i")
         for index, values in enumerate(bins):
             described.attrs[str(index)] = values
-        file.create_dataset(pychx.METADATA, (1,), dtype="i").attrs[pychx.FRAME_TIME] = frame_time
+        file.create_dataset(METADATA, (1,), dtype="i").attrs[FRAME_TIME] = frame_time
 
 
-PYCHX = Format("pyCHX", f"array at {MATRICES}, q last", recognises, describe)
+PYCHX = Format(
+    "pyCHX",
+    "pychx",
+    f"array at {MATRICES}, q last",
+    recognises,
+    describe,
+    lambda path, c2, q, phi, dt: write_pychx(path, c2, [q] * len(phi), phi, dt),
+)

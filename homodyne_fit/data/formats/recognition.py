@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import h5py
 
@@ -23,10 +22,7 @@ from homodyne_fit.data.formats.pychx import PYCHX
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.errors import InputError, missing_file
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = ["open_two_time", "RESULT_FORMAT"]
+__all__ = ["FORMATS", "HDF5_FORMATS", "RESULT_FORMAT", "open_two_time"]
 
 
 # The first that recognises a file describes it. APS-U files may carry an empty outline of NXxpcs
@@ -34,6 +30,9 @@ __all__ = ["open_two_time", "RESULT_FORMAT"]
 HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
 
 NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
+
+# All of them, by their names on the command line.
+FORMATS = {each.option: each for each in (*HDF5_FORMATS, *NUMPY_FORMATS)}
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -98,5 +97,5 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _expected() -> str:
-    known = ", ".join(each.name for each in (*HDF5_FORMATS, *NUMPY_FORMATS))
+    known = ", ".join(each.name for each in FORMATS.values())
     return f"expected one file of two-time correlations ({known})"

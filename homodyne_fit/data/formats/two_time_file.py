@@ -5,7 +5,7 @@ Every format describes its files as a `TwoTimeFile`; nothing after that knows fo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -243,6 +243,8 @@ class Format[Contents]:
     Attributes
     ----------
     name : str
+    option : str
+        Its name on the command line.
     layout : str
         What tells it from others, for a message.
     recognises : callable
@@ -250,9 +252,14 @@ class Format[Contents]:
     describe : callable
         ``describe(contents, path)`` says what the file holds, without reading a matrix; what
         contradicts itself is an `InputError`.
+    write : callable
+        ``write(path, c2, q, phi, dt)`` writes matrices (K, n, n) of one wave vector, Å⁻¹, at K
+        angles, degrees, with the time between two frames, seconds.
     """
 
     name: str
+    option: str
     layout: str
     recognises: Callable[[Contents], bool]
     describe: Callable[[Contents, Path], TwoTimeFile]
+    write: Callable[[Path, NDArray[np.floating], float, Sequence[float], float], None]

@@ -4,49 +4,24 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from homodyne_fit.cli.options import INITIAL, numbers
+from homodyne_fit.analysis import simulate
+from homodyne_fit.cli.options import INITIAL, PLOTTED_CONTRAST, PLOTTED_OFFSET
+from homodyne_fit.config import Config
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.quality import assess
 from homodyne_fit.errors import InputError
+from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.report.figures import plot_matrices
+from homodyne_fit.report.quality import quality_plot
+from homodyne_fit.results.folder import save_figure
+from homodyne_fit.simulation.measurement import Measurement
 
-if TYPE_CHECKING:
-    from homodyne_fit.config import Config
-    from homodyne_fit.data.dataset import TwoTimeData
-
-__all__ = ["add_arguments", "draw_experimental_data", "draw_simulated_data", "simulated_data"]
-
-# Of simulated matrices, where the configuration does not say.
-CONTRAST, OFFSET = 0.3, 1.0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that ask for figures."""
-    parser.add_argument(
-        "--plot-experimental-data",
-        action="store_true",
-        help="draw the data and their quality; no fit, unless --save-plots asks for one",
-    )
-    parser.add_argument(
-        "--plot-simulated-data",
-        action="store_true",
-        help="draw the matrices of the start values; needs no data; no fit, unless --save-plots "
-        "asks for one",
-    )
-    simulated = parser.add_argument_group("with --plot-simulated-data")
-    simulated.add_argument(
-        "--phi-angles", type=numbers, metavar="LIST", help="degrees, as 0,45,90,135"
-    )
-    simulated.add_argument("--contrast", type=float, help=f"default: {CONTRAST:g}")
-    simulated.add_argument("--offset", type=float, help=f"default: {OFFSET:g}")
+__all__ = ["draw_experimental_data", "draw_simulated_data", "simulated_data"]
 
 
 def draw_experimental_data(data: TwoTimeData, folder: Path) -> list[Path]:
     """Draw all matrices, and their quality; return the files."""
-    from homodyne_fit.data.quality import assess
-    from homodyne_fit.report.figures import plot_matrices
-    from homodyne_fit.report.quality import quality_plot
-    from homodyne_fit.results.folder import save_figure
-
     quality = quality_plot(
         [assess(matrix) for matrix in data.c2], data.phi.tolist(), data.dt, Path(data.source).name
     )
@@ -58,9 +33,6 @@ def draw_experimental_data(data: TwoTimeData, folder: Path) -> list[Path]:
 
 def draw_simulated_data(data: TwoTimeData, folder: Path) -> list[Path]:
     """Draw the matrices; return the file."""
-    from homodyne_fit.report.figures import plot_matrices
-    from homodyne_fit.results.folder import save_figure
-
     return [save_figure(plot_matrices(data), folder / "simulated_data.png")]
 
 
@@ -72,10 +44,6 @@ def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:
     InputError
         If the configuration does not give what a simulation needs.
     """
-    from homodyne_fit.analysis import simulate
-    from homodyne_fit.model.parameters import PARAMETERS
-    from homodyne_fit.simulation.measurement import Measurement
-
     settings, analyzer = config.settings(), config.root.analyzer_parameters
     usual = {name: PARAMETERS[name].start for name in settings.model.parameters}
     values = {name: start for name, start in usual.items() if start is not None}
@@ -99,8 +67,8 @@ def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:
         gap=settings.gap or Measurement.gap,
         dt=analyzer.dt or 0.0,
         n_frames=_frames(analyzer.start_frame, analyzer.end_frame) or Measurement.n_frames,
-        contrast=CONTRAST if args.contrast is None else args.contrast,
-        offset=OFFSET if args.offset is None else args.offset,
+        contrast=PLOTTED_CONTRAST if args.contrast is None else args.contrast,
+        offset=PLOTTED_OFFSET if args.offset is None else args.offset,
         noise=0.0,
     )
 

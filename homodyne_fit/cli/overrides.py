@@ -1,0 +1,61 @@
+"""Keys of a configuration that options set.
+
+They are set before the configuration is validated, so that a wrong value is reported like one of
+the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from homodyne_fit.cli.options import FOREIGN, INITIAL
+from homodyne_fit.config.overrides import Override, parse_override
+from homodyne_fit.errors import InputError, missing_file
+
+__all__ = ["overrides", "warn_of_foreign_options"]
+
+
+def overrides(args: argparse.Namespace) -> list[Override]:
+    """The keys that the options set; ``--set`` comes last, so that it wins."""
+    given = [parse_override(text) for text in args.set]
+    paths = [path for path, _ in given]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise InputError(f"--set {path} is given more than once")
+    return [*_named(args), *given]
+
+
+def _named(args: argparse.Namespace) -> Iterator[Override]:
+    """The keys that have options of their own."""
+    if args.analysis_mode is not None:
+        yield "analysis_mode", args.analysis_mode
+    for key, text in (
+        ("optimization.nlsq.threads", args.threads),
+        ("optimization.nlsq.memory", args.memory),
+        ("optimization.nlsq.max_iterations", args.max_iterations),
+        *(
+            (f"initial_parameters.values.{name}", getattr(args, f"initial_{name}"))
+            for name, _ in INITIAL.values()
+        ),
+    ):
+        if text is not None:
+            yield key, yaml.safe_load(text)
+    if args.scratch is not None:
+        yield "optimization.nlsq.scratch", args.scratch
+    data_file: Path | None = getattr(args, "data_file", None)
+    if data_file is not None:
+        if not data_file.exists():
+            raise missing_file(data_file)
+        yield "experimental_data.file_path", str(data_file.absolute())
+
+
+def warn_of_foreign_options(args: argparse.Namespace) -> None:
+    """Print a line for each option that was given and means nothing here."""
+    for option, (_, reason) in FOREIGN.items():
+        if getattr(args, option) is not None:
+            print(f"homodyne_fit: warning: {option} has no effect: {reason}", file=sys.stderr)
