@@ -37,7 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from nlsq_stratified.normal_equations import Equations, NormalEquations
 from nlsq_stratified.solver.box import possible_decrease, solve_in_box
-from nlsq_stratified.solver.kinks import NearbyGradients
+from nlsq_stratified.solver.kinks import KinkModel, VisitedPoints
 
 __all__ = ["TrustRegionResult", "solve"]
 
@@ -77,6 +77,12 @@ STALL_DISTANCE = 0.1
 # How far, in standard errors, the gradients on both sides of a kink may point away from a minimum
 # there. Beyond, the end is no success: standard errors mean nothing at such a kink.
 LARGEST_KINK = 2.0
+
+# How far, in standard errors, points may be away whose gradients tell of kinks.
+KINK_RADIUS = 1.0
+
+# Decrease of the cost, in standard errors, that counts as progress along a kink.
+KINK_PROGRESS = 0.03
 
 # Unknowns up to which the Hessian is taken from differences of the gradient, and how long these
 # differences are: in standard errors, and relative to a parameter or to the width of its bounds.
@@ -208,18 +214,16 @@ def _run(
             continue
         if message := tests.trusted(model, search, progress.variance):
             return search.result(True, message, model.step(search.damping))
+        nit = search.nit
         taken = search.descend(model, tests.xtol, progress.last)
         if not taken or progress.stalled(search):
-            distance = search.distance()
-            if (along := search.model_along_kink(progress.variance)) is not None:
-                at_kink = along.distance(progress.variance) <= STALL_DISTANCE and not along.lost
-                if at_kink and distance <= LARGEST_KINK:
-                    return search.result(
-                        True,
-                        f"at a kink, where the gradient jumps by {distance:.2g} standard errors",
-                    )
-                search.restart_damping()
-                taken = search.descend(along, tests.xtol, search.trials) or taken
+            if search.follow_kink(progress.variance):
+                return search.result(
+                    True,
+                    "at a kink, where the gradient jumps by "
+                    f"{search.distance():.2g} standard errors",
+                )
+            taken = taken or search.nit > nit
         if search.nfev >= search.max_nfev:
             return search.out_of_evaluations()
         if taken:
@@ -258,7 +262,7 @@ class _Search:
             raise ValueError(f"the model is not finite at the start {x.tolist()}")
         self.cost_initial, self.nit, self.nfev = self.state.cost, 0, 1
         self.trials, self.last_step = 0, np.zeros_like(x)
-        self.nearby = NearbyGradients()
+        self.visited = VisitedPoints()
         self.largest_majorant = np.zeros_like(x)
         self.restart_damping()
 
@@ -294,24 +298,47 @@ class _Search:
         """Of the minimum of the Gauss-Newton model, in standard errors."""
         return self.model(self.state).distance(_variance(self.state))
 
-    def model_along_kink(self, variance: float) -> _QuadraticModel | None:
-        """The model with the shortest combination of the gradients nearby, or None."""
-        model = self.model(self.state)
-        gradient = self.nearby.shortest(
+    def kink_model(self, variance: float, radius: float) -> KinkModel | None:
+        """The model from the points visited within a radius, in standard errors.
+
+        None where there are none, or a direction is lost to rounding.
+        """
+        model, state = self.model(self.state), self.state
+        slopes, levels = self.visited.pieces(
             self.x,
-            self.state.gradient,
+            state.cost,
+            state.gradient,
             model.factor,
-            self.active == 0,
             model.damper,
-            STALL_DISTANCE * math.sqrt(variance),
+            radius * math.sqrt(variance),
         )
-        if gradient is None:
+        if model.lost or len(levels) == 1:
             return None
-        state = self.state
-        equations = NormalEquations(
-            state.cost, gradient, state.hessian, state.n_points, state.rounding
+        unit = max(variance, model.possible_gain)
+        return KinkModel(
+            model.factor, model.damper, slopes, levels, model.lower, model.upper, unit
         )
-        return self.model(equations)
+
+    def follow_kink(self, variance: float) -> bool:
+        """Go down along a kink; whether the search is at a minimum there.
+
+        A step that fails makes the model of the kink better.
+        """
+        self.restart_damping()
+        last = self.trials
+        while True:
+            close = self.kink_model(variance, STALL_DISTANCE)
+            at_minimum = close is not None and close.distance(variance) <= STALL_DISTANCE
+            if at_minimum and self.distance() <= LARGEST_KINK:
+                return True
+            model = self.kink_model(variance, KINK_RADIUS)
+            out_of_trials = self.trials - last >= PATIENCE or self.nfev >= self.max_nfev
+            if model is None or out_of_trials:
+                return False
+            cost = self.state.cost
+            if self.step(model) and cost - self.state.cost > 0.5 * KINK_PROGRESS**2 * variance:
+                last = self.trials
+            self.growth = 2.0
 
     def descend(self, model: _QuadraticModel, xtol: float, since: int) -> bool:
         """Damp the step of the model until it lowers the cost.
@@ -327,7 +354,7 @@ class _Search:
                 return False
         return False
 
-    def step(self, model: _QuadraticModel) -> bool:
+    def step(self, model: _QuadraticModel | KinkModel) -> bool:
         """Try a damped step; whether it was taken. The damping follows what came of it."""
         self.last_step = step = model.step(self.damping)
         trial_x = np.clip(self.x + step, self.lower, self.upper)
@@ -336,7 +363,7 @@ class _Search:
         trial = self.evaluate(trial_x)
         self.nfev, self.trials = self.nfev + 1, self.trials + 1
         if trial.finite:
-            self.nearby.add(trial_x, trial.gradient)
+            self.visited.add(trial_x, trial.cost, trial.gradient)
         resolution = max(COST_RESOLUTION * self.state.cost, self.state.rounding)
         if not (trial.finite and trial.cost <= self.state.cost + resolution):
             self.damping, self.growth = self.damping * self.growth, self.growth * 2
