@@ -33,11 +33,16 @@ __all__ = ["KinkModel", "VisitedPoints"]
 # Points that are remembered.
 MOST_REMEMBERED = 30
 
+# A function that is above the cost at x by more than this, in its unit, says nothing about x: the
+# cost is concave between.
+CONCAVE = 1e-3
+
 # Curvature of the level in the least-distance problem: a decrease d, in its unit, is wrong by
 # the share d LEVEL_CURVATURE² / 2.
 LEVEL_CURVATURE = 1e-2
 
-# Damping of a model that is as good as undamped; keeps directions without curvature apart.
+# Damping, relative to the curvature, that changes nothing; keeps directions without curvature
+# within the range of numbers.
 LEAST_DAMPING = 1e-10
 
 
@@ -61,6 +66,7 @@ class VisitedPoints:
         factor: NDArray[np.float64],
         weights: NDArray[np.float64],
         radius: float,
+        unit: float,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Slopes (p, k) and levels (k,) at x of the quadratic functions; those of x come first.
 
@@ -80,9 +86,10 @@ class VisitedPoints:
             if not 0 < np.linalg.norm(weights * away) <= radius:
                 continue
             curved = factor @ away
-            slopes.append(slope - factor.T @ curved)
             level = there - cost - slope @ away + 0.5 * curved @ curved
-            # Where the cost is concave a piece may lie above it.
+            if level > CONCAVE * unit:
+                continue
+            slopes.append(slope - factor.T @ curved)
             levels.append(min(float(level), 0.0))
         return np.column_stack(slopes), np.array(levels)
 
@@ -115,8 +122,10 @@ class KinkModel:
 
     def step(self, damping: float) -> NDArray[np.float64]:
         """Minimum of the damped model in the box."""
-        damping = max(damping, LEAST_DAMPING)
-        root = np.linalg.qr(np.vstack([self.factor, np.diag(math.sqrt(damping) * self.damper)]))[1]
+        norms = np.linalg.norm(self.factor, axis=0)
+        least = LEAST_DAMPING * np.where(norms > 0, norms, self.damper) ** 2
+        damped = np.diag(np.sqrt(damping * self.damper**2 + least))
+        root = np.linalg.qr(np.vstack([self.factor, damped]))[1]
         to_step = solve_triangular(root, np.eye(len(root))) * math.sqrt(self.unit)
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
         rows = np.vstack([-self.slopes.T @ to_step / self.unit, to_step[below], -to_step[above]])

@@ -59,6 +59,9 @@ LOST = 1e-10
 # A last step on trust is at most so many times the tolerance long.
 TRUSTED = 30.0
 
+# Damping, relative to the curvature, below which steps do not notice it.
+LEAST_DAMPING = 1e-14
+
 # Trial steps without progress after which the search changes its model of the cost; and those with
 # the other model after which it gives up.
 PATIENCE, PATIENCE_DIFFERENCED = 10, 5
@@ -197,18 +200,24 @@ def _run(
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
 ) -> TrustRegionResult:
     progress, differenced = _Progress(search, tests.tolerance), False
+    can_difference, stuck = len(search.x) <= MOST_DIFFERENCED, False
     while True:
         equations = search.state
         if differenced:
             if search.nfev + len(search.x) > search.max_nfev:
                 return search.out_of_evaluations()
-            if (equations := search.differenced_equations(progress.variance)) is None:
-                return search.stuck(differenced=False)
+            if (differences := search.differenced_equations(progress.variance)) is None:
+                if stuck:
+                    return search.stuck(differenced=False)
+                differenced = can_difference = False
+                progress.restart(search, PATIENCE)
+            else:
+                equations = differences
         model = search.model(equations)
         if message := tests.converged(model, search):
             if not model.lost or search.state.n_points <= len(search.x):
                 return search.result(True, message)
-            if differenced or len(search.x) > MOST_DIFFERENCED:
+            if differenced or not can_difference:
                 return search.result(False, "a direction of the parameters is lost to rounding")
             differenced = True
             continue
@@ -234,7 +243,7 @@ def _run(
                 except StopIteration as stop:
                     return search.result(False, f"stopped by the callback{_reason(stop)}")
         stuck = not taken or progress.stalled(search)
-        other_model = not differenced and len(search.x) <= MOST_DIFFERENCED
+        other_model = not differenced and can_difference
         if stuck and not other_model:
             return search.stuck(differenced)
         if other_model and (stuck or search.misled(model.distance(progress.variance))):
@@ -311,6 +320,7 @@ class _Search:
             model.factor,
             model.damper,
             radius * math.sqrt(variance),
+            variance,
         )
         if model.lost or len(levels) == 1:
             return None
@@ -332,6 +342,8 @@ class _Search:
             if at_minimum and self.distance() <= LARGEST_KINK:
                 return True
             model = self.kink_model(variance, KINK_RADIUS)
+            if model is not None and model.distance(variance) <= STALL_DISTANCE:
+                model = close  # points further away hide the way down
             out_of_trials = self.trials - last >= PATIENCE or self.nfev >= self.max_nfev
             if model is None or out_of_trials:
                 return False
@@ -497,14 +509,17 @@ class _Progress:
     def restart(self, search: _Search, patience: int, most: float = np.inf) -> None:
         """Count from here; `most` trials from here on are one too many."""
         self.patience, self.cost, self.most = patience, np.inf, search.trials + most
+        self.damping = search.damping
         self.record(search)
 
     def record(self, search: _Search) -> None:
         """Take note of a step, or of the start."""
         self.variance = _variance(search.state)
         least = 0.5 * (10 * self.tolerance) ** 2 * self.variance
-        if self.cost - search.state.cost > least:
+        gained = self.cost - search.state.cost > least
+        if gained or LEAST_DAMPING < search.damping < 0.5 * self.damping:
             self.cost, self.last = search.state.cost, search.trials
+            self.damping = search.damping
 
     def stalled(self, search: _Search) -> bool:
         """Whether there has been no progress for too long."""
