@@ -21,7 +21,7 @@ from upstream_test import VERSION, outcomes, selected_tests, unpack_sdist
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "nlsq.streaming.stratified"
-# Files and folders of `nlsq_stratified` that NLSQ has already, or gets by a patch, or a cluster needs.
+# Files and folders that NLSQ has already, or gets by a patch, or that only a cluster needs.
 LEFT_OUT = {"__init__.py", "executors", "fitter.py"}
 
 INIT = '''"""Exact large-data least squares, for any chunking of the data.
