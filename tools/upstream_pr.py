@@ -21,8 +21,8 @@ from upstream_test import VERSION, outcomes, selected_tests, unpack_sdist
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = "nlsq.streaming.stratified"
-# What NLSQ has already, or gets by a patch, or a cluster needs.
-LEFT_OUT = {"__init__.py", "dask_cluster.py", "devices.py", "fitter.py", "processes.py", "py.typed"}
+# Files and folders that NLSQ has already, or gets by a patch, or that only a cluster needs.
+LEFT_OUT = {"__init__.py", "executors", "fitter.py"}
 
 INIT = '''"""Exact large-data least squares, for any chunking of the data.
 
@@ -211,10 +211,13 @@ def add_modules(tree: Path) -> None:
     target = tree / "nlsq" / "streaming" / "stratified"
     target.mkdir()
     (target / "__init__.py").write_text(INIT)
-    for path in sorted((ROOT / "nlsq_stratified").rglob("*.py")):
-        if path.name not in LEFT_OUT:
+    package = ROOT / "nlsq_stratified"
+    for path in sorted(package.rglob("*.py")):
+        name = path.relative_to(package)
+        if name.parts[0] not in LEFT_OUT:
             text = without_entry_point(path) if path.name == "curve_fit.py" else path.read_text()
-            (target / path.name).write_text(text.replace("nlsq_stratified", PACKAGE))
+            (target / name).parent.mkdir(exist_ok=True)
+            (target / name).write_text(text.replace("nlsq_stratified", PACKAGE))
     shutil.copytree(ROOT / "upstream" / "tests", tree / "tests", dirs_exist_ok=True)
 
 

@@ -1,1 +1,1 @@
-"""The search for the minimum, from sums alone."""
+"""The search for the minimum of a sum of squares: it knows sums over points, never a point."""

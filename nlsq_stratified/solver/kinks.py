@@ -1,72 +1,151 @@
-r"""Minima at kinks of a cost, where the gradient jumps and never vanishes.
+r"""The cost near kinks, where its gradient jumps.
 
-Where a model has kinks, the gradients g_i at points close to x differ by more than the curvature
-explains. If a convex combination of them vanishes, no step from x lowers the cost by more than what
-is gained within their distance (A. Goldstein, *Mathematical Programming* 13, 14, 1977). Otherwise
-the shortest combination points down along the kink. Lengths are those of the Hessian
-:math:`R^T R`: :math:`|R^{-T} g|`.
+At a minimum on a kink the gradient does not vanish, and steps that follow it end on the other side
+of the kink. Near a point x the cost is therefore modelled by the largest of several quadratic
+functions, one for each point :math:`x_i` visited close to x (C. Lukšan and J. Vlček, *Mathematical
+Programming* 83, 373, 1998). With cost :math:`c_i` and gradient :math:`g_i` there, and one Hessian
+:math:`H = R^T R` for all,
+
+.. math:: m(s) = \max_i \; c_i + g_i^T (s - s_i) + \tfrac12 (s - s_i)^T H (s - s_i),
+          \qquad s_i = x_i - x.
+
+All share the quadratic term, so its minimum in a box, damped or not, is a least-distance problem:
+the shortest vector that satisfies linear inequalities, found by nonnegative least squares
+(C. Lawson and R. Hanson, *Solving least squares problems*, chapter 23). If that minimum is no lower
+than the cost at x, a convex combination of the gradients close by vanishes, and no step lowers the
+cost by more than what is gained within their distance (A. Goldstein, *Mathematical Programming* 13,
+14, 1977).
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
-__all__ = ["NearbyGradients"]
+__all__ = ["KinkModel", "VisitedPoints"]
 
-# Gradients that are remembered.
+# Points that are remembered.
 MOST_REMEMBERED = 30
 
+# A function that is above the cost at x by more than this, in its unit, says nothing about x: the
+# cost is concave between.
+CONCAVE = 1e-3
 
-class NearbyGradients:
-    """Gradients at the points that a search has visited last."""
+# Curvature of the level in the least-distance problem: a decrease d, in its unit, is wrong by
+# the share d LEVEL_CURVATURE² / 2.
+LEVEL_CURVATURE = 1e-2
+
+# Damping, relative to the curvature, that changes nothing; keeps directions without curvature
+# within the range of numbers.
+LEAST_DAMPING = 1e-10
+
+
+class VisitedPoints:
+    """The points that a search has visited last, with cost and gradient."""
 
     def __init__(self) -> None:
-        self._visited: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] = deque(
+        self._visited: deque[tuple[NDArray[np.float64], float, NDArray[np.float64]]] = deque(
             maxlen=MOST_REMEMBERED
         )
 
-    def add(self, x: NDArray[np.float64], gradient: NDArray[np.float64]) -> None:
-        """Remember the gradient (p,) at x (p,)."""
-        self._visited.append((x, gradient))
+    def add(self, x: NDArray[np.float64], cost: float, gradient: NDArray[np.float64]) -> None:
+        """Remember cost and gradient (p,) at x (p,)."""
+        self._visited.append((x, cost, gradient))
 
-    def shortest(
+    def pieces(
         self,
         x: NDArray[np.float64],
+        cost: float,
         gradient: NDArray[np.float64],
         factor: NDArray[np.float64],
-        free: NDArray[np.bool_],
         weights: NDArray[np.float64],
         radius: float,
-    ) -> NDArray[np.float64] | None:
-        """The shortest convex combination of the gradients at x and close to it.
-
-        None where no other point is close.
+        unit: float,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Slopes (p, k) and levels (k,) at x of the quadratic functions; those of x come first.
 
         Parameters
         ----------
         x, gradient : (p,) array
+        cost : float
         factor : (m, p) array
             Square root R of the Hessian.
-        free : (p,) bool
-            Components that count.
         weights : (p,) array
-            A point is close if ``norm(weights * (point - x)) <= radius``.
+            A point counts if ``norm(weights * (point - x)) <= radius``.
         radius : float
         """
-        close = [g for at, g in self._visited if np.linalg.norm(weights * (at - x)) <= radius]
-        if not close:
-            return None
-        gradients = np.column_stack([gradient, *close])
-        reduced = np.linalg.lstsq(factor[:, free].T, gradients[free], rcond=None)[0]
-        # In u = t w with Σ w = 1 the least |reduced u|² + (Σ u - 1)² has the w of least length.
-        reduced = reduced / max(np.linalg.norm(reduced[:, 0]), np.finfo(float).tiny)
-        unit = np.zeros(len(reduced) + 1)
-        unit[-1] = 1.0
-        shares, _ = nnls(np.vstack([reduced, np.ones(reduced.shape[1])]), unit)
-        combined = gradient.copy()
-        combined[free] = (gradients @ shares / shares.sum())[free]
-        return combined
+        slopes, levels = [gradient], [0.0]
+        for point, there, slope in self._visited:
+            away = point - x
+            if not 0 < np.linalg.norm(weights * away) <= radius:
+                continue
+            curved = factor @ away
+            level = there - cost - slope @ away + 0.5 * curved @ curved
+            if level > CONCAVE * unit:
+                continue
+            slopes.append(slope - factor.T @ curved)
+            levels.append(min(float(level), 0.0))
+        return np.column_stack(slopes), np.array(levels)
+
+
+@dataclass(frozen=True, eq=False)
+class KinkModel:
+    """The largest of quadratic functions of a step, and its minimum in a box under some damping.
+
+    Attributes
+    ----------
+    factor : (m, p) array
+        Square root R of their Hessian.
+    damper : (p,) array
+        Square roots of the curvature that damping adds.
+    slopes, levels : (p, k) array, (k,) array
+        Of the functions at the step 0, levels relative to the cost there.
+    lower, upper : (p,) array
+        What the bounds leave for the step.
+    unit : float
+        A decrease of the cost that matters.
+    """
+
+    factor: NDArray[np.float64]
+    damper: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+    levels: NDArray[np.float64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    unit: float
+
+    def step(self, damping: float) -> NDArray[np.float64]:
+        """Minimum of the damped model in the box."""
+        norms = np.linalg.norm(self.factor, axis=0)
+        least = LEAST_DAMPING * np.where(norms > 0, norms, self.damper) ** 2
+        damped = np.diag(np.sqrt(damping * self.damper**2 + least))
+        root = np.linalg.qr(np.vstack([self.factor, damped]))[1]
+        to_step = solve_triangular(root, np.eye(len(root))) * math.sqrt(self.unit)
+        below, above = np.isfinite(self.lower), np.isfinite(self.upper)
+        rows = np.vstack([-self.slopes.T @ to_step / self.unit, to_step[below], -to_step[above]])
+        level_column = np.zeros((len(rows), 1))
+        level_column[: len(self.levels)] = 1 / LEVEL_CURVATURE
+        rows = np.hstack([rows, level_column])
+        levels = self.levels / self.unit + LEVEL_CURVATURE**-2
+        limits = np.concatenate([levels, self.lower[below], -self.upper[above]])
+        sizes = np.linalg.norm(rows, axis=1)
+        problem = np.vstack([rows.T, limits]) / np.where(sizes > 0, sizes, 1.0)
+        target = np.zeros(len(problem))
+        target[-1] = 1.0
+        excess = problem @ nnls(problem, target)[0] - target
+        return np.clip(to_step @ (-excess[:-2] / excess[-1]), self.lower, self.upper)
+
+    def gain(self, step: NDArray[np.float64]) -> float:
+        """Decrease of the cost that the undamped model predicts."""
+        curved = self.factor @ step
+        return -float(np.max(self.slopes.T @ step + self.levels) + 0.5 * curved @ curved)
+
+    def distance(self, variance: float) -> float:
+        """Of the minimum of the undamped model, in standard errors."""
+        return math.sqrt(2 * max(0.0, self.gain(self.step(0.0))) / variance)

@@ -1,0 +1,83 @@
+"""The damped Gauss-Newton model of a cost, and its minimum in a box."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nlsq_stratified.normal_equations import Equations
+from nlsq_stratified.solver.box import possible_decrease, solve_in_box
+
+__all__ = ["QuadraticModel"]
+
+# Gradient, relative to the residuals, along directions without curvature: rounding below, more
+# than that above.
+LOST = 1e-10
+
+
+class QuadraticModel:
+    """The Gauss-Newton model at a point x, and its minimum in a box under some damping.
+
+    `lower` and `upper` are what the bounds leave for the step, `majorant` is the curvature that
+    steps are damped with.
+    """
+
+    def __init__(
+        self,
+        state: Equations,
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        majorant: NDArray[np.float64],
+        x_scale: ArrayLike | None,
+    ) -> None:
+        self.factor, self.target = state.linear_problem()
+        self.gradient, self.lower, self.upper = state.gradient, lower, upper
+        self.curvature = np.linalg.norm(self.factor, axis=0)
+        self.scale = np.where(self.curvature > 0, self.curvature, 1.0)
+        # Curvature that the damping adds, for each parameter.
+        self.damper = np.where(majorant > 0, np.sqrt(np.maximum(majorant, 0.0)), 1.0)
+        if x_scale is not None:
+            sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
+            self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes
+        left_out = (state.gradient + self.factor.T @ self.target) / self.scale
+        # Gradients are sums of products of which each factor has its rounding error.
+        rounding = 10 * math.sqrt(np.finfo(float).eps * state.rounding)
+        self.lost = np.linalg.norm(left_out) > LOST * math.sqrt(2 * state.cost) + rounding
+
+    def step(self, damping: float) -> NDArray[np.float64]:
+        """Minimum of the damped model in the box."""
+        matrix = np.vstack([self.factor, np.diag(np.sqrt(damping) * self.damper)])
+        target = np.concatenate([self.target, np.zeros_like(self.damper)])
+        return solve_in_box(matrix, target, self.lower, self.upper)
+
+    @functools.cached_property
+    def undamped(self) -> NDArray[np.float64]:
+        """Minimum of the model in the box."""
+        return self.step(0.0)
+
+    def gain(self, step: NDArray[np.float64]) -> float:
+        """Decrease of the cost that the undamped model predicts."""
+        return float(-(self.gradient @ step) - 0.5 * np.sum((self.factor @ step) ** 2))
+
+    @functools.cached_property
+    def possible_gain(self) -> float:
+        """Decrease of the cost that the model allows within the bounds, at the most."""
+        beyond = possible_decrease(self.factor, self.target, self.lower, self.upper, self.undamped)
+        return max(0.0, self.gain(self.undamped)) + beyond
+
+    def distance(self, variance: float) -> float:
+        """Of the minimum of the model within the bounds, in standard errors, at the most."""
+        if self.possible_gain == 0:
+            return 0.0
+        return math.sqrt(2 * self.possible_gain / variance) if variance > 0 else math.inf
+
+    def length(self, step: NDArray[np.float64]) -> float:
+        """Length scaled by the curvature."""
+        return float(np.linalg.norm(self.curvature * step))
+
+    def damped_length(self, step: NDArray[np.float64]) -> float:
+        """Length scaled as it is damped."""
+        return float(np.linalg.norm(self.damper * step))

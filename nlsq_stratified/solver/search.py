@@ -1,0 +1,339 @@
+"""A search under way: where it is, the steps that it can try, and where it ended."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from nlsq_stratified.normal_equations import Equations, NormalEquations
+from nlsq_stratified.solver.kinks import KinkModel, VisitedPoints
+from nlsq_stratified.solver.quadratic_model import QuadraticModel
+
+__all__ = ["Search", "TrustRegionResult", "residual_variance"]
+
+# Damping at the start, relative to the curvature of each coordinate.
+INITIAL_DAMPING = 1e-3
+
+# The same where the cost curves less than its majorant, as with a robust loss, whose own curvature
+# may lead far astray.
+INITIAL_DAMPING_ROBUST = 1.0
+
+# Share of the largest curvature by a parameter below which its damping never falls.
+REMEMBERED = 1e-3
+
+# Relative rounding error of a cost summed over many points. Changes below it say nothing, while
+# the gradient still knows the way.
+COST_RESOLUTION = 1e-13
+
+# Trial steps without progress after which the search changes its model of the cost.
+PATIENCE = 10
+
+# Trial steps after which a minimum that is near should have been reached, were the steps not damped
+# so much.
+LONG_SEARCH = 40
+
+# Standard errors within which a minimum is near.
+NEAR = 10.0
+
+# Damping, relative to the curvature, above which steps are damped much.
+STRONG_DAMPING = 1.0
+
+# How far, in standard errors, the minimum of the model may be away from where the search got stuck
+# for that to count as a minimum.
+STALL_DISTANCE = 0.1
+
+# How far, in standard errors, the gradients on both sides of a kink may point away from a minimum
+# there. Beyond, the end is no success: standard errors mean nothing at such a kink.
+LARGEST_KINK = 2.0
+
+# How far, in standard errors, points may be away whose gradients tell of kinks.
+KINK_RADIUS = 1.0
+
+# Decrease of the cost, in standard errors, that counts as progress along a kink.
+KINK_PROGRESS = 0.03
+
+# Least singular value of the scaled Jacobian that differences of the gradient still resolve.
+LEAST_DIFFERENCED = 1e-6
+
+# Length of the differences of the gradient, in standard errors.
+DIFFERENCE = 0.1
+
+# The same, relative to a parameter or to the width of its bounds.
+RELATIVE_DIFFERENCE = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class TrustRegionResult:
+    """Where the search ended, and how.
+
+    Attributes
+    ----------
+    x : (p,) float64
+    evaluated : (p,) float64
+        Where the cost was evaluated last: `x`, but for a last step taken on trust.
+    state : Equations
+        Cost, gradient and Hessian at `x`; after a step on trust, going by the quadratic model.
+    success : bool
+        True when one of the convergence tests holds at `x`; at a minimum on a kink of the model;
+        or when no step lowers the cost any more and the minimum of the quadratic model within the
+        bounds is at most 0.1 standard errors away.
+    message : str
+        Which test held, or why the search stopped without one.
+    nit, nfev : int
+        Accepted steps, and evaluations of the cost (each one pass over the data).
+    cost_initial : float
+    active : (p,) int
+        -1 where x sits at its lower bound and the cost would fall below it, 1 likewise above,
+        else 0.
+    """
+
+    x: NDArray[np.float64]
+    evaluated: NDArray[np.float64]
+    state: Equations
+    success: bool
+    message: str
+    nit: int
+    nfev: int
+    cost_initial: float
+    active: NDArray[np.int64]
+
+
+class Search:
+    """Where the search is: x, the equations there, the damping, and what it has cost so far."""
+
+    def __init__(
+        self,
+        evaluate: Callable[[NDArray[np.float64]], Equations],
+        x: NDArray[np.float64],
+        lower: NDArray[np.float64],
+        upper: NDArray[np.float64],
+        max_nfev: int,
+    ) -> None:
+        self.evaluate, self.lower, self.upper, self.max_nfev = evaluate, lower, upper, max_nfev
+        self.x_scale: ArrayLike | None = None
+        self.sizes: NDArray[np.float64] | None = None
+        self.x, self.state = x, evaluate(x)
+        if not self.state.finite:
+            raise ValueError(f"the model is not finite at the start {x.tolist()}")
+        self.cost_initial, self.nit, self.nfev = self.state.cost, 0, 1
+        self.trials, self.last_step = 0, np.zeros_like(x)
+        self.visited = VisitedPoints()
+        self.largest_majorant = np.zeros_like(x)
+        self.restart_damping()
+
+    @property
+    def active(self) -> NDArray[np.int64]:
+        """Marks parameters that sit at a bound with the cost falling beyond it."""
+        below = (self.x <= self.lower) & (self.state.gradient > 0)
+        above = (self.x >= self.upper) & (self.state.gradient < 0)
+        return above.astype(np.int64) - below.astype(np.int64)
+
+    def restart_damping(self) -> None:
+        """Damp as at the start of a search."""
+        self.damping, self.growth = _initial_damping(self.state), 2.0
+
+    def model(self, equations: Equations) -> QuadraticModel:
+        """The model of the cost at x.
+
+        The curvature that damps it remembers the largest one met so far (J. Moré, *Lecture Notes
+        in Mathematics* 630, 105, 1978), since that by a parameter may vanish where its effect is
+        stationary. For the same reason it is not far below that by other parameters, each in its
+        size.
+        """
+        self.largest_majorant = np.maximum(self.largest_majorant, equations.majorant)
+        majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
+        if self.sizes is not None:
+            sized = np.isfinite(self.sizes)
+            largest = np.max(majorant[sized] * self.sizes[sized] ** 2, initial=0.0)
+            majorant = np.maximum(majorant, REMEMBERED * largest / self.sizes**2)
+        lower, upper = self.lower - self.x, self.upper - self.x
+        return QuadraticModel(equations, lower, upper, majorant, self.x_scale)
+
+    def distance(self) -> float:
+        """Of the minimum of the Gauss-Newton model, in standard errors."""
+        return self.model(self.state).distance(residual_variance(self.state))
+
+    def kink_model(self, variance: float, radius: float) -> KinkModel | None:
+        """The model from the points visited within a radius, in standard errors.
+
+        None where there are none, or a direction is lost to rounding.
+        """
+        model, state = self.model(self.state), self.state
+        slopes, levels = self.visited.pieces(
+            self.x,
+            state.cost,
+            state.gradient,
+            model.factor,
+            model.damper,
+            radius * math.sqrt(variance),
+            variance,
+        )
+        if model.lost or len(levels) == 1:
+            return None
+        unit = max(variance, model.possible_gain)
+        return KinkModel(model.factor, model.damper, slopes, levels, model.lower, model.upper, unit)
+
+    def follow_kink(self, variance: float) -> bool:
+        """Go down along a kink; whether the search is at a minimum there.
+
+        A step that fails makes the model of the kink better.
+        """
+        self.restart_damping()
+        last = self.trials
+        while True:
+            close = self.kink_model(variance, STALL_DISTANCE)
+            at_minimum = close is not None and close.distance(variance) <= STALL_DISTANCE
+            if at_minimum and self.distance() <= LARGEST_KINK:
+                return True
+            model = self.kink_model(variance, KINK_RADIUS)
+            if model is not None and model.distance(variance) <= STALL_DISTANCE:
+                model = close  # points further away hide the way down
+            out_of_trials = self.trials - last >= PATIENCE or self.nfev >= self.max_nfev
+            if model is None or out_of_trials:
+                return False
+            cost = self.state.cost
+            if self.step(model) and cost - self.state.cost > 0.5 * KINK_PROGRESS**2 * variance:
+                last = self.trials
+            self.growth = 2.0
+
+    def descend(self, model: QuadraticModel, xtol: float, since: int) -> bool:
+        """Damp the step of the model until it lowers the cost.
+
+        False if it has not within `PATIENCE` trials, counted from trial `since` on, or before it
+        was too short to matter.
+        """
+        shortest = xtol * model.length(self.x)
+        while self.nfev < self.max_nfev:
+            if self.step(model):
+                return True
+            if self.trials - since >= PATIENCE or model.length(self.last_step) <= shortest:
+                return False
+        return False
+
+    def step(self, model: QuadraticModel | KinkModel) -> bool:
+        """Try a damped step; whether it was taken. The damping follows what came of it."""
+        self.last_step = step = model.step(self.damping)
+        trial_x = np.clip(self.x + step, self.lower, self.upper)
+        trial_x = np.where(step <= model.lower, self.lower, trial_x)
+        trial_x = np.where(step >= model.upper, self.upper, trial_x)
+        trial = self.evaluate(trial_x)
+        self.nfev, self.trials = self.nfev + 1, self.trials + 1
+        if trial.finite:
+            self.visited.add(trial_x, trial.cost, trial.gradient)
+        resolution = max(COST_RESOLUTION * self.state.cost, self.state.rounding)
+        if not (trial.finite and trial.cost <= self.state.cost + resolution):
+            self.damping, self.growth = self.damping * self.growth, self.growth * 2
+            return False
+        gain, actual = model.gain(step), self.state.cost - trial.cost
+        ratio = min(actual / gain, 1.0) if gain > resolution else 1.0
+        self.damping *= max(1 / 3, 1 - (2 * ratio - 1) ** 3)
+        self.growth = 2.0
+        self.x, self.state, self.nit = trial_x, trial, self.nit + 1
+        return True
+
+    def differenced_equations(self, variance: float) -> NormalEquations | None:
+        """The equations at x with a Hessian from differences of the gradient, made positive.
+
+        None where the gradient is not finite nearby, and where a direction that the factor of the
+        Gauss-Newton Hessian still tells would be lost in differences. Along directions of negative
+        curvature its absolute value stands (Y. Dauphin et al., *NeurIPS*, 2014): steps then lead
+        away from a saddle.
+        """
+        if _least_singular_value(self.state) < LEAST_DIFFERENCED:
+            return None
+        hessian = self.state.hessian.copy()
+        diagonal = np.sqrt(np.maximum(np.diag(hessian), 0.0))
+        width = np.where(np.isfinite(self.upper - self.lower), self.upper - self.lower, 1.0)
+        for j in np.flatnonzero(self.upper > self.lower):
+            length = RELATIVE_DIFFERENCE * (abs(self.x[j]) + min(1.0, width[j]))
+            if diagonal[j] > 0:
+                length = min(length, DIFFERENCE * math.sqrt(variance) / diagonal[j])
+            there = self.x.copy()
+            there[j] += length if self.x[j] + length <= self.upper[j] else -length
+            shift = there[j] - self.x[j]
+            other = self.evaluate(there)
+            self.nfev += 1
+            if not (shift and other.finite):
+                return None
+            hessian[:, j] = (other.gradient - self.state.gradient) / shift
+        hessian = 0.5 * (hessian + hessian.T)
+        size = np.sqrt(np.maximum(np.abs(np.diag(hessian)), diagonal**2))
+        size = np.where(size > 0, size, 1.0)
+        values, vectors = np.linalg.eigh(hessian / np.outer(size, size))
+        positive = (vectors * np.abs(values)) @ vectors.T * np.outer(size, size)
+        return NormalEquations(
+            self.state.cost,
+            self.state.gradient,
+            positive,
+            self.state.n_points,
+            self.state.rounding,
+        )
+
+    def result(
+        self, success: bool, message: str, step: NDArray[np.float64] | None = None
+    ) -> TrustRegionResult:
+        """End here, or a last step on."""
+        end, state = self.x, self.state
+        if step is not None:
+            end, state = np.clip(end + step, self.lower, self.upper), state.after_step(step)
+        return TrustRegionResult(
+            end,
+            self.x,
+            state,
+            success,
+            message,
+            self.nit,
+            self.nfev,
+            self.cost_initial,
+            self.active,
+        )
+
+    def misled(self, distance: float) -> bool:
+        """Whether the search should have ended long ago, had its model been good."""
+        return self.trials > LONG_SEARCH and self.damping > STRONG_DAMPING and distance < NEAR
+
+    def stuck(self, differenced: bool) -> TrustRegionResult:
+        """End here, as no step helps any more."""
+        distance, variance = self.distance(), residual_variance(self.state)
+        if differenced and distance > STALL_DISTANCE:
+            equations = self.differenced_equations(variance)
+            model = None if equations is None else self.model(equations)
+            if model is not None and not model.lost:
+                curved = model.distance(variance)
+                distance = curved if curved <= STALL_DISTANCE else distance
+        return self.result(
+            bool(distance <= STALL_DISTANCE),
+            f"no step lowers the cost any more, {distance:.2g} standard errors from where the "
+            "gradient points",
+        )
+
+    def out_of_evaluations(self) -> TrustRegionResult:
+        """End here, as no more evaluations are allowed."""
+        plural = "s" * (self.nfev > 1)
+        return self.result(
+            False, f"stopped after {self.nfev} evaluation{plural} without converging"
+        )
+
+
+def _initial_damping(state: Equations) -> float:
+    curvature = np.diag(state.hessian)
+    return INITIAL_DAMPING_ROBUST if np.any(curvature < 0.5 * state.majorant) else INITIAL_DAMPING
+
+
+def residual_variance(state: Equations) -> float:
+    """Variance of a residual; where the residuals are rounding errors, that of these."""
+    spare = max(1, state.n_points - len(state.gradient))
+    return 2 * max(state.cost, state.rounding) / spare
+
+
+def _least_singular_value(state: Equations) -> float:
+    """Least singular value, above rounding, of the factor with columns of unit norm."""
+    factor = state.linear_problem()[0]
+    norms = np.linalg.norm(factor, axis=0)
+    values = np.linalg.svd(factor / np.where(norms > 0, norms, 1.0), compute_uv=False)
+    resolved = values[values > len(values) * np.finfo(float).eps]
+    return float(resolved.min(initial=1.0))
