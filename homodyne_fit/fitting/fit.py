@@ -136,7 +136,7 @@ def _compile_kernels(
     """Begin to compile, in other threads, what the first evaluations will ask for."""
     power, _ = SHEAR_FORMS[settings.shear]
     for precision in {settings.search.precision, "double"}:
-        shape = space.form, chunks[0].room, data.c2.dtype
+        shape = space.model_in_coordinates, chunks[0].room, data.c2.dtype
         meanwhile(functools.partial(compile_kernel, *shape, power, precision))
 
 

@@ -50,7 +50,7 @@ def two_time_objective(
     """The sum of squares of all points, contrast and offset of each angle free."""
     power, phase = SHEAR_FORMS[settings.shear]
     return TwoTimeObjective(
-        model=space.form,
+        model=space.model_in_coordinates,
         dt=data.dt,
         n_frames=data.n_frames,
         q=data.q,

@@ -194,7 +194,11 @@ class FitResult:
         """A rate (n,) and its derivatives by the searched coordinates (n, m)."""
         space = self.space
         values, jacobians = rates(
-            space.form, space.complete(self.coordinates), times, space.tau, self.objective.dt
+            space.model_in_coordinates,
+            space.complete(self.coordinates),
+            times,
+            space.tau,
+            self.objective.dt,
         )
         return values[which], jacobians[which][:, space.searched]
 
@@ -238,7 +242,7 @@ class FitResult:
         self.require_angle(angle)
         o = self.objective
         return decay(
-            self.space.form,
+            self.space.model_in_coordinates,
             self.space.complete(self.coordinates),
             o.dt,
             o.n_frames,

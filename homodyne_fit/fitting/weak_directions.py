@@ -240,7 +240,7 @@ def characteristic_changes(
     mid-measurement where that is larger, for the constant part may vanish.
     """
     x = space.to_parameters(y)
-    values, _ = rates(space.form, space.complete(y), space.tau, space.tau, dt)
+    values, _ = rates(space.model_in_coordinates, space.complete(y), space.tau, space.tau, dt)
     scales = np.full(len(x), ANGLE_SCALE)
     for law, (rate,) in zip(space.power_laws, values, strict=False):
         scales[law : law + 3] = abs(x[law]), EXPONENT_SCALE, max(abs(x[law + 2]), rate)

@@ -64,7 +64,7 @@ class TwoTimeObjective(Portable):
 
     def in_coordinates(self, space: SearchSpace) -> TwoTimeObjective:
         """The same objective as a function of the coordinates of a search space."""
-        return replace(self, model=space.form, fixed=space.fixed_coordinates)
+        return replace(self, model=space.model_in_coordinates, fixed=space.fixed_coordinates)
 
     @property
     def searched(self) -> NDArray[np.bool_]:

@@ -82,12 +82,12 @@ class SearchSpace:
         return on_prefactor if prefactor else on_offset if offset else value_and_slope
 
     @property
-    def base(self) -> SearchSpace:
-        """The space from which this one came by `on_limit`."""
+    def without_held(self) -> SearchSpace:
+        """The space from which this one came by `hold_at_limit`."""
         return replace(self, limited=frozenset(), held={})
 
     @property
-    def form(self) -> Model:
+    def model_in_coordinates(self) -> Model:
         """The model as a function of y."""
         transport, *shear = (self.law_form(law) for law in self.power_laws)
         return replace(
@@ -193,13 +193,13 @@ class SearchSpace:
             return p0, p1, r - p0 * self.tau**p1
         return tuple(y)
 
-    def released(self, y: NDArray[np.float64], limited: SearchSpace) -> NDArray[np.float64]:
-        """The searched y of this space from those of one that came of it by `on_limit`."""
-        full = limited.complete(y)
+    def convert(self, y: NDArray[np.float64], from_space: SearchSpace) -> NDArray[np.float64]:
+        """The searched y of this space from those of one that came of it by `hold_at_limit`."""
+        full = from_space.complete(y)
         for i in self.power_laws:
             part = slice(i, i + 3)
-            if self.law_form(i) is not limited.law_form(i):
-                full[part] = self._from_law(i, np.array(limited._to_law(i, full[part])))
+            if self.law_form(i) is not from_space.law_form(i):
+                full[part] = self._from_law(i, np.array(from_space._to_law(i, full[part])))
         return full[self.searched]
 
     def to_parameters(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -262,7 +262,7 @@ class SearchSpace:
         full[self.searched] = y
         return full
 
-    def outside(self, x: NDArray[np.float64]) -> int | None:
+    def first_law_out_of_bounds(self, x: NDArray[np.float64]) -> int | None:
         """The first power law of which a parameter is beyond its limits, or None."""
         for i in self.power_laws:
             if self.law_form(i) in (None, power_law):
@@ -272,7 +272,7 @@ class SearchSpace:
                 return i
         return None
 
-    def on_limit(
+    def hold_at_limit(
         self, law: int, limits: Mapping[int, float], y: NDArray[np.float64]
     ) -> tuple[SearchSpace, list[NDArray[np.float64]]]:
         """Hold parameters of a power law; return the new space and where to start in it.
@@ -292,7 +292,7 @@ class SearchSpace:
             Searched coordinates.
         """
         part = slice(law, law + 3)
-        full = self.base.complete(self.base.released(y, self))
+        full = self.without_held.complete(self.without_held.convert(y, self))
         r, s, _ = full[part]
         exponents = np.linspace(self.lower[law + 1], self.upper[law + 1], 401)
         if law in limits:

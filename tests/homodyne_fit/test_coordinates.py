@@ -42,7 +42,7 @@ def test_rates_do_not_depend_on_the_coordinates(fixed):
     s = space(fixed)
     times = np.geomspace(0.1, 20, 15)
     expected = rates(LAMINAR_FLOW, X, times, TAU, 0.1)[0]
-    result = rates(s.form, s.complete(s.to_coordinates(X)), times, TAU, 0.1)[0]
+    result = rates(s.model_in_coordinates, s.complete(s.to_coordinates(X)), times, TAU, 0.1)[0]
     np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
@@ -78,7 +78,7 @@ def test_limits_are_boxes_of_what_is_searched_directly():
     ],
 )
 def test_outside_names_the_power_law(x, law):
-    assert space().outside(x) == law
+    assert space().first_law_out_of_bounds(x) == law
 
 
 @settings(max_examples=50)
@@ -88,7 +88,7 @@ def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
     s = space()
     y = s.to_coordinates(X)
     y[0], y[1] = 2500.0, slope
-    limited, starts = s.on_limit(0, {index: value}, y)
+    limited, starts = s.hold_at_limit(0, {index: value}, y)
     assert starts
     for start in starts:
         x = limited.to_parameters(start)
@@ -103,7 +103,7 @@ def test_a_falling_rate_has_two_starts_on_a_limit_of_the_prefactor():
     # a p tau^p = s: with tau = 10 and a = 1e5, s = -3000 is met near p = -0.03 and near p = -1.75.
     s = space(model=STATIC)
     y = np.array([2500.0, -3000.0, -0.3])
-    _, starts = s.on_limit(0, {0: 1e5}, y)
+    _, starts = s.hold_at_limit(0, {0: 1e5}, y)
     roots = [brentq(lambda p: 1e5 * p * TAU**p + 3000, *ends) for ends in [(-2, -1), (-0.4, 0)]]
     spacing = (UPPER[1] - LOWER[1]) / 400
     np.testing.assert_allclose([start[0] for start in starts], roots, rtol=0, atol=spacing)
@@ -119,7 +119,7 @@ HELD = [(0, {0: 100.0}), (0, {2: -1e5}), (0, {0: 1e5, 2: -9e4}), (3, {5: -0.1}),
 
 
 def held_space(law, limits):
-    limited, starts = space().on_limit(law, limits, space().to_coordinates(X))
+    limited, starts = space().hold_at_limit(law, limits, space().to_coordinates(X))
     return limited, starts[0]
 
 
@@ -129,7 +129,7 @@ def test_rates_do_not_depend_on_the_coordinates_of_what_is_held(law, limits):
     times = np.geomspace(0.1, 20, 15)
     x = limited.to_parameters(y)
     expected = rates(LAMINAR_FLOW, x, times, TAU, 0.1)[0]
-    result = rates(limited.form, limited.complete(y), times, TAU, 0.1)[0]
+    result = rates(limited.model_in_coordinates, limited.complete(y), times, TAU, 0.1)[0]
     np.testing.assert_allclose(result, expected, rtol=1e-9)
     np.testing.assert_allclose(limited.to_coordinates(x), y, rtol=1e-9)
 
@@ -151,11 +151,14 @@ def test_jacobian_by_finite_differences_where_parameters_are_held(law, limits):
 @pytest.mark.parametrize(("law", "limits"), HELD)
 def test_a_released_law_is_the_same_rate(law, limits):
     limited, y = held_space(law, limits)
-    free = space().released(y, limited)
+    free = space().convert(y, limited)
     times = np.geomspace(0.1, 20, 15)
-    expected = rates(limited.form, limited.complete(y), times, TAU, 0.1)[0]
+    expected = rates(limited.model_in_coordinates, limited.complete(y), times, TAU, 0.1)[0]
     np.testing.assert_allclose(
-        rates(space().form, free, times, TAU, 0.1)[0], expected, rtol=1e-9, atol=1e-12
+        rates(space().model_in_coordinates, free, times, TAU, 0.1)[0],
+        expected,
+        rtol=1e-9,
+        atol=1e-12,
     )
 
 
@@ -164,15 +167,15 @@ def test_a_law_of_ones_own_is_searched_as_it_is():
         return p[0] + p[1] * t + p[2] * t**2
 
     s = space(model=replace(STATIC, transport=mine))
-    assert s.form.transport is mine
+    assert s.model_in_coordinates.transport is mine
     np.testing.assert_array_equal(s.to_coordinates(X[:3]), X[:3])
     np.testing.assert_array_equal(s.to_parameters(X[:3]), X[:3])
-    assert s.outside(X[:3] * 1e9) is None
+    assert s.first_law_out_of_bounds(X[:3] * 1e9) is None
 
 
 @pytest.mark.parametrize("rate", [50.0, 2e3, 3e5])
 def test_a_constant_rate_is_within_its_limits(rate):
     s = space(model=STATIC)
     x = s.to_parameters(np.array([rate, 0.0, 0.0]))
-    assert s.outside(x) == (0 if rate > 2e5 else None)
+    assert s.first_law_out_of_bounds(x) == (0 if rate > 2e5 else None)
     assert x[0] + x[2] == pytest.approx(rate)

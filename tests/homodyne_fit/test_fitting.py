@@ -415,7 +415,7 @@ def test_a_parameter_held_at_a_limit_is_let_go_where_the_cost_falls_inwards(meas
         objective = two_time_objective(m.data, given, space)
         samples = make_samples(m.data, chunks_of(m.data, None), threads, given.search.max_nfev)
         y = space.to_coordinates(np.array(STATIC_TRUTH))
-        limited, starts = space.on_limit(0, {0: 1e5}, y)
+        limited, starts = space.hold_at_limit(0, {0: 1e5}, y)
         for start in starts:
             minimum = find_minimum(
                 objective,

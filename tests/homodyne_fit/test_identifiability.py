@@ -217,7 +217,9 @@ class TestDirections:
         result = fit(m.data, settings_for(m, bounds={"D0": (100.0, 1100.0)}))
         assert result.space.held == {0: 1100.0}
         space = replace(result.space, held={})
-        objective = replace(result.objective, model=space.form, fixed=space.fixed_coordinates)
+        objective = replace(
+            result.objective, model=space.model_in_coordinates, fixed=space.fixed_coordinates
+        )
         y = space.to_coordinates(result.values)
         sums = sum(objective.chunk_sums(y, chunk) for chunk in tile_chunks(m.data))
         solution = Solution(

@@ -219,4 +219,4 @@ def test_every_form_of_a_power_law_is_compiled_once_for_all_fits(limited, monkey
     monkeypatch.setattr(model_module, "Traced", None)
     nothing = np.full(3, np.nan)
     space = SearchSpace(STATIC, 1.0, -nothing, nothing, nothing, frozenset(limited))
-    rates(space.form, [1.0, 0.5, 2.0], [0.5], 1.0, 0.1)
+    rates(space.model_in_coordinates, [1.0, 0.5, 2.0], [0.5], 1.0, 0.1)

@@ -116,7 +116,9 @@ class PowerLawSample:
 
     def cost_function(self, objective, space):
         def evaluate(y):
-            value, jacobian = rates(space.form, space.complete(y), self.times, space.tau, 0.1)
+            value, jacobian = rates(
+                space.model_in_coordinates, space.complete(y), self.times, space.tau, 0.1
+            )
             r, j = value[0] - self.measured, jacobian[0][:, space.searched]
             return NormalEquations(0.5 * r @ r, j.T @ r, j.T @ j, len(r))
 

@@ -98,7 +98,7 @@ class GradientMonitor(Layer):
             return self._back_to_better(solution)
         if self._left is None or _lower(solution, self._left):
             self._left = solution
-        rng, base = np.random.default_rng([self.seed, self.restarts]), solution.space.base
+        rng, base = np.random.default_rng([self.seed, self.restarts]), solution.space.without_held
         parameters = solution.parameters
         for i in base.power_laws:
             parameters[i] *= np.exp(rng.normal(0.0, KICK))

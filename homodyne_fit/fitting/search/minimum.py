@@ -116,7 +116,7 @@ def find_minimum(
         result = search(point)
         minimum = Minimum(point.space, result)
         exchanges = 0
-        while (law := minimum.space.outside(_parameters(minimum))) is not None:
+        while (law := minimum.space.first_law_out_of_bounds(_parameters(minimum))) is not None:
             exchange = exchanges < MOST_EXCHANGES
             point = _best_bound(objective, trial_sample, minimum, law, exchange=exchange)
             minimum = _continued(minimum, Minimum(point.space, search(point)))
@@ -200,7 +200,7 @@ def _best_bound(
         choices = [{**beyond, other: space.held[other]}, *([beyond] * exchange)]
     starts = [
         SearchPoint(limited, y)
-        for limited, several in (space.on_limit(law, choice, y) for choice in choices)
+        for limited, several in (space.hold_at_limit(law, choice, y) for choice in choices)
         for y in several
     ]
 

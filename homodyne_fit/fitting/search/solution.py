@@ -29,8 +29,8 @@ class SearchPoint:
 
     def without_held(self) -> SearchPoint:
         """The same parameters in the space that holds none of them at a limit."""
-        space = self.space.base
-        return SearchPoint(space, space.released(self.y, self.space))
+        space = self.space.without_held
+        return SearchPoint(space, space.convert(self.y, self.space))
 
 
 @dataclass(frozen=True, eq=False)
