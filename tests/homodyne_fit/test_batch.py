@@ -6,7 +6,7 @@ import pytest
 
 import homodyne_fit as hf
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting import fitting
+from homodyne_fit.fitting import fit as fit_module
 from homodyne_fit.report.numbers import format_estimate
 
 STATIC = (
@@ -97,14 +97,14 @@ def test_a_dry_run_finds_earlier_results(called, runs):
 
 
 def test_an_interrupt_leaves_the_table(called, runs, monkeypatch):
-    fit = fitting.fit
+    fit = fit_module.fit
 
     def interrupted(data, *args, **kwargs):
         if "run2" in data.source:
             raise KeyboardInterrupt
         return fit(data, *args, **kwargs)
 
-    monkeypatch.setattr(fitting, "fit", interrupted)
+    monkeypatch.setattr(fit_module, "fit", interrupted)
     (runs / "fit3.yaml").write_text(STATIC % "run1.h5")
     done = called("batch", runs / "fit*.yaml", "--json")
     found = json.loads(done.out)
@@ -178,14 +178,14 @@ def test_it_goes_on_past_failures(called, runs):
 
 
 def test_a_fault_of_the_program_does_not_stop_it(called, runs, monkeypatch):
-    fit = fitting.fit
+    fit = fit_module.fit
 
     def fail_once(data, *arguments, **options):
         if data.source.endswith("run1.h5"):
             raise ZeroDivisionError("nobody foresaw this")
         return fit(data, *arguments, **options)
 
-    monkeypatch.setattr(fitting, "fit", fail_once)
+    monkeypatch.setattr(fit_module, "fit", fail_once)
     done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml")
     assert done.status == 1
     assert "ZeroDivisionError" in done.err

@@ -365,15 +365,13 @@ class TestPlan:
         ],
     )
     def test_layers_are_those_that_the_fit_builds(self, checked, folder, settings, layers):
-        from homodyne_fit.fitting.layers.build import build_controller
+        from homodyne_fit.fitting.layers.build import build_layers
 
         plan = described(checked, nlsq(f"anti_degeneracy: {{{settings}}}"))
         assert list(plan["layers"]) == layers
         config = load_config(folder / "c.yaml")
-        controller = build_controller(
-            config.load_data(), config.settings().search.anti_degeneracy, (0, 1), (0.5, 1.5), 0.0
-        )
-        assert [layer.name for layer in controller.layers] == layers
+        built = build_layers(config.load_data(), config.settings(), np.zeros(7))
+        assert [layer.name for layer in built.layers] == layers
 
     def test_estimates_say_what_they_rest_on(self, checked):
         estimate = described(checked, GOOD)["estimate"]

@@ -9,7 +9,7 @@ import pytest
 
 import homodyne_fit as hf
 from homodyne_fit.cli.options import FOREIGN
-from homodyne_fit.fitting import fitting
+from homodyne_fit.fitting import fit as fit_module
 from homodyne_fit.results.folder import OUTPUTS
 
 QUICK = "optimization: {nlsq: {multi_start: {enable: false}}}\n"
@@ -309,7 +309,7 @@ def test_a_fault_of_the_program_is_one_line(fitted, monkeypatch):
     def fail(*_, **__):
         raise ZeroDivisionError("nobody\nforesaw this")
 
-    monkeypatch.setattr(fitting, "fit", fail)
+    monkeypatch.setattr(fit_module, "fit", fail)
     done = fitted()
     assert done.status == 1
     assert done.err == (

@@ -9,10 +9,13 @@ from scipy.optimize import least_squares
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting import fitting
 from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
-from homodyne_fit.fitting.search.samples import Place
+from homodyne_fit.fitting.problem import search_space, two_time_objective
+from homodyne_fit.fitting.search.minimum import find_minimum
+from homodyne_fit.fitting.search.samples import make_samples
+from homodyne_fit.fitting.search.solution import SearchPoint
+from homodyne_fit.kernel.stored_chunks import chunks_of
 from homodyne_fit.model.rates import STATIC
 
 pytestmark = pytest.mark.numerics
@@ -408,11 +411,18 @@ def test_a_parameter_held_at_a_limit_is_let_go_where_the_cost_falls_inwards(meas
     given = settings_for(m, tolerance=0.3)
     best = fit(m.data, given)
     with ThreadPoolExecutor(1) as threads:
-        search = fitting._Search(m.data, given, threads, None)
-        y = search.space.to_coordinates(np.array(STATIC_TRUTH))
-        limited, starts = search.space.on_limit(0, {0: 1e5}, y)
+        space = search_space(m.data, given)
+        objective = two_time_objective(m.data, given, space)
+        samples = make_samples(m.data, chunks_of(m.data, None), threads, given.max_nfev)
+        y = space.to_coordinates(np.array(STATIC_TRUTH))
+        limited, starts = space.on_limit(0, {0: 1e5}, y)
         for start in starts:
-            place = Place(limited, start)
-            position = search._solve(search.everything, search.objective, place, 0.3)
-            assert not position.space.held
-            assert position.joint.equations.cost == pytest.approx(best.cost, rel=1e-3)
+            minimum = find_minimum(
+                objective,
+                SearchPoint(limited, start),
+                samples.all_points,
+                samples.smallest,
+                tolerance=0.3,
+            )
+            assert not minimum.space.held
+            assert minimum.result.state.cost == pytest.approx(best.cost, rel=1e-3)

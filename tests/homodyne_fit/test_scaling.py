@@ -333,7 +333,7 @@ def test_weights_make_it_a_weighted_least_squares_problem(seed, mode):
     atol = 1e-8 * np.outer(size, size)
     assert np.all(np.abs(joint.equations.gradient - weighted.T @ residual) < 1e-8 * size)
     assert np.all(np.abs(joint.equations.hessian - weighted.T @ jacobian) < atol)
-    assert np.all(np.abs(joint.squared - weighted.T @ weighted) < atol)
+    assert np.all(np.abs(joint.score_covariance - weighted.T @ weighted) < atol)
 
 
 @settings(max_examples=40)

@@ -81,9 +81,9 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     of_each = spread_form(n_angles)
     forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
     joint = replace(joint, free=_means_and_deviations(joint))
-    movable = joint.movable(physics)
+    directions = joint.free_directions(physics)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hessian = movable.T @ joint.equations.hessian @ movable / variance
+        hessian = directions.T @ joint.equations.hessian @ directions / variance
     values = joint.scaling.values(joint.z)
     means = np.maximum(np.abs([np.mean(half) for half in np.split(values, 2)]), 1e-3)
     if not (variance > 0 and np.all(np.isfinite(hessian))):
@@ -94,8 +94,8 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     largest = max(float(curvature.max()), np.finfo(float).tiny)
     scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
     hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
-    gradient = movable.T @ joint.equations.gradient / variance / scale
-    to_values = joint.scaling.matrix @ movable[p:] / scale
+    gradient = directions.T @ joint.equations.gradient / variance / scale
+    to_values = joint.scaling.matrix @ directions[p:] / scale
     inner = [to_values.T @ form @ to_values for form in forms]
     slopes = [to_values.T @ form @ values for form in forms]
     squares = [values @ form @ values for form in forms]
