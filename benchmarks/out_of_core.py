@@ -93,7 +93,7 @@ def measure(path: Path, memory: int, scratch: Path) -> None:
         print("  the chunks are all read, or all in memory: nothing to compare")
         return
     coordinates = result.coordinates
-    objective = result.objective.within(result.space)
+    objective = result.objective.in_coordinates(result.space)
     with ThreadPoolExecutor() as threads:
 
         def nanoseconds(chunks: Sequence[Chunk], executor: ThreadPoolExecutor | None) -> float:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError, Problem
 
-__all__ = ["ScalingMap", "fourier_problems", "scaling_map", "spread_form"]
+__all__ = ["ScalingMap", "centering_matrix", "fourier_problems", "scaling_map"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +82,7 @@ class ScalingMap:
         """The same map with other penalty weights."""
         return replace(self, penalty_weights=(float(contrast), float(offset)))
 
-    def only(self, angles: NDArray[np.int64]) -> ScalingMap:
+    def select_angles(self, angles: NDArray[np.int64]) -> ScalingMap:
         """The map of some of the angles, without the z that do not matter to them."""
         rows = np.concatenate([angles, self.n_angles + angles])
         matrix = self.matrix[rows]
@@ -95,7 +95,7 @@ class ScalingMap:
         )
 
 
-def spread_form(n_angles: int) -> NDArray[np.float64]:
+def centering_matrix(n_angles: int) -> NDArray[np.float64]:
     """C with ``vᵀ C v = Σ(v_k − v̄)²``, (K, K)."""
     return np.eye(n_angles) - 1 / n_angles
 

@@ -185,7 +185,7 @@ class TestTheRecord:
         path = tmp_path / "d.h5"
         write_aps_u(path, data.c2, [0.0054], [0, 90], range(2), 0.3)
         whole = hf.load(path)
-        for changed in (whole.only(np.array([0])), dataclasses.replace(whole, dt=0.4)):
+        for changed in (whole.select_angles(np.array([0])), dataclasses.replace(whole, dt=0.4)):
             found = hf.fit(changed, "static", multi_start=False, max_nfev=1)
             assert "experimental_data" not in found.config
 

@@ -370,7 +370,7 @@ def test_some_of_the_angles_have_the_values_they_had(mode):
     z = rng.normal(size=scaling.matrix.shape[1])
     rows = np.concatenate([angles, n + angles])
     matters = np.any(scaling.matrix[rows], axis=0)
-    part = scaling.only(angles)
+    part = scaling.select_angles(angles)
     expected = (scaling.constant + scaling.matrix @ z)[rows]
     np.testing.assert_allclose(part.constant + part.matrix @ z[matters], expected, rtol=1e-12)
     # The penalty is about the mean of those that are left.

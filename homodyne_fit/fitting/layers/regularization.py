@@ -8,11 +8,11 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.layers.evidence import Spreads, learn_spreads
+from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
 from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
-from homodyne_fit.model.scaling import ScalingMap, spread_form
+from homodyne_fit.model.scaling import ScalingMap, centering_matrix
 
 __all__ = ["Regularization"]
 
@@ -54,7 +54,7 @@ class Regularization(Layer):
     searches: int = 0
     revisions: int = 0
     settled: bool = False
-    spreads: Spreads | None = None
+    spreads: ScalingPrior | None = None
     weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
     @override
@@ -86,7 +86,7 @@ class Regularization(Layer):
             plain = objective.scaling.penalised(0.0, 0.0)
             joint = solution.joint_equations_of(replace(objective, scaling=plain), solution.joint.z)
             joint = replace(joint, free=solution.joint.free)
-            self.spreads = learn_spreads(joint, solution.free, solution.variance)
+            self.spreads = fit_scaling_prior(joint, solution.free, solution.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
             weights, near = solution.variance / tau**2, self.spreads.distance <= self.distance
         elif self.method == "l2":
@@ -123,5 +123,5 @@ class Regularization(Layer):
 
 def _can_spread(scaling: ScalingMap) -> bool:
     """Whether z can make the angles differ."""
-    form = np.kron(np.eye(2), spread_form(scaling.n_angles))
+    form = np.kron(np.eye(2), centering_matrix(scaling.n_angles))
     return bool(np.any(np.abs(form @ scaling.matrix) > 1e-12))

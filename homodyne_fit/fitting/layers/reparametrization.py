@@ -9,7 +9,7 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.layers.evidence import Spreads, learn_spreads
+from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
 from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -52,8 +52,8 @@ class Reparametrization(Layer):
     build: BuildMap
     held: NDArray[np.float64]
     shrink: bool = True
-    relaxed: Spreads | None = None
-    tested: Spreads | None = None
+    relaxed: ScalingPrior | None = None
+    tested: ScalingPrior | None = None
 
     @override
     def prepare(
@@ -79,7 +79,7 @@ class Reparametrization(Layer):
         # A limit holds the angles that would rather be beyond it.
         held = solution.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
         joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
-        self.tested = learn_spreads(joint, solution.free, solution.variance)
+        self.tested = fit_scaling_prior(joint, solution.free, solution.variance)
         if self.tested.log_evidence <= REJECTED:
             return None
         self.relaxed = self.tested

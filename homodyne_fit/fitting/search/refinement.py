@@ -246,7 +246,7 @@ class Refinement:
         """The minimum on a sample; `watched` by the layers after every step."""
 
         def after_step(space: SearchSpace, y: NDArray[np.float64]) -> None:
-            inside = objective.within(space)
+            inside = objective.in_coordinates(space)
             self.layers.after_step(space, inside, y, sample.sums(objective, space, y))
 
         probe, smallest = self.samples.probe, self.samples.smallest

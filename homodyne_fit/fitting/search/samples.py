@@ -131,20 +131,20 @@ class Sample:
 
     def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:
         """The normal equations of the physics as a function of the coordinates of a space."""
-        objective = self._own(objective).within(space)
+        objective = self._own(objective).in_coordinates(space)
         return lambda y: objective.normal_equations(y, self._sums_at(objective, y))
 
     def sums(
         self, objective: TwoTimeObjective, space: SearchSpace, y: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Moments (K, m, m) at the coordinates y of a space."""
-        return self._sums_at(self._own(objective).within(space), y)
+        return self._sums_at(self._own(objective).in_coordinates(space), y)
 
     def solution(
         self, objective: TwoTimeObjective, space: SearchSpace, result: TrustRegionResult
     ) -> Solution:
         """Physics and scaling together where a search in a space ended."""
-        objective = self._own(objective).within(space)
+        objective = self._own(objective).in_coordinates(space)
         sums = self._sums_at(objective, result.evaluated)
         joint = objective.joint_equations(sums).after_step(result.x - result.evaluated, follow=True)
         return Solution(objective, space, result, sums, joint)
@@ -169,7 +169,7 @@ class Sample:
         """
         if self.angles is None:
             return objective
-        return replace(objective.only(self.angles), precision="double")
+        return replace(objective.select_angles(self.angles), precision="double")
 
     def _sums_at(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
         key = (objective.model, objective.complete(y).tobytes())
@@ -221,7 +221,7 @@ def make_samples(
     while (share := len(growing[0].chunks) // SAMPLE_SHARE) > 0:
         growing.insert(0, Sample("sample", chunks[:share], executor, budget))
     angles = probed_angles(data.phi)
-    probe = probe_chunk(data.only(angles), chunks[0].room)
+    probe = probe_chunk(data.select_angles(angles), chunks[0].room)
     return Samples(Sample("search", [probe], executor, budget, angles), tuple(growing), budget)
 
 
