@@ -362,7 +362,7 @@ def simulate(
 
 def _asked_of(data: TwoTimeData | str | os.PathLike[str]) -> dict[str, str]:
     """What there is to ask about data that were made of arrays."""
-    if not isinstance(data, TwoTimeData) or data.recipe:
+    if not isinstance(data, TwoTimeData) or data.origin is not None:
         return {}
     return about_values(data.mean_q, data.dt, data.phi, "φ of the data")
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.units import NAMES
+from homodyne_fit.fitting.options import SearchOptions
 from homodyne_fit.fitting.settings import FitSettings
 
 __all__ = ["settings_to_config"]
@@ -23,37 +24,59 @@ def settings_to_config(
         {"name": name, "min": lower, "max": upper}
         for name, (lower, upper) in settings.bounds.items()
     ]
-    search = settings.search
-    # Defaults are left out: some have no effect beside the other values, which would be reported.
-    options = search.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    analyzer = {**data.recipe.get("analyzer_parameters", {})}
-    confirmed = {*analyzer.get("units_confirmed", ()), *(NAMES[each] for each in units_confirmed)}
-    analyzer |= {"dt": data.dt, "scattering": {"wavevector_q": data.mean_q}}
-    selected = {
-        **data.recipe,
-        "analyzer_parameters": {
-            **analyzer,
-            "units_confirmed": sorted(confirmed),
-            "geometry": {"stator_rotor_gap": settings.gap},
-        },
-    }
     return {
         "analysis_mode": settings.model.name,
-        **selected,
+        **_selection(settings, data, units_confirmed),
         "initial_parameters": {
             "values": dict(settings.initial),
             "fixed_parameters": dict(settings.fixed),
         },
         "parameter_space": {"bounds": bounds},
         "model": {"shear": settings.shear},
-        "optimization": {
-            "nlsq": {
-                **search.model_dump(by_alias=True, include=ALWAYS_WRITTEN),
-                **options,
-                "anti_degeneracy": {
-                    "per_angle_mode": search.anti_degeneracy.per_angle_mode,
-                    **options.get("anti_degeneracy", {}),
-                },
-            }
+        "optimization": {"nlsq": _search(settings.search)},
+    }
+
+
+def _selection(
+    settings: FitSettings, data: TwoTimeData, units_confirmed: Collection[str]
+) -> dict[str, Any]:
+    """The sections that say what is taken from a file, as far as the data know it."""
+    analyzer: dict[str, Any] = {
+        "dt": data.dt,
+        "scattering": {"wavevector_q": data.mean_q},
+        "geometry": {"stator_rotor_gap": settings.gap},
+    }
+    origin = data.origin
+    confirmed = {*units_confirmed, *(origin.units_confirmed if origin else ())}
+    analyzer["units_confirmed"] = sorted(NAMES[quantity] for quantity in confirmed)
+    if origin is None:
+        return {"analyzer_parameters": analyzer}
+    first, last = origin.frames
+    ranges = [{"min_angle": low, "max_angle": high} for low, high in origin.phi_ranges]
+    return {
+        "analyzer_parameters": {
+            "start_frame": first,
+            "end_frame": last,
+            "dt_override": origin.dt_override,
+            **analyzer,
+        },
+        "experimental_data": {
+            "file_path": str(origin.path),
+            "phi_angles": None if origin.phi is None else list(origin.phi),
+            "mask_frames": list(origin.mask_frames) or None,
+        },
+        "phi_filtering": {"target_ranges": ranges},
+    }
+
+
+def _search(options: SearchOptions) -> dict[str, Any]:
+    # Defaults are left out: some have no effect beside the other values, which would be reported.
+    given = options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return {
+        **options.model_dump(by_alias=True, include=ALWAYS_WRITTEN),
+        **given,
+        "anti_degeneracy": {
+            "per_angle_mode": options.anti_degeneracy.per_angle_mode,
+            **given.get("anti_degeneracy", {}),
         },
     }

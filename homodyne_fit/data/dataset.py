@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,26 @@ from homodyne_fit.data.storage.stored_matrices import Matrices, StoredMatrices, 
 from homodyne_fit.errors import InputError
 from homodyne_fit.validation import shown
 
-__all__ = ["TwoTimeData", "along_one_line"]
+__all__ = ["LoadRequest", "TwoTimeData", "along_one_line"]
 
 # Degrees up to which angles are on one line.
 SAME_LINE = 1e-3
+
+
+@dataclass(frozen=True)
+class LoadRequest:
+    """What `homodyne_fit.data.loading.load` was asked for, besides q and dt, which the data have.
+
+    The attributes are its arguments; `path` is absolute.
+    """
+
+    path: Path
+    phi_ranges: tuple[tuple[float, float], ...] = ()
+    frames: tuple[int, int] = (1, -1)
+    dt_override: bool = False
+    phi: tuple[float, ...] | None = None
+    mask_frames: tuple[int, ...] = ()
+    units_confirmed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +58,9 @@ class TwoTimeData:
         Where the data came from, for messages and reports.
     notes : tuple of str
         What a user has to know about how they were selected.
-    recipe : mapping
-        Sections of a configuration that select the same from `source`. Set by `load`; empty for
-        all other data, those included that `dataclasses.replace` makes of loaded ones.
+    origin : LoadRequest or None
+        What selects the same from a file. None for all data but those of `load`; what
+        `dataclasses.replace` makes of these has none either.
 
     Raises
     ------
@@ -58,7 +74,7 @@ class TwoTimeData:
     dt: float
     source: str = "arrays"
     notes: tuple[str, ...] = ()
-    recipe: Mapping[str, Any] = field(default_factory=dict, init=False)
+    origin: LoadRequest | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", str(self.source))
@@ -92,6 +108,12 @@ class TwoTimeData:
                     f"{self.source}: the matrix at φ = {phi[k]:g}° has no finite value but zero at "
                     "t1 < t2, where the data are"
                 )
+
+    def with_origin(self, origin: LoadRequest) -> TwoTimeData:
+        """The same data, which know how they were loaded."""
+        data = copy(self)
+        object.__setattr__(data, "origin", origin)
+        return data
 
     def _matrices(self) -> NDArray[np.floating]:
         try:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.dataset import LoadRequest, TwoTimeData
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.selection import about_file, select
-from homodyne_fit.data.units import NAMES, Quantity, about_angles, unconfirmed
+from homodyne_fit.data.units import Quantity, about_angles, unconfirmed
 from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.validation import (
     Listed,
@@ -113,25 +113,16 @@ def load(
         )
     if problems:
         raise InputError(problems)
-    data = selection.read(memory, scratch)
-    analyzer = {
-        "start_frame": frames[0],
-        "end_frame": frames[1],
-        "dt_override": dt_override,
-        "units_confirmed": [NAMES[quantity] for quantity in units_confirmed],
-    }
-    given = {
-        "phi_angles": None if phi is None else list(phi),
-        "mask_frames": list(mask_frames) or None,
-    }
-    ranges = [{"min_angle": low, "max_angle": high} for low, high in phi_ranges or ()]
-    recipe = {
-        "analyzer_parameters": analyzer,
-        "experimental_data": {"file_path": str(file.path.absolute()), **given},
-        "phi_filtering": {"target_ranges": ranges},
-    }
-    object.__setattr__(data, "recipe", recipe)
-    return data
+    origin = LoadRequest(
+        path=file.path.absolute(),
+        phi_ranges=tuple((low, high) for low, high in phi_ranges or ()),
+        frames=frames,
+        dt_override=dt_override,
+        phi=None if phi is None else tuple(phi),
+        mask_frames=tuple(mask_frames),
+        units_confirmed=tuple(units_confirmed),
+    )
+    return selection.read(memory, scratch).with_origin(origin)
 
 
 def read_frame_list(path: Path) -> tuple[int, ...]:

@@ -81,9 +81,9 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
         If a matrix cannot be used, one alone exceeds the memory, or a scratch file does not fit.
     """
     require_memory(request, memory)
-    places = _in_place(request)
-    if places is not None:
-        stored = StoredMatrices(places, request.frames.start, request.masked)
+    locations = _in_place(request)
+    if locations is not None:
+        stored = StoredMatrices(locations, request.frames.start, request.masked)
         return stored, "they stay in the file"
     return _unpacked(request, Path(scratch or tempfile.gettempdir()).absolute())
 
@@ -102,14 +102,14 @@ def require_memory(request: Request, memory: int) -> None:
 def _in_place(request: Request) -> tuple[RawMatrix, ...] | None:
     """Check the matrices, and return where they lie if they can be used there."""
     file, positions = request.file, [int(index) for index in request.positions]
-    places = tuple(place for place in map(file.raw, positions) if place is not None)
-    same = all(place.dtype == request.dtype for place in places)
-    if len(places) < len(positions) or not same or file.shift:
+    locations = tuple(location for location in map(file.raw, positions) if location is not None)
+    same = all(location.dtype == request.dtype for location in locations)
+    if len(locations) < len(positions) or not same or file.shift:
         return None
     for index in positions:
         if checked_part(file.read_stored(index, request.frames), file.name(index)) == "lower":
             return None
-    return places
+    return locations
 
 
 def _unpacked(request: Request, folder: Path) -> tuple[StoredMatrices, str]:
@@ -126,9 +126,9 @@ def _unpacked(request: Request, folder: Path) -> tuple[StoredMatrices, str]:
                     stream.write(row[i:].data)
         except OSError as error:
             raise InputError(f"{path}: the scratch file cannot be written ({error})") from error
-    places = tuple(RawMatrix(path, k * request.size, n, request.dtype) for k in range(count))
+    locations = tuple(RawMatrix(path, k * request.size, n, request.dtype) for k in range(count))
     where = f"they are unpacked into a scratch file in {folder}"
-    return StoredMatrices(places, 0, request.masked, owner), where
+    return StoredMatrices(locations, 0, request.masked, owner), where
 
 
 def _scratch_file(folder: Path, size: int, source: Path) -> Path:

@@ -17,11 +17,11 @@ from homodyne_fit.data.formats.two_time_file import Populated, TwoTimeFile
 from homodyne_fit.data.storage.stored_matrices import RawMatrix
 from homodyne_fit.errors import InputError
 
-__all__ = ["Place", "numbered", "places_in_array", "two_time_file"]
+__all__ = ["MatrixLocation", "numbered", "locations_in_array", "two_time_file"]
 
 
 @dataclass(frozen=True)
-class Place:
+class MatrixLocation:
     """Where one matrix lies.
 
     Attributes
@@ -55,33 +55,33 @@ class Place:
         return np.asarray(dataset[tuple(selection)])
 
 
-def numbered(file: h5py.File, group: str) -> dict[int, Place]:
+def numbered(file: h5py.File, group: str) -> dict[int, MatrixLocation]:
     """Return the matrices of a group by the number that each name ends with, ascending.
 
     HDF5 lists names as text, so that 10 precedes 2 unless all are padded to the same length.
     """
-    found: dict[int, Place] = {}
+    found: dict[int, MatrixLocation] = {}
     for key in map(str, hdf5.group_at(file, group) or ()):
         digits = re.search(r"[0-9]+$", key)
         if digits is None or int(digits[0]) in found:
             reason = "ends with no number" if digits is None else "repeats a number"
             raise InputError(f"{file.filename}: the name {group}/{key} {reason}")
-        found[int(digits[0])] = Place(f"{group}/{key}")
+        found[int(digits[0])] = MatrixLocation(f"{group}/{key}")
     if not found:
         raise InputError(f"{file.filename}: {group} holds no matrix")
     return dict(sorted(found.items()))
 
 
-def places_in_array(name: str, count: int, axis: int) -> list[Place]:
-    """Return the places of the matrices along one axis of a dataset."""
-    return [Place(name, axis, index) for index in range(count)]
+def locations_in_array(name: str, count: int, axis: int) -> list[MatrixLocation]:
+    """Return the locations of the matrices along one axis of a dataset."""
+    return [MatrixLocation(name, axis, index) for index in range(count)]
 
 
 def two_time_file(
     file: h5py.File,
     path: Path,
     format: str,
-    places: Sequence[Place],
+    locations: Sequence[MatrixLocation],
     q: NDArray[np.float64] | None,
     phi: NDArray[np.float64] | None,
     dt: tuple[float | None, str],
@@ -90,7 +90,7 @@ def two_time_file(
     shift: float = 0.0,
     upside_down: bool = False,
 ) -> TwoTimeFile:
-    """Describe a file with a matrix at each of the places, all of one size.
+    """Describe a file with a matrix at each of the locations, all of one size.
 
     Parameters
     ----------
@@ -99,12 +99,12 @@ def two_time_file(
     populated, shift, and the others
         As in `TwoTimeFile`.
     """
-    shape = places[0].shape(hdf5.dataset(file, places[0].name).shape)
+    shape = locations[0].shape(hdf5.dataset(file, locations[0].name).shape)
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise InputError(f"{path}: {places[0]} has shape {shape}; a square matrix is needed")
-    names = tuple(map(str, places))
-    stored = partial(_stored, path, tuple(places), shape[0], upside_down)
-    raw = partial(_raw, path, tuple(places), shape[0], upside_down)
+        raise InputError(f"{path}: {locations[0]} has shape {shape}; a square matrix is needed")
+    names = tuple(map(str, locations))
+    stored = partial(_stored, path, tuple(locations), shape[0], upside_down)
+    raw = partial(_raw, path, tuple(locations), shape[0], upside_down)
     return TwoTimeFile(
         path, format, names, shape[0], q, phi, *dt, stored, populated, shift=shift, raw=raw
     )
@@ -112,40 +112,40 @@ def two_time_file(
 
 def _stored(
     path: Path,
-    places: tuple[Place, ...],
+    locations: tuple[MatrixLocation, ...],
     n_frames: int,
     upside_down: bool,
     index: int,
     frames: slice,
 ) -> NDArray[np.generic]:
-    place = places[index]
+    location = locations[index]
     with hdf5.opened(path) as file:
-        dataset = hdf5.dataset(file, place.name)
-        shape = place.shape(dataset.shape)
+        dataset = hdf5.dataset(file, location.name)
+        shape = location.shape(dataset.shape)
         if shape != (n_frames, n_frames):
             raise InputError(
-                f"{path}: {place} has shape {shape}, but {places[0]} has {(n_frames, n_frames)}; "
-                "all must be alike"
+                f"{path}: {location} has shape {shape}, but {locations[0]} has "
+                f"{(n_frames, n_frames)}; all must be alike"
             )
         if not upside_down:
-            return place.read(dataset, frames, frames)
+            return location.read(dataset, frames, frames)
         start, stop, _ = frames.indices(n_frames)
         rows = slice(n_frames - stop, n_frames - start)
-        return place.read(dataset, rows, slice(start, stop))[::-1]
+        return location.read(dataset, rows, slice(start, stop))[::-1]
 
 
 def _raw(
-    path: Path, places: tuple[Place, ...], n_frames: int, upside_down: bool, index: int
+    path: Path, locations: tuple[MatrixLocation, ...], n_frames: int, upside_down: bool, index: int
 ) -> RawMatrix | None:
     """Return where the rows of a matrix follow each other in the file, if they do."""
-    place = places[index]
+    location = locations[index]
     with hdf5.opened(path) as file:
-        dataset = hdf5.dataset(file, place.name)
+        dataset = hdf5.dataset(file, location.name)
         elsewhere = dataset.is_virtual or dataset.external is not None or file.userblock_size
-        if upside_down or elsewhere or dataset.chunks is not None or place.axis not in (None, 0):
+        if upside_down or elsewhere or dataset.chunks is not None or location.axis not in (None, 0):
             return None
         begin, dtype = dataset.id.get_offset(), np.dtype(dataset.dtype)
         if begin is None or dtype not in (np.float32, np.float64):
             return None
-        offset = begin + place.index * n_frames**2 * dtype.itemsize
+        offset = begin + location.index * n_frames**2 * dtype.itemsize
         return RawMatrix(path.absolute(), offset, n_frames, dtype)

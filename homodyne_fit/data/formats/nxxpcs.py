@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats import hdf5, hdf5_matrices
-from homodyne_fit.data.formats.hdf5_matrices import Place
+from homodyne_fit.data.formats.hdf5_matrices import MatrixLocation
 from homodyne_fit.data.formats.two_time_file import Format, Populated, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
 from homodyne_fit.errors import InputError
@@ -69,12 +69,12 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
         arrays contradict, or lists and matrices do not fit together.
     """
     q, phi = hdf5.q_and_phi(file, Q, PHI)
-    labels, places = _matrices(file, len(q))
+    labels, locations = _matrices(file, len(q))
     return hdf5_matrices.two_time_file(
         file,
         path,
         NXXPCS.name,
-        places,
+        locations,
         hdf5.at_labels(q, labels, Q, f"{path}: {MATRICES}"),
         hdf5.at_labels(phi, labels, PHI, f"{path}: {MATRICES}"),
         _frame_time(file),
@@ -96,7 +96,7 @@ def _stated[Meaning](file: h5py.File, attribute: str, meanings: dict[str, Meanin
     return meanings[value]
 
 
-def _matrices(file: h5py.File, n_bins: int) -> tuple[NDArray[np.int64], list[Place]]:
+def _matrices(file: h5py.File, n_bins: int) -> tuple[NDArray[np.int64], list[MatrixLocation]]:
     """Return the label of each matrix, and where it is."""
     mode = hdf5.attribute_text(file, MATRICES, "storage_mode")
     if mode not in ("", KEYS, *Q_AXIS):
@@ -112,10 +112,10 @@ def _matrices(file: h5py.File, n_bins: int) -> tuple[NDArray[np.int64], list[Pla
         numbered = hdf5_matrices.numbered(file, MATRICES)
         return np.array(list(numbered)), list(numbered.values())
     if len(shape) == 2:
-        return _labels(file, 1, n_bins), [Place(MATRICES)]
+        return _labels(file, 1, n_bins), [MatrixLocation(MATRICES)]
     axis = _q_axis(file, shape, mode)
-    places = hdf5_matrices.places_in_array(MATRICES, shape[axis], axis)
-    return _labels(file, shape[axis], n_bins), places
+    locations = hdf5_matrices.locations_in_array(MATRICES, shape[axis], axis)
+    return _labels(file, shape[axis], n_bins), locations
 
 
 def _q_axis(file: h5py.File, shape: tuple[int, ...], mode: str) -> int:

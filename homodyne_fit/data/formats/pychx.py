@@ -51,9 +51,9 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
         raise InputError(f"{path}: {MATRICES} has shape {shape}; (N, N, bins) is needed")
     q, phi = _bins(file, shape[2])
     hdf5.check_units(file, BINS, BINS, q)
-    places = hdf5_matrices.places_in_array(MATRICES, shape[2], axis=2)
+    locations = hdf5_matrices.locations_in_array(MATRICES, shape[2], axis=2)
     return hdf5_matrices.two_time_file(
-        file, path, PYCHX.name, places, q, phi, (None, _about_time(file)), populated="all"
+        file, path, PYCHX.name, locations, q, phi, (None, _about_time(file)), populated="all"
     )
 
 

@@ -64,7 +64,7 @@ class StoredMatrices:
 
     Attributes
     ----------
-    places : tuple of K RawMatrix
+    locations : tuple of K RawMatrix
         All of one type. Their entries at t1 ≤ t2 are read and no others.
     first : int
         Frame of the files that is frame 0 here.
@@ -74,7 +74,7 @@ class StoredMatrices:
         Kept alive as long as it is needed.
     """
 
-    places: tuple[RawMatrix, ...]
+    locations: tuple[RawMatrix, ...]
     first: int
     masked: NDArray[np.bool_]
     scratch: ScratchFile | None = None
@@ -82,12 +82,12 @@ class StoredMatrices:
     @property
     def shape(self) -> tuple[int, int, int]:
         """(K, n, n)."""
-        return len(self.places), len(self.masked), len(self.masked)
+        return len(self.locations), len(self.masked), len(self.masked)
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
         """Type of the numbers."""
-        return self.places[0].dtype
+        return self.locations[0].dtype
 
     @property
     def ndim(self) -> int:
@@ -95,7 +95,7 @@ class StoredMatrices:
         return 3
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.locations)
 
     @overload
     def __getitem__(self, key: int, /) -> NDArray[np.floating]: ...
@@ -103,7 +103,7 @@ class StoredMatrices:
     def __getitem__(self, key: NDArray[np.int64], /) -> StoredMatrices: ...
     def __getitem__(self, key: int | NDArray[np.int64], /) -> NDArray[np.floating] | StoredMatrices:
         if isinstance(key, np.ndarray):
-            return replace(self, places=tuple(self.places[k] for k in key))
+            return replace(self, locations=tuple(self.locations[k] for k in key))
         matrix = np.empty(self.shape[1:], self.dtype)
         for start, band in upper_bands(self, range(len(self))[key]):
             matrix[start : start + len(band), start:] = band
@@ -128,23 +128,25 @@ class StoredMatrices:
         InputError
             If the file is not there any more, or shorter than it was.
         """
-        place = self.places[k]
-        values = np.empty((rows.stop - rows.start, columns.stop - columns.start), place.dtype)
-        begin = place.offset + (self.first + columns.start) * place.dtype.itemsize
-        step = place.n_frames * place.dtype.itemsize
+        location = self.locations[k]
+        values = np.empty((rows.stop - rows.start, columns.stop - columns.start), location.dtype)
+        begin = location.offset + (self.first + columns.start) * location.dtype.itemsize
+        step = location.n_frames * location.dtype.itemsize
         try:
-            with place.path.open("rb", buffering=0) as stream:
+            with location.path.open("rb", buffering=0) as stream:
                 for i, row in enumerate(values, start=self.first + rows.start):
                     stream.seek(begin + i * step)
                     if stream.readinto(row) != row.nbytes:
                         raise OSError("it is shorter than when the fit began")
         except OSError as error:
-            raise InputError(f"{place.path}: cannot be read ({error.strerror or error})") from error
+            raise InputError(
+                f"{location.path}: cannot be read ({error.strerror or error})"
+            ) from error
         values[self.masked[rows]] = values[:, self.masked[columns]] = np.nan
         return values
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return StoredMatrices, (self.places, self.first, self.masked)
+        return StoredMatrices, (self.locations, self.first, self.masked)
 
 
 # c2 (K, n, n).
