@@ -110,11 +110,12 @@ def measurement(regime: Regime, contrast_spread: float, offset_spread: float, se
 
 def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
     """What is compared: arguments of the settings by name."""
-    from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+    from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 
     if not ablation:
         modes = [m for m in MODES if m != "fourier" or REGIMES[name].angles >= 5]
-        return {m: {"anti_degeneracy": AntiDegeneracy(per_angle_mode=m)} for m in modes}
+        chosen = {m: AntiDegeneracy(per_angle_mode=m) for m in modes}
+        return {m: {"search": SearchOptions(threads=1, anti_degeneracy=chosen[m])} for m in modes}
     layers = {name: AntiDegeneracy.model_validate(given) for name, given in ABLATION.items()}
     transport, shear = rates(REGIMES[name])
     start = {
@@ -123,11 +124,13 @@ def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
         "gamma_dot_t0": 0.75 * shear.mean(),
         "gamma_dot_t_offset": 0.75 * shear.mean(),
     }
-    alone = {"multi_start": MultiStart(enable=False), "initial": start}
-    return {name: {"anti_degeneracy": chosen} for name, chosen in layers.items()} | {
-        f"{name}, one start": {"anti_degeneracy": chosen, **alone}
-        for name, chosen in layers.items()
-    }
+    alone = MultiStart(enable=False)
+    variants: dict[str, dict[str, Any]] = {}
+    for name, chosen in layers.items():
+        one_start = SearchOptions(threads=1, anti_degeneracy=chosen, multi_start=alone)
+        variants[name] = {"search": SearchOptions(threads=1, anti_degeneracy=chosen)}
+        variants[f"{name}, one start"] = {"search": one_start, "initial": start}
+    return variants
 
 
 def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dict[str, Any]]:
@@ -141,7 +144,7 @@ def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dic
     records = []
     for mode, given in variants(name, ablation).items():
         began = time.perf_counter()
-        result = fit(data, FitSettings(gap=GAP, threads=1, **given))
+        result = fit(data, FitSettings(gap=GAP, **given))
         (j, j_error), (shear, shear_error) = result.mean_J(), result.mean_gamma_dot()
         phi0 = result.parameters["phi0"]
         records.append(

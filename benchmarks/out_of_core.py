@@ -28,6 +28,7 @@ from pydantic import ByteSize, TypeAdapter
 
 from homodyne_fit.data.loading import load
 from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.options import SearchOptions
 from homodyne_fit.kernel.stored_chunks import Chunk, StoredChunk, chunks_of
 from homodyne_fit.kernel.tiles import TILE, TileChunk
 from homodyne_fit.model.rates import LAMINAR_FLOW, curves
@@ -70,7 +71,7 @@ def measure(path: Path, memory: int, scratch: Path) -> None:
     loading = time.perf_counter() - begin
     for note in data.notes:
         print(f"  note: {note}")
-    result = fit(data, FitSettings(gap=GAP, memory=memory))
+    result = fit(data, FitSettings(gap=GAP, search=SearchOptions(memory=memory)))
     info, peak = result.info, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     cost = 1e9 * info.seconds / (info.passes * result.n_points)
     print(f"  loading   {loading:.1f} s")
@@ -92,7 +93,7 @@ def measure(path: Path, memory: int, scratch: Path) -> None:
         print("  the chunks are all read, or all in memory: nothing to compare")
         return
     coordinates = result.coordinates
-    objective = result.objective.within(result.space)
+    objective = result.objective.in_coordinates(result.space)
     with ThreadPoolExecutor() as threads:
 
         def nanoseconds(chunks: Sequence[Chunk], executor: ThreadPoolExecutor | None) -> float:

@@ -34,7 +34,7 @@ from threadpoolctl import threadpool_limits
 from homodyne_fit.kernel.tiles import tile_chunks
 from nlsq_stratified import FactoredEquations, NormalEquations, reduce
 from nlsq_stratified.executors.dask_cluster import additions, group_size
-from nlsq_stratified.reduction import FAN_IN, place
+from nlsq_stratified.reduction import FAN_IN, distribute
 
 # Points of a chunk.
 PER_CHUNK = 1e7
@@ -182,7 +182,7 @@ def real_passes(workers: list[int], n_chunks: int = 16, n: int = 500_000) -> lis
             distributed.Client(cluster) as client,
         ):
             executor = DaskExecutor(client)
-            placed = place([chunk] * n_chunks, executor)
+            placed = distribute([chunk] * n_chunks, executor)
             found.append(best(functools.partial(reduce, objective, params, placed, executor)))
     return found
 
@@ -214,7 +214,7 @@ def dask_passes(cases: list[tuple[int, float]], workers: int) -> list[float]:
     with workers_as_threads(workers) as client:
         executor = DaskExecutor(client)
         for n, seconds in cases:
-            placed = place([seconds] * n, executor)
+            placed = distribute([seconds] * n, executor)
             objective = Sleeping(sums)
             one_pass = functools.partial(reduce, objective, np.zeros(13), placed, executor)
             found.append(best(one_pass, 2))

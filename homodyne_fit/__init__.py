@@ -19,9 +19,10 @@ if TYPE_CHECKING:
     from homodyne_fit.data.dataset import TwoTimeData
     from homodyne_fit.data.loading import inspect, load
     from homodyne_fit.errors import InputError
+    from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
     from homodyne_fit.fitting.profile import Profile, profile
     from homodyne_fit.fitting.result import Estimate, FitResult
-    from homodyne_fit.fitting.settings import AntiDegeneracy, FitSettings
+    from homodyne_fit.fitting.settings import FitSettings
     from homodyne_fit.model.rates import Model
 
 __all__ = [
@@ -38,7 +39,9 @@ __all__ = [
     "FitSettings",
     "InputError",
     "Model",
+    "MultiStart",
     "Profile",
+    "SearchOptions",
     "TwoTimeData",
 ]
 
@@ -51,13 +54,15 @@ _MODULES = {
     "load_result": "analysis",
     "profile": "fitting.profile",
     "Analysis": "analysis",
-    "AntiDegeneracy": "fitting.settings",
+    "AntiDegeneracy": "fitting.options",
     "Estimate": "fitting.result",
     "FitResult": "fitting.result",
     "FitSettings": "fitting.settings",
     "InputError": "errors",
     "Model": "model.rates",
+    "MultiStart": "fitting.options",
     "Profile": "fitting.profile",
+    "SearchOptions": "fitting.options",
     "TwoTimeData": "data.dataset",
 }
 

@@ -19,15 +19,16 @@ from homodyne_fit.data.loading import load
 from homodyne_fit.data.units import Quantity, about_angles, about_gap, about_values, unconfirmed
 from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.fitting.fit import fit as fit_points
-from homodyne_fit.fitting.search.samples import Progress
-from homodyne_fit.fitting.settings import (
+from homodyne_fit.fitting.options import (
     AntiDegeneracy,
-    FitSettings,
     MultiStart,
     Precision,
     ScalingMode,
+    SearchOptions,
     ShearForm,
 )
+from homodyne_fit.fitting.search.samples import Progress
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.rates import Model, model_named
 from homodyne_fit.results.record import FitRecord
 from homodyne_fit.simulation.measurement import Measurement, from_formula
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Analysis", "fit", "load_result", "simulate"]
 
+DEFAULTS = SearchOptions()
 
 Search = Annotated[
     bool | MultiStart,
@@ -182,10 +184,10 @@ def fit(
     per_angle_mode: ScalingMode = "auto",
     anti_degeneracy: AntiDegeneracy | None = None,
     multi_start: Search = True,
-    tolerance: Positive = FitSettings.tolerance,
-    max_nfev: Count = FitSettings.max_nfev,
+    tolerance: Positive = DEFAULTS.tolerance,
+    max_nfev: Count = DEFAULTS.max_nfev,
     shear: ShearForm = FitSettings.shear,
-    precision: Precision = FitSettings.precision,
+    precision: Precision = DEFAULTS.precision,
     threads: Count | None = None,
     memory: Size | None = None,
     units_confirmed: Listed[Quantity] = (),
@@ -258,14 +260,16 @@ def fit(
         initial=dict(initial or {}),
         fixed=dict(fixed or {}),
         bounds=dict(bounds or {}),
-        anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),
-        multi_start=_multi_start(multi_start),
-        tolerance=tolerance,
-        max_nfev=max_nfev,
         shear=shear,
-        precision=precision,
-        threads=threads,
-        memory=memory,
+        search=SearchOptions(
+            tolerance=tolerance,
+            max_nfev=max_nfev,
+            precision=precision,
+            threads=threads,
+            memory=memory,
+            anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),
+            multi_start=_multi_start(multi_start),
+        ),
     )
     try:
         require_no_fork(executor)

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
 from nlsq_stratified.normal_equations import (
+    Covariance,
     Equations,
     FactoredEquations,
     NormalEquations,
-    Spread,
-    spread,
+    covariance_of,
 )
 from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
 from nlsq_stratified.solver.trust_region import TrustRegionResult, solve
@@ -48,6 +48,7 @@ __all__ = [
     "ChunkReport",
     "ChunkSequence",
     "Chunks",
+    "Covariance",
     "CurveObjective",
     "DaskExecutor",
     "Equations",
@@ -56,16 +57,15 @@ __all__ = [
     "NormalEquations",
     "Objective",
     "ResidentProcesses",
-    "Spread",
     "StratifiedLargeDatasetFitter",
     "TrustRegionResult",
+    "covariance_of",
     "curve_fit_large",
     "device_executor",
     "evaluate",
     "fit_large_dataset",
     "reduce",
     "solve",
-    "spread",
 ]
 
 

@@ -27,8 +27,15 @@ from nlsq_stratified.arguments import (
     whole_number,
 )
 from nlsq_stratified.chunk_data import FirstChunks
-from nlsq_stratified.normal_equations import Equations, spread
-from nlsq_stratified.reduction import ChunkSequence, Objective, Partial, add_up, partial_sums, place
+from nlsq_stratified.normal_equations import Equations, covariance_of
+from nlsq_stratified.reduction import (
+    ChunkSequence,
+    Objective,
+    Partial,
+    add_up,
+    distribute,
+    partial_sums,
+)
 from nlsq_stratified.solver.trust_region import TrustRegionResult, solve
 
 __all__ = ["FitOptions", "fit_chunks", "parameter_names", "ProgressBar"]
@@ -121,7 +128,7 @@ def fit_chunks(
     start = np.clip(1.0 if p0 is None else plain_numbers("p0", p0), lower, upper)
     x_scale = scales(options.x_scale, len(names))
     with ProgressBar(options.show_progress) as bar:
-        placed = place(data, options.executor)
+        placed = distribute(data, options.executor)
         budget = _Budget(options.max_nfev or 100 * len(names), len(data))
         everything = _Pass(objective, placed, names, options.executor, bar, budget)
 
@@ -390,7 +397,7 @@ def _result(
     free = fit.active == 0
     spare = fit.state.n_points - np.count_nonzero(free)
     variance = 1.0 if absolute_sigma else 2 * fit.state.cost / max(1, spare)
-    pcov = spread(fit.state.linear_problem()[0], free).covariance() * variance
+    pcov = covariance_of(fit.state.linear_problem()[0], free).matrix() * variance
     pcov[~free, :] = pcov[:, ~free] = np.inf
     if not fit.success or (spare <= 0 and not absolute_sigma):
         pcov[:] = np.inf

@@ -53,7 +53,7 @@ class _Sums:
     squares: float = 0.0
     absolute: float = 0.0
     mean: float = 0.0
-    spread: float = 0.0
+    about_mean: float = 0.0
 
     def with_points(self, y: NDArray[np.float64], residual: NDArray[np.float64]) -> _Sums:
         """Those of n more points; mean of y and sum of squares about it as T. F. Chan et al.
@@ -70,7 +70,7 @@ class _Sums:
             self.squares + float(residual @ residual),
             self.absolute + float(np.sum(np.abs(residual))),
             self.mean + (mean - self.mean) * len(y) / n,
-            self.spread + float(np.sum((y - mean) ** 2)) + between,
+            self.about_mean + float(np.sum((y - mean) ** 2)) + between,
         )
 
 
@@ -200,9 +200,9 @@ class ChunkedResult(TupleResult):
     @property
     def r_squared(self) -> float:
         """Share of the variance of y that the model explains; NaN where all y are equal."""
-        if self._sums.spread < np.finfo(float).tiny:
+        if self._sums.about_mean < np.finfo(float).tiny:
             return _undefined("R² is undefined: all y are equal")
-        return 1 - self._sums.squares / self._sums.spread
+        return 1 - self._sums.squares / self._sums.about_mean
 
     @property
     def adj_r_squared(self) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Equations", "FactoredEquations", "NormalEquations", "Spread", "spread"]
+__all__ = ["Covariance", "Equations", "FactoredEquations", "NormalEquations", "covariance_of"]
 
 # Rounding error of a sum over many points, relative to the diagonal of the Hessian. A direction
 # with less curvature than this has none that can be told.
@@ -47,7 +47,7 @@ class NormalEquations:
             self.rounding + other.rounding,
         )
 
-    def moved(self, step: NDArray[np.float64]) -> NormalEquations:
+    def after_step(self, step: NDArray[np.float64]) -> NormalEquations:
         """As the quadratic model has them after a step (p,)."""
         slope = self.hessian @ step
         gain = float(self.gradient @ step + 0.5 * step @ slope)
@@ -129,7 +129,7 @@ class FactoredEquations:
             self.rounding + other.rounding,
         )
 
-    def moved(self, step: NDArray[np.float64]) -> FactoredEquations:
+    def after_step(self, step: NDArray[np.float64]) -> FactoredEquations:
         """As the quadratic model has them after a step (p,)."""
         triangle, change = self.triangle.copy(), self.triangle[:, :-1] @ step
         triangle[:, -1] += change
@@ -161,7 +161,7 @@ type Equations = NormalEquations | FactoredEquations
 
 
 @dataclass(frozen=True, eq=False)
-class Spread:
+class Covariance:
     """How far parameters can move for one unit of residual variance.
 
     Attributes
@@ -196,7 +196,7 @@ class Spread:
         change = np.abs(jacobian @ self.null)
         return np.any(change > 1e-5 * (np.abs(jacobian) @ np.abs(self.null)), axis=1)
 
-    def covariance(self) -> NDArray[np.float64]:
+    def matrix(self) -> NDArray[np.float64]:
         """Covariance (p, p) with infinite entries for what is not determined."""
         covariance = self.root @ self.root.T
         lost = self.undetermined
@@ -204,7 +204,7 @@ class Spread:
         return covariance
 
 
-def spread(factor: NDArray[np.float64], free: NDArray[np.bool_]) -> Spread:
+def covariance_of(factor: NDArray[np.float64], free: NDArray[np.bool_]) -> Covariance:
     """Invert a Hessian over some of its parameters.
 
     Parameters
@@ -227,4 +227,4 @@ def spread(factor: NDArray[np.float64], free: NDArray[np.bool_]) -> Spread:
     else:
         condition = np.inf if flat[-1] else float((singular[0] / singular[-1]) ** 2)
     null = np.where(np.abs(directions[flat]) > 1e-6, directions[flat], 0.0)
-    return Spread(root, (null / d).T, condition, directions, singular**2)
+    return Covariance(root, (null / d).T, condition, directions, singular**2)

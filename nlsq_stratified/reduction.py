@@ -21,17 +21,17 @@ from nlsq_stratified.normal_equations import Equations
 __all__ = [
     "FAN_IN",
     "ChunkExecutor",
+    "ChunkReference",
     "ChunkSequence",
     "Objective",
     "Partial",
-    "Recipe",
     "Sums",
     "add_up",
+    "distribute",
     "evaluate",
     "forks",
     "in_memory",
     "partial_sums",
-    "place",
     "reduce",
     "require_no_fork",
 ]
@@ -109,7 +109,7 @@ class Partial[S: Sums]:
 class ChunkExecutor(Protocol):
     """An executor that keeps chunks where they are summed, so that only sums travel."""
 
-    def place(self, chunks: ChunkSequence, /) -> ChunkSequence:
+    def distribute(self, chunks: ChunkSequence, /) -> ChunkSequence:
         """Hand out the chunks, once. Items of the result stand for the chunks in `sums`.
 
         A chunk is given up when nothing refers to the result any more.
@@ -121,7 +121,7 @@ class ChunkExecutor(Protocol):
         ...
 
 
-def place(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
+def distribute(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
     """Hand out the chunks to an executor that keeps them; for any other they stay as they are.
 
     To be called once before many passes over the same chunks.
@@ -132,7 +132,7 @@ def place(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
         If the executor forks this process: it would hang.
     """
     require_no_fork(executor)
-    return executor.place(chunks) if isinstance(executor, ChunkExecutor) else chunks
+    return executor.distribute(chunks) if isinstance(executor, ChunkExecutor) else chunks
 
 
 def require_no_fork(executor: Executor | None) -> None:
@@ -162,7 +162,7 @@ def in_memory(chunks: ChunkSequence) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class ChunkReference:
     """What a worker needs to have chunk `index`: the chunk itself if that is in memory."""
 
     chunks: ChunkSequence
@@ -172,9 +172,11 @@ class Recipe:
         """The chunk."""
         return self.chunks[self.index]
 
-    def __reduce__(self) -> tuple[type[Recipe], tuple[ChunkSequence, int]]:
+    def __reduce__(self) -> tuple[type[ChunkReference], tuple[ChunkSequence, int]]:
         # Taken out of its arrays no earlier than when it leaves.
-        return Recipe, ([self.load()], 0) if in_memory(self.chunks) else (self.chunks, self.index)
+        if in_memory(self.chunks):
+            return ChunkReference, ([self.load()], 0)
+        return ChunkReference, (self.chunks, self.index)
 
 
 def partial_sums[S: Sums](
@@ -194,7 +196,7 @@ def partial_sums[S: Sums](
     objective : Objective
     params : (p,) array
     chunks : sequence
-        At least one chunk. With an executor that keeps chunks: what `place` returned, or each
+        At least one chunk. With an executor that keeps chunks: what `distribute` returned, or each
         chunk travels.
     executor : concurrent.futures.Executor, optional
         Runs the chunks; in this thread, one after the other, when None.

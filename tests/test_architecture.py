@@ -93,7 +93,7 @@ def test_rooms_import_only_rooms_below():
         ),
         ("homodyne_fit.data.units", "import homodyne_fit.config", ["homodyne_fit.config"]),
         ("nlsq_stratified.chunks", "import homodyne_fit.errors", ["homodyne_fit.errors"]),
-        ("homodyne_fit.config.keys", "from homodyne_fit.fitting.settings import FitSettings", []),
+        ("homodyne_fit.config.keys", "from homodyne_fit.fitting.options import FitSettings", []),
     ],
 )
 def test_an_import_upward_is_found(module, source, found):

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homodyne_fit.config.consistency import held, limits, model_parameters, questions_of_file
+from homodyne_fit.config.consistency import bounds, held, limits, questions_of_file, starts
 from homodyne_fit.config.effects import Ignored, without_effect
-from homodyne_fit.config.keys import KEYS, Root
+from homodyne_fit.config.keys import FLOW, KEYS, Root
 from homodyne_fit.config.overrides import Override
 from homodyne_fit.config.reading import read
 from homodyne_fit.data.selection import Selection
@@ -22,7 +22,7 @@ from homodyne_fit.errors import (
     rename_places,
     unexplained,
 )
-from homodyne_fit.fitting.settings import AntiDegeneracy
+from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions, gap_problems
 from homodyne_fit.model.parameters import SCALING
 
 if TYPE_CHECKING:
@@ -165,12 +165,9 @@ class Config:
 
     def problems(self) -> Iterator[Problem]:
         """What keeps the configuration from being fitted, besides what `parse_config` finds."""
-        geometry = self.root.analyzer_parameters.geometry
-        if self.root.has_flow and geometry.stator_rotor_gap is None:
-            yield Problem(
-                "analyzer_parameters.geometry.stator_rotor_gap",
-                "no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
-            )
+        gap = self.root.analyzer_parameters.geometry.stator_rotor_gap
+        for problem in gap_problems(FLOW, has_flow=self.root.has_flow, gap=gap):
+            yield problem.renamed(KEYS)
 
     @property
     def anti_degeneracy(self) -> AntiDegeneracy:
@@ -197,57 +194,30 @@ class Config:
         from homodyne_fit.fitting.settings import FitSettings
         from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
-        problems = list(map(self._located, self.problems()))
-        if problems:
-            raise InputError(problems)
         root, nlsq = self.root, self.root.optimization.nlsq
-        names, fixed = model_parameters(root), held(root)
-        return FitSettings(
-            model=LAMINAR_FLOW if root.has_flow else STATIC,
-            gap=root.analyzer_parameters.geometry.stator_rotor_gap,
-            initial={
-                name: value
-                for name, value in root.initial_parameters.start.items()
-                if name in names and name not in fixed
-            },
-            fixed=fixed,
-            bounds={
-                bound.name: (bound.min, bound.max)
-                for bound in root.parameter_space.bounds
-                if bound.name in (*names, *SCALING)
-            },
-            anti_degeneracy=self.anti_degeneracy,
-            multi_start=nlsq.multi_start,
-            tolerance=nlsq.standard_error_tolerance,
-            max_nfev=nlsq.max_iterations,
-            shear=root.model.shear,
-            precision=nlsq.precision,
-            threads=nlsq.threads,
-            memory=nlsq.memory,
-        )
+        options: dict[str, Any] = {name: getattr(nlsq, name) for name in SearchOptions.model_fields}
+        options["anti_degeneracy"] = self.anti_degeneracy
+        with self._at_keys():
+            return FitSettings(
+                model=LAMINAR_FLOW if root.has_flow else STATIC,
+                gap=root.analyzer_parameters.geometry.stator_rotor_gap,
+                initial=starts(root),
+                fixed=held(root),
+                bounds=bounds(root),
+                shear=root.model.shear,
+                search=SearchOptions(**options),
+            )
 
     def _for_angles(self, n_angles: int) -> Iterator[Problem]:
         """What the number of angles does not allow."""
-        settings = self.anti_degeneracy
-        mode = settings.per_angle_mode
-        if mode == "constant":
-            for name, text in settings.constant.problems(
-                n_angles, {name: limits(self.root, name) for name in SCALING}
-            ):
-                given = getattr(self.root.initial_parameters.per_angle_scaling, name)
-                section = (
-                    "optimization.nlsq.anti_degeneracy.constant"
-                    if given is None
-                    else "initial_parameters.per_angle_scaling"
-                )
-                yield Problem(f"{section}.{name}", text)
-        needed = 1 + 2 * settings.fourier_order
-        if mode == "fourier" and n_angles < needed:
-            yield Problem(
-                "optimization.nlsq.anti_degeneracy.fourier_order",
-                f"a series of order {settings.fourier_order} needs at least {needed} angles, but "
-                f"{n_angles} are used; lower it, or take another per_angle_mode",
-            )
+        keys = dict(KEYS)
+        for name in SCALING:
+            if getattr(self.root.initial_parameters.per_angle_scaling, name) is not None:
+                key = f"initial_parameters.per_angle_scaling.{name}"
+                keys[f"anti_degeneracy.constant.{name}"] = key
+        scaling_bounds = {name: limits(self.root, name) for name in SCALING}
+        for problem in self.anti_degeneracy.problems(n_angles, scaling_bounds):
+            yield problem.renamed(keys)
 
     def _located(self, problem: Problem) -> Problem:
         return problem.inside(str(self.path))

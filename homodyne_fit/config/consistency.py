@@ -9,9 +9,19 @@ from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
+from homodyne_fit.fitting.options import bounds_of, parameter_problems
 from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING
 
-__all__ = ["contradictions", "held", "limits", "model_parameters", "questions", "questions_of_file"]
+__all__ = [
+    "bounds",
+    "contradictions",
+    "held",
+    "limits",
+    "model_parameters",
+    "questions",
+    "questions_of_file",
+    "starts",
+]
 
 
 def contradictions(root: Root) -> Iterator[Problem]:
@@ -25,7 +35,9 @@ def contradictions(root: Root) -> Iterator[Problem]:
                 "initial_parameters.values",
                 f"what is not in active_parameters is held and needs a value: {', '.join(unknown)}",
             )
-    yield from _starts_out_of_bounds(root)
+    held_scaling = {name: value for name, value in initial.fixed.items() if name in SCALING}
+    for problem in parameter_problems(starts(root), fixed | held_scaling, bounds(root)):
+        yield problem.renamed(KEYS)
     filtered = root.phi_filtering.enabled and root.phi_filtering.target_ranges
     if root.preprocessing.phi_range is not None and filtered:
         yield Problem(
@@ -40,20 +52,6 @@ def contradictions(root: Root) -> Iterator[Problem]:
                     f"initial_parameters.per_angle_scaling.{name}",
                     f"optimization.nlsq.anti_degeneracy.constant.{name} gives it, too; keep one",
                 )
-
-
-def _starts_out_of_bounds(root: Root) -> Iterator[Problem]:
-    fixed = held(root)
-    for name, start in root.initial_parameters.start.items():
-        if name not in model_parameters(root) or name in fixed:
-            continue
-        lower, upper = limits(root, name)
-        if not lower <= start <= upper:
-            yield Problem(
-                f"initial_parameters.values.{name}",
-                f"the start of {name}, {start:g}, is outside its bounds, {lower:g} to {upper:g}; "
-                "change it, or parameter_space.bounds",
-            )
 
 
 def model_parameters(root: Root) -> tuple[str, ...]:
@@ -71,12 +69,22 @@ def held(root: Root) -> dict[str, float]:
     return {name: given[name] for name in model_parameters(root) if name in given}
 
 
+def starts(root: Root) -> dict[str, float]:
+    """Start values of the parameters that are searched, as far as they are given."""
+    fixed, given = held(root), root.initial_parameters.start
+    return {name: given[name] for name in model_parameters(root) if name in given.keys() - fixed}
+
+
+def bounds(root: Root) -> dict[str, tuple[float, float]]:
+    """Bounds that are given, of contrast, offset and the parameters of the model."""
+    names = (*model_parameters(root), *SCALING)
+    given = root.parameter_space.bounds
+    return {bound.name: (bound.min, bound.max) for bound in given if bound.name in names}
+
+
 def limits(root: Root, name: str) -> tuple[float, float]:
     """Bounds of a parameter: those given, or the defaults."""
-    for bound in root.parameter_space.bounds:
-        if bound.name == name:
-            return bound.min, bound.max
-    return PARAMETERS[name].lower, PARAMETERS[name].upper
+    return bounds_of(name, bounds(root))
 
 
 def questions(root: Root) -> Iterator[Problem]:

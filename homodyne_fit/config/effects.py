@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from homodyne_fit.config.consistency import model_parameters
 from homodyne_fit.config.keys import Root
-from homodyne_fit.fitting.settings import LAYERS
+from homodyne_fit.fitting.options import LAYERS
 from homodyne_fit.model.parameters import SCALING
 from homodyne_fit.validation import Section
 

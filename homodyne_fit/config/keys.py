@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from homodyne_fit.errors import did_you_mean, suggestion
-from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
-from homodyne_fit.model.parameters import ALIASES, PARAMETERS, SCALING
-from homodyne_fit.validation import Count, Number, Positive, Section, Size, Whole
+from homodyne_fit.fitting.options import Constant, SearchOptions, ShearForm
+from homodyne_fit.model.parameters import ALIASES, PARAMETERS
+from homodyne_fit.validation import Number, Positive, Section, Whole
 
 __all__ = [
     "FLOW",
@@ -40,6 +40,12 @@ KEYS = {
     "phi": "experimental_data.phi_angles",
     "mask_frames": "experimental_data.mask_frames",
     "phi_ranges": "phi_filtering.target_ranges",
+    "gap": "analyzer_parameters.geometry.stator_rotor_gap",
+    "initial": "initial_parameters.values",
+    "fixed": "initial_parameters.fixed_parameters",
+    "bounds": "parameter_space.bounds",
+    "anti_degeneracy": "optimization.nlsq.anti_degeneracy",
+    "search": "optimization.nlsq",
 }
 
 Question = Literal["stator_rotor_gap", "wavevector_q", "dt", "phi"]
@@ -233,13 +239,8 @@ class InitialParameters(Section):
         return {**given, "values": dict(zip(map(str, names), values, strict=True))}
 
     @model_validator(mode="after")
-    def _held_ones(self) -> InitialParameters:
+    def _not_held_and_fitted(self) -> InitialParameters:
         for name in self.fixed_parameters or {}:
-            if name in SCALING:
-                raise ValueError(
-                    f"{name} cannot be held fixed; narrow its parameter_space.bounds, or take the "
-                    "per_angle_mode 'constant'"
-                )
             if name in (self.active_parameters or []):
                 raise ValueError(f"{name} is in active_parameters and in fixed_parameters")
         return self
@@ -261,12 +262,6 @@ class Bound(Section):
     name: Name = Field(description="Parameter.")
     min: Number = Field(description="Lower bound, in the unit of the parameter.")
     max: Number = Field(description="Upper bound, in the unit of the parameter.")
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Bound:
-        if not self.min < self.max:
-            raise ValueError(f"the min of {self.name}, {self.min:g}, is not below {self.max:g}")
-        return self
 
 
 class ParameterSpace(Section):
@@ -320,14 +315,14 @@ class Preprocessing(Section):
 class ModelOptions(Section):
     """Form of the model."""
 
-    shear: Literal["documented", "homodyne"] = Field(
+    shear: ShearForm = Field(
         default="documented",
         description="Shear term: sinc²(½ q h cos·ΔΓ), or what homodyne ≤ 2.23 and xpcsjax 0.1.8 "
         "compute, to compare with their results.",
     )
 
 
-class Nlsq(Section):
+class Nlsq(SearchOptions):
     """The fit."""
 
     per_angle_scaling: bool | None = Field(
@@ -340,35 +335,6 @@ class Nlsq(Section):
         description="linear: least squares. The robust losses of other programs bend at residuals "
         "of 1; those of c2 are far smaller, and least squares is fitted.",
     )
-    max_iterations: Count = Field(
-        default=1000,
-        description="Passes over the points that the fit may take after the global search; an "
-        "evaluation of a sample counts by its share of the points.",
-    )
-    standard_error_tolerance: Positive = Field(
-        default=0.01,
-        description="The fit ends at this distance from the minimum, in standard errors.",
-    )
-    precision: Literal["double", "single"] = Field(
-        default="double",
-        description="Of what is computed for every point; sums are double. single is faster, on "
-        "most GPUs by far, and moves the answer by some hundredths of a standard error at most.",
-    )
-    threads: Count | None = Field(
-        default=None, description="Threads that sum over the points; null: one for each processor."
-    )
-    memory: Size | None = Field(
-        default=None,
-        description="Memory that the fit may use, as 2GB, 512MiB or bytes; null: three quarters of "
-        "what is available. Matrices that need more than a quarter of it stay on the disk.",
-    )
-    scratch: str | None = Field(
-        default=None,
-        description="Folder for a file into which compressed matrices are unpacked if they stay on "
-        "the disk; null: the one for temporary files.",
-    )
-    anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
-    multi_start: MultiStart = MultiStart()
 
     @property
     def per_angle_mode(self) -> str:

@@ -11,6 +11,9 @@ from homodyne_fit.fitting.settings import FitSettings
 
 __all__ = ["settings_to_config"]
 
+# Options that are written although they have their default.
+ALWAYS_WRITTEN = {"tolerance", "max_nfev", "precision", "threads", "memory"}
+
 
 def settings_to_config(
     settings: FitSettings, data: TwoTimeData, units_confirmed: Collection[str] = ()
@@ -20,8 +23,9 @@ def settings_to_config(
         {"name": name, "min": lower, "max": upper}
         for name, (lower, upper) in settings.bounds.items()
     ]
-    # Defaults are left out: of those, some have no effect with the others, which would be said.
-    dump: Any = {"mode": "json", "by_alias": True, "exclude_defaults": True}
+    search = settings.search
+    # Defaults are left out: some have no effect beside the other values, which would be reported.
+    options = search.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     analyzer = {**data.recipe.get("analyzer_parameters", {})}
     confirmed = {*analyzer.get("units_confirmed", ()), *(NAMES[each] for each in units_confirmed)}
     analyzer |= {"dt": data.dt, "scattering": {"wavevector_q": data.mean_q}}
@@ -44,15 +48,11 @@ def settings_to_config(
         "model": {"shear": settings.shear},
         "optimization": {
             "nlsq": {
-                "standard_error_tolerance": settings.tolerance,
-                "max_iterations": settings.max_nfev,
-                "precision": settings.precision,
-                "threads": settings.threads,
-                "memory": settings.memory,
-                "multi_start": settings.multi_start.model_dump(**dump),
+                **search.model_dump(by_alias=True, include=ALWAYS_WRITTEN),
+                **options,
                 "anti_degeneracy": {
-                    "per_angle_mode": settings.anti_degeneracy.per_angle_mode,
-                    **settings.anti_degeneracy.model_dump(**dump),
+                    "per_angle_mode": search.anti_degeneracy.per_angle_mode,
+                    **options.get("anti_degeneracy", {}),
                 },
             }
         },

@@ -116,7 +116,7 @@ class TwoTimeData:
             f"q = {self.mean_q:.4g} Å⁻¹, dt = {self.dt:g} s)"
         )
 
-    def only(self, angles: NDArray[np.int64]) -> TwoTimeData:
+    def select_angles(self, angles: NDArray[np.int64]) -> TwoTimeData:
         """The data of some of the angles."""
         return replace(self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles])
 

@@ -19,8 +19,8 @@ from scipy.special import chdtri
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError, did_you_mean, suggestion
 from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.fitting.result import FitResult
-from homodyne_fit.fitting.settings import MultiStart
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.validation import Count, NumberOrList, Positive, checked_arguments
 
@@ -202,8 +202,8 @@ def _fit_at(
         for key, x in _keeping_the_rate(before, near, fixed, name).items()
         if np.isfinite(x) and key not in fixed
     }
-    alone = MultiStart(enable=False)
-    held = replace(settings, fixed=fixed, initial=start, multi_start=alone)
+    alone = settings.search.model_copy(update={"multi_start": MultiStart(enable=False)})
+    held = replace(settings, fixed=fixed, initial=start, search=alone)
     return fit(data, held, like=full)
 
 

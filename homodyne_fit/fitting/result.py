@@ -15,7 +15,7 @@ from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.validation import shown
-from nlsq_stratified import Spread
+from nlsq_stratified import Covariance
 
 __all__ = ["Estimate", "FitInfo", "FitResult"]
 
@@ -206,11 +206,11 @@ class FitResult:
         """
         if not self.success:
             return np.full(len(jacobian), np.inf)
-        spread = Spread(
+        covariance = Covariance(
             self.coordinates_root, self.coordinates_null, np.nan, np.empty(0), np.empty(0)
         )
         errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
-        return np.where(spread.lost(jacobian), np.inf, errors)
+        return np.where(covariance.lost(jacobian), np.inf, errors)
 
     @property
     def covariance(self) -> NDArray[np.float64]:

@@ -26,14 +26,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from homodyne_fit.kernel.elimination import JointEquations
+from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import rates
-from nlsq_stratified import Equations, spread
+from nlsq_stratified import Equations, covariance_of
 
 __all__ = [
     "LEAST_CHANGE",
-    "Solution",
     "WeakDirection",
     "characteristic_changes",
     "find_directions",
@@ -67,46 +66,6 @@ STEP = 0.1
 # Characteristic changes of an exponent, and of a direction in degrees.
 EXPONENT_SCALE = 1.0
 ANGLE_SCALE = 10.0
-
-
-@dataclass(frozen=True, eq=False)
-class Solution:
-    """Where directions start.
-
-    Attributes
-    ----------
-    space : SearchSpace
-        Parameters it holds at a limit do not take part.
-    y : (m,) array
-        Its searched coordinates at the solution.
-    joint : JointEquations
-        There.
-    scaling : (2K, k) array
-        From z to contrast[0..K-1], offset[0..K-1].
-    values : (2K,) array
-        These.
-    limits : (2K,) int
-        -1 or 1 where one of them sits at its lower or upper limit.
-    phi : (K,) array
-        Degrees.
-    at_bound : (p,) bool
-        Parameters that sit at a bound.
-    variance : float
-        Of a residual, σ².
-    dt : float
-        Frame time, seconds.
-    """
-
-    space: SearchSpace
-    y: NDArray[np.float64]
-    joint: JointEquations
-    scaling: NDArray[np.float64]
-    values: NDArray[np.float64]
-    limits: NDArray[np.int64]
-    phi: NDArray[np.float64]
-    at_bound: NDArray[np.bool_]
-    variance: float
-    dt: float
 
 
 @dataclass(frozen=True)
@@ -170,21 +129,32 @@ def parameter_factor(
     return state.linear_problem()[0] @ np.linalg.pinv(space.jacobian(y)[space.searched])
 
 
-def find_directions(solution: Solution) -> tuple[list[WeakDirection], WeakDirection | None]:
+def find_directions(
+    solution: Solution, at_bound: NDArray[np.bool_], variance: float
+) -> tuple[list[WeakDirection], WeakDirection | None]:
     """Return the weak directions, strongest first, and the weakest of all, weak or not.
 
     A direction is weak if its eigenvalue is, or if contrast and offset make up for the whole
     step within the noise: the scaled Hessian, in which they are eliminated, does not show that.
+
+    Parameters
+    ----------
+    solution : Solution
+        Parameters that its space holds at a bound do not take part.
+    at_bound : (p,) bool
+        Parameters that sit at a bound: directions lead away from it.
+    variance : float
+        Of a residual, σ².
     """
-    space, y = solution.space, solution.y
+    space, y = solution.space, solution.result.x
     if not (len(y) and np.all(np.isfinite(space.jacobian(y)))):
         return [], None
     factor = parameter_factor(space, y, solution.joint.reduced())
     norms = np.linalg.norm(factor, axis=0)
     scale = np.where(norms > 0, norms, 1.0)
-    hessian = spread(factor, np.ones(len(y), dtype=bool))
+    hessian = covariance_of(factor, np.ones(len(y), dtype=bool))
     directions = [
-        _direction(solution, value, direction, direction / scale)
+        _direction(solution, at_bound, variance, value, direction, direction / scale)
         for value, direction in zip(hessian.eigenvalues, hessian.directions, strict=True)
     ]
     least = WEAK_EIGENVALUE * hessian.eigenvalues[0]
@@ -213,14 +183,16 @@ def hardly_determined(
 
 def _direction(
     solution: Solution,
+    at_bound: NDArray[np.bool_],
+    variance: float,
     eigenvalue: float,
     components: NDArray[np.float64],
     step: NDArray[np.float64],
 ) -> WeakDirection:
     """One direction (m,) of the searched parameters; `step` is the same in their units."""
-    space, half = solution.space, len(solution.phi)
-    sign = _orientation(solution, components, step)
-    parameters, scaling, delta_chi2 = _follow(solution, sign * step)
+    space, half = solution.space, solution.objective.scaling.n_angles
+    sign = _orientation(solution, at_bound, components, step)
+    parameters, scaling, rise = _follow(solution, sign * step)
     names = np.array(space.model.parameters)[space.searched].tolist()
     return WeakDirection(
         eigenvalue=float(eigenvalue),
@@ -232,22 +204,27 @@ def _direction(
         changes=dict(zip(names, parameters[space.searched].tolist(), strict=True)),
         contrast_changes=tuple(scaling[:half].tolist()),
         offset_changes=tuple(scaling[half:].tolist()),
-        delta_chi2=delta_chi2,
+        delta_chi2=float(rise / variance) if variance > 0 else np.inf,
     )
 
 
 def _orientation(
-    solution: Solution, direction: NDArray[np.float64], step: NDArray[np.float64]
+    solution: Solution,
+    at_bound: NDArray[np.bool_],
+    direction: NDArray[np.float64],
+    step: NDArray[np.float64],
 ) -> float:
     """The sign that leads away from a bound; else the one by which the largest part grows."""
-    space = solution.space
-    x = space.to_parameters(solution.y)
+    space, x = solution.space, solution.parameters
     inward = np.where(x < (space.lower + space.upper) / 2, 1.0, -1.0)
     shares = (
-        step / characteristic_changes(solution.space, solution.y, solution.dt)[space.searched]
+        step
+        / characteristic_changes(solution.space, solution.result.x, solution.objective.dt)[
+            space.searched
+        ]
     ) * inward[space.searched]
     counted = np.abs(shares) * STEP >= LEAST_CHANGE * np.max(np.abs(shares))
-    bound = solution.at_bound[space.searched] & counted
+    bound = at_bound[space.searched] & counted
     if np.any(bound):
         shares = np.where(bound, shares, 0.0)
         return float(np.sign(shares[np.argmax(np.abs(shares))])) or 1.0
@@ -275,22 +252,21 @@ def _follow(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
     """Go along `step` (m,), in units of the searched parameters, as far as `STEP` says.
 
-    Returns the changes of all parameters (p,), those of contrast and offset (2K,), and of
-    chi-squared.
+    Returns the changes of all parameters (p,), those of contrast and offset (2K,), and the rise
+    of twice the cost.
     """
-    space, y = solution.space, solution.y
+    space, y = solution.space, solution.result.x
     dy = np.linalg.pinv(space.jacobian(y)[space.searched]) @ step
     dy = dy * _length(solution, dy)
     dz = _response(solution, dy)
-    share = _contrast_share(solution, solution.scaling @ dz)
+    share = _contrast_share(solution, solution.objective.scaling.matrix @ dz)
     if share > STEP:
         dy = dy * (STEP / share)
         dz = _response(solution, dy)
     both, equations = np.concatenate([dy, dz]), solution.joint.equations
     rise = 2 * equations.gradient @ both + np.sum((equations.linear_problem()[0] @ both) ** 2)
-    delta_chi2 = float(rise / solution.variance) if solution.variance > 0 else np.inf
     changes = space.to_parameters(y + dy) - space.to_parameters(y)
-    return changes, solution.scaling @ dz, delta_chi2
+    return changes, solution.objective.scaling.matrix @ dz, float(rise)
 
 
 def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -305,8 +281,10 @@ def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64
     kept = singular > len(singular) * np.finfo(float).eps * np.max(singular, initial=0.0)
     outward = (rows[kept] / singular[kept, None]).T
     best = left[:, kept].T @ rest
-    held = solution.limits != 0
-    inward = -solution.limits[held, None] * (solution.scaling[held] @ outward)
+    held = solution.joint.limits != 0
+    inward = -solution.joint.limits[held, None] * (
+        solution.objective.scaling.matrix[held] @ outward
+    )
     if len(inward):
         # The nearest point of a cone: what is missing is a positive sum of its normals.
         best = best + inward.T @ nnls(inward.T, -best)[0]
@@ -315,17 +293,17 @@ def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64
 
 def _contrast_share(solution: Solution, change: NDArray[np.float64]) -> float:
     """Relative change of the mean contrast by a change of the scaling (2K,)."""
-    half = len(solution.phi)
-    mean = float(np.mean(solution.values[:half]))
+    half = solution.objective.scaling.n_angles
+    mean = float(np.mean(solution.scaling[:half]))
     return abs(float(np.mean(change[:half]))) / mean if mean > 0 else 0.0
 
 
 def _length(solution: Solution, dy: NDArray[np.float64]) -> float:
     """Multiple of `dy` at which the first parameter has changed by `STEP` of its scale."""
-    space, y = solution.space, solution.y
+    space, y = solution.space, solution.result.x
     start, scales = (
         space.to_parameters(y),
-        characteristic_changes(solution.space, solution.y, solution.dt),
+        characteristic_changes(solution.space, solution.result.x, solution.objective.dt),
     )
 
     def excess(length: float) -> bool:

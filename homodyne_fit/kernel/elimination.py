@@ -15,8 +15,8 @@ from nlsq_stratified import NormalEquations
 __all__ = ["JointEquations", "eliminate"]
 
 
-# Rounding error of a sum of squares made from moments, relative to that of the data.
-ROUNDING = 16 * np.finfo(float).eps
+# Rounding error of a sum of squares made from moments, relative to the terms that cancel in it.
+ROUNDING = 4 * np.finfo(float).eps
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class JointEquations:
     rounding: float
 
     @property
-    def squared(self) -> NDArray[np.float64]:
+    def score_covariance(self) -> NDArray[np.float64]:
         """The Hessian (p + m, p + m) of the residuals, the penalty left out, weights squared.
 
         This is what the noise of the points does to the gradient.
@@ -83,7 +83,7 @@ class JointEquations:
             joint.cost, joint.gradient[:p], hessian, joint.n_points, joint.rounding
         )
 
-    def moved(self, step: NDArray[np.float64], *, follow: bool) -> JointEquations:
+    def after_step(self, step: NDArray[np.float64], *, follow: bool) -> JointEquations:
         """The quadratic model after a small step (p,) of the physics; z follows it, or stays."""
         if not np.any(step):
             return self
@@ -96,7 +96,7 @@ class JointEquations:
         gradient = self.equations.gradient + hessian @ np.concatenate([step, along])
         return replace(self, z=self.z + along, equations=replace(self.equations, gradient=gradient))
 
-    def movable(self, physics: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def free_directions(self, physics: NDArray[np.bool_]) -> NDArray[np.float64]:
         """Directions (p + m, f) of physics and z that are free, given which physics is."""
         p = self.n_physics
         basis = np.zeros((p + len(self.z), np.count_nonzero(physics) + self.free.shape[1]))
@@ -131,11 +131,16 @@ def eliminate(
     weights = np.ones(n_angles) if weights is None else weights
     of_scaling = weights[:, None, None] * moments[:, p : p + 2, p : p + 2]
 
-    def on_residual(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Columns times contrast f + offset − c2, (K, p + 2), and squares of that, (K,)."""
+    def residual_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Coefficients (K, p + 3) of the columns in contrast f + offset − c2."""
         contrast, offset = values.reshape(2, n_angles)
         residual = np.zeros((n_angles, size))
         residual[:, p], residual[:, p + 1], residual[:, p + 2] = contrast, offset - reference, -1.0
+        return residual
+
+    def on_residual(values: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Columns times contrast f + offset − c2, (K, p + 2), and squares of that, (K,)."""
+        residual = residual_of(values)
         products = np.einsum("kij,kj->ki", moments, residual)
         return products[:, : p + 2], np.maximum(0.0, np.einsum("ki,ki->k", residual, products))
 
@@ -161,7 +166,8 @@ def eliminate(
     gradient[p:] += scaling.penalty_root.T @ deviations
     cost = 0.5 * float(weights @ squares + deviations @ deviations)
     # Squares of residuals are differences of sums of squares, of numbers that are rounded, too.
-    rounding = ROUNDING * np.abs(moments[:, p + 2, p + 2])
+    terms = np.abs(residual_of(values))
+    rounding = ROUNDING * np.einsum("ki,kij,kj->k", terms, np.abs(moments), terms)
     rounding += moments[:, p + 1, p + 1] * (np.finfo(float).eps * reference) ** 2
     equations = NormalEquations(cost, gradient, hessian, n_points, 0.5 * float(weights @ rounding))
     totals = float(squares.sum()), float(rounding.sum())

@@ -43,11 +43,11 @@ __all__ = ["AngleFactors", "Precision", "chunk_moments", "compile_kernel"]
 Precision = Literal["double", "single"]
 
 
-class _Numbers(NamedTuple):
-    """The numbers in which a point is computed, and where their formulas end.
+class _Precision(NamedTuple):
+    """The precision in which a point is computed, and where its formulas end.
 
     Below ``small_angle`` in |x| the sines cancel, and a Taylor series is used. exp of
-    ``safe_exponent``, and of minus it, are numbers.
+    ``safe_exponent``, and of minus it, does not overflow.
     """
 
     dtype: Any
@@ -57,9 +57,9 @@ class _Numbers(NamedTuple):
 
 # At the small angle the error of the series is 1e-16 and 2e-10, that of its derivative 5e-16 and
 # 2e-9.
-NUMBERS = {
-    "double": _Numbers(jnp.float64, 0.25, 300.0),
-    "single": _Numbers(jnp.float32, 1.0, 80.0),
+PRECISIONS = {
+    "double": _Precision(jnp.float64, 0.25, 300.0),
+    "single": _Precision(jnp.float32, 1.0, 80.0),
 }
 
 # For this kernel the first level of optimization is as fast as the third, and compiled in half of
@@ -184,10 +184,10 @@ class TileSums(NamedTuple):
 @functools.cache
 def _kernel(backend: str, sinc_power: int, precision: Precision) -> Callable[..., TileSums]:
     """`_sums_of_tiles`, compiled for a kind of device."""
-    on_cpu, numbers = backend == "cpu", NUMBERS[precision]
+    on_cpu, of_point = backend == "cpu", PRECISIONS[precision]
     return jax.jit(
         functools.partial(
-            _sums_of_tiles, sinc_power=sinc_power, numbers=numbers, one_by_one=on_cpu
+            _sums_of_tiles, sinc_power=sinc_power, of_point=of_point, one_by_one=on_cpu
         ),
         compiler_options=CPU_OPTIONS if on_cpu else None,
     )
@@ -204,7 +204,7 @@ def _sums_of_tiles(
     n_angles: int,
     *,
     sinc_power: int,
-    numbers: _Numbers,
+    of_point: _Precision,
     one_by_one: bool,
 ) -> TileSums:
     """Sums of all tiles.
@@ -221,7 +221,7 @@ def _sums_of_tiles(
     n_tiles, n_angles : int
         How many of the B and of the K are to be summed; the others are arbitrary.
     sinc_power : int
-    numbers : _Numbers
+    of_point : _Precision
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
@@ -229,7 +229,7 @@ def _sums_of_tiles(
     k_max, t, n_u, n_v = c2.shape[1], c2.shape[2], u.shape[3], v.shape[3]
 
     def of_tile(i: jax.Array) -> TileSums:
-        tile = _Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, numbers)
+        tile = _Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, of_point)
         if one_by_one:
             shapes = (7, 2 * t), (3 * n_u + n_v, t), (3,)
             each = jax.lax.fori_loop(
@@ -275,7 +275,7 @@ class _Tile:
     integrals, u, v : (2, 2, T), (2, T, a) and (2, T, b) arrays
     ordered : () bool
     sinc_power : int
-    numbers : _Numbers
+    of_point : _Precision
     """
 
     def __init__(
@@ -285,11 +285,11 @@ class _Tile:
         v: jax.Array,
         ordered: jax.Array,
         sinc_power: int,
-        numbers: _Numbers,
+        of_point: _Precision,
     ) -> None:
         self.s, self.g = integrals
         self.u, self.v, self.ordered = u, v, ordered
-        self.sinc_power, self.numbers = sinc_power, numbers
+        self.sinc_power, self.of_point = sinc_power, of_point
         # For sums of products, in the precision of a point everywhere: what has to cancel does.
         self.rounded = tuple(self._point(curve).astype(jnp.float64) for curve in (u, v))
         row, col = self.g
@@ -358,7 +358,7 @@ class _Tile:
         row, col = transport * self.s
         point = self._point
         return jax.lax.cond(
-            self.ordered | (jnp.abs(col[-1] - row[0]) < self.numbers.safe_exponent),
+            self.ordered | (jnp.abs(col[-1] - row[0]) < self.of_point.safe_exponent),
             lambda: point(jnp.exp(row - col[0]))[:, None] * point(jnp.exp(col[0] - col)),
             lambda: jnp.exp(-point(jnp.abs(col - row[:, None]))),
         )
@@ -366,7 +366,7 @@ class _Tile:
     def _sinc(self, shear: jax.Array) -> tuple[jax.Array, jax.Array]:
         """sinc and its derivative at x = b (Γ_j - Γ_i), Γ being monotonic."""
         row, col = shear * self.g
-        point, small_angle = self._point, self.numbers.small_angle
+        point, small_angle = self._point, self.of_point.small_angle
         sin_row, cos_row = point(jnp.sin(row))[:, None], point(jnp.cos(row))[:, None]
         sin_col, cos_col = point(jnp.sin(col)), point(jnp.cos(col))
 
@@ -389,7 +389,7 @@ class _Tile:
 
     def _point(self, x: jax.Array) -> jax.Array:
         """In the precision of a point."""
-        return x.astype(self.numbers.dtype)
+        return x.astype(self.of_point.dtype)
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -62,7 +62,7 @@ class TwoTimeObjective(Portable):
     phase_per_gap: float = 0.5
     precision: Precision = "double"
 
-    def within(self, space: SearchSpace) -> TwoTimeObjective:
+    def in_coordinates(self, space: SearchSpace) -> TwoTimeObjective:
         """The same objective as a function of the coordinates of a search space."""
         return replace(self, model=space.form, fixed=space.fixed_coordinates)
 
@@ -84,13 +84,13 @@ class TwoTimeObjective(Portable):
         factors, tiles = self._angle_factors(full), chunk.loaded()
         return chunk_moments(integrals, factors, tiles, self.sinc_power, self.precision)
 
-    def only(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
+    def select_angles(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
         """The objective for data of some of the angles."""
         return replace(
             self,
             q=self.q[angles],
             phi=self.phi[angles],
-            scaling=self.scaling.only(angles),
+            scaling=self.scaling.select_angles(angles),
             weights=self.weights[angles],
             reference=self.reference[angles],
         )

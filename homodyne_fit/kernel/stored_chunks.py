@@ -19,9 +19,12 @@ from homodyne_fit.kernel.tiles import TILE, TileChunk, dealing_order, tile_chunk
 
 __all__ = ["Chunk", "StoredChunk", "chunks_of"]
 
-# Bytes of a chunk at most, and runs in it at least. Chunks that are being summed, two to a
-# processor, take a quarter of the memory at most.
-LARGEST, RUNS = 2**25, 4
+# Bytes of a chunk at most. Chunks that are being summed, two to a processor, take a quarter of the
+# memory at most.
+LARGEST = 2**25
+
+# Runs of tiles in a chunk, at least.
+RUNS = 4
 
 
 @dataclass(frozen=True, eq=False)

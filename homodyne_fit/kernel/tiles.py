@@ -25,15 +25,21 @@ TILE = 64
 
 
 # Tiles of single angles in a chunk, at least and at most: their sums take a processor some
-# milliseconds, so that starting them does not count. Small data are cut into at least so many
-# chunks where these bounds allow, to be sampled.
-SMALLEST, LARGEST, WANTED = 16, 256, 16
+# milliseconds, so that the time to start them does not matter.
+SMALLEST = 16
+LARGEST = 256
+
+# Chunks that small data are cut into where these bounds allow, so that there are samples.
+WANTED = 16
 
 # Successive multiples of it, modulo 1, leave no large gap anywhere.
 GOLDEN = (5**0.5 - 1) / 2
 
-# Angles of a probe, and successive frames in each of its three runs.
-PROBED_ANGLES, PROBED_RUN = 4, 8
+# Angles of a probe.
+PROBED_ANGLES = 4
+
+# Successive frames in each of the three runs of a probe.
+PROBED_RUN = 8
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,15 +11,16 @@ full cost and, to Gauss-Newton order, the Schur complement of its Hessian: varia
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, Problem
 
-__all__ = ["ScalingMap", "scaling_map", "spread_form"]
+__all__ = ["ScalingMap", "centering_matrix", "fourier_problems", "scaling_map"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +82,7 @@ class ScalingMap:
         """The same map with other penalty weights."""
         return replace(self, penalty_weights=(float(contrast), float(offset)))
 
-    def only(self, angles: NDArray[np.int64]) -> ScalingMap:
+    def select_angles(self, angles: NDArray[np.int64]) -> ScalingMap:
         """The map of some of the angles, without the z that do not matter to them."""
         rows = np.concatenate([angles, self.n_angles + angles])
         matrix = self.matrix[rows]
@@ -94,9 +95,20 @@ class ScalingMap:
         )
 
 
-def spread_form(n_angles: int) -> NDArray[np.float64]:
+def centering_matrix(n_angles: int) -> NDArray[np.float64]:
     """C with ``vᵀ C v = Σ(v_k − v̄)²``, (K, K)."""
     return np.eye(n_angles) - 1 / n_angles
+
+
+def fourier_problems(order: int, n_angles: int) -> Iterator[Problem]:
+    """Whether the angles are too few for a Fourier series of this order."""
+    needed = 1 + 2 * order
+    if n_angles < needed:
+        yield Problem(
+            "fourier_order",
+            f"a series of order {order} needs at least {needed} angles, but {n_angles} are used; "
+            "lower it, or take another per_angle_mode",
+        )
 
 
 def scaling_map(
@@ -136,11 +148,9 @@ def scaling_map(
         assert held is not None
         matrix, constant = np.zeros((2 * n_angles, 0)), held
     elif mode == "fourier":
-        if n_angles < 1 + 2 * order:
-            raise InputError(
-                f"a Fourier series of order {order} needs at least {1 + 2 * order} angles, "
-                f"the data have {n_angles}: lower fourier_order or take another per_angle_mode"
-            )
+        problems = list(fourier_problems(order, n_angles))
+        if problems:
+            raise InputError(problems)
         harmonics = np.deg2rad(phi)[:, None] * np.arange(1, order + 1)
         series = [np.ones((n_angles, 1)), np.cos(harmonics), np.sin(harmonics)]
         matrix = np.kron(np.eye(2), np.concatenate(series, axis=1))

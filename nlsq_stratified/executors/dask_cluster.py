@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import distributed
 
-from nlsq_stratified.reduction import FAN_IN, ChunkSequence, Recipe, Sums, add_up
+from nlsq_stratified.reduction import FAN_IN, ChunkReference, ChunkSequence, Sums, add_up
 
 __all__ = ["DaskExecutor", "additions", "group_size"]
 
@@ -50,14 +50,14 @@ class DaskExecutor(Executor):
         """Take no more work."""
         self._plain.shutdown(wait=wait)
 
-    def place(self, chunks: ChunkSequence) -> Sequence[_Member]:
+    def distribute(self, chunks: ChunkSequence) -> Sequence[_Member]:
         """Stand-ins of the chunks, which the workers begin to read."""
         threads = cast("dict[str, int]", self.client.nthreads())
         size = group_size(len(chunks), sum(threads.values()))
         placed: list[_Member] = []
         for run in batched(range(len(chunks)), size):
-            recipes = [Recipe(chunks, i) for i in run]
-            group = self.client.submit(_loaded, recipes, self.threads, pure=False)
+            references = [ChunkReference(chunks, i) for i in run]
+            group = self.client.submit(_loaded, references, self.threads, pure=False)
             placed += [_Member(group, size, i) for i in range(len(run))]
         return placed
 
@@ -65,7 +65,7 @@ class DaskExecutor(Executor):
         """``function(chunk)`` of each chunk in order, in runs added up until few are left."""
         placed = [chunks[i] for i in range(len(chunks))]
         if not isinstance(placed[0], _Member):
-            placed = self.place(placed)
+            placed = self.distribute(placed)
         size = placed[0].size
         groups = [list(each) for _, each in groupby(placed, lambda member: member.group.key)]
         tasks = self.client.map(
@@ -116,9 +116,9 @@ class _Member:
     index: int
 
 
-def _loaded(recipes: list[Recipe], threads: int) -> list[Any]:
+def _loaded(references: list[ChunkReference], threads: int) -> list[Any]:
     with ThreadPoolExecutor(threads) as pool:
-        return list(pool.map(Recipe.load, recipes))
+        return list(pool.map(ChunkReference.load, references))
 
 
 def _sums[P: Sums](

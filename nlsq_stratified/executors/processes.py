@@ -14,7 +14,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from nlsq_stratified.reduction import ChunkSequence, Recipe, Sums
+from nlsq_stratified.reduction import ChunkReference, ChunkSequence, Sums
 
 __all__ = ["ResidentProcesses"]
 
@@ -49,10 +49,10 @@ class ResidentProcesses(Executor):
         for worker in self._workers:
             worker.pool.shutdown(wait, cancel_futures=cancel_futures)
 
-    def place(self, chunks: ChunkSequence) -> _Placed:
+    def distribute(self, chunks: ChunkSequence) -> _Placed:
         """Deal the chunks out to the processes, which read them when they are first summed."""
         placed = _Placed(
-            _Kept(next(self._numbers), worker, Recipe(chunks, i))
+            _Kept(next(self._numbers), worker, ChunkReference(chunks, i))
             for i, worker in zip(range(len(chunks)), itertools.cycle(self._workers))
         )
         numbers = [kept.number for kept in placed]
@@ -70,7 +70,7 @@ class ResidentProcesses(Executor):
         """
         placed = [chunks[i] for i in range(len(chunks))]
         if not isinstance(placed[0], _Kept):
-            placed = self.place(placed)
+            placed = self.distribute(placed)
         futures = [kept.worker.sum(function, kept) for kept in placed]
         try:
             for i, kept in enumerate(placed):
@@ -98,7 +98,7 @@ class _Kept:
 
     number: int
     worker: _Worker
-    recipe: Recipe
+    reference: ChunkReference
 
 
 class _Placed(list[_Kept]):
@@ -121,11 +121,11 @@ class _Worker:
 
     def sum[P](self, function: Callable[[Any], P], kept: _Kept) -> Future[P]:
         """``function(chunk)``, with the chunk or the way to it if it is not there yet."""
-        recipe = None if kept.number in self.holds else kept.recipe
+        reference = None if kept.number in self.holds else kept.reference
         unused, self.released = self.holds & self.released, set()
         self.holds -= unused
         try:
-            return self.pool.submit(_sum, function, kept.number, recipe, unused)
+            return self.pool.submit(_sum, function, kept.number, reference, unused)
         except BrokenProcessPool as error:
             broken: Future[P] = Future()
             broken.set_exception(error)
@@ -150,10 +150,10 @@ def _one_thread() -> None:
 
 
 def _sum[P](
-    function: Callable[[Any], P], number: int, recipe: Recipe | None, unused: set[int]
+    function: Callable[[Any], P], number: int, reference: ChunkReference | None, unused: set[int]
 ) -> P:
     for other in unused:
         del _chunks[other]
-    if recipe is not None:
-        _chunks[number] = recipe.load()
+    if reference is not None:
+        _chunks[number] = reference.load()
     return function(_chunks[number])

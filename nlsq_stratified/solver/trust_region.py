@@ -392,7 +392,7 @@ class _Search:
         """End here, or a last step on."""
         end, state = self.x, self.state
         if step is not None:
-            end, state = np.clip(end + step, self.lower, self.upper), state.moved(step)
+            end, state = np.clip(end + step, self.lower, self.upper), state.after_step(step)
         return TrustRegionResult(
             end,
             self.x,

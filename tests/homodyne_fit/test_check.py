@@ -188,7 +188,7 @@ BROKEN = {
     "a start outside its bounds": (
         GOOD + "initial_parameters: {values: {D0: 50}}\n",
         "c.yaml: initial_parameters.values.D0: the start of D0, 50, is outside its bounds, 100 to "
-        "100000; change it, or parameter_space.bounds",
+        "100000; change it, or widen the bounds",
     ),
     "held at nothing": (
         GOOD + "initial_parameters: {active_parameters: [D0, alpha, gamma_dot_t0, phi0], "
@@ -202,7 +202,7 @@ BROKEN = {
     ),
     "bounds the wrong way round": (
         GOOD + "parameter_space: {bounds: [{name: D0, min: 10, max: 1}]}\n",
-        "c.yaml: parameter_space.bounds.0: the min of D0, 10, is not below 1",
+        "c.yaml: parameter_space.bounds.D0: the lower bound, 10, is not below the upper, 1",
     ),
     "too few angles for the series": (
         nlsq("anti_degeneracy: {per_angle_mode: fourier}"),
@@ -365,15 +365,13 @@ class TestPlan:
         ],
     )
     def test_layers_are_those_that_the_fit_builds(self, checked, folder, settings, layers):
-        from homodyne_fit.fitting.layers.build import build_controller
+        from homodyne_fit.fitting.layers.build import build_layers
 
         plan = described(checked, nlsq(f"anti_degeneracy: {{{settings}}}"))
         assert list(plan["layers"]) == layers
         config = load_config(folder / "c.yaml")
-        controller = build_controller(
-            config.load_data(), config.settings().anti_degeneracy, (0, 1), (0.5, 1.5), 0.0
-        )
-        assert [layer.name for layer in controller.layers] == layers
+        built = build_layers(config.load_data(), config.settings(), np.zeros(7))
+        assert [layer.name for layer in built.layers] == layers
 
     def test_estimates_say_what_they_rest_on(self, checked):
         estimate = described(checked, GOOD)["estimate"]

@@ -14,7 +14,7 @@ from homodyne_fit.config.reading import KNOWN_PATHS, read
 from homodyne_fit.data.formats.aps_u import write_aps_u
 from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting.settings import LAYERS, MultiStart
+from homodyne_fit.fitting.options import LAYERS, MultiStart
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
 GAP = "analyzer_parameters: {geometry: {stator_rotor_gap: 2000000}}\n"
@@ -146,11 +146,11 @@ MISTAKES = {
     ),
     "bounds: reversed": (
         bounds("{name: D0, min: 10, max: 1}"),
-        "parameter_space.bounds.0: the min of D0, 10, is not below 1",
+        "parameter_space.bounds.D0: the lower bound, 10, is not below the upper, 1",
     ),
     "bounds: equal": (
         bounds("{name: phi0, min: 1, max: 1}"),
-        "parameter_space.bounds.0: the min of phi0, 1, is not below 1",
+        "parameter_space.bounds.phi0: the lower bound, 1, is not below the upper, 1",
     ),
     "bounds: unknown name": (
         bounds("{name: gama_dot_t0, min: 1, max: 2}"),
@@ -222,8 +222,8 @@ MISTAKES = {
     ),
     "fixed: the scaling": (
         initial("fixed_parameters: {contrast: 0.3}"),
-        "initial_parameters: contrast cannot be held fixed; narrow its parameter_space.bounds, "
-        "or take the per_angle_mode 'constant'",
+        "initial_parameters.fixed_parameters.contrast: contrast and offset cannot be held fixed; "
+        "narrow the bounds, or take the per_angle_mode 'constant'",
     ),
     "fixed and active": (
         initial("fixed_parameters: {beta: 0}, active_parameters: [D0, beta]"),
@@ -580,10 +580,10 @@ class TestSettings:
         assert found.model is LAMINAR_FLOW
         assert found.gap == 2e6
         assert (found.initial, found.fixed, found.bounds) == ({}, {}, {})
-        assert found.anti_degeneracy.per_angle_mode == "auto"
-        assert found.multi_start == MultiStart()
+        assert found.search.anti_degeneracy.per_angle_mode == "auto"
+        assert found.search.multi_start == MultiStart()
         assert found.shear == "documented"
-        assert found.threads is None
+        assert found.search.threads is None
 
     @pytest.mark.parametrize("mode", ["static", "static_isotropic", "static_anisotropic"])
     def test_static_modes_need_no_gap(self, mode):
@@ -670,7 +670,7 @@ class TestSettings:
         ],
     )
     def test_scaling_mode(self, text, mode):
-        assert settings(nlsq(text)).anti_degeneracy.per_angle_mode == mode
+        assert settings(nlsq(text)).search.anti_degeneracy.per_angle_mode == mode
 
     def test_layers(self):
         found = settings(
@@ -680,7 +680,7 @@ class TestSettings:
                 "regularization: {enable: true, mode: relative}, "
                 "gradient_monitoring: {response: hierarchical}, shear_weighting: {enable: true}}"
             )
-        ).anti_degeneracy
+        ).search.anti_degeneracy
         assert (found.per_angle_mode, found.fourier_order) == ("fourier", 1)
         assert found.constant.contrast == [0.3]
         assert not found.hierarchical.enable
@@ -699,18 +699,20 @@ class TestSettings:
         ],
     )
     def test_values_that_the_mode_constant_holds(self, text):
-        constant = settings(text).anti_degeneracy.constant
+        constant = settings(text).search.anti_degeneracy.constant
         assert (constant.contrast, constant.offset) == ([0.3, 0.4], [1.01])
         assert parsed(GAP + text).ignored == ()
 
     def test_other_modes_hold_none(self):
-        found = settings(initial("per_angle_scaling: {contrast: [0.3, 0.4]}")).anti_degeneracy
+        found = settings(
+            initial("per_angle_scaling: {contrast: [0.3, 0.4]}")
+        ).search.anti_degeneracy
         assert found.per_angle_mode == "auto"
 
     def test_layers_are_off_where_the_section_is(self):
         found = settings(
             nlsq("anti_degeneracy: {enable: false, shear_weighting: {enable: true, alpha: 2}}")
-        ).anti_degeneracy
+        ).search.anti_degeneracy
         assert found.per_angle_mode == "auto"
         for name in LAYERS:
             assert getattr(found, name).enable is False
@@ -723,10 +725,10 @@ class TestSettings:
             )
             + "model: {shear: homodyne}"
         )
-        assert not found.multi_start.enable
-        assert found.max_nfev == 7
-        assert found.tolerance == 0.01
-        assert found.threads == 3
+        assert not found.search.multi_start.enable
+        assert found.search.max_nfev == 7
+        assert found.search.tolerance == 0.01
+        assert found.search.threads == 3
         assert found.shear == "homodyne"
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from homodyne_fit.fitting.layers.evidence import learn_spreads
+from homodyne_fit.fitting.layers.evidence import fit_scaling_prior
 from homodyne_fit.kernel.elimination import eliminate
 from homodyne_fit.model.scaling import scaling_map
 
@@ -53,7 +53,7 @@ class Problem:
         return self.x[..., P + 2].ravel(), np.hstack(fixed), z_c, z_o
 
     def learn(self, joint=None):
-        return learn_spreads(joint or self.joint(), self.physics, SIGMA**2)
+        return fit_scaling_prior(joint or self.joint(), self.physics, SIGMA**2)
 
 
 def restricted_log_likelihood(log_tau, y, x, z_c, z_o):

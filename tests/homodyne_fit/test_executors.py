@@ -11,7 +11,7 @@ from homodyne_fit.cli import main
 from homodyne_fit.cli.cluster import connect
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.settings import MultiStart
+from homodyne_fit.fitting.options import MultiStart, SearchOptions
 from homodyne_fit.kernel.tiles import tile_chunks
 
 distributed = pytest.importorskip("distributed")
@@ -27,7 +27,7 @@ def cluster():
 
 def test_a_fit_has_the_bits_of_one_in_this_process(cluster, measure):
     m = measure(n=130, phi=tuple(range(0, 180, 15)))
-    settings = FitSettings(gap=m.gap, multi_start=MultiStart(enable=False))
+    settings = FitSettings(gap=m.gap, search=SearchOptions(multi_start=MultiStart(enable=False)))
     assert len(tile_chunks(m.data)) > 1
     alone = fit(m.data, settings)
     with connect(cluster.scheduler_address) as executor:

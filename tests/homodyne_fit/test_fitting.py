@@ -9,10 +9,13 @@ from scipy.optimize import least_squares
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting import fitting
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.search.samples import Place
-from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
+from homodyne_fit.fitting.problem import search_space, two_time_objective
+from homodyne_fit.fitting.search.minimum import find_minimum
+from homodyne_fit.fitting.search.samples import make_samples
+from homodyne_fit.fitting.search.solution import SearchPoint
+from homodyne_fit.kernel.stored_chunks import chunks_of
 from homodyne_fit.model.rates import STATIC
 
 pytestmark = pytest.mark.numerics
@@ -27,11 +30,15 @@ TIGHT = 1e-6
 
 
 def settings_for(m, per_angle_mode="individual", multi_start=True, **given):
+    options = {name: given.pop(name) for name in SearchOptions.model_fields if name in given}
     return FitSettings(
-        **({"gap": m.gap} if len(m.params) == 7 else {"model": STATIC}),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode=per_angle_mode),
-        multi_start=MultiStart(enable=multi_start),
-        **{"tolerance": TIGHT, **given},
+        search=SearchOptions(
+            anti_degeneracy=AntiDegeneracy(per_angle_mode=per_angle_mode),
+            multi_start=MultiStart(enable=multi_start),
+            **{"tolerance": TIGHT, **options},
+        ),
+        **{"gap": m.gap} if len(m.params) == 7 else {"model": STATIC},
+        **given,
     )
 
 
@@ -342,14 +349,23 @@ def test_progress_is_reported(measure):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"gap": None}, "needs a positive gap"),
+        ({"gap": None}, "gap: no value is given: laminar_flow needs the gap, in Å"),
         ({"gap": 1e6, "initial": {"D00": 1.0}}, "no parameter 'D00' .did you mean 'D0'"),
-        ({"gap": 1e6, "bounds": {"D0": (2.0, 1.0)}}, "bounds of D0: 2 is not below 1"),
+        (
+            {"gap": 1e6, "bounds": {"D0": (2.0, 1.0)}},
+            "bounds.D0: the lower bound, 2, is not below the upper, 1",
+        ),
         ({"gap": 1e6, "shear": "other"}, "shear: must be 'documented' or 'homodyne'"),
-        ({"gap": 1e6, "precision": "half"}, "precision: must be 'double' or 'single'"),
-        ({"gap": 1e6, "tolerance": -1.0}, "tolerance: must be greater than 0"),
-        ({"gap": 1e6, "threads": 0}, "threads: must be greater than 0"),
-        ({"gap": 1e6, "fixed": {"contrast": 0.1}}, "contrast is not searched; narrow its bounds"),
+        (
+            {"gap": 1e6, "search": {"precision": "half"}},
+            "search.precision: must be 'double' or 'single'",
+        ),
+        ({"gap": 1e6, "search": {"tolerance": -1.0}}, "search.tolerance: must be greater than 0"),
+        ({"gap": 1e6, "search": {"threads": 0}}, "search.threads: must be greater than 0"),
+        (
+            {"gap": 1e6, "fixed": {"contrast": 0.1}},
+            "fixed.contrast: .* cannot be held fixed; narrow",
+        ),
         ({"gap": 1e6, "fixed": {"alpha": float("nan")}}, "fixed.alpha: a finite number"),
         ({"gap": 1e6, "bounds": {"D0": (1.0, float("inf"))}}, "bounds.D0.1: a finite number"),
         ({"model": STATIC, "fixed": {"phi0": 0.0}}, "static has no parameter 'phi0'"),
@@ -395,11 +411,18 @@ def test_a_parameter_held_at_a_limit_is_let_go_where_the_cost_falls_inwards(meas
     given = settings_for(m, tolerance=0.3)
     best = fit(m.data, given)
     with ThreadPoolExecutor(1) as threads:
-        search = fitting._Search(m.data, given, threads, None)
-        y = search.space.to_coordinates(np.array(STATIC_TRUTH))
-        limited, starts = search.space.on_limit(0, {0: 1e5}, y)
+        space = search_space(m.data, given)
+        objective = two_time_objective(m.data, given, space)
+        samples = make_samples(m.data, chunks_of(m.data, None), threads, given.search.max_nfev)
+        y = space.to_coordinates(np.array(STATIC_TRUTH))
+        limited, starts = space.on_limit(0, {0: 1e5}, y)
         for start in starts:
-            place = Place(limited, start)
-            position = search._solve(search.everything, search.objective, place, 0.3)
-            assert not position.space.held
-            assert position.joint.equations.cost == pytest.approx(best.cost, rel=1e-3)
+            minimum = find_minimum(
+                objective,
+                SearchPoint(limited, start),
+                samples.all_points,
+                samples.smallest,
+                tolerance=0.3,
+            )
+            assert not minimum.space.held
+            assert minimum.result.state.cost == pytest.approx(best.cost, rel=1e-3)

@@ -3,14 +3,16 @@
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from scipy.optimize import lsq_linear
 
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
-from homodyne_fit.fitting.weak_directions import Solution, find_directions
+from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
+from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.fitting.weak_directions import find_directions
 from homodyne_fit.kernel.tiles import tile_chunks
 from homodyne_fit.model.rates import STATIC
 from homodyne_fit.report.words import direction_text, warnings
@@ -29,10 +31,13 @@ TIGHT = 1e-6
 
 def settings_for(m, multi_start=True, **given):
     return FitSettings(
-        **({"gap": m.gap} if len(m.params) == 7 else {"model": STATIC}),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode="individual"),
-        multi_start=MultiStart(enable=multi_start),
-        **{"tolerance": TIGHT, **given},
+        search=SearchOptions(
+            anti_degeneracy=AntiDegeneracy(per_angle_mode="individual"),
+            multi_start=MultiStart(enable=multi_start),
+            tolerance=TIGHT,
+        ),
+        **{"gap": m.gap} if len(m.params) == 7 else {"model": STATIC},
+        **given,
     )
 
 
@@ -215,20 +220,15 @@ class TestDirections:
         objective = replace(result.objective, model=space.form, fixed=space.fixed_coordinates)
         y = space.to_coordinates(result.values)
         sums = sum(objective.chunk_sums(y, chunk) for chunk in tile_chunks(m.data))
-        scaling = np.array([e.value for e in (*result.contrast, *result.offset)])
         solution = Solution(
+            objective=objective,
             space=space,
-            y=y,
+            result=SimpleNamespace(x=y),
+            sums=sums,
             joint=objective.joint_equations(sums),
-            scaling=objective.scaling.matrix,
-            values=scaling,
-            limits=np.zeros(4, dtype=np.int64),
-            phi=m.phi,
-            at_bound=np.array([True, False, False]),
-            variance=result.noise**2,
-            dt=m.dt,
         )
-        weak, weakest = find_directions(solution)
+        at_bound = np.array([True, False, False])
+        weak, weakest = find_directions(solution, at_bound, result.noise**2)
         assert weakest in weak
         # Away from the bound the cost rises linearly, too.
         assert weakest.changes["D0"] < 0

@@ -9,7 +9,7 @@ import pytest
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 
 NAMES = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 MODES = ("individual", "averaged", "hierarchical", "auto", "fourier")
@@ -28,9 +28,11 @@ def fitted(m, data, mode, turn=0.0, factor=1.0):
         initial={"phi0": turn},
         fixed={"D_offset": m.params[2], "gamma_dot_t_offset": m.params[5]},
         bounds={"phi0": (turn - 10.0, turn + 10.0), "contrast": (0.0, factor)},
-        multi_start=MultiStart(n_starts=32),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, fourier_order=1),
-        threads=1,
+        search=SearchOptions(
+            multi_start=MultiStart(n_starts=32),
+            anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, fourier_order=1),
+            threads=1,
+        ),
     )
     return fit(data, settings)
 

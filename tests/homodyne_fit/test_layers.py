@@ -6,10 +6,10 @@ from scipy.optimize import least_squares
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting import fitting
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.layers.build import build_controller
-from homodyne_fit.fitting.settings import AntiDegeneracy, Constant, MultiStart
+from homodyne_fit.fitting.layers.build import build_layers
+from homodyne_fit.fitting.options import AntiDegeneracy, Constant, MultiStart, SearchOptions
+from homodyne_fit.fitting.search import samples
 
 pytestmark = pytest.mark.numerics
 
@@ -57,10 +57,12 @@ def settings_for(
         initial=dict(zip(NAMES, m.params if start is None else start, strict=True)),
         fixed={name: m.params[NAMES.index(name)] for name in fixed},
         bounds=bounds or {},
-        multi_start=MultiStart(enable=multi_start),
-        anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
-        threads=1,
-        tolerance=TIGHT,
+        search=SearchOptions(
+            multi_start=MultiStart(enable=multi_start),
+            anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
+            threads=1,
+            tolerance=TIGHT,
+        ),
     )
 
 
@@ -402,7 +404,7 @@ def test_cv_is_its_definition_at_the_solution(spread_out, numpy_c2):
 
 @pytest.mark.parametrize("method", ["cv", "evidence"])
 def test_weights_settled_on_a_sample_follow_all_points(spread_measurement, monkeypatch, method):
-    monkeypatch.setattr(fitting, "SAMPLE_SHARE", 3)
+    monkeypatch.setattr(samples, "SAMPLE_SHARE", 3)
     m = spread_measurement(0.1, 0.02, n=385)
     given = {"enable": True, "mode": method, "lambda": 10.0}
     seen = set()
@@ -595,9 +597,11 @@ def test_shear_weights_without_effect_say_so(measure):
             gap=m.gap,
             initial=dict(zip(NAMES, start, strict=True)),
             fixed={"phi0": 3.0, "D_offset": 0.0, "gamma_dot_t_offset": 0.0},
-            multi_start=MultiStart(enable=False),
-            anti_degeneracy=AntiDegeneracy(
-                per_angle_mode="individual", **LAYERS_OFF, shear_weighting={"enable": True}
+            search=SearchOptions(
+                multi_start=MultiStart(enable=False),
+                anti_degeneracy=AntiDegeneracy(
+                    per_angle_mode="individual", **LAYERS_OFF, shear_weighting={"enable": True}
+                ),
             ),
         ),
     )
@@ -608,8 +612,12 @@ def test_values_to_hold_matter_to_the_mode_that_holds_them_alone(measure):
     data = measure(n=20).data
     contrast = [0.3, 0.4]  # of three angles
     for mode in ("auto", "individual", "averaged"):
-        settings = AntiDegeneracy(per_angle_mode=mode, constant=Constant(contrast=contrast))
-        build_controller(data, settings, (0, 1), (0.5, 1.5), 0.0)
-    settings = AntiDegeneracy(per_angle_mode="constant", constant=Constant(contrast=contrast))
+        options = AntiDegeneracy(per_angle_mode=mode, constant=Constant(contrast=contrast))
+        build_layers(
+            data, FitSettings(gap=2e6, search=SearchOptions(anti_degeneracy=options)), np.zeros(7)
+        )
+    options = AntiDegeneracy(per_angle_mode="constant", constant=Constant(contrast=contrast))
     with pytest.raises(InputError, match="contrast: 2 values for 3 angles; give one value, or"):
-        build_controller(data, settings, (0, 1), (0.5, 1.5), 0.0)
+        build_layers(
+            data, FitSettings(gap=2e6, search=SearchOptions(anti_degeneracy=options)), np.zeros(7)
+        )

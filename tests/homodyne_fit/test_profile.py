@@ -9,8 +9,8 @@ from scipy.optimize import least_squares
 
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions
 from homodyne_fit.fitting.profile import Profile, profile
-from homodyne_fit.fitting.settings import AntiDegeneracy
 from homodyne_fit.model.rates import STATIC
 from homodyne_fit.report.figures import profile_plot
 
@@ -28,7 +28,9 @@ def decaying(measure):
     """Data, settings and fit: two angles, a full decay, D0 and alpha free."""
     m = measure((6000.0, -0.4, 0.0), n=40, phi=(0.0, 90.0), noise=0.01)
     settings = FitSettings(
-        model=STATIC, anti_degeneracy=EACH, fixed={"D_offset": 0.0}, tolerance=TIGHT
+        model=STATIC,
+        fixed={"D_offset": 0.0},
+        search=SearchOptions(anti_degeneracy=EACH, tolerance=TIGHT),
     )
     return m, settings, fit(m.data, settings)
 
@@ -44,7 +46,10 @@ def constant(measure):
     """A constant J, of which the data cannot tell the parts."""
     m = measure((4000.0, 0.0, 0.0), n=40, phi=(0.0, 90.0), noise=0.005)
     settings = FitSettings(
-        model=STATIC, anti_degeneracy=EACH, fixed={"alpha": 0.0}, bounds={"D0": (10.0, 2e4)}
+        model=STATIC,
+        fixed={"alpha": 0.0},
+        bounds={"D0": (10.0, 2e4)},
+        search=SearchOptions(anti_degeneracy=EACH),
     )
     return m, settings, fit(m.data, settings)
 
@@ -80,9 +85,8 @@ def test_a_learned_spread_is_held_and_counts(measure, numpy_c2, mode):
     data = replace(m.data, c2=c2 + np.asarray(m.offset)[:, None, None])
     settings = FitSettings(
         model=STATIC,
-        anti_degeneracy=AntiDegeneracy(per_angle_mode=mode),
         fixed={"D_offset": 0.0},
-        tolerance=TIGHT,
+        search=SearchOptions(anti_degeneracy=AntiDegeneracy(per_angle_mode=mode), tolerance=TIGHT),
     )
     result = fit(data, settings)
     weights = result.objective.scaling.penalty_weights
@@ -151,10 +155,10 @@ def test_a_profile_that_does_not_close(constant):
 def test_at_a_bound_only_one_side_is_left(measure):
     m = measure((6000.0, -0.4, 0.0), n=40, phi=(0.0, 90.0), noise=0.01)
     settings = FitSettings(
-        anti_degeneracy=EACH,
         model=STATIC,
         fixed={"D_offset": 0.0, "alpha": -0.4},
         bounds={"D0": (4000.0, 5800.0)},
+        search=SearchOptions(anti_degeneracy=EACH),
     )
     result = fit(m.data, settings)
     assert result.parameters["D0"].at_bound
@@ -184,7 +188,9 @@ def test_fits_that_did_not_converge_close_nothing(of_alpha):
 def test_the_alias_of_the_shear_rate(measure):
     m = measure(n=40, noise=0.01)
     settings = FitSettings(
-        gap=m.gap, anti_degeneracy=EACH, fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5}
+        gap=m.gap,
+        fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5},
+        search=SearchOptions(anti_degeneracy=EACH),
     )
     result = fit(m.data, settings)
     found = profile(m.data, settings, result, "gamma_dot_0", n=3, span=1.0)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.settings import MultiStart
+from homodyne_fit.fitting.options import MultiStart, SearchOptions
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, decay
 from homodyne_fit.report.figures import (
     plot_lag_cuts,
@@ -53,7 +53,10 @@ def sheared():
     data = measurement(LAMINAR_FLOW, PHI)
     initial = dict(zip(LAMINAR_FLOW.parameters, TRUTH[LAMINAR_FLOW], strict=True))
     return data, fit(
-        data, FitSettings(gap=GAP, initial=initial, multi_start=MultiStart(enable=False))
+        data,
+        FitSettings(
+            gap=GAP, initial=initial, search=SearchOptions(multi_start=MultiStart(enable=False))
+        ),
     )
 
 
@@ -62,7 +65,12 @@ def static():
     data = measurement(STATIC, PHI[:1])
     initial = dict(zip(STATIC.parameters, TRUTH[STATIC], strict=True))
     return data, fit(
-        data, FitSettings(model=STATIC, initial=initial, multi_start=MultiStart(enable=False))
+        data,
+        FitSettings(
+            model=STATIC,
+            initial=initial,
+            search=SearchOptions(multi_start=MultiStart(enable=False)),
+        ),
     )
 
 

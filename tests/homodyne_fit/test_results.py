@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from homodyne_fit.fitting.fit import FitSettings, fit
+from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions
 from homodyne_fit.fitting.result import Estimate
-from homodyne_fit.fitting.settings import AntiDegeneracy
 from homodyne_fit.model.rates import STATIC
 from homodyne_fit.results.record import FitRecord
 
@@ -25,14 +25,20 @@ def measured(measure):
 @pytest.fixture(scope="module")
 def free(measured):
     """All parameters free."""
-    return fit(measured.data, FitSettings(gap=measured.gap, anti_degeneracy=INDIVIDUAL))
+    return fit(
+        measured.data,
+        FitSettings(gap=measured.gap, search=SearchOptions(anti_degeneracy=INDIVIDUAL)),
+    )
 
 
 @pytest.fixture(scope="module")
 def well_determined(measured):
     """The constant parts of both rates held, so that the rest is far from degenerate."""
     return fit(
-        measured.data, FitSettings(gap=measured.gap, anti_degeneracy=INDIVIDUAL, fixed=OFFSETS)
+        measured.data,
+        FitSettings(
+            gap=measured.gap, fixed=OFFSETS, search=SearchOptions(anti_degeneracy=INDIVIDUAL)
+        ),
     )
 
 
@@ -41,7 +47,11 @@ def at_bound(measured):
     """D0 cannot reach its value."""
     return fit(
         measured.data,
-        FitSettings(gap=measured.gap, anti_degeneracy=INDIVIDUAL, bounds={"D0": (100.0, 900.0)}),
+        FitSettings(
+            gap=measured.gap,
+            bounds={"D0": (100.0, 900.0)},
+            search=SearchOptions(anti_degeneracy=INDIVIDUAL),
+        ),
     )
 
 

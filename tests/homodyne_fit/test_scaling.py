@@ -157,7 +157,7 @@ def test_a_series_with_more_coefficients_than_angles_is_an_error(order):
     least = 1 + 2 * order
     phi = np.linspace(0.0, 150.0, least)
     assert scaling_map("fourier", phi=phi, contrast=WIDE, offset=WIDE, order=order).n_angles
-    with pytest.raises(InputError, match=f"at least {least} angles, the data have {least - 1}"):
+    with pytest.raises(InputError, match=f"at least {least} angles, but {least - 1} are used"):
         scaling_map("fourier", phi=phi[:-1], contrast=WIDE, offset=WIDE, order=order)
 
 
@@ -333,7 +333,7 @@ def test_weights_make_it_a_weighted_least_squares_problem(seed, mode):
     atol = 1e-8 * np.outer(size, size)
     assert np.all(np.abs(joint.equations.gradient - weighted.T @ residual) < 1e-8 * size)
     assert np.all(np.abs(joint.equations.hessian - weighted.T @ jacobian) < atol)
-    assert np.all(np.abs(joint.squared - weighted.T @ weighted) < atol)
+    assert np.all(np.abs(joint.score_covariance - weighted.T @ weighted) < atol)
 
 
 @settings(max_examples=40)
@@ -370,7 +370,7 @@ def test_some_of_the_angles_have_the_values_they_had(mode):
     z = rng.normal(size=scaling.matrix.shape[1])
     rows = np.concatenate([angles, n + angles])
     matters = np.any(scaling.matrix[rows], axis=0)
-    part = scaling.only(angles)
+    part = scaling.select_angles(angles)
     expected = (scaling.constant + scaling.matrix @ z)[rows]
     np.testing.assert_allclose(part.constant + part.matrix @ z[matters], expected, rtol=1e-12)
     # The penalty is about the mean of those that are left.

@@ -4,12 +4,16 @@ import numpy as np
 import pytest
 from scipy.optimize import least_squares
 
-from homodyne_fit.fitting import fitting
-from homodyne_fit.fitting.search.bounded_search import solve_within_limits
-from homodyne_fit.fitting.search.starts import best_start, spread_starts
-from homodyne_fit.fitting.settings import FitSettings, MultiStart
+from homodyne_fit.fitting.options import MultiStart
+from homodyne_fit.fitting.problem import search_space, two_time_objective
+from homodyne_fit.fitting.search.minimum import find_minimum
+from homodyne_fit.fitting.search.samples import make_samples
+from homodyne_fit.fitting.search.solution import SearchPoint
+from homodyne_fit.fitting.search.starts import draw_starts, screen_starts
+from homodyne_fit.fitting.settings import FitSettings
+from homodyne_fit.kernel.stored_chunks import chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, rates
 from nlsq_stratified import NormalEquations, solve
 
 pytestmark = pytest.mark.numerics
@@ -34,7 +38,7 @@ def test_starts_spread_over_the_rates_that_the_data_resolve(measure, sampling):
     lower[6], upper[6] = -10.0, 10.0
     s = SearchSpace(LAMINAR_FLOW, 5.0, lower, upper, np.full(7, np.nan))
     multi = MultiStart(n_starts=256, sampling_strategy=sampling, seed=3)
-    starts = spread_starts(LAMINAR_FLOW, START, s, m.data, m.gap, multi)
+    starts = draw_starts(s, START, m.data, m.gap, multi)
     assert starts.shape == (256, 7)
     span = np.log([0.1 / (0.0054**2 * 10.0), 3.0 / (0.0054**2 * 0.1)])
     rate = (np.log(starts[:, 0] * 5.0 ** starts[:, 1]) - span[0]) / np.ptp(span)
@@ -42,14 +46,14 @@ def test_starts_spread_over_the_rates_that_the_data_resolve(measure, sampling):
     for unit in (rate, (starts[:, 1] + 1) / 2, (starts[:, 4] + 1) / 2, (starts[:, 6] + 10) / 20):
         assert np.all(np.histogram(unit, 4, (0, 1))[0] == 64)
     np.testing.assert_array_equal(starts[:, [2, 5]], np.tile(START[[2, 5]], (256, 1)))
-    again = spread_starts(LAMINAR_FLOW, START, s, m.data, m.gap, multi)
+    again = draw_starts(s, START, m.data, m.gap, multi)
     np.testing.assert_array_equal(starts, again)
 
 
 def test_starts_keep_within_limits_and_keep_what_is_fixed(measure):
     m = measure()
     s = space(LAMINAR_FLOW, fixed=(3, 6))
-    starts = spread_starts(LAMINAR_FLOW, START, s, m.data, m.gap, MultiStart(n_starts=64))
+    starts = draw_starts(s, START, m.data, m.gap, MultiStart(n_starts=64))
     assert np.all((starts >= LOWER) & (starts <= UPPER))
     assert np.all(starts[:, [3, 6]] == START[[3, 6]])
 
@@ -61,10 +65,10 @@ def two_valleys(y):
     return NormalEquations(0.5 * r @ r, j.T @ r, j.T @ j, 2)
 
 
-def test_best_start_leaves_the_valley_of_the_given_start():
+def test_screening_leaves_the_valley_of_the_given_start():
     candidates = np.array([[9.0], [14.0], [6.0], [1.0], [-3.0]])
-    found = best_start([two_valleys], candidates, np.array([-4.0]), np.array([20.0]))
-    assert abs(found.coordinates[0]) < 1.5
+    found = screen_starts([two_valleys], candidates, np.array([-4.0]), np.array([20.0]))
+    assert abs(found.coordinates[0, 0]) < 1.5
     assert found.n_refined == 5
     assert 1 <= found.n_reached < 5
 
@@ -85,8 +89,8 @@ def test_a_larger_sample_is_asked_only_where_there_is_a_doubt(noise, asked):
         return valleys(y)
 
     candidates = 10.0 * np.arange(-5, 7)[:, None] + 1
-    found = best_start([valleys, larger], candidates, np.array([-60.0]), np.array([70.0]))
-    assert abs(found.coordinates[0] + 10) < 1.5
+    found = screen_starts([valleys, larger], candidates, np.array([-60.0]), np.array([70.0]))
+    assert abs(found.coordinates[0, 0] + 10) < 1.5
     assert bool(calls) == asked
 
 
@@ -96,25 +100,27 @@ def test_candidates_that_are_not_finite_are_passed_over():
         return state if y[0] < 5 else NormalEquations(np.nan, state.gradient, state.hessian, 2)
 
     candidates = np.array([[9.0], [1.0]])
-    found = best_start([cost], candidates, np.array([-4.0]), np.array([20.0]))
-    assert abs(found.coordinates[0]) < 1.5
+    found = screen_starts([cost], candidates, np.array([-4.0]), np.array([20.0]))
+    assert abs(found.coordinates[0, 0]) < 1.5
     with pytest.raises(ValueError, match="not finite at any start"):
-        best_start([cost], candidates[:1], np.array([-4.0]), np.array([20.0]))
+        screen_starts([cost], candidates[:1], np.array([-4.0]), np.array([20.0]))
 
 
-def power_law_problem(measured, times):
+class PowerLawSample:
     """Least squares of J(t) itself, in whatever coordinates a space has."""
-    from homodyne_fit.model.rates import rates
 
-    def evaluate_in(s):
+    evaluations_left = 200
+
+    def __init__(self, measured, times):
+        self.measured, self.times = measured, times
+
+    def cost_function(self, objective, space):
         def evaluate(y):
-            value, jacobian = rates(s.form, s.complete(y), times, s.tau, 0.1)
-            r, j = value[0] - measured, jacobian[0][:, s.searched]
+            value, jacobian = rates(space.form, space.complete(y), self.times, space.tau, 0.1)
+            r, j = value[0] - self.measured, jacobian[0][:, space.searched]
             return NormalEquations(0.5 * r @ r, j.T @ r, j.T @ j, len(r))
 
         return evaluate
-
-    return evaluate_in
 
 
 @pytest.mark.parametrize(
@@ -129,12 +135,10 @@ def test_a_prefactor_beyond_its_limit_is_held_there(truth, limited, limit):
     times = np.linspace(0.1, 10, 60)
     rng = np.random.default_rng(0)
     measured = truth[0] * times ** truth[1] + truth[2] + rng.normal(0, 0.3, 60)
-    evaluate_in = power_law_problem(measured, times)
+    sample = PowerLawSample(measured, times)
     s = space(STATIC)
-    y = s.to_coordinates(np.array([2000.0, 0.1, 0.0]))
-    solution = solve_within_limits(
-        evaluate_in, evaluate_in, s, y, 1e-6, left=lambda: 200, left_of_sample=lambda: 200
-    )
+    start = SearchPoint(s, s.to_coordinates(np.array([2000.0, 0.1, 0.0])))
+    solution = find_minimum(None, start, sample, sample, tolerance=1e-6, max_nfev=200)
     x = solution.space.to_parameters(solution.result.x)
     assert solution.result.success
     if limited is None:
@@ -160,9 +164,11 @@ def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure
     m = measure(n=64, phi=(0.0, 45.0, 90.0), noise=0.01)
     settings = FitSettings(gap=m.gap, fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5})
     with ThreadPoolExecutor(1) as executor:
-        search = fitting._Search(m.data, settings, executor, None)
-        evaluate = search.probe.of(search.objective)(search.space)
-        lower, upper = search.space.limits
+        space = search_space(m.data, settings)
+        samples = make_samples(m.data, chunks_of(m.data, None), executor, settings.search.max_nfev)
+        objective = two_time_objective(m.data, settings, space)
+        evaluate = samples.probe.cost_function(objective, space)
+        lower, upper = space.limits
         rng = np.random.default_rng(3)
         wrong = np.tile(m.params, (20, 1))
         wrong[:, 0] *= np.exp(rng.choice([-1, 1], 20) * rng.uniform(0.7, 3.0, 20))
@@ -170,12 +176,12 @@ def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure
         wrong[:, 1], wrong[:, 4] = rng.uniform(-1, 1, 20), rng.uniform(-1, 1, 20)
         wrong[:, 6] = rng.uniform(-10, 10, 20)
         wrong[:, 0] = np.clip(wrong[:, 0], 100.0, 1e5)
-        starts = np.array([search.space.to_coordinates(x) for x in wrong])
-        found = best_start([evaluate], starts, lower, upper)
-        home = solve(evaluate, search.space.to_coordinates(m.params), lower, upper)
+        starts = np.array([space.to_coordinates(x) for x in wrong])
+        found = screen_starts([evaluate], starts, lower, upper)
+        home = solve(evaluate, space.to_coordinates(m.params), lower, upper)
         alone = [solve(evaluate, start, lower, upper, max_nfev=200).state.cost for start in starts]
     variance = 2 * home.state.cost / home.state.n_points
-    assert evaluate(found.coordinates).cost <= home.state.cost + 0.5 * variance
+    assert evaluate(found.coordinates[0]).cost <= home.state.cost + 0.5 * variance
     assert (found.n_starts, found.n_refined) == (20, 16)
     # Each counted start gets there alone, too; not all do.
     reach = np.count_nonzero(np.array(alone) <= home.state.cost + 12.5 * variance)

@@ -14,7 +14,7 @@ from homodyne_fit.data.formats.aps_u import write_aps_u
 from homodyne_fit.data.loading import load
 from homodyne_fit.data.storage.stored_matrices import RawMatrix, StoredMatrices
 from homodyne_fit.fitting.fit import FitSettings, fit
-from homodyne_fit.fitting.settings import AntiDegeneracy, MultiStart
+from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import StoredChunk, chunks_of
 from homodyne_fit.kernel.tiles import TILE, TileChunk, probe_chunk
@@ -147,16 +147,16 @@ def test_a_fit_is_that_of_matrices_in_memory(tmp_path, measure):
     m = measure(n=4 * TILE + 9, dt=0.03)
     write_aps_u(tmp_path / "a.h5", m.data.c2, m.q[:1], m.phi, range(3), m.dt)
     memory = 3 * m.n**2 * 4
-    asked = {
-        "gap": m.gap,
+    options = {
         "anti_degeneracy": AntiDegeneracy(per_angle_mode="individual"),
         "multi_start": MultiStart(enable=False),
         "tolerance": 1e-7,
     }
+    small_memory = SearchOptions(memory=memory // 4, **options)
     data = load(tmp_path / "a.h5", memory=memory, scratch=tmp_path)
     assert isinstance(chunks_of(data, memory // 4)[-1], StoredChunk)
-    found = fit(data, FitSettings(**asked, memory=memory // 4))
-    expected = fit(load(tmp_path / "a.h5"), FitSettings(**asked))
+    found = fit(data, FitSettings(gap=m.gap, search=small_memory))
+    expected = fit(load(tmp_path / "a.h5"), FitSettings(gap=m.gap, search=SearchOptions(**options)))
     view, known = (angle_view(each, found, 1) for each in (data, load(tmp_path / "a.h5")))
     np.testing.assert_array_equal(view.data, known.data)
     np.testing.assert_array_equal(view.residual, known.residual)

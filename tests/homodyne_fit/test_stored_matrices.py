@@ -111,7 +111,7 @@ def test_every_format_gives_what_it_gives_in_memory(tmp_path, name, asked):
     for k in range(K):
         found, known = (block(c2, k, rows, columns) for c2 in (stored, expected.c2))
         np.testing.assert_array_equal(found[above], known[above])
-    some = data.only(np.array([2, 0]))
+    some = data.select_angles(np.array([2, 0]))
     np.testing.assert_array_equal(np.asarray(some.c2), expected.c2[[2, 0]])
     assert some.phi.tolist() == [PHI[2], PHI[0]]
     again = pickle.loads(pickle.dumps(stored))
@@ -178,7 +178,7 @@ def test_a_scratch_file_goes_with_what_needs_it(tmp_path):
     scratch.mkdir()
     data = load(tmp_path / "a.h5", memory=memory_for(N), scratch=scratch)
     (path,) = scratch.iterdir()
-    part = data.only(np.array([1]))
+    part = data.select_angles(np.array([1]))
     del data
     gc.collect()
     np.testing.assert_array_equal(part.c2[0], symmetric()[1])

@@ -159,22 +159,24 @@ class TestTypes:
             "gap": np.nan,
             "initial": {"D0": 1j},
             "bounds": {"alpha": (0, np.inf), "beta": 3},
-            "tolerance": "tight",
-            "max_nfev": 2.5,
             "shear": "homodin",
-            "precision": [],
-            "multi_start": 3,
+            "search": {
+                "tolerance": "tight",
+                "max_nfev": 2.5,
+                "precision": [],
+                "multi_start": 3,
+            },
         }
         assert complaint(hf.FitSettings, **given) == [
             "gap: a finite number is needed (got nan)",
             "initial.D0: a number is needed (got 1j)",
             "bounds.alpha.1: a finite number is needed (got inf)",
             "bounds.beta: a pair, (from, to), is needed (got 3)",
-            "multi_start: a mapping of keys is needed (got 3)",
-            "tolerance: a number is needed (got 'tight')",
-            "max_nfev: a whole number is needed (got 2.5)",
             "shear: must be 'documented' or 'homodyne' (got 'homodin'; did you mean 'homodyne'?)",
-            "precision: must be 'double' or 'single'",
+            "search.tolerance: a number is needed (got 'tight')",
+            "search.max_nfev: a whole number is needed (got 2.5)",
+            "search.precision: must be 'double' or 'single'",
+            "search.multi_start: a mapping of keys is needed (got 3)",
         ]
         (line,) = complaint(hf.FitSettings, "laminar", gap=2e6)
         assert line.startswith("model: there is no model 'laminar'")

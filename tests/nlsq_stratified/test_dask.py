@@ -9,7 +9,7 @@ import pytest
 from nlsq_stratified import Chunks, curve_fit_large, evaluate
 from nlsq_stratified.chunk_data import FirstChunks
 from nlsq_stratified.objectives.curve import CurveObjective
-from nlsq_stratified.reduction import FAN_IN, place
+from nlsq_stratified.reduction import FAN_IN, distribute
 
 distributed = pytest.importorskip("distributed")
 
@@ -52,7 +52,7 @@ def objective(model):
 
 def test_each_chunk_is_read_once_by_a_worker(dask, worker_side, objective, tmp_path):
     files = worker_side.Files(tmp_path, 7)
-    placed = place(files, dask)
+    placed = distribute(files, dask)
     chunks = [worker_side.points(i) for i in range(7)]
     for p in (1.0, 0.9, 0.8):
         total = evaluate(objective, p * PARAMS, placed, dask)
@@ -74,7 +74,7 @@ def test_sums_of_many_chunks_are_added_by_the_workers(dask, objective, monkeypat
         return gather(futures)
 
     monkeypatch.setattr(dask.client, "gather", watch)
-    total = evaluate(objective, PARAMS, place(chunks, dask), dask)
+    total = evaluate(objective, PARAMS, distribute(chunks, dask), dask)
     assert bits(total) == bits(evaluate(objective, PARAMS, chunks))
     assert gathered == [3]
 
@@ -90,7 +90,7 @@ def test_groups_of_any_size_give_the_bits_of_one(
     n = 4 * FAN_IN + 10
     x = rng.uniform(0, 3, 2 * n)
     chunks = [(part, np.cos(part)) for part in x.reshape(n, 2)]
-    placed = place(chunks, dask)
+    placed = distribute(chunks, dask)
     sizes = {member.size for member in placed}
     assert sizes == {{1: 128, 4: 32, 100: 1}[groups_a_thread]}
     assert bits(evaluate(objective, PARAMS, placed, dask)) == bits(
@@ -129,7 +129,7 @@ def test_arrays_are_cut_and_handed_out(dask, model):
 
 def test_a_worker_that_dies_is_made_up_for(dask, model, objective, worker_side, tmp_path):
     files = worker_side.Files(tmp_path, 8)
-    placed = place(files, dask)
+    placed = distribute(files, dask)
     first = evaluate(objective, PARAMS, placed, dask)
     deadly = worker_side.Deadly(model, tmp_path / "flag")
     total = evaluate(deadly, PARAMS, placed, dask)
@@ -141,7 +141,7 @@ def test_a_worker_that_dies_is_made_up_for(dask, model, objective, worker_side, 
 
 def test_chunks_from_memory_survive_a_worker(dask, model, objective, worker_side, tmp_path):
     chunks = [worker_side.points(i) for i in range(8)]
-    placed = place(chunks, dask)
+    placed = distribute(chunks, dask)
     deadly = worker_side.Deadly(model, tmp_path / "flag")
     total = evaluate(deadly, PARAMS, placed, dask)
     assert (tmp_path / "flag").read_text() == "xx"
@@ -152,7 +152,7 @@ def test_a_model_is_traced_once_by_each_worker(dask, worker_side):
     """A lambda is another object each time it arrives."""
     decay = worker_side.decay
     objective = CurveObjective(lambda x, a, b: decay(1.7, x, a, b))
-    placed = place([worker_side.points(0)] * 8, dask)
+    placed = distribute([worker_side.points(0)] * 8, dask)
     evaluate(objective, PARAMS, placed, dask)
     before = dask.client.run(worker_side.trace_count)
     evaluate(objective, 0.9 * PARAMS, placed, dask)
@@ -163,7 +163,7 @@ def test_a_model_is_traced_once_by_each_worker(dask, worker_side):
 def test_an_error_in_a_chunk_is_raised(dask, worker_side, tmp_path):
     files = worker_side.Files(tmp_path / "nowhere", 2)
     with pytest.raises(FileNotFoundError, match="reads-"):
-        evaluate(CurveObjective(jnp.power), PARAMS[:1], place(files, dask), dask)
+        evaluate(CurveObjective(jnp.power), PARAMS[:1], distribute(files, dask), dask)
 
 
 def test_a_chunk_without_values_is_named(dask, model, worker_side):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from nlsq_stratified import FactoredEquations, NormalEquations, spread
+from nlsq_stratified import FactoredEquations, NormalEquations, covariance_of
 
 pytestmark = pytest.mark.numerics
 
@@ -143,7 +143,7 @@ def test_a_parameter_without_curvature_is_left_out_of_the_linear_problem():
     np.testing.assert_allclose(target @ target, 1.0)
 
 
-# Spread
+# Covariance
 
 
 def every(p):
@@ -154,11 +154,11 @@ def every(p):
 def test_the_covariance_is_the_inverse_of_the_hessian(problem):
     state = sums(*problem)
     p = len(state.gradient)
-    result = spread(state.linear_problem()[0], every(p))
+    result = covariance_of(state.linear_problem()[0], every(p))
     expected = np.linalg.inv(problem[0].T @ problem[0])
     sigma = np.sqrt(np.diag(expected))
     np.testing.assert_allclose(
-        result.covariance() / np.outer(sigma, sigma),
+        result.matrix() / np.outer(sigma, sigma),
         expected / np.outer(sigma, sigma),
         rtol=0,
         atol=1e-8,
@@ -172,7 +172,7 @@ def test_parameters_that_are_held_do_not_spread(problem, data):
     p = jacobian.shape[1]
     free = np.array(data.draw(st.lists(st.booleans(), min_size=p, max_size=p)))
     assume(np.any(free))
-    covariance = spread(sums(jacobian, residual).linear_problem()[0], free).covariance()
+    covariance = covariance_of(sums(jacobian, residual).linear_problem()[0], free).matrix()
     sub = jacobian[:, free]
     expected = np.linalg.inv(sub.T @ sub)
     sigma = np.sqrt(np.diag(expected))
@@ -187,8 +187,8 @@ def test_parameters_that_are_held_do_not_spread(problem, data):
 
 
 def test_nothing_spreads_when_every_parameter_is_held():
-    result = spread(np.eye(3), np.zeros(3, bool))
-    assert np.all(result.covariance() == 0)
+    result = covariance_of(np.eye(3), np.zeros(3, bool))
+    assert np.all(result.matrix() == 0)
     assert result.condition == 1.0
     assert result.eigenvalues.size == 0
 
@@ -198,7 +198,7 @@ def test_the_condition_number_does_not_depend_on_units(problem):
     jacobian, _ = problem
     p = jacobian.shape[1]
     singular = np.linalg.svd(jacobian / np.linalg.norm(jacobian, axis=0), compute_uv=False)
-    result = spread(sums(*problem).linear_problem()[0], every(p))
+    result = covariance_of(sums(*problem).linear_problem()[0], every(p))
     assert result.condition == pytest.approx((singular[0] / singular[-1]) ** 2, rel=1e-6)
     np.testing.assert_allclose(result.eigenvalues, singular**2, rtol=1e-6)
     scaled = (jacobian.T @ jacobian) / np.outer(*[np.linalg.norm(jacobian, axis=0)] * 2)
@@ -211,7 +211,7 @@ def test_the_condition_number_does_not_depend_on_units(problem):
 def test_errors_propagate_through_the_root(problem, seed):
     jacobian, _ = problem
     p = jacobian.shape[1]
-    result = spread(sums(*problem).linear_problem()[0], every(p))
+    result = covariance_of(sums(*problem).linear_problem()[0], every(p))
     derivative = np.random.default_rng(seed).normal(size=p) * np.linalg.norm(jacobian, axis=0)
     expected = derivative @ np.linalg.inv(jacobian.T @ jacobian) @ derivative
     assert np.linalg.norm(derivative @ result.root) == pytest.approx(np.sqrt(expected), rel=1e-6)
@@ -221,8 +221,8 @@ def test_a_flat_direction_is_marked_and_its_parameters_have_infinite_variance():
     """y depends on a + b and on c only."""
     x = np.linspace(0, 1, 30)
     state = sums(np.stack([x, x, np.ones_like(x)], axis=1), np.zeros_like(x))
-    result = spread(state.linear_problem()[0], every(3))
-    covariance = result.covariance()
+    result = covariance_of(state.linear_problem()[0], every(3))
+    covariance = result.matrix()
     assert result.undetermined.tolist() == [True, True, False]
     assert result.condition == np.inf
     assert np.all(np.isinf(covariance[:2]))
@@ -234,15 +234,15 @@ def test_a_flat_direction_is_marked_and_its_parameters_have_infinite_variance():
 def test_a_flat_direction_is_cured_by_holding_one_of_its_parameters():
     x = np.linspace(0, 1, 30)
     state = sums(np.stack([x, x, np.ones_like(x)], axis=1), np.zeros_like(x))
-    result = spread(state.linear_problem()[0], np.array([True, False, True]))
+    result = covariance_of(state.linear_problem()[0], np.array([True, False, True]))
     assert not np.any(result.undetermined)
-    assert np.all(np.isfinite(result.covariance()))
+    assert np.all(np.isfinite(result.matrix()))
 
 
 def test_a_parameter_without_curvature_is_undetermined():
-    result = spread(np.diag([2.0, 0.0]), every(2))
+    result = covariance_of(np.diag([2.0, 0.0]), every(2))
     assert result.undetermined.tolist() == [False, True]
-    covariance = result.covariance()
+    covariance = result.matrix()
     assert covariance[0, 0] == pytest.approx(0.25)
     assert np.all(np.isinf(covariance[1]))
 
@@ -258,13 +258,13 @@ def test_a_flat_direction_is_noticed_in_sums_over_many_points(p):
         for part in np.array_split(jacobian, n // 100):
             hessian += part.T @ part
         state = NormalEquations(1.0, np.zeros(p), hessian, n)
-        assert np.any(spread(state.linear_problem()[0], every(p)).undetermined), seed
+        assert np.any(covariance_of(state.linear_problem()[0], every(p)).undetermined), seed
 
 
 def test_nearly_flat_is_not_flat():
     """A correlation of 1 - 1e-12 between two parameters is determined all the same."""
     close = 1 - 1e-12
-    result = spread(np.linalg.cholesky(np.array([[1, close], [close, 1]])).T, every(2))
+    result = covariance_of(np.linalg.cholesky(np.array([[1, close], [close, 1]])).T, every(2))
     assert not np.any(result.undetermined)
     assert result.condition == pytest.approx(2e12, rel=1e-3)
 

@@ -12,7 +12,7 @@ import pytest
 from nlsq_stratified import curve_fit_large, evaluate
 from nlsq_stratified.executors.processes import ResidentProcesses
 from nlsq_stratified.objectives.curve import CurveObjective
-from nlsq_stratified.reduction import place
+from nlsq_stratified.reduction import distribute
 
 PARAMS = np.array([1.5, 0.5])
 
@@ -30,7 +30,7 @@ def bits(state):
 def test_each_chunk_is_read_once_and_by_its_owner(processes, worker_side, tmp_path):
     objective = CurveObjective(functools.partial(worker_side.decay, 1.0))
     files = worker_side.Files(tmp_path, 7)
-    placed = place(files, processes)
+    placed = distribute(files, processes)
     totals = [evaluate(objective, p * PARAMS, placed, processes) for p in (1.0, 0.9, 0.8)]
     readers = files.readers()
     assert all(len(ids) == 1 for ids in readers)
@@ -50,12 +50,12 @@ def test_chunks_that_are_not_placed_are_summed_too(processes, worker_side, tmp_p
 
 def test_chunks_are_let_go_with_the_last_reference(processes, worker_side, tmp_path):
     objective = CurveObjective(functools.partial(worker_side.decay, 1.0))
-    placed = place(worker_side.Files(tmp_path, 4), processes)
+    placed = distribute(worker_side.Files(tmp_path, 4), processes)
     evaluate(objective, PARAMS, placed, processes)
     held = [len(worker.holds) for worker in processes._workers]
     del placed
     gc.collect()
-    others = place(worker_side.Files(tmp_path, 2), processes)
+    others = distribute(worker_side.Files(tmp_path, 2), processes)
     evaluate(objective, PARAMS, others, processes)
     assert [len(worker.holds) for worker in processes._workers] == [n - 2 + 1 for n in held]
 
@@ -63,7 +63,7 @@ def test_chunks_are_let_go_with_the_last_reference(processes, worker_side, tmp_p
 def test_a_model_is_traced_once_in_each_process(processes, worker_side):
     """A partial is another object each time it arrives."""
     objective = CurveObjective(functools.partial(worker_side.decay, 2.5))
-    placed = place([worker_side.points(0)] * 8, processes)
+    placed = distribute([worker_side.points(0)] * 8, processes)
     evaluate(objective, PARAMS, placed, processes)
     before = [worker.pool.submit(worker_side.trace_count).result() for worker in processes._workers]
     evaluate(objective, 0.9 * PARAMS, placed, processes)
@@ -75,7 +75,7 @@ def test_a_model_is_traced_once_in_each_process(processes, worker_side):
 def test_a_process_that_dies_is_replaced(processes, worker_side, tmp_path):
     model = functools.partial(worker_side.decay, 1.0)
     files = worker_side.Files(tmp_path, 6)
-    placed = place(files, processes)
+    placed = distribute(files, processes)
     evaluate(CurveObjective(model), PARAMS, placed, processes)
     deadly = worker_side.Deadly(model, tmp_path / "flag")
     total = evaluate(deadly, PARAMS, placed, processes)
@@ -89,15 +89,17 @@ def test_a_chunk_that_kills_every_process_is_named(processes, worker_side, tmp_p
     deadly = worker_side.Deadly(jnp.power, tmp_path / "flag", times=99)
     chunks = [worker_side.points(i) for i in range(4)]
     with pytest.raises(BrokenProcessPool, match="^chunk 3 was not summed: its process died 3 t"):
-        evaluate(deadly, PARAMS[:1], place(chunks, processes), processes)
-    total = evaluate(CurveObjective(jnp.power), PARAMS[:1], place(chunks, processes), processes)
+        evaluate(deadly, PARAMS[:1], distribute(chunks, processes), processes)
+    total = evaluate(
+        CurveObjective(jnp.power), PARAMS[:1], distribute(chunks, processes), processes
+    )
     assert total.n_points == 203
 
 
 def test_an_unreadable_chunk_is_an_error(processes, worker_side, tmp_path):
     files = worker_side.Files(tmp_path / "nowhere", 2)
     with pytest.raises(FileNotFoundError, match="reads-0"):
-        evaluate(CurveObjective(jnp.power), PARAMS[:1], place(files, processes), processes)
+        evaluate(CurveObjective(jnp.power), PARAMS[:1], distribute(files, processes), processes)
 
 
 @pytest.mark.parametrize("progressive", [False, True])

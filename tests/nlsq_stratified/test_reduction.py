@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nlsq_stratified import ArrayChunks, Chunks, NormalEquations, evaluate, reduce
 from nlsq_stratified.objectives.curve import CurveObjective
-from nlsq_stratified.reduction import FAN_IN, LEAST_WINDOW, add_up, forks, partial_sums, place
+from nlsq_stratified.reduction import FAN_IN, LEAST_WINDOW, add_up, distribute, forks, partial_sums
 
 
 class LastFirst(Executor):
@@ -222,9 +222,9 @@ def test_processes_that_fork_are_refused():
             assert forks(processes) is (method == "fork")
             if method == "fork":
                 with pytest.raises(ValueError, match="hangs with JAX; give it mp_context="):
-                    place(chunks, processes)
+                    distribute(chunks, processes)
             else:
-                assert place(chunks, processes) is chunks
+                assert distribute(chunks, processes) is chunks
     with ThreadPoolExecutor(1) as threads:
         assert not forks(threads)
 

@@ -12,52 +12,50 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.estimates import noise_guess, quantile_scaling
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.layers.gradient_monitor import GradientMonitor
-from homodyne_fit.fitting.layers.layer import Controller, Layer
+from homodyne_fit.fitting.layers.layer import Layer, Layers
 from homodyne_fit.fitting.layers.regularization import Regularization
 from homodyne_fit.fitting.layers.reparametrization import Reparametrization
 from homodyne_fit.fitting.layers.shear_weighting import ShearWeighting
 from homodyne_fit.fitting.layers.stages import HierarchicalStages
-from homodyne_fit.fitting.settings import AntiDegeneracy, Constant
+from homodyne_fit.fitting.options import Constant
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.scaling import ScalingMap, scaling_map
 
-__all__ = ["build_controller"]
+__all__ = ["build_layers"]
 
 Limits = tuple[float, float]
 
 
-def build_controller(
-    data: TwoTimeData,
-    settings: AntiDegeneracy,
-    contrast: Limits,
-    offset: Limits,
-    phi0: float | None,
-) -> Controller:
+def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.float64]) -> Layers:
     """Make the layers, in the order in which they act.
 
     Parameters
     ----------
     data : TwoTimeData
-    settings : AntiDegeneracy
-    contrast, offset : (lower, upper)
-        Limits.
-    phi0 : float or None
-        Direction of the flow at the start, degrees; None without flow.
+    settings : FitSettings
+    start : (p,) array
+        Parameters at which the search starts.
     """
+    options = settings.search.anti_degeneracy
+    contrast, offset = settings.limits("contrast"), settings.limits("offset")
+    problems = list(options.problems(data.n_angles, {"contrast": contrast, "offset": offset}))
+    if problems:
+        raise InputError(problems)
     estimate = quantile_scaling(data)
     lower, upper = (np.repeat([contrast[i], offset[i]], data.n_angles) for i in (0, 1))
     estimate = np.clip(estimate, lower, upper)
     build: Callable[..., ScalingMap] = partial(
-        scaling_map, phi=data.phi, contrast=contrast, offset=offset, order=settings.fourier_order
+        scaling_map, phi=data.phi, contrast=contrast, offset=offset, order=options.fourier_order
     )
     held = estimate
-    if settings.per_angle_mode == "constant":
-        held = _held(settings.constant, estimate, {"contrast": contrast, "offset": offset})
-    regularization = settings.regularization
-    learned = settings.per_angle_mode in ("auto", "hierarchical")
+    if options.per_angle_mode == "constant":
+        held = _held(options.constant, estimate)
+    regularization = options.regularization
+    learned = options.per_angle_mode in ("auto", "hierarchical")
     shrink = learned if regularization.enable is None else regularization.enable
     by_evidence = shrink and regularization.mode == "evidence"
-    layers: list[Layer] = [Reparametrization(settings.per_angle_mode, build, held, by_evidence)]
-    if settings.hierarchical.enable and settings.per_angle_mode != "constant":
+    layers: list[Layer] = [Reparametrization(options.per_angle_mode, build, held, by_evidence)]
+    if options.hierarchical.enable and options.per_angle_mode != "constant":
         layers.append(HierarchicalStages(build("constant", held=estimate)))
     if shrink and data.n_angles > 1:
         typical = np.mean(np.abs(estimate.reshape(2, -1)), axis=1)
@@ -69,7 +67,7 @@ def build_controller(
                 (float(typical[0]), float(typical[1])),
             )
         )
-    monitor = settings.gradient_monitoring
+    monitor = options.gradient_monitoring
     if monitor.enable:
         layers.append(
             GradientMonitor(
@@ -80,19 +78,15 @@ def build_controller(
                 monitor.seed,
             )
         )
-    shear = settings.shear_weighting
-    if shear.enable and phi0 is not None:
-        layers.append(ShearWeighting(phi0, shear.min_weight, shear.alpha))
-    return Controller(layers)
+    shear = options.shear_weighting
+    if shear.enable and settings.model.has_flow:
+        layers.append(ShearWeighting(float(start[-1]), shear.min_weight, shear.alpha))
+    return Layers(layers)
 
 
-def _held(
-    given: Constant, estimate: NDArray[np.float64], limits: dict[str, Limits]
-) -> NDArray[np.float64]:
+def _held(given: Constant, estimate: NDArray[np.float64]) -> NDArray[np.float64]:
     """Contrasts, then offsets, (2K,): those given, else the estimates."""
     held = estimate.reshape(2, -1).copy()
-    for name, problem in given.problems(held.shape[1], limits):
-        raise InputError(f"constant.{name}: {problem}")
     for row, values in zip(held, (given.contrast, given.offset), strict=True):
         if values is not None:
             row[:] = values

@@ -26,12 +26,15 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from homodyne_fit.kernel.elimination import JointEquations
-from homodyne_fit.model.scaling import spread_form
+from homodyne_fit.model.scaling import centering_matrix
 
-__all__ = ["Spreads", "learn_spreads"]
+__all__ = ["ScalingPrior", "fit_scaling_prior"]
 
-# Spreads looked at, relative to the mean contrast or offset: none to speak of, and vast.
-NARROWEST, WIDEST, GRID = 1e-5, 3.0, 9
+# Spreads that are tried, relative to the mean contrast or offset.
+NARROWEST = 1e-5
+WIDEST = 3.0
+# Points of the grid between them.
+GRID = 9
 # Points of the grid, from the narrowest on, that are searched apart from the others.
 FLAT = 3
 
@@ -40,8 +43,8 @@ NO_EFFECT = 1e-30
 
 
 @dataclass(frozen=True)
-class Spreads:
-    """The most probable spreads.
+class ScalingPrior:
+    """The most probable spreads of contrast and offset over the angles.
 
     Attributes
     ----------
@@ -65,7 +68,9 @@ class Spreads:
     distance: float
 
 
-def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: float) -> Spreads:
+def fit_scaling_prior(
+    joint: JointEquations, physics: NDArray[np.bool_], variance: float
+) -> ScalingPrior:
     """Maximise the evidence in the quadratic model of the cost.
 
     Parameters
@@ -78,24 +83,24 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
         Of the noise of a point.
     """
     n_angles, p = joint.scaling.n_angles, joint.n_physics
-    of_each = spread_form(n_angles)
+    of_each = centering_matrix(n_angles)
     forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
     joint = replace(joint, free=_means_and_deviations(joint))
-    movable = joint.movable(physics)
+    directions = joint.free_directions(physics)
     with np.errstate(divide="ignore", invalid="ignore"):
-        hessian = movable.T @ joint.equations.hessian @ movable / variance
+        hessian = directions.T @ joint.equations.hessian @ directions / variance
     values = joint.scaling.values(joint.z)
     means = np.maximum(np.abs([np.mean(half) for half in np.split(values, 2)]), 1e-3)
     if not (variance > 0 and np.all(np.isfinite(hessian))):
         # Without numbers there is nothing to weigh a spread against.
         contrast, offset = (NARROWEST * means).tolist()
-        return Spreads(contrast, offset, 0.0, 0.0, 2 * (n_angles - 1), 0.0)
+        return ScalingPrior(contrast, offset, 0.0, 0.0, 2 * (n_angles - 1), 0.0)
     curvature = np.diag(hessian)
     largest = max(float(curvature.max()), np.finfo(float).tiny)
     scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
     hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
-    gradient = movable.T @ joint.equations.gradient / variance / scale
-    to_values = joint.scaling.matrix @ movable[p:] / scale
+    gradient = directions.T @ joint.equations.gradient / variance / scale
+    to_values = joint.scaling.matrix @ directions[p:] / scale
     inner = [to_values.T @ form @ to_values for form in forms]
     slopes = [to_values.T @ form @ values for form in forms]
     squares = [values @ form @ values for form in forms]
@@ -139,7 +144,7 @@ def learn_spreads(joint: JointEquations, physics: NDArray[np.bool_], variance: f
     best = min(searches, key=lambda search: search.fun).x
     value, _, squared_distance = evaluate(best)
     free_step = np.linalg.lstsq(hessian, -gradient, rcond=None)[0]
-    return Spreads(
+    return ScalingPrior(
         contrast=float(np.exp(best[0])),
         offset=float(np.exp(best[1])),
         log_evidence=evaluate(lower)[0] - value,
@@ -165,6 +170,6 @@ def _means_and_deviations(joint: JointEquations) -> NDArray[np.float64]:
     Then the penalties are nearly diagonal, however strong, and drown no digits of the data.
     """
     on_values = joint.scaling.matrix @ joint.free
-    form = np.kron(np.diag([1.0, 2.0]), spread_form(joint.scaling.n_angles))
+    form = np.kron(np.diag([1.0, 2.0]), centering_matrix(joint.scaling.n_angles))
     marked = on_values.T @ form @ on_values
     return joint.free @ np.linalg.eigh(marked)[1]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.layer import Layer
-from homodyne_fit.fitting.search.samples import Place, Position
+from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 
@@ -54,7 +54,7 @@ class GradientMonitor(Layer):
     _in_a_row: int = 0
     _collapsed: bool = False
     _before: tuple[object, NDArray[np.float64]] | None = None
-    _left: Position | None = None
+    _left: Solution | None = None
     _returned: bool = False
 
     @property
@@ -63,7 +63,7 @@ class GradientMonitor(Layer):
         return sum(event["response"] == "restart" for event in self.events)
 
     @override
-    def check(
+    def after_step(
         self,
         space: SearchSpace,
         objective: TwoTimeObjective,
@@ -90,30 +90,30 @@ class GradientMonitor(Layer):
                 raise StopIteration(trigger)
 
     @override
-    def restart(self, position: Position) -> Place | None:
-        if not self._collapsed and position.without_effect:
+    def next_start(self, solution: Solution) -> SearchPoint | None:
+        if not self._collapsed and solution.without_effect:
             self._collapse("the physics has no effect where the search ended")
         collapsed, self._collapsed, self._before = self._collapsed, False, None
         if not collapsed or self.response != "restart":
-            return self._back_to_better(position)
-        if self._left is None or _lower(position, self._left):
-            self._left = position
-        rng, base = np.random.default_rng([self.seed, self.restarts]), position.space.base
-        parameters = position.parameters
+            return self._back_to_better(solution)
+        if self._left is None or _lower(solution, self._left):
+            self._left = solution
+        rng, base = np.random.default_rng([self.seed, self.restarts]), solution.space.base
+        parameters = solution.parameters
         for i in base.power_laws:
             parameters[i] *= np.exp(rng.normal(0.0, KICK))
         parameters = np.where(np.isfinite(parameters), parameters, base.lower)
         parameters = np.clip(parameters, base.lower, base.upper)
         parameters = np.where(np.isnan(base.fixed), parameters, base.fixed)
-        return Place(base, base.to_coordinates(parameters))
+        return SearchPoint(base, base.to_coordinates(parameters))
 
-    def _back_to_better(self, position: Position) -> Place | None:
+    def _back_to_better(self, solution: Solution) -> SearchPoint | None:
         """Where a search was broken off, if the ones in its place found nothing better."""
         left, self._left = self._left, None
-        if left is None or not _lower(left, position):
+        if left is None or not _lower(left, solution):
             return None
         self._returned = True
-        return left.place
+        return left.point
 
     @override
     def failure(self) -> str | None:
@@ -141,7 +141,7 @@ class GradientMonitor(Layer):
         return said | {"effect": "; ".join(f"{e['trigger']}: {e['response']}" for e in self.events)}
 
 
-def _lower(position: Position, other: Position) -> bool:
+def _lower(solution: Solution, other: Solution) -> bool:
     """Whether the cost is, of the same objective."""
-    same = position.joint.scaling is other.joint.scaling
-    return same and position.joint.equations.cost < other.joint.equations.cost
+    same = solution.joint.scaling is other.joint.scaling
+    return same and solution.joint.equations.cost < other.joint.equations.cost

@@ -8,20 +8,20 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.search.samples import Place, Position
+from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 
-__all__ = ["Layer", "Rehearse", "Controller"]
+__all__ = ["Layer", "PreliminaryFit", "Layers"]
 
 
-class Rehearse(Protocol):
+class PreliminaryFit(Protocol):
     """A preliminary fit, on a sample of the data or on all of them."""
 
     def __call__(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], *, everything: bool = False
-    ) -> tuple[Position, NDArray[np.float64]]:
-        """Search from y; return where that ended, and the y of that for the next search."""
+        self, objective: TwoTimeObjective, start: SearchPoint, *, all_points: bool = False
+    ) -> Solution:
+        """Search from a start; return where that ended."""
         ...
 
 
@@ -31,15 +31,15 @@ class Layer:
     name: ClassVar[str]
 
     def prepare(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
-    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
+    ) -> tuple[TwoTimeObjective, SearchPoint]:
         """Before the search: return the objective and the start to go on with."""
-        return objective, y
+        return objective, start
 
-    def begin(self, tolerance: float) -> None:
+    def before_sample(self, tolerance: float) -> None:
         """Before the searches on a sample of the data or on all of them, to this tolerance."""
 
-    def check(
+    def after_step(
         self,
         space: SearchSpace,
         objective: TwoTimeObjective,
@@ -48,11 +48,11 @@ class Layer:
     ) -> None:
         """After each step of a search, with the moments (K, m, m); StopIteration ends it."""
 
-    def restart(self, position: Position) -> Place | None:
+    def next_start(self, solution: Solution) -> SearchPoint | None:
         """After a search: where to search again, or None."""
         return None
 
-    def revise(self, position: Position) -> TwoTimeObjective | None:
+    def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
         """After a search that need not be repeated: an objective to go on with, or None."""
         return None
 
@@ -65,26 +65,26 @@ class Layer:
         raise NotImplementedError
 
 
-class Controller:
+class Layers:
     """Layers in the order in which they act."""
 
     def __init__(self, layers: Sequence[Layer]) -> None:
         self.layers = layers
 
     def prepare(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
-    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
+    ) -> tuple[TwoTimeObjective, SearchPoint]:
         """Let every layer change objective and start."""
         for layer in self.layers:
-            objective, y = layer.prepare(objective, y, rehearse)
-        return objective, y
+            objective, start = layer.prepare(objective, start, preliminary_fit)
+        return objective, start
 
-    def begin(self, tolerance: float) -> None:
+    def before_sample(self, tolerance: float) -> None:
         """Tell every layer that other data are taken up."""
         for layer in self.layers:
-            layer.begin(tolerance)
+            layer.before_sample(tolerance)
 
-    def check(
+    def after_step(
         self,
         space: SearchSpace,
         objective: TwoTimeObjective,
@@ -93,16 +93,16 @@ class Controller:
     ) -> None:
         """Let every layer look at a step."""
         for layer in self.layers:
-            layer.check(space, objective, y, sums)
+            layer.after_step(space, objective, y, sums)
 
-    def restart(self, position: Position) -> Place | None:
+    def next_start(self, solution: Solution) -> SearchPoint | None:
         """Where the first layer that wants another search wants it."""
-        answers = (layer.restart(position) for layer in self.layers)
+        answers = (layer.next_start(solution) for layer in self.layers)
         return next((answer for answer in answers if answer is not None), None)
 
-    def revise(self, position: Position) -> TwoTimeObjective | None:
+    def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
         """The objective of the first layer that wants to go on with another one."""
-        answers = (layer.revise(position) for layer in self.layers)
+        answers = (layer.next_objective(solution) for layer in self.layers)
         return next((answer for answer in answers if answer is not None), None)
 
     def failure(self) -> str | None:

@@ -8,11 +8,11 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.layers.evidence import Spreads, learn_spreads
-from homodyne_fit.fitting.layers.layer import Layer, Rehearse
-from homodyne_fit.fitting.search.samples import Position
+from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
+from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
-from homodyne_fit.model.scaling import ScalingMap, spread_form
+from homodyne_fit.model.scaling import ScalingMap, centering_matrix
 
 __all__ = ["Regularization"]
 
@@ -54,48 +54,48 @@ class Regularization(Layer):
     searches: int = 0
     revisions: int = 0
     settled: bool = False
-    spreads: Spreads | None = None
+    spreads: ScalingPrior | None = None
     weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
     @override
     def prepare(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
-    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
+    ) -> tuple[TwoTimeObjective, SearchPoint]:
         if not _can_spread(objective.scaling):
-            return objective, y
+            return objective, start
         if self.method == "l2":
             weights = np.array([self.strength, 0.0])
         elif self.method == "evidence":
             spread = np.array(FIRST_GUESS) * self.typical
             weights = self.noise**2 / np.maximum(spread, 1e-6) ** 2
         else:
-            return objective, y
-        return self._penalised(objective, weights), y
+            return objective, start
+        return self._penalised(objective, weights), start
 
     @override
-    def begin(self, tolerance: float) -> None:
+    def before_sample(self, tolerance: float) -> None:
         # What is settled on a sample is looked at again on all points.
         self.settled, self.distance, self.searches = False, max(SETTLED, tolerance), 0
 
     @override
-    def revise(self, position: Position) -> TwoTimeObjective | None:
-        objective = position.objective
+    def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
+        objective = solution.objective
         if self.settled or not _can_spread(objective.scaling):
             return None
         if self.method == "evidence":
             plain = objective.scaling.penalised(0.0, 0.0)
-            joint = position.joint_of(replace(objective, scaling=plain), position.joint.z)
-            joint = replace(joint, free=position.joint.free)
-            self.spreads = learn_spreads(joint, position.free, position.variance)
+            joint = solution.joint_equations_of(replace(objective, scaling=plain), solution.joint.z)
+            joint = replace(joint, free=solution.joint.free)
+            self.spreads = fit_scaling_prior(joint, solution.free, solution.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
-            weights, near = position.variance / tau**2, self.spreads.distance <= self.distance
+            weights, near = solution.variance / tau**2, self.spreads.distance <= self.distance
         elif self.method == "l2":
             weights = np.array([self.strength, 0.0])
             near = np.array_equal(weights, self.weights)
         else:
-            means = np.mean(position.scaling.reshape(2, -1), axis=1)
+            means = np.mean(solution.scaling.reshape(2, -1), axis=1)
             n_angles = objective.scaling.n_angles
-            weights = self.strength * position.joint.sum_of_squares / (n_angles * means**2)
+            weights = self.strength * solution.joint.sum_of_squares / (n_angles * means**2)
             near = bool(np.allclose(weights, self.weights, rtol=1e-3))
         self.revisions, self.searches = self.revisions + 1, self.searches + 1
         self.weights = weights
@@ -123,5 +123,5 @@ class Regularization(Layer):
 
 def _can_spread(scaling: ScalingMap) -> bool:
     """Whether z can make the angles differ."""
-    form = np.kron(np.eye(2), spread_form(scaling.n_angles))
+    form = np.kron(np.eye(2), centering_matrix(scaling.n_angles))
     return bool(np.any(np.abs(form @ scaling.matrix) > 1e-12))

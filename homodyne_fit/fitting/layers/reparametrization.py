@@ -9,9 +9,9 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.layers.evidence import Spreads, learn_spreads
-from homodyne_fit.fitting.layers.layer import Layer, Rehearse
-from homodyne_fit.fitting.search.samples import Position
+from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
+from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.scaling import ScalingMap
 
@@ -36,7 +36,7 @@ class Reparametrization(Layer):
     Attributes
     ----------
     mode : str
-        A per_angle_mode of `homodyne_fit.fitting.settings.AntiDegeneracy`.
+        A per_angle_mode of `homodyne_fit.fitting.options.AntiDegeneracy`.
     build : callable
         `scaling_map` for the data at hand, as ``build(mode, held=…)``.
     held : (2K,) array
@@ -52,51 +52,52 @@ class Reparametrization(Layer):
     build: BuildMap
     held: NDArray[np.float64]
     shrink: bool = True
-    relaxed: Spreads | None = None
-    tested: Spreads | None = None
+    relaxed: ScalingPrior | None = None
+    tested: ScalingPrior | None = None
 
     @override
     def prepare(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
-    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
+    ) -> tuple[TwoTimeObjective, SearchPoint]:
         if self.mode == "sequential":
-            scaling = self._each_alone(objective, y, rehearse)
+            scaling = self._each_alone(objective, start, preliminary_fit)
         elif self.mode in ("individual", "hierarchical"):
             scaling = replace(self.build("individual"), mode=self.mode)
         elif self.mode == "auto":
             scaling = replace(self.build("averaged"), mode="auto: averaged")
         else:
             scaling = self.build(self.mode, held=self.held)
-        return replace(objective, scaling=scaling), y
+        return replace(objective, scaling=scaling), start
 
     @override
-    def revise(self, position: Position) -> TwoTimeObjective | None:
-        if self.mode != "auto" or self.relaxed is not None or len(position.objective.phi) < 2:
+    def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
+        if self.mode != "auto" or self.relaxed is not None or len(solution.objective.phi) < 2:
             return None
         each = replace(self.build("individual"), mode="auto: hierarchical")
-        individual = replace(position.objective, scaling=each)
-        joint = position.joint_of(individual, position.scaling)
+        individual = replace(solution.objective, scaling=each)
+        joint = solution.joint_equations_of(individual, solution.scaling)
         # A limit holds the angles that would rather be beyond it.
-        held = position.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
+        held = solution.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
         joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
-        self.tested = learn_spreads(joint, position.free, position.variance)
+        self.tested = fit_scaling_prior(joint, solution.free, solution.variance)
         if self.tested.log_evidence <= REJECTED:
             return None
         self.relaxed = self.tested
         if not self.shrink:
             return individual
         spreads = np.array([self.tested.contrast, self.tested.offset])
-        return replace(individual, scaling=each.penalised(*(position.variance / spreads**2)))
+        return replace(individual, scaling=each.penalised(*(solution.variance / spreads**2)))
 
     def _each_alone(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
     ) -> ScalingMap:
         n_angles = len(objective.phi)
         found = np.empty(2 * n_angles)
         alone = replace(objective, scaling=self.build("individual"))
         for k, weights in enumerate(np.eye(n_angles)):
-            position, _ = rehearse(replace(alone, weights=weights), y, everything=True)
-            found[[k, n_angles + k]] = position.scaling[[k, n_angles + k]]
+            one_angle = replace(alone, weights=weights)
+            solution = preliminary_fit(one_angle, start, all_points=True)
+            found[[k, n_angles + k]] = solution.scaling[[k, n_angles + k]]
         return replace(self.build("constant", held=found), mode="sequential")
 
     @override

@@ -8,8 +8,8 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.layers.layer import Layer, Rehearse
-from homodyne_fit.fitting.search.samples import Position
+from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 
 __all__ = ["ShearWeighting"]
@@ -41,17 +41,17 @@ class ShearWeighting(Layer):
 
     @override
     def prepare(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
-    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
-        return self._weighted(objective, self.phi0), y
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
+    ) -> tuple[TwoTimeObjective, SearchPoint]:
+        return self._weighted(objective, self.phi0), start
 
     @override
-    def revise(self, position: Position) -> TwoTimeObjective | None:
-        phi0 = float(position.parameters[-1])
+    def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
+        phi0 = float(solution.parameters[-1])
         if abs(phi0 - self.phi0) <= REFRESH:
             return None
         self.phi0, self.refreshed = phi0, self.refreshed + 1
-        return self._weighted(position.objective, phi0)
+        return self._weighted(solution.objective, phi0)
 
     def _weighted(self, objective: TwoTimeObjective, phi0: float) -> TwoTimeObjective:
         cosine = np.abs(np.cos(np.deg2rad(phi0 - objective.phi)))

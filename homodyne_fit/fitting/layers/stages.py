@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, override
 
-import numpy as np
-from numpy.typing import NDArray
-
-from homodyne_fit.fitting.layers.layer import Layer, Rehearse
+from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.search.solution import SearchPoint
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.scaling import ScalingMap
 
@@ -32,16 +30,16 @@ class HierarchicalStages(Layer):
 
     @override
     def prepare(
-        self, objective: TwoTimeObjective, y: NDArray[np.float64], rehearse: Rehearse
-    ) -> tuple[TwoTimeObjective, NDArray[np.float64]]:
-        position, y = rehearse(replace(objective, scaling=self.held), y)
-        result = position.result
+        self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
+    ) -> tuple[TwoTimeObjective, SearchPoint]:
+        solution = preliminary_fit(replace(objective, scaling=self.held), start)
+        result = solution.result
         self.stage = {
             "cost_before": result.cost_initial,
-            "cost_after": position.joint.equations.cost,
+            "cost_after": solution.joint.equations.cost,
             "evaluations": result.nfev,
         }
-        return objective, y
+        return objective, solution.point.without_held()
 
     @override
     def report(self) -> dict[str, Any]:

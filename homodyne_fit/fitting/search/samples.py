@@ -1,4 +1,4 @@
-"""Evaluations of an objective on some of the chunks, none done twice."""
+"""Sums over some or all of the points, none computed twice, within the budget of a fit."""
 
 from __future__ import annotations
 
@@ -10,17 +10,23 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.kernel.elimination import JointEquations
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.search.minimum import CostFunction
+from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
+from homodyne_fit.kernel.tiles import probe_chunk, probed_angles
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
-from nlsq_stratified.reduction import place
+from nlsq_stratified.reduction import distribute
 
-__all__ = ["Evaluations", "PassCounter", "Place", "Position", "Progress"]
+__all__ = ["Budget", "Progress", "Sample", "Samples", "make_samples"]
 
 # Evaluations of the probe that a search may take.
 PROBE_NFEV = 100
+
+# One chunk in so many is fitted first, and of these as many before them, and so on.
+SAMPLE_SHARE = 8
 
 # Share of the budget after which no answer is improved on.
 RESERVED = 0.5
@@ -28,166 +34,87 @@ RESERVED = 0.5
 # Share of a pass that rounding may hide.
 SPARE = 1e-9
 
-# Called with the name of the stage, the passes so far, and the cost per point.
+# Called with the name of the sample, the passes so far, and the cost per point.
 Progress = Callable[[str, float, float], None]
 
 
-class PassCounter:
-    """Counts evaluated tiles of single angles, as passes over the whole measurement.
+class Budget:
+    """Passes over all points that a fit may take, and those that it has taken.
 
     Parameters
     ----------
-    in_all : int
-        Tiles of the measurement.
+    max_passes : int
+        Those over the probe of the global search are not counted.
+    all_tiles : int
+        Tiles of the measurement, counted for each angle: one pass.
     progress : callable, optional
-        Told of every evaluation.
-    budget : int
-        Passes that the fit may take, those over the probe of the global search not counted.
+        Called after every evaluation.
     """
 
-    def __init__(self, in_all: int, progress: Progress | None, budget: int) -> None:
-        self.in_all, self.progress, self.budget = in_all, progress, budget
+    def __init__(self, max_passes: int, all_tiles: int, progress: Progress | None = None) -> None:
+        self.max_passes, self.all_tiles, self.progress = max_passes, all_tiles, progress
         self.passes = self.spent = 0.0
 
-    def restart_budget(self) -> None:
+    def restart(self) -> None:
         """Begin a fit that has the whole budget."""
         self.spent = 0.0
 
     @property
     def exhausted(self) -> bool:
         """Whether the budget is spent."""
-        return self.spent > self.budget - SPARE
+        return self.spent > self.max_passes - SPARE
 
     @property
     def running_out(self) -> bool:
         """Whether too little of the budget is left for searches that only improve on an answer."""
-        return self.spent > RESERVED * self.budget
+        return self.spent > RESERVED * self.max_passes
 
     def evaluations_left(self, tiles: int) -> int:
         """How often so many tiles may still be evaluated."""
-        return int((self.budget - self.spent) * self.in_all / max(1, tiles) + SPARE)
+        return int((self.max_passes - self.spent) * self.all_tiles / max(1, tiles) + SPARE)
 
-    def add(
-        self, stage: str, tiles: int, state: Callable[[], NormalEquations], *, free: bool
+    def count(
+        self, sample: str, tiles: int, state: Callable[[], NormalEquations], *, free: bool
     ) -> None:
-        """Count the evaluation of so many tiles; `state` tells what came of it."""
-        self.passes += tiles / self.in_all
+        """Count the evaluation of so many tiles; `state` returns what came of it."""
+        self.passes += tiles / self.all_tiles
         if not free:
-            self.spent += tiles / self.in_all
+            self.spent += tiles / self.all_tiles
         if self.progress is not None:
-            found = state()
-            self.progress(stage, self.passes, found.cost / max(1, found.n_points))
+            equations = state()
+            self.progress(sample, self.passes, equations.cost / max(1, equations.n_points))
 
 
-@dataclass(frozen=True, eq=False)
-class Place:
-    """A search space and its searched coordinates y (m,)."""
-
-    space: SearchSpace
-    y: NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Position:
-    """Where a search ended, and the equations of physics and scaling there.
-
-    Attributes
-    ----------
-    objective : TwoTimeObjective
-        In the coordinates of `space`.
-    space : SearchSpace
-    result : TrustRegionResult
-    sums : (K, m, m) array
-        Where the objective was evaluated last: a trusted step before the end, if one was taken.
-    joint : JointEquations
-        From these, z moved along with that step.
-    """
-
-    objective: TwoTimeObjective
-    space: SearchSpace
-    result: TrustRegionResult
-    sums: NDArray[np.float64]
-    joint: JointEquations
-
-    @property
-    def place(self) -> Place:
-        """Where it is."""
-        return Place(self.space, self.result.x)
-
-    @property
-    def equations(self) -> NormalEquations:
-        """Of physics and scaling together."""
-        return self.joint.equations
-
-    @property
-    def parameters(self) -> NDArray[np.float64]:
-        """Parameters of the model (p,)."""
-        return self.space.to_parameters(self.result.x)
-
-    @property
-    def free(self) -> NDArray[np.bool_]:
-        """Which of the searched coordinates are not at a limit, (m,)."""
-        return self.result.active == 0
-
-    @property
-    def variance(self) -> float:
-        """Of the noise of a point."""
-        return self.joint.noise_variance(self.free)
-
-    def joint_of(self, objective: TwoTimeObjective, z: NDArray[np.float64]) -> JointEquations:
-        """Equations of an objective with other scaling, here and at its z."""
-        step = self.result.x - self.result.evaluated
-        return objective.joint_equations(self.sums, z).moved(step, follow=False)
-
-    @property
-    def without_effect(self) -> bool:
-        """Whether changing any searched coordinate by its own size changes χ² by less than 1."""
-        p = self.joint.n_physics
-        curvature = np.diag(self.joint.equations.hessian)[:p]
-        effects = curvature * self.space.natural_scales(self.result.x) ** 2
-        return bool(p) and bool(np.all(effects < max(self.variance, np.finfo(float).tiny)))
-
-    @property
-    def scaling(self) -> NDArray[np.float64]:
-        """Contrasts, then offsets (2K,)."""
-        return self.joint.scaling.values(self.joint.z)
-
-
-def count_tiles(chunks: Sequence[Chunk]) -> int:
-    """Tiles of single angles in the chunks."""
-    return sum(chunk.n_tiles * chunk.n_angles for chunk in chunks)
-
-
-class Evaluations:
-    """Moment sums over some chunks, remembered by the physics they belong to.
+class Sample:
+    """Moment sums over some chunks, kept by the physics they belong to.
 
     The moments do not depend on contrast, offset, weights or penalties, so an objective that
-    differs in these alone costs nothing at a place already seen.
+    differs in these alone costs nothing at a point already evaluated.
 
     Parameters
     ----------
-    stage : str
-        Name for the progress display.
+    name : str
+        For the progress display.
     chunks : sequence of TileChunk or StoredChunk
     executor : concurrent.futures.Executor
-    counter : PassCounter
+    budget : Budget
     angles : (k,) int array, optional
         Those that the chunks hold; all when None.
     """
 
     def __init__(
         self,
-        stage: str,
+        name: str,
         chunks: Sequence[Chunk],
         executor: Executor,
-        counter: PassCounter,
+        budget: Budget,
         angles: NDArray[np.int64] | None = None,
     ) -> None:
-        self.stage, self.counter = stage, counter
+        self.name, self.budget = name, budget
         # A single chunk is not worth sending.
         self.executor = executor if len(chunks) > 1 else None
-        self.chunks = place(chunks, self.executor)
-        self.angles, self.tiles = angles, count_tiles(chunks)
+        self.chunks = distribute(chunks, self.executor)
+        self.angles, self.tiles = angles, _count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
 
     @property
@@ -197,45 +124,107 @@ class Evaluations:
 
     @property
     def evaluations_left(self) -> int:
-        """Evaluations that the budget of the fit still has; one at the least, which is known."""
+        """Evaluations that the budget still allows; at least one, which is known already."""
         if self.is_probe:
             return PROBE_NFEV
-        return max(1, self.counter.evaluations_left(self.tiles))
+        return max(1, self.budget.evaluations_left(self.tiles))
 
-    def objective(self, objective: TwoTimeObjective) -> TwoTimeObjective:
+    def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:
+        """The normal equations of the physics as a function of the coordinates of a space."""
+        objective = self._own(objective).in_coordinates(space)
+        return lambda y: objective.normal_equations(y, self._sums_at(objective, y))
+
+    def sums(
+        self, objective: TwoTimeObjective, space: SearchSpace, y: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Moments (K, m, m) at the coordinates y of a space."""
+        return self._sums_at(self._own(objective).in_coordinates(space), y)
+
+    def solution(
+        self, objective: TwoTimeObjective, space: SearchSpace, result: TrustRegionResult
+    ) -> Solution:
+        """Physics and scaling together where a search in a space ended."""
+        objective = self._own(objective).in_coordinates(space)
+        sums = self._sums_at(objective, result.evaluated)
+        joint = objective.joint_equations(sums).after_step(result.x - result.evaluated, follow=True)
+        return Solution(objective, space, result, sums, joint)
+
+    def with_held_searched(self, solution: Solution) -> Solution:
+        """The same point, the parameters that are held at a limit being coordinates, too."""
+        space = solution.space
+        if not space.held:
+            return solution
+        free = replace(space, held={})
+        result = replace(
+            solution.result,
+            x=space.complete(solution.result.x)[free.searched],
+            evaluated=space.complete(solution.result.evaluated)[free.searched],
+        )
+        return self.solution(solution.objective, free, result)
+
+    def _own(self, objective: TwoTimeObjective) -> TwoTimeObjective:
         """The objective for the angles that the chunks hold.
 
         Those of some angles are a probe, of frames far apart, which asks for double precision.
         """
         if self.angles is None:
             return objective
-        return replace(objective.only(self.angles), precision="double")
+        return replace(objective.select_angles(self.angles), precision="double")
 
-    def sums(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Moments (K, m, m) at the searched coordinates y, of an objective for these angles."""
+    def _sums_at(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
         key = (objective.model, objective.complete(y).tobytes())
         if key not in self._sums:
             self._sums[key] = sums = reduce(objective, y, self.chunks, self.executor)
             state = partial(objective.normal_equations, y, sums)
-            self.counter.add(self.stage, self.tiles, state, free=self.is_probe)
+            self.budget.count(self.name, self.tiles, state, free=self.is_probe)
         return self._sums[key]
 
-    def equations(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NormalEquations:
-        """Normal equations of the physics at y."""
-        return objective.normal_equations(y, self.sums(objective, y))
 
-    def of(
-        self, objective: TwoTimeObjective
-    ) -> Callable[[SearchSpace], Callable[[NDArray[np.float64]], NormalEquations]]:
-        """`equations` as a function of the search space, then of its coordinates."""
-        objective = self.objective(objective)
-        return lambda space: partial(self.equations, objective.within(space))
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """What a fit is searched on.
 
-    def position(
-        self, objective: TwoTimeObjective, space: SearchSpace, result: TrustRegionResult
-    ) -> Position:
-        """Physics and scaling together where a search ended."""
-        objective = self.objective(objective).within(space)
-        sums = self.sums(objective, result.evaluated)
-        joint = objective.joint_equations(sums).moved(result.x - result.evaluated, follow=True)
-        return Position(objective, space, result, sums, joint)
+    Attributes
+    ----------
+    probe : Sample
+        A few tiles that span all lags, for the global search.
+    growing : tuple of Sample
+        Shares of the points, the smallest first; the last holds all points.
+    budget : Budget
+    """
+
+    probe: Sample
+    growing: tuple[Sample, ...]
+    budget: Budget
+
+    @property
+    def smallest(self) -> Sample:
+        """The smallest share that is no probe; it may hold all points."""
+        return self.growing[0]
+
+    @property
+    def all_points(self) -> Sample:
+        """Every point of the measurement."""
+        return self.growing[-1]
+
+
+def make_samples(
+    data: TwoTimeData,
+    chunks: Sequence[Chunk],
+    executor: Executor,
+    max_passes: int,
+    progress: Progress | None = None,
+) -> Samples:
+    """The probe, and shares of the chunks each `SAMPLE_SHARE` times as large as the one before."""
+    budget = Budget(max_passes, _count_tiles(chunks), progress)
+    growing = [Sample("all points", chunks, executor, budget)]
+    while (share := len(growing[0].chunks) // SAMPLE_SHARE) > 0:
+        growing.insert(0, Sample("sample", chunks[:share], executor, budget))
+    angles = probed_angles(data.phi)
+    probe = probe_chunk(data.select_angles(angles), chunks[0].room)
+    return Samples(Sample("search", [probe], executor, budget, angles), tuple(growing), budget)
+
+
+def _count_tiles(chunks: Sequence[Chunk]) -> int:
+    """Tiles of single angles in the chunks."""
+    return sum(chunk.n_tiles * chunk.n_angles for chunk in chunks)

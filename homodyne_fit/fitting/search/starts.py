@@ -10,7 +10,7 @@ until one basin is left: successive halving (K. Jamieson and A. Talwalkar, *AIST
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,25 +19,25 @@ from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting.settings import MultiStart
+from homodyne_fit.fitting.options import MultiStart
+from homodyne_fit.fitting.search.minimum import CostFunction
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.rates import Model
 from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
 __all__ = [
     "HOPELESS",
     "SAME_BASIN",
-    "Evaluate",
-    "Start",
-    "best_start",
+    "Screening",
+    "draw_starts",
     "is_above",
-    "spread_starts",
+    "screen_starts",
 ]
 
-# Starts that go on from the screening, and evaluations of each in the rounds on the first sample;
-# after every round the better half goes on.
-REFINED, ROUNDS = 16, (3, 5, 8)
-# Evaluations on a larger sample, of each start that is still in doubt: few often decide.
+# Starts that go on from the screening.
+REFINED = 16
+# Evaluations of each in the rounds on the first sample; after each round the better half goes on.
+ROUNDS = (3, 5, 8)
+# Evaluations of each start that is still in doubt, in the rounds on a larger sample.
 LATER_ROUNDS = (2, 6)
 # Accuracy of a refined start, in standard errors of the sample.
 REFINEMENT_TOLERANCE = 0.3
@@ -50,28 +50,24 @@ HOPELESS = 30.0
 MOST_BASINS = 4
 # How far above the best one, in standard errors, a basin may be to outlast a round in any case.
 CLOSE = 5.0
-# Exponents of the starts.
+# Exponents of the starts lie between minus this and this.
 EXPONENTS = 1.0
-
-Evaluate = Callable[[NDArray[np.float64]], NormalEquations]
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """Result of the search.
+class Screening:
+    """Result of the global search.
 
     Attributes
     ----------
-    coordinates : (m,) array
-        Where the best basin was left, on the last sample that it took to tell the basins apart.
-    rivals : tuple of (m,) array
-        Where others were left that more points may turn out to prefer, the best one first.
+    coordinates : (b, m) array
+        Where the search of each basin ended that more points may turn out to prefer, on the last
+        sample that it took to tell the basins apart. The best basin comes first.
     n_starts, n_refined, n_reached : int
         Starts screened, starts refined, and how many of these reached the best basin.
     """
 
     coordinates: NDArray[np.float64]
-    rivals: tuple[NDArray[np.float64], ...]
     n_starts: int
     n_refined: int
     n_reached: int
@@ -93,10 +89,9 @@ class _Basin:
     starts: frozenset[int] = field(default_factory=frozenset)
 
 
-def spread_starts(
-    model: Model,
-    start: NDArray[np.float64],
+def draw_starts(
     space: SearchSpace,
+    start: NDArray[np.float64],
     data: TwoTimeData,
     gap: float,
     settings: MultiStart,
@@ -110,16 +105,16 @@ def spread_starts(
 
     Parameters
     ----------
+    space : SearchSpace
+        For its model, the bounds, and what is fixed.
     start : (p,) array
         In the order of ``model.parameters``.
-    space : SearchSpace
-        For the limits, and for what is fixed.
     data : TwoTimeData
         For its q, frame time and duration.
     gap : float
         Å.
     """
-    lower, upper, free = space.lower, space.upper, np.isnan(space.fixed)
+    model, lower, upper, free = space.model, space.lower, space.upper, np.isnan(space.fixed)
     q, dt, duration = float(np.median(data.q)), data.dt, float(data.times[-1])
     visible = {0: (0.1 / (q**2 * duration), 3.0 / (q**2 * dt))}
     if model.has_flow:
@@ -154,48 +149,48 @@ def _unit_cube(settings: MultiStart, d: int) -> NDArray[np.float64]:
     return (strata + rng.random((n, d))) / n
 
 
-def best_start(
-    evaluators: Sequence[Evaluate],
+def screen_starts(
+    cost_functions: Sequence[CostFunction],
     starts: NDArray[np.float64],
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
-) -> Start:
+) -> Screening:
     """Screen all starts, refine the first and the most promising, return the best basins.
 
     Parameters
     ----------
-    evaluators : sequence of callable
+    cost_functions : sequence of callable
         On samples of growing size; those after the first are used as long as there is a doubt.
     starts : (n, m) array
         The first one is what the user asked for, and is always refined.
     lower, upper : (m,) array
     """
-    costs = np.array([_cost(evaluators[0](start)) for start in starts])
+    costs = np.array([_cost(cost_functions[0](start)) for start in starts])
     ranked = [i for i in np.argsort(costs, kind="stable") if i != 0]
     chosen = [i for i in [0, *ranked][:REFINED] if np.isfinite(costs[i])]
     if not chosen:
         raise InputError("the model is not finite at any start within the bounds")
 
-    def refined(evaluate: Evaluate, y: NDArray[np.float64], nfev: int) -> TrustRegionResult:
+    def refined(evaluate: CostFunction, y: NDArray[np.float64], nfev: int) -> TrustRegionResult:
         return solve(evaluate, y, lower, upper, tolerance=REFINEMENT_TOLERANCE, max_nfev=nfev)
 
-    def further(basins: list[_Basin], evaluate: Evaluate, nfev: int) -> list[_Basin]:
+    def further(basins: list[_Basin], evaluate: CostFunction, nfev: int) -> list[_Basin]:
         return _distinct([replace(b, fit=refined(evaluate, b.fit.x, nfev)) for b in basins])
 
     first, *later = ROUNDS
     basins = _distinct(
-        [_Basin(refined(evaluators[0], starts[i], first), frozenset([i])) for i in chosen]
+        [_Basin(refined(cost_functions[0], starts[i], first), frozenset([i])) for i in chosen]
     )
     for nfev in later:
-        basins = further(_promising(basins), evaluators[0], nfev)
+        basins = further(_promising(basins), cost_functions[0], nfev)
     basins = _promising(basins)[:MOST_BASINS]
-    for evaluate, nfev in itertools.product(evaluators[1:], LATER_ROUNDS):
+    for evaluate, nfev in itertools.product(cost_functions[1:], LATER_ROUNDS):
         basins = _hopeful(basins)
         if len(basins) > 1:
             basins = further(basins, evaluate, nfev)
-    best, *others = _hopeful(basins)
-    rivals = tuple(basin.fit.x for basin in others)
-    return Start(best.fit.x, rivals, len(starts), len(chosen), len(best.starts))
+    basins = _hopeful(basins)
+    coordinates = np.array([basin.fit.x for basin in basins])
+    return Screening(coordinates, len(starts), len(chosen), len(basins[0].starts))
 
 
 def _promising(basins: list[_Basin]) -> list[_Basin]:

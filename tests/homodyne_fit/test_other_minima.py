@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import homodyne_fit as hf
-from homodyne_fit.fitting.search.rivals import mirror_images
+from homodyne_fit.fitting.search.other_minima import mirror_images
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import LAMINAR_FLOW
 

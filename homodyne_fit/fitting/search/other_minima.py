@@ -1,9 +1,8 @@
-r"""Other minima than the one that a search prefers: followed up, compared, reported.
+r"""Other minima than the one reported.
 
-A sample of the data may prefer another basin than all points do, so basins that a sample cannot
-rule out go on with the best one. And some minima no data can tell apart: the model depends on the
-flow direction by :math:`|\cos(\phi_0 - \phi_k)|` alone, which at angles that are all :math:`a`
-or :math:`a + 90°` does not change when :math:`\phi_0` is reflected, to :math:`2a - \phi_0`.
+Some cost hardly more, and some no data can tell apart: the model depends on the flow direction by
+:math:`|\cos(\phi_0 - \phi_k)|` alone, which at angles that are all :math:`a` or :math:`a + 90°`
+does not change when :math:`\phi_0` is reflected, to :math:`2a - \phi_0`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.search.samples import Position
+from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.model.coordinates import SearchSpace
 
 __all__ = ["distance_between", "mirror_images", "other_minima"]
@@ -22,35 +21,37 @@ __all__ = ["distance_between", "mirror_images", "other_minima"]
 # Δχ² up to which the data do not decide between two minima.
 UNDECIDED = 10.0
 
-# Degrees by which angles may miss a multiple of 90° for a reflection not to matter; and by which
-# two directions differ.
-RIGHT_ANGLE, SAME_DIRECTION = 1e-6, 0.01
+# Degrees by which angles may miss a multiple of 90° for a reflection not to matter.
+RIGHT_ANGLE = 1e-6
+
+# Degrees by which two directions differ.
+SAME_DIRECTION = 0.01
 
 
-def distance_between(position: Position, other: Position) -> float:
-    """Distance (standard errors) of another position in the quadratic model at this one.
+def distance_between(solution: Solution, other: Solution) -> float:
+    """Distance (standard errors) of another solution in the quadratic model at this one.
 
     Infinite where it has no coordinates in the search space of this one.
     """
-    space = position.space
+    space = solution.space
     parameters = other.parameters
     if not np.all(np.isfinite(parameters)):
-        return 0.0 if np.array_equal(parameters, position.parameters) else np.inf
-    step = space.to_coordinates(parameters) - position.result.x
-    hessian = position.joint.reduced().hessian
-    return float(np.sqrt(max(0.0, step @ hessian @ step) / position.variance))
+        return 0.0 if np.array_equal(parameters, solution.parameters) else np.inf
+    step = space.to_coordinates(parameters) - solution.result.x
+    hessian = solution.joint.reduced().hessian
+    return float(np.sqrt(max(0.0, step @ hessian @ step) / solution.variance))
 
 
-def other_minima(position: Position, others: Iterable[Position]) -> list[dict[str, Any]]:
+def other_minima(solution: Solution, others: Iterable[Solution]) -> list[dict[str, Any]]:
     """Minima that the data do not tell from this one, for the result."""
-    space = position.space
+    space = solution.space
     found = [
         _described(space, image, 0.0, mirror=True)
-        for image in mirror_images(space, position.parameters, position.objective.phi)
+        for image in mirror_images(space, solution.parameters, solution.objective.phi)
     ]
-    known = [position.parameters, *(np.array(list(m["parameters"].values())) for m in found)]
+    known = [solution.parameters, *(np.array(list(m["parameters"].values())) for m in found)]
     for other in sorted(others, key=lambda other: other.equations.cost):
-        rise = 2 * (other.equations.cost - position.equations.cost) / position.variance
+        rise = 2 * (other.equations.cost - solution.equations.cost) / solution.variance
         image = any(_same_but_for_rounding(other.parameters, one) for one in known)
         if rise <= UNDECIDED and not image:
             found.append(_described(space, other.parameters, max(0.0, rise), mirror=False))

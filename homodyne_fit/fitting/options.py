@@ -1,0 +1,357 @@
+"""Options of a fit that a configuration and calls from Python share, and the rules they keep.
+
+Nothing here imports jax: a configuration is checked without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from homodyne_fit.errors import Problem
+from homodyne_fit.model.parameters import PARAMETERS, SCALING
+from homodyne_fit.model.scaling import fourier_problems
+from homodyne_fit.validation import (
+    Count,
+    Fraction,
+    NotNegative,
+    Positive,
+    Section,
+    Size,
+    Values,
+)
+
+__all__ = [
+    "LAYERS",
+    "AntiDegeneracy",
+    "Constant",
+    "GradientMonitoringSettings",
+    "HierarchicalSettings",
+    "MultiStart",
+    "Precision",
+    "RegularizationSettings",
+    "ScalingMode",
+    "SearchOptions",
+    "ShearForm",
+    "ShearWeightingSettings",
+    "bounds_of",
+    "gap_problems",
+    "parameter_problems",
+]
+
+# No parameter comes near; squares of it are still numbers.
+LARGEST_BOUND = 1e30
+
+# Form of the shear term; see `homodyne_fit.fitting.settings.SHEAR_FORMS`.
+ShearForm = Literal["documented", "homodyne"]
+
+# Of what is computed for every point; see `homodyne_fit.kernel.moments.chunk_moments`.
+Precision = Literal["double", "single"]
+
+ScalingMode = Literal[
+    "auto", "individual", "averaged", "constant", "fourier", "hierarchical", "sequential"
+]
+
+# Names of other programs for `RegularizationSettings.mode`.
+OTHER_PENALTIES = {"auto": "evidence", "relative": "cv", "absolute": "l2"}
+
+# Names of other programs for the response 'restart' of `GradientMonitoringSettings`.
+OTHER_RESPONSES = ("hierarchical", "reset")
+
+# Sections of `AntiDegeneracy` that its `enable` switches.
+LAYERS = ("hierarchical", "regularization", "gradient_monitoring", "shear_weighting")
+
+
+class Constant(Section):
+    """What the mode ``constant`` holds: one value, or one for each angle.
+
+    The quantile estimates of the data where None.
+    """
+
+    contrast: Values | None = Field(
+        default=None,
+        description="Contrast to hold in the mode `constant`: one, or one for each angle.",
+    )
+    offset: Values | None = Field(
+        default=None,
+        description="Offset to hold in the mode `constant`: one, or one for each angle.",
+    )
+
+
+class HierarchicalSettings(Section):
+    """Layer 2: the physics first, contrast and offset held."""
+
+    enable: bool = Field(default=True, description="Whether the physics is searched first.")
+
+
+class RegularizationSettings(Section):
+    """Layer 3: a penalty on contrasts and offsets that spread over the angles.
+
+    Attributes
+    ----------
+    enable : bool or None
+        None leaves it to the mode: on in ``auto`` and ``hierarchical``.
+    mode : str
+        ``evidence`` learns the weights; ``cv`` and ``l2`` take λ. ``auto``, ``relative`` and
+        ``absolute`` are other names of the three.
+    strength : float or None
+        λ; None for the one that brings a spread of `target_cv` to a share of
+        `target_contribution` of the cost.
+    """
+
+    enable: bool | None = Field(
+        default=None, description="null leaves it to the mode: on in `auto` and `hierarchical`."
+    )
+    mode: Literal["evidence", "cv", "l2"] = Field(
+        default="evidence",
+        description="evidence (also auto) learns the weights, cv (relative) penalises λ CV², l2 "
+        "(absolute) λ times the squared deviations from the mean.",
+        json_schema_extra={"enum": ["evidence", "cv", "l2", *OTHER_PENALTIES]},
+    )
+    strength: Annotated[Positive | None, Field(alias="lambda")] = Field(
+        default=None, description="λ of cv and l2; null: target_contribution / target_cv²."
+    )
+    target_cv: Positive = Field(
+        default=0.10, description="Coefficient of variation over the angles that λ is made for."
+    )
+    target_contribution: Positive = Field(
+        default=0.10, description="Share of the cost that it then has, which makes λ."
+    )
+
+    @field_validator("mode", mode="before")
+    @classmethod
+    def _other_names(cls, mode: Any) -> Any:
+        return OTHER_PENALTIES.get(mode, mode) if isinstance(mode, str) else mode
+
+    @property
+    def weight(self) -> float:
+        """λ."""
+        return self.strength or self.target_contribution / self.target_cv**2
+
+
+class GradientMonitoringSettings(Section):
+    """Layer 4: watches for a collapse of the gradient; see `GradientMonitor`."""
+
+    enable: bool = Field(default=True, description="Whether the gradient is watched.")
+    ratio_threshold: Positive = Field(
+        default=0.01,
+        description="Gradient of the physics over that of the scaling that is too small.",
+    )
+    consecutive_triggers: Count = Field(
+        default=5, description="Steps in a row for which it has to be."
+    )
+    response: Literal["restart", "warn", "abort"] = Field(
+        default="restart",
+        description="What follows; hierarchical and reset stand for restart.",
+        json_schema_extra={"enum": ["restart", "warn", "abort", *OTHER_RESPONSES]},
+    )
+    max_restarts: NotNegative = Field(default=3, description="Restarts at most.")
+    seed: NotNegative = Field(default=0, description="Seed of the new starts.")
+
+    @field_validator("response", mode="before")
+    @classmethod
+    def _other_names(cls, response: Any) -> Any:
+        return "restart" if response in OTHER_RESPONSES else response
+
+
+class ShearWeightingSettings(Section):
+    """Layer 5: weights of the angles by their direction to the flow; see the layer.
+
+    Off unless asked for: where the noise is the same at all angles, equal weights give the
+    smallest errors.
+    """
+
+    enable: bool = Field(default=False, description="Whether angles are weighted.")
+    min_weight: Fraction = Field(
+        default=0.3, description="Weight of an angle across the flow; along it, 1."
+    )
+    alpha: Positive = Field(default=1.0, description="Exponent of |cos(φ0 − φ)| in the weight.")
+
+
+class AntiDegeneracy(Section):
+    """How contrast and offset may differ between the angles, and the other layers."""
+
+    enable: bool = Field(
+        default=True, description="false switches layers 2 to 5 off; `per_angle_mode` stays."
+    )
+    per_angle_mode: ScalingMode = Field(
+        default="auto",
+        description="Contrast and offset: auto, one pair for all angles, then hierarchical if the "
+        "data reject it; hierarchical, a pair for each angle, their spread learned; individual, a "
+        "pair for each, freely; averaged, one for all; fourier, a series in φ; constant, held; "
+        "sequential, held at what each angle gives alone.",
+    )
+    fourier_order: Count = Field(
+        default=2,
+        description="Order of the series in φ of the mode `fourier`; needs 1 + 2·order angles.",
+    )
+    constant: Constant = Constant()
+    hierarchical: HierarchicalSettings = HierarchicalSettings()
+    regularization: RegularizationSettings = RegularizationSettings()
+    gradient_monitoring: GradientMonitoringSettings = GradientMonitoringSettings()
+    shear_weighting: ShearWeightingSettings = ShearWeightingSettings()
+
+    def problems(
+        self, n_angles: int, bounds: Mapping[str, tuple[float, float]]
+    ) -> Iterator[Problem]:
+        """What the number of angles, or the bounds of contrast and offset, do not allow.
+
+        Parameters
+        ----------
+        n_angles : int
+            Angles of the data.
+        bounds : mapping
+            (lower, upper) of contrast and of offset.
+        """
+        if self.per_angle_mode == "fourier":
+            for problem in fourier_problems(self.fourier_order, n_angles):
+                yield Problem(f"anti_degeneracy.{problem.where}", problem.what)
+        if self.per_angle_mode != "constant":
+            return
+        for name, (lower, upper) in bounds.items():
+            values = getattr(self.constant, name)
+            if values is None:
+                continue
+            where = f"anti_degeneracy.constant.{name}"
+            if len(values) not in (1, n_angles):
+                yield Problem(
+                    where,
+                    f"{len(values)} values for {n_angles} angles; give one value, or one for each "
+                    "angle",
+                )
+            if any(not lower <= value <= upper for value in values):
+                yield Problem(
+                    where, f"{values} is not within the bounds of {name}, {lower:g} to {upper:g}"
+                )
+
+    @property
+    def names_mode(self) -> bool:
+        """Whether the mode was given rather than left at its default."""
+        return "per_angle_mode" in self.model_fields_set
+
+    @property
+    def in_force(self) -> AntiDegeneracy:
+        """These settings, the layers off where `enable` is false."""
+        if self.enable:
+            return self
+        return self.model_copy(
+            update={
+                name: getattr(self, name).model_copy(update={"enable": False}) for name in LAYERS
+            }
+        )
+
+
+class MultiStart(Section):
+    """How the best basin is searched for.
+
+    Attributes
+    ----------
+    enable : bool
+        If False, the fit starts from the initial values alone.
+    n_starts : int
+        Starts that are screened.
+    sampling_strategy : str
+        How they are spread.
+    seed : int
+    """
+
+    enable: bool = Field(
+        default=True, description="false: the fit starts from the initial values alone."
+    )
+    n_starts: Count = Field(default=128, description="Starts that are screened.")
+    sampling_strategy: Literal["latin_hypercube", "sobol"] = Field(
+        default="latin_hypercube", description="How they are spread."
+    )
+    seed: NotNegative = Field(default=0, description="Seed of the starts.")
+
+
+class SearchOptions(Section):
+    """How a fit is made: accuracy, effort, resources, the global search and the layers."""
+
+    tolerance: Annotated[Positive, Field(alias="standard_error_tolerance")] = Field(
+        default=0.01,
+        description="The fit ends at this distance from the minimum, in standard errors.",
+    )
+    max_nfev: Annotated[Count, Field(alias="max_iterations")] = Field(
+        default=1000,
+        description="Passes over the points that the fit may take after the global search; an "
+        "evaluation of a sample counts by its share of the points.",
+    )
+    precision: Precision = Field(
+        default="double",
+        description="Of what is computed for every point; sums are double. single is faster, on "
+        "most GPUs by far, and moves the answer by some hundredths of a standard error at most.",
+    )
+    threads: Count | None = Field(
+        default=None, description="Threads that sum over the points; null: one for each processor."
+    )
+    memory: Size | None = Field(
+        default=None,
+        description="Memory that the fit may use, as 2GB, 512MiB or bytes; null: three quarters of "
+        "what is available. Matrices that need more than a quarter of it stay on the disk.",
+    )
+    scratch: str | None = Field(
+        default=None,
+        description="Folder for a file into which compressed matrices are unpacked if they stay on "
+        "the disk; null: the one for temporary files.",
+    )
+    anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
+    multi_start: MultiStart = MultiStart()
+
+
+def bounds_of(name: str, bounds: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+    """Lower and upper bound of a parameter: those given, or the defaults."""
+    return bounds.get(name, (PARAMETERS[name].lower, PARAMETERS[name].upper))
+
+
+def parameter_problems(
+    initial: Mapping[str, float],
+    fixed: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]],
+) -> Iterator[Problem]:
+    """What is wrong with starts, held values and bounds; the place is ``bounds.D0``, for example.
+
+    Parameters
+    ----------
+    initial, fixed, bounds : mapping
+        As in `homodyne_fit.fitting.settings.FitSettings`.
+    """
+    for name in fixed:
+        if name in SCALING:
+            yield Problem(
+                f"fixed.{name}",
+                "contrast and offset cannot be held fixed; narrow the bounds, or take the "
+                "per_angle_mode 'constant'",
+            )
+    wrong = set()
+    for name, (lower, upper) in bounds.items():
+        if max(abs(lower), abs(upper)) > LARGEST_BOUND:
+            text = f"{lower:g} to {upper:g} reach beyond {LARGEST_BOUND:g}"
+        elif not lower < upper:
+            text = f"the lower bound, {lower:g}, is not below the upper, {upper:g}"
+        else:
+            continue
+        wrong.add(name)
+        yield Problem(f"bounds.{name}", text)
+    for name, start in initial.items():
+        if name in SCALING:
+            yield Problem(
+                f"initial.{name}",
+                "contrast and offset are computed, not searched; narrow the bounds instead",
+            )
+        elif name not in fixed and name not in wrong:
+            lower, upper = bounds_of(name, bounds)
+            if not lower <= start <= upper:
+                yield Problem(
+                    f"initial.{name}",
+                    f"the start of {name}, {start:g}, is outside its bounds, {lower:g} to "
+                    f"{upper:g}; change it, or widen the bounds",
+                )
+
+
+def gap_problems(model_name: str, *, has_flow: bool, gap: float | None) -> Iterator[Problem]:
+    """Whether the model needs a gap and has none."""
+    if has_flow and gap is None:
+        yield Problem("gap", f"no value is given: {model_name} needs the gap, in Å (1 mm = 1e7 Å)")

@@ -1,0 +1,172 @@
+"""The problem of a fit: its coordinates, its objective, and where its search starts."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.storage.stored_matrices import Matrices, upper_bands
+from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.search.solution import SearchPoint
+from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.model.scaling import scaling_map
+
+__all__ = [
+    "finite_sums",
+    "require_reachable",
+    "search_space",
+    "start_parameters",
+    "two_time_objective",
+]
+
+# How far the mean of a matrix may lie outside of what the bounds of contrast and offset span.
+SLACK = 0.1
+
+# Degrees from a direction of symmetry within which no search starts.
+STATIONARY = 1.0
+
+
+def search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:
+    """The coordinates of the search, with the bounds and fixed values of the settings."""
+    names = settings.model.parameters
+    limits = np.array([settings.limits(name) for name in names])
+    return SearchSpace(
+        model=settings.model.for_one_fit(),
+        tau=float(data.times[-1]) / 2,
+        lower=limits[:, 0],
+        upper=limits[:, 1],
+        fixed=np.array([settings.fixed.get(name, np.nan) for name in names]),
+    )
+
+
+def two_time_objective(
+    data: TwoTimeData, settings: FitSettings, space: SearchSpace
+) -> TwoTimeObjective:
+    """The sum of squares of all points, contrast and offset of each angle free."""
+    power, phase = SHEAR_FORMS[settings.shear]
+    return TwoTimeObjective(
+        model=space.form,
+        dt=data.dt,
+        n_frames=data.n_frames,
+        q=data.q,
+        phi=data.phi,
+        gap=np.nan if settings.gap is None else settings.gap,
+        scaling=scaling_map(
+            "individual",
+            phi=data.phi,
+            contrast=settings.limits("contrast"),
+            offset=settings.limits("offset"),
+        ),
+        weights=np.ones(data.n_angles),
+        # Numbers of single precision, so that subtracting them is exact there, too.
+        reference=np.array([_mean_off_diagonal(data.c2, k) for k in range(data.n_angles)])
+        .astype(np.float32)
+        .astype(np.float64),
+        fixed=space.fixed_coordinates,
+        sinc_power=power,
+        phase_per_gap=phase,
+        precision=settings.search.precision,
+    )
+
+
+def _mean_off_diagonal(c2: Matrices, k: int) -> float:
+    """Mean of the finite entries of c2[k] at t1 < t2."""
+    total, count = 0.0, 0
+    for _, band in upper_bands(c2, k):
+        counted = np.triu(np.isfinite(band), 1)
+        total += float(band.sum(dtype=np.float64, where=counted))
+        count += int(np.count_nonzero(counted))
+    return total / count
+
+
+def require_reachable(data: TwoTimeData, means: NDArray[np.float64], settings: FitSettings) -> None:
+    """Refuse matrices whose mean no contrast and offset within their bounds can have."""
+    (low, high), (_, contrast) = settings.limits("offset"), settings.limits("contrast")
+    slack = SLACK * (high + contrast - low)
+    outside = (means < low - slack) | (means > high + contrast + slack)
+    if not np.any(outside):
+        return
+    k = int(np.argmax(outside))
+    hint = "is it c2 - 1? add 1; else " if low <= means[k] + 1 <= high + contrast else ""
+    raise InputError(
+        f"{data.source}: the mean of the matrix at φ = {data.phi[k]:g}° is {means[k]:.3g}, which "
+        f"no offset from {low:g} to {high:g} and contrast up to {contrast:g} gives; {hint}widen "
+        "the bounds of contrast and offset"
+    )
+
+
+def start_parameters(
+    data: TwoTimeData, settings: FitSettings, space: SearchSpace
+) -> NDArray[np.float64]:
+    """All parameters (p,): fixed, given, read off the data, or the default, in that order."""
+    q = float(np.median(data.q))
+    defaults = {
+        **{p.name: p.start for p in PARAMETERS.values() if p.start is not None},
+        # Transport decays to 1/e, and the shear phase reaches 1, in a quarter of the measurement.
+        "D0": 2 / (q**2 * space.tau),
+        "gamma_dot_t0": 4 / (q * (settings.gap or np.nan) * space.tau),
+    }
+    start = np.empty(len(space.fixed))
+    for i, name in enumerate(settings.model.parameters):
+        lower, upper = settings.limits(name)
+        if name in settings.fixed:
+            start[i] = settings.fixed[name]
+        elif name in settings.initial:
+            start[i] = settings.initial[name]
+        else:
+            start[i] = np.clip(defaults[name], lower, upper)
+    return _off_symmetry(start, space, data.phi)
+
+
+def _off_symmetry(
+    start: NDArray[np.float64], space: SearchSpace, phi: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Leave a flow direction at which nothing depends on it to first order.
+
+    Where all angles are along the flow or across it the cost is stationary, and a maximum as often
+    as a minimum.
+    """
+    names = space.model.parameters
+    if not space.model.has_flow or not np.isnan(space.fixed[index := names.index("phi0")]):
+        return start
+    off = (phi - start[index] + 45.0) % 90.0 - 45.0
+    if np.all(np.abs(off) < STATIONARY):
+        start = start.copy()
+        room = space.upper[index] - start[index], start[index] - space.lower[index]
+        start[index] += (
+            min(STATIONARY, room[0]) if room[0] >= room[1] else -min(STATIONARY, room[1])
+        )
+    return start
+
+
+def finite_sums(
+    samples: Samples, objective: TwoTimeObjective, start: SearchPoint, source: str
+) -> NDArray[np.float64]:
+    """Sums (K, m, m) at the start, of the smallest sample that can determine all unknowns.
+
+    Raises
+    ------
+    InputError
+        If the model is not finite there, or all points are too few.
+    """
+    space = start.space
+    unknowns = np.count_nonzero(space.searched) + objective.scaling.matrix.shape[1]
+    n_points = 0
+    for sample in samples.growing:
+        sums = sample.sums(objective, space, start.y)
+        equations = objective.normal_equations(start.y, sums)
+        n_points = equations.n_points
+        if not equations.finite:
+            values = zip(space.model.parameters, start.parameters, strict=True)
+            raise InputError(
+                f"{source}: the model is not finite at the start, "
+                + ", ".join(f"{name} = {value:g}" for name, value in values)
+            )
+        if n_points > unknowns:
+            return sums
+    raise InputError(f"{source}: {n_points} points cannot determine {unknowns} unknowns")

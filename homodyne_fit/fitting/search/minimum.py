@@ -1,0 +1,222 @@
+"""A minimum in the coordinates of a search space, with the bounds of its parameters kept.
+
+The bounds of a prefactor or a constant part are not a box in (r, s, p1). The search therefore runs
+without them at first. Where it ends beyond one, the minimum has a parameter of that power law at a
+bound: each of these is tried on a small sample of the data, and the best one is followed up on all
+of it. A search that begins with a parameter held at its bound, because an earlier one ended so,
+keeps it there as long as the cost falls beyond the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.fitting.search.solution import SearchPoint
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.coordinates import SearchSpace
+from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
+
+__all__ = ["MOST_NFEV", "CostFunction", "Evaluator", "Minimum", "find_minimum"]
+
+# Bounds taken up one after the other, after which none that holds is exchanged for another.
+MOST_EXCHANGES = 6
+
+# Standard errors that a parameter must move away from its bound for the search to be repeated.
+NOTICED = 0.1
+
+# Starts on bounds that are tried, of those that look best.
+STARTS_TRIED = 2
+
+# Accuracy of a trial, in standard errors of the small sample, and its evaluations.
+TRIAL_TOLERANCE = 0.3
+TRIAL_NFEV = 30
+
+# Evaluations of a search that has no limit of its own.
+MOST_NFEV = 100
+
+# Normal equations of the physics at searched coordinates y (m,).
+CostFunction = Callable[[NDArray[np.float64]], NormalEquations]
+
+# Called with the space and its coordinates after every step; ends a search by StopIteration.
+AfterStep = Callable[[SearchSpace, NDArray[np.float64]], None]
+
+
+class Evaluator(Protocol):
+    """What a search needs of a sample."""
+
+    @property
+    def evaluations_left(self) -> int:
+        """Evaluations that are still allowed."""
+        ...
+
+    def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:
+        """The normal equations as a function of the coordinates of a space."""
+        ...
+
+
+class Minimum(NamedTuple):
+    """A minimum within the bounds, and the space in which it was found.
+
+    Its cost at the start and its evaluations are those of the whole search.
+    """
+
+    space: SearchSpace
+    result: TrustRegionResult
+
+
+def find_minimum(
+    objective: TwoTimeObjective,
+    start: SearchPoint,
+    sample: Evaluator,
+    trial_sample: Evaluator,
+    *,
+    tolerance: float,
+    max_nfev: int = MOST_NFEV,
+    after_step: AfterStep | None = None,
+) -> Minimum:
+    """Minimise from a start, holding parameters at bounds where the minimum is beyond them.
+
+    Parameters
+    ----------
+    start : SearchPoint
+        Its space may hold parameters already.
+    sample, trial_sample : Evaluator
+        The points to fit, and fewer of them on which bounds are tried.
+    tolerance : float
+        As for `nlsq_stratified.solve`.
+    max_nfev : int
+        Evaluations of each search on `sample`.
+    after_step : callable, optional
+        Called with the space and its coordinates after every step; ends the search by raising
+        StopIteration.
+    """
+
+    def search(point: SearchPoint) -> TrustRegionResult:
+        def callback(nit: int, y: NDArray[np.float64], state: Equations, nfev: int) -> None:
+            if after_step is not None:
+                after_step(point.space, y)
+
+        return solve(
+            sample.cost_function(objective, point.space),
+            point.y,
+            *point.space.limits,
+            tolerance=tolerance,
+            max_nfev=min(max_nfev, sample.evaluations_left),
+            sizes=point.space.sizes(point.y),
+            callback=callback,
+            trust_last_step=True,
+        )
+
+    def search_bounds(point: SearchPoint) -> Minimum:
+        result = search(point)
+        minimum = Minimum(point.space, result)
+        exchanges = 0
+        while (law := minimum.space.outside(_parameters(minimum))) is not None:
+            exchange = exchanges < MOST_EXCHANGES
+            point = _best_bound(objective, trial_sample, minimum, law, exchange=exchange)
+            minimum = _continued(minimum, Minimum(point.space, search(point)))
+            exchanges += 1
+        return minimum
+
+    minimum = search_bounds(start)
+    if not start.space.held or _held_rightly(sample, objective, minimum):
+        return minimum
+    again = SearchPoint(minimum.space, minimum.result.x).without_held()
+    return _continued(minimum, search_bounds(again))
+
+
+def _parameters(minimum: Minimum) -> NDArray[np.float64]:
+    return minimum.space.to_parameters(minimum.result.x)
+
+
+def _continued(minimum: Minimum, later: Minimum) -> Minimum:
+    """The later minimum, as the end of one search that began with the earlier one."""
+    result = replace(
+        later.result,
+        nfev=minimum.result.nfev + later.result.nfev,
+        cost_initial=minimum.result.cost_initial,
+    )
+    return Minimum(later.space, result)
+
+
+def _held_rightly(sample: Evaluator, objective: TwoTimeObjective, minimum: Minimum) -> bool:
+    """Whether the cost falls beyond every bound at which a parameter is held, or hardly inwards.
+
+    That is the sign of its Lagrange multiplier. The parameters of a power law can stand in for one
+    another, so that the little gradient that is left along the others would hide it: the gradient
+    is taken where they are settled, going by the quadratic model.
+    """
+    space = minimum.space
+    released = replace(space, held={})
+    y = space.complete(minimum.result.evaluated)[released.searched]
+    state = sample.cost_function(objective, released)(y)
+    factor, target = state.linear_problem()
+    norms = np.linalg.norm(factor, axis=0)
+    factor = factor / np.where(norms > 0, norms, 1.0)
+    held = np.isin(np.flatnonzero(released.searched), list(space.held))
+    settled = np.linalg.lstsq(factor[:, ~held], target, rcond=None)[0]
+    residual = factor[:, ~held] @ settled - target
+    released_residual = factor @ np.linalg.lstsq(factor, target, rcond=None)[0] - target
+    variance = 2 * max(state.cost, state.rounding) / max(1, state.n_points)
+    if residual @ residual - released_residual @ released_residual <= NOTICED**2 * variance:
+        return True
+    slopes = factor[:, held].T @ residual
+    at_lower = [space.held[i] == space.lower[i] for i in sorted(space.held)]
+    return bool(np.all(np.where(at_lower, slopes >= 0, slopes <= 0)))
+
+
+def _best_bound(
+    objective: TwoTimeObjective,
+    sample: Evaluator,
+    minimum: Minimum,
+    law: int,
+    *,
+    exchange: bool,
+) -> SearchPoint:
+    """The bounds of a power law on which the sample is fitted best, and where.
+
+    With `exchange` a bound that holds already may be given up for another.
+    """
+    space, y = minimum.space, minimum.result.x
+    x = space.to_parameters(y)
+    of_law = [i for i in (law, law + 2) if i not in space.held]
+    if len(of_law) == 2:
+        choices = [
+            {i: float(value)}
+            for i in of_law
+            for value in (space.lower[i], space.upper[i])
+            if np.isfinite(value)
+        ]
+    else:
+        # One is held already, and now the other is beyond its limit: both, or that one instead.
+        (i,) = of_law
+        beyond = {i: float(np.clip(x[i], space.lower[i], space.upper[i]))}
+        (other,) = {law, law + 2} - {i}
+        choices = [{**beyond, other: space.held[other]}, *([beyond] * exchange)]
+    starts = [
+        SearchPoint(limited, y)
+        for limited, several in (space.on_limit(law, choice, y) for choice in choices)
+        for y in several
+    ]
+
+    def cost(point: SearchPoint) -> float:
+        return sample.cost_function(objective, point.space)(point.y).cost
+
+    def trial(point: SearchPoint) -> TrustRegionResult:
+        return solve(
+            sample.cost_function(objective, point.space),
+            point.y,
+            *point.space.limits,
+            tolerance=TRIAL_TOLERANCE,
+            max_nfev=min(TRIAL_NFEV, sample.evaluations_left),
+            sizes=point.space.sizes(point.y),
+        )
+
+    trials = [(point.space, trial(point)) for point in sorted(starts, key=cost)[:STARTS_TRIED]]
+    best, result = min(trials, key=lambda trial: trial[1].state.cost)
+    return SearchPoint(best, result.x)
