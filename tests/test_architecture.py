@@ -1,6 +1,7 @@
 """Rooms of the house: what each may import, none of them one above it."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -97,3 +98,22 @@ def test_rooms_import_only_rooms_below():
 )
 def test_an_import_upward_is_found(module, source, found):
     assert forbidden_imports(module, source) == found
+
+
+LAYOUT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+LAYOUT = LAYOUT.split("## Layout\n")[1].split("\n### ")[0]
+
+
+def test_the_table_of_rooms_is_this_one():
+    rows = re.findall(r"^\| `(.*?)` \| .* \| ?(.*?) ?\|$", LAYOUT, flags=re.M)
+    table = {
+        name.strip("/").removesuffix(".py"): set(imports.split(", ")) for name, imports in rows
+    }
+    rooms = {room.split(".")[-1]: set(names.split()) for room, names in ROOMS.items()}
+    assert {name: imports - {""} for name, imports in table.items()} == rooms
+
+
+def test_the_folders_of_the_layout_are_those_on_disk():
+    folders = {init.parent.name for package in PACKAGES for init in package.rglob("__init__.py")}
+    drawn = set(re.findall(r"`(\w+)/`", LAYOUT))
+    assert drawn - {"benchmarks"} == folders - {"homodyne_fit"}

@@ -30,12 +30,6 @@ def connect(address: str, threads: int = 1) -> Iterator[Executor]:
         Such as ``tcp://node17:8786``.
     threads : int
         That share a task, where a worker is a whole machine.
-
-    Raises
-    ------
-    InputError
-        If Dask is not installed, no scheduler answers, it has no worker, or a worker has other
-        versions of this package, JAX or NumPy.
     """
     try:
         import distributed
@@ -73,9 +67,9 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in PACKAGES}
 
 
-def _require_same_versions(address: str, found: dict[str, object]) -> None:
+def _require_same_versions(address: str, versions: dict[str, object]) -> None:
     here = _versions()
-    for worker, there in found.items():
+    for worker, there in versions.items():
         if there != here:
             raise InputError(
                 f"--scheduler {address}: the worker at {worker} has {there}, and this is {here}; "

@@ -13,7 +13,7 @@ from homodyne_fit.data.quality import assess
 from homodyne_fit.errors import InputError
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.report.figures import plot_matrices
-from homodyne_fit.report.quality import quality_plot
+from homodyne_fit.report.quality_figure import quality_plot
 from homodyne_fit.results.folder import save_figure
 from homodyne_fit.simulation.measurement import Measurement
 
@@ -37,13 +37,7 @@ def draw_simulated_data(data: TwoTimeData, folder: Path) -> list[Path]:
 
 
 def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:
-    """The matrices at the start values of the configuration.
-
-    Raises
-    ------
-    InputError
-        If the configuration does not give what a simulation needs.
-    """
+    """The matrices at the start values of the configuration."""
     settings, analyzer = config.settings(), config.root.analyzer_parameters
     usual = {name: PARAMETERS[name].start for name in settings.model.parameters}
     values = {name: start for name, start in usual.items() if start is not None}

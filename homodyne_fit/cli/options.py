@@ -407,10 +407,10 @@ def _add_key_options(parser: Options) -> None:
 def _add_foreign_options(parser: Options) -> None:
     """Accept the options of homodyne that mean nothing here."""
     for option, (takes_value, _) in FOREIGN.items():
-        how: dict[str, Any] = {"action": "append_const", "const": True}
+        action: dict[str, Any] = {"action": "append_const", "const": True}
         if takes_value:
-            how = {"action": "append"}
-        parser.add_argument(option, dest=option, help=argparse.SUPPRESS, **how)
+            action = {"action": "append"}
+        parser.add_argument(option, dest=option, help=argparse.SUPPRESS, **action)
 
 
 def _add_number(parser: Options, name: str, kind: type, default: float, meaning: str) -> None:

@@ -17,20 +17,20 @@ from homodyne_fit.cli.options import FOREIGN, INITIAL
 from homodyne_fit.config.overrides import Override, parse_override
 from homodyne_fit.errors import InputError, missing_file
 
-__all__ = ["overrides", "warn_of_foreign_options"]
+__all__ = ["overrides_of", "warn_of_foreign_options"]
 
 
-def overrides(args: argparse.Namespace) -> list[Override]:
+def overrides_of(args: argparse.Namespace) -> list[Override]:
     """The keys that the options set; ``--set`` comes last, so that it wins."""
-    given = [parse_override(text) for text in args.set]
-    paths = [path for path, _ in given]
+    assignments = [parse_override(text) for text in args.set]
+    paths = [path for path, _ in assignments]
     for path in paths:
         if paths.count(path) > 1:
             raise InputError(f"--set {path} is given more than once")
-    return [*_named(args), *given]
+    return [*_from_own_options(args), *assignments]
 
 
-def _named(args: argparse.Namespace) -> Iterator[Override]:
+def _from_own_options(args: argparse.Namespace) -> Iterator[Override]:
     """The keys that have options of their own."""
     if args.analysis_mode is not None:
         yield "analysis_mode", args.analysis_mode

@@ -121,9 +121,9 @@ def _require_known_options(commands: dict[str, _Parser], command: str, words: li
 def _require_key_values(parser: _Parser, words: list[str]) -> None:
     """Refuse a key without an equals sign, and a second configuration: argparse takes both."""
     for i, word in enumerate(words):
-        given = words[i + 1 : i + 3] if word == "--set" else []
-        if given and not any("=" in each or each.startswith("-") for each in given):
-            parser.error(f"--set {' '.join(given)}: write it as KEY.PATH=VALUE")
+        following = words[i + 1 : i + 3] if word == "--set" else []
+        if following and not any("=" in each or each.startswith("-") for each in following):
+            parser.error(f"--set {' '.join(following)}: write it as KEY.PATH=VALUE")
     if [word.partition("=")[0] for word in words].count("--config") > 1:
         parser.error("--config is given more than once; 'batch' fits several")
 

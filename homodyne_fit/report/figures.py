@@ -21,6 +21,17 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.profile import Profile, rise_at
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.rates import RATE_FLOOR
+from homodyne_fit.report.style import (
+    BAND,
+    CURVE,
+    INK,
+    LABEL_SIZE,
+    MARK,
+    MISSING,
+    TICK_SIZE,
+    label_axes,
+    open_frame,
+)
 from homodyne_fit.report.views import (
     LOG_RANGE,
     MOST_PIXELS,
@@ -44,18 +55,17 @@ __all__ = [
 ]
 
 
-# Side of a displayed matrix, and where three of them and their two colour bars begin, in inches.
-SIDE, PANELS, BARS = 2.1, (0.6, 2.95, 5.95), (5.13, 8.13)
+# Of data, fit and residual side by side, inches: side of a matrix, left edges of the three, and
+# left edges of their two colour bars.
+SIDE = 2.1
+PANELS = (0.6, 2.95, 5.95)
+BARS = (5.13, 8.13)
 
 # Matrices side by side, at most.
 MATRIX_COLUMNS = 4
 
-# Colours that also differ in lightness and with colour-blindness (Okabe and Ito).
-AGE_STYLES = (("#0072b2", "o"), ("#009e73", "s"), ("#d55e00", "^"))
-
-INK, CURVE, BAND, MISSING = "#222222", "#0072b2", "#9cc9e3", "#c8c8c8"
-
-LABEL_SIZE, TICK_SIZE = 9, 8
+# Colour and marker of each part of the measurement, early to late.
+AGE_STYLES = ((CURVE, "o"), ("#009e73", "s"), (MARK, "^"))
 
 
 def plot_two_time(view: AngleView) -> Figure:
@@ -64,12 +74,13 @@ def plot_two_time(view: AngleView) -> Figure:
     Data and fit share a colour scale, which leaves out the outermost per cent of the pixels.
     """
     figure = Figure(figsize=(8.6, 2.9), facecolor="white")
-    axes = [_placed(figure, left, 0.45, SIDE, SIDE) for left in PANELS]
-    bars = [_placed(figure, left, 0.5, 0.12, SIDE - 0.1) for left in BARS]
+    axes = [_axes_at(figure, left, 0.45, SIDE, SIDE) for left in PANELS]
+    bars = [_axes_at(figure, left, 0.5, 0.12, SIDE - 0.1) for left in BARS]
     for panel in axes[1:]:
         panel.tick_params(labelleft=False)
     low, high = _color_range(view)
-    common, diverging = _colormap("viridis", 64), _colormap("RdBu_r", RESIDUAL_STEPS)
+    common = _colormap("viridis", 64)
+    diverging = _colormap("RdBu_r", RESIDUAL_STEPS)
     limit = RESIDUAL_RANGE
     _show_matrix(axes[0], view, view.data, f"data, φ = {view.phi:g}°", common, low, high)
     image = _show_matrix(axes[1], view, view.fit, "fit", common, low, high)
@@ -95,18 +106,9 @@ def plot_matrices(data: TwoTimeData) -> Figure:
         figsize=(2.4 * columns + 0.8, 2.4 * rows + 0.3), layout="compressed", facecolor="white"
     )
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    half, colors = 0.5 * data.dt, _colormap("viridis", 64)
-    last = -half + len(means[0]) * block * data.dt
+    colors = _colormap("viridis", 64)
     for axes, mean, phi in zip(panels.flat, means, data.phi, strict=False):
-        axes.imshow(
-            mean,
-            origin="lower",
-            extent=(-half, last, -half, last),
-            cmap=colors,
-            vmin=low,
-            vmax=high,
-            interpolation="nearest",
-        )
+        _draw_matrix(axes, mean, block * data.dt, data.dt, colors, low, high)
         axes.set_title(f"φ = {phi:g}°", fontsize=LABEL_SIZE)
         axes.tick_params(labelsize=TICK_SIZE)
     for axes in panels.flat[k:]:
@@ -122,7 +124,7 @@ def plot_matrices(data: TwoTimeData) -> Figure:
 def plot_lag_cuts(view: AngleView) -> Figure:
     """Average over t at fixed lag: data as points, fit as lines, early to late in the run."""
     figure = Figure(figsize=(3.8, 2.9), facecolor="white")
-    axes = _placed(figure, 0.62, 0.45, 3.1, 2.35)
+    axes = _axes_at(figure, 0.62, 0.45, 3.1, 2.35)
     for cut, (color, marker) in zip(view.cuts, AGE_STYLES, strict=False):
         axes.errorbar(
             cut.lag,
@@ -147,8 +149,8 @@ def plot_lag_cuts(view: AngleView) -> Figure:
             title_fontsize=TICK_SIZE,
             frameon=False,
         )
-    _label(axes, "lag t₂ − t₁ (s)", "c₂")
-    _open_frame(axes)
+    label_axes(axes, "lag t₂ − t₁ (s)", "c₂")
+    open_frame(axes)
     return figure
 
 
@@ -169,8 +171,8 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
         figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
     ):
         _draw_rate(axes, np.asarray(times, dtype=np.float64), value, error)
-        _label(axes, "time $t$ (s)", label)
-        _open_frame(axes)
+        label_axes(axes, "time $t$ (s)", label)
+        open_frame(axes)
     return figure
 
 
@@ -183,8 +185,8 @@ def plot_scaling(result: FitResult) -> Figure:
         (axes[1], "offset", result.offset),
     ):
         _draw_scaling(panel, result.objective.phi, estimates)
-        _label(panel, "", name)
-        _open_frame(panel)
+        label_axes(panel, "", name)
+        open_frame(panel)
     axes[1].set_xlabel("azimuthal angle φ (°)", fontsize=LABEL_SIZE)
     return figure
 
@@ -220,10 +222,10 @@ def profile_plot(profile: Profile, level: float = 0.68) -> Figure:
     axes.axvline(profile.best, color=INK, linewidth=0.8)
     axes.legend(fontsize=TICK_SIZE, frameon=False)
     unit = f" ({profile.unit})" if profile.unit else ""
-    _label(axes, f"{profile.name}{unit}", r"rise of $\chi^2$")
+    label_axes(axes, f"{profile.name}{unit}", r"rise of $\chi^2$")
     axes.ticklabel_format(axis="x", style="sci", scilimits=(-3, 5), useMathText=True)
     axes.xaxis.get_offset_text().set_fontsize(TICK_SIZE)
-    _open_frame(axes)
+    open_frame(axes)
     return figure
 
 
@@ -248,9 +250,28 @@ def _show_matrix(
     low: float,
     high: float,
 ) -> AxesImage:
+    image = _draw_matrix(axes, matrix, view.block * view.dt, view.dt, colors, low, high)
     first, end = -0.5 * view.dt, (view.n_frames - 0.5) * view.dt
-    last = first + len(matrix) * view.block * view.dt
-    image = axes.imshow(
+    axes.set(xlim=(first, end), ylim=(first, end))
+    axes.set_title(title, fontsize=LABEL_SIZE + 1)
+    axes.locator_params(nbins=5)
+    label_axes(axes, "t₁ (s)", "")
+    return image
+
+
+def _draw_matrix(
+    axes: Axes,
+    matrix: FloatArray,
+    pixel: float,
+    dt: float,
+    colors: Colormap,
+    low: float,
+    high: float,
+) -> AxesImage:
+    """Draw a matrix whose pixels are `pixel` seconds wide, the first frame centred on 0."""
+    first = -0.5 * dt
+    last = first + len(matrix) * pixel
+    return axes.imshow(
         matrix,
         origin="lower",
         extent=(first, last, first, last),
@@ -259,14 +280,9 @@ def _show_matrix(
         vmax=high,
         interpolation="nearest",
     )
-    axes.set(xlim=(first, end), ylim=(first, end))
-    axes.set_title(title, fontsize=LABEL_SIZE + 1)
-    axes.locator_params(nbins=5)
-    _label(axes, "t₁ (s)", "")
-    return image
 
 
-def _placed(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+def _axes_at(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
     """Axes at a place in inches: letting matplotlib find it takes longer than drawing."""
     size = figure.get_size_inches()
     return figure.add_axes((left / size[0], bottom / size[1], width / size[0], height / size[1]))
@@ -328,15 +344,3 @@ def _draw_scaling(axes: Axes, phi: FloatArray, estimates: tuple[Estimate, ...]) 
     axes.ticklabel_format(axis="y", useOffset=False)
     if np.all(np.abs(phi) <= 360) and np.ptp(phi) > 90:
         axes.xaxis.set_major_locator(MultipleLocator(45))
-
-
-def _label(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlabel(x, fontsize=LABEL_SIZE, color=INK)
-    axes.set_ylabel(y, fontsize=LABEL_SIZE, color=INK)
-    axes.tick_params(labelsize=TICK_SIZE, colors=INK)
-
-
-def _open_frame(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(visible=True, color="#e4e4e4", linewidth=0.6)
-    axes.set_axisbelow(True)

@@ -25,11 +25,11 @@ from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.report.figures import plot_lag_cuts, plot_rates, plot_scaling, plot_two_time
-from homodyne_fit.report.numbers import format_estimate, format_number, listed
+from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and
 from homodyne_fit.report.views import AngleView, angle_view
 from homodyne_fit.report.words import direction_text, warnings
 
-__all__ = ["cautions", "format_estimate", "format_number", "render_report", "write_report"]
+__all__ = ["cautions", "render_report", "write_report"]
 
 # Pixels a side of a displayed matrix at most, and dots per inch: by the number of angles up to
 # which they hold. Many angles get smaller pictures, so that the file can still be mailed.
@@ -96,15 +96,15 @@ def render_report(
     )
     detail = next(detail for most, *detail in DETAIL if data.n_angles <= most)
     angles = [_angle_section(data, result, k, *detail) for k in range(data.n_angles)]
-    to_know = cautions(result, data.times)
+    caution_texts = cautions(result, data.times)
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         result=result,
         source=data.source,
         notes=data.notes,
         title=Path(data.source).name,
-        verdict=_verdict(result, to_know),
+        verdict=_verdict(result, caution_texts),
         facts=_facts(data, result),
-        cautions=to_know,
+        cautions=caution_texts,
         weak_directions=[direction_text(result, weak) for weak in result.weak_directions],
         weakest=result.weakest and direction_text(result, result.weakest),
         parameters=[_parameter_row(result, name) for name in result.parameters],
@@ -218,8 +218,8 @@ def _weak_cautions(result: FitResult) -> list[str]:
     if not names:
         return []
     return [
-        f"Hardly determined one by one: {listed(names)}. They can move together almost unnoticed, "
-        "as told below the table of parameters, so none of them should be quoted alone. "
+        f"Hardly determined one by one: {joined_with_and(names)}. They can move together almost "
+        "unnoticed, as told below the table of parameters, so none of them should be quoted alone. "
         f"{_curve_names(result)} with their bands take this into account."
     ]
 
@@ -323,7 +323,7 @@ def _details(
     result: FitResult, config: dict[str, Any] | None, provenance: Provenance
 ) -> dict[str, str]:
     """What is shown on request: text by heading."""
-    told = asdict(provenance)
+    origin = asdict(provenance)
     details = {
         "Configuration": _as_yaml(config) if config else "",
         "Search": _as_yaml(
@@ -336,8 +336,8 @@ def _details(
                 ],
             }
         ),
-        "Versions": _as_yaml(told.pop("versions")),
-        "Data": _as_yaml(told),
+        "Versions": _as_yaml(origin.pop("versions")),
+        "Data": _as_yaml(origin),
     }
     return {heading: text for heading, text in details.items() if text}
 

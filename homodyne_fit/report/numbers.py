@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 
-__all__ = ["format_estimate", "format_number", "listed", "with_unit"]
+__all__ = ["format_estimate", "format_number", "joined_with_and", "with_unit"]
 
 # Powers of ten that are written out.
 PLAIN_ORDERS = range(-3, 6)
@@ -47,7 +47,7 @@ def with_unit(text: str, unit: str) -> str:
     return f"{text}°" if unit == "°" else f"{text} {unit}".rstrip()
 
 
-def listed(names: Sequence[str]) -> str:
+def joined_with_and(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 

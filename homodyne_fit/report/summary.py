@@ -93,7 +93,8 @@ def _rows(result: FitResult) -> list[tuple[str, ...]]:
 
 def _below_the_table(result: FitResult) -> list[str]:
     """Scaling, layers, noise, warnings and notes."""
-    several, lines = len(result.contrast) > 1, []
+    lines = []
+    several = len(result.contrast) > 1
     for name, values in (("contrast", result.contrast), ("offset", result.offset)):
         low, high = min(e.value for e in values), max(e.value for e in values)
         reach = f" to {high:.4f} over the angles" if several and high > low else ""
@@ -134,10 +135,12 @@ def _notes(result: FitResult, determined: list[str]) -> list[str]:
     if determined:
         note += f"; rely on {' and '.join(determined)} at mid-measurement, and on the curves in the"
         note += " report"
-    return [
-        note,
-        *dict.fromkeys(f"  {direction_text(result, weak)}" for weak in result.weak_directions),
-    ]
+    lines = [note]
+    for weak in result.weak_directions:
+        line = f"  {direction_text(result, weak)}"
+        if line not in lines:
+            lines.append(line)
+    return lines
 
 
 def _plus_minus(error: float) -> str:

@@ -15,18 +15,26 @@ __all__ = ["AngleView", "LagCut", "angle_view", "block_average"]
 
 FloatArray = NDArray[np.float64]
 
-# Pixels a side of a displayed matrix, at most; and at least, where noise asks for larger blocks.
-MOST_PIXELS, FEWEST_PIXELS = 250, 60
+# Pixels a side of a displayed matrix, at most.
+MOST_PIXELS = 250
+
+# At least, where noise asks for larger blocks.
+FEWEST_PIXELS = 60
 
 # Blocks grow until the noise of a pixel is this fraction of the contrast.
 PIXEL_NOISE = 0.25
 
-# Parts of the measurement, by age, that have a lag cut each; and points of a cut, at most.
-AGES, LAG_POINTS = 3, 36
+# Parts of the measurement, by age, that have a lag cut each.
+AGES = 3
 
-# Shown of the residual, in units of its standard deviation, and colours for that: an odd number
-# of them has a neutral one about zero.
-RESIDUAL_RANGE, RESIDUAL_STEPS = 4.0, 17
+# Points of a lag cut, at most.
+LAG_POINTS = 36
+
+# Largest residual that has a colour of its own, in standard deviations.
+RESIDUAL_RANGE = 4.0
+
+# Colours of the residual: an odd number of them has a neutral one about zero.
+RESIDUAL_STEPS = 17
 
 # A rate that varies by more than this factor is drawn on logarithmic axes.
 LOG_RANGE = 20.0
@@ -130,8 +138,8 @@ def angle_view(
         block=block,
         data=mirrored(block_average(measured, block)[0]),
         fit=fit,
-        residual=mirrored(_over(mean * np.sqrt(count), noise)),
-        rms=float(_over(np.sqrt(square / count.sum()), noise)),
+        residual=mirrored(_in_units_of_noise(mean * np.sqrt(count), noise)),
+        rms=float(_in_units_of_noise(np.sqrt(square / count.sum()), noise)),
         cuts=cuts,
     )
 
@@ -173,11 +181,12 @@ def _block_size(n: int, noise: float, contrast: float, most_pixels: int) -> int:
 
 
 def mirrored(upper: FloatArray) -> FloatArray:
+    """The symmetric matrix (m, m) of which one half is NaN."""
     return np.where(np.isnan(upper), upper.T, upper)
 
 
-def _over(values: ArrayLike, noise: float) -> FloatArray:
-    """In units of the noise; zeros where there is none, as in a perfect fit."""
+def _in_units_of_noise(values: ArrayLike, noise: float) -> FloatArray:
+    """Zeros where there is no noise, as in a perfect fit."""
     values = np.asarray(values, dtype=np.float64)
     return values / noise if noise > 0 else np.where(np.isnan(values), np.nan, 0.0)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
 
 from homodyne_fit.data.dataset import along_one_line
 from homodyne_fit.fitting.result import Estimate, FitResult
@@ -16,25 +17,40 @@ from homodyne_fit.fitting.weak_directions import (
 )
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.rates import Model
-from homodyne_fit.report.numbers import format_estimate, format_number, listed, with_unit
+from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and, with_unit
 
 __all__ = ["direction_text", "warnings"]
 
 
-# An angle is named whose contrast changes by this much, and so many times more than the mean.
-ANGLE_CHANGE, ANGLE_FACTOR = 0.01, 2.0
+# Such as `FitResult.J`: value and standard error at some times.
+type RateCurve = Callable[[ArrayLike], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
+# An angle is named only if its contrast changes by this much.
+ANGLE_CHANGE = 0.01
+
+# An angle is named only if its contrast changes so many times more than the mean of all angles.
+ANGLE_FACTOR = 2.0
 
 # Rises of chi-squared below this are not told apart.
 LEAST_RISE = 1e-3
 
-# Transport vanishes where q² ∫ J dt over the whole measurement is below the first; the contrast
-# is an extrapolation where the correlation falls by less than the second of it, as good as at its
-# physical limit above the third, and out of line above that many times the median of the angles.
-VANISHING, INCOMPLETE_DECAY, FULL_CONTRAST, OUTLYING_CONTRAST = 0.1, 0.2, 0.9, 2.0
+# Transport vanishes where q² ∫ J dt over the whole measurement is below this.
+VANISHING = 0.1
 
-# Relative error at mid-measurement up to which a rate is determined, and error of an exponent
-# from which on it is not.
-DETERMINED, LOOSE_EXPONENT = 0.1, 0.5
+# The contrast is an extrapolation where the correlation falls by less than this part of it.
+INCOMPLETE_DECAY = 0.2
+
+# A contrast above this is as good as at its physical limit.
+FULL_CONTRAST = 0.9
+
+# A contrast above so many times the median of the angles is out of line.
+OUTLYING_CONTRAST = 2.0
+
+# Relative error at mid-measurement up to which a rate is determined.
+DETERMINED = 0.1
+
+# Error of an exponent from which on it is not determined.
+LOOSE_EXPONENT = 0.5
 
 
 def direction_text(result: FitResult, direction: WeakDirection) -> str:
@@ -49,15 +65,15 @@ def direction_text(result: FitResult, direction: WeakDirection) -> str:
     if abs(rise) < LEAST_RISE:
         effect = f"chi-squared changes by less than {LEAST_RISE:g}"
     else:
-        effect = f"chi-squared {'rises' if rise > 0 else 'falls'} by {_brief(abs(rise))}"
+        effect = f"chi-squared {'rises' if rise > 0 else 'falls'} by {_two_digits(abs(rise))}"
     return f"{', '.join([*parts, *_scaling_in_words(result, direction)])}: {effect}"
 
 
 def _change_in_words(model: Model, name: str, change: float, value: float) -> str:
     """Prefactors in per cent, everything else in its unit: it may be zero."""
     if name in (model.transport_parameters[0], *model.shear_parameters[:1]):
-        return _relative(change / abs(value))
-    return f"{_way(change)} {with_unit(_brief(abs(change)), PARAMETERS[name].unit)}"
+        return _per_cent(change / abs(value))
+    return f"{_up_or_down(change)} {with_unit(_two_digits(abs(change)), PARAMETERS[name].unit)}"
 
 
 def _scaling_in_words(result: FitResult, direction: WeakDirection) -> list[str]:
@@ -66,29 +82,29 @@ def _scaling_in_words(result: FitResult, direction: WeakDirection) -> list[str]:
     change, mean = np.array(direction.contrast_changes), float(np.mean(contrast))
     if not mean > 0:
         return []
-    share, shares = float(np.mean(change)) / mean, change / mean
+    share = float(np.mean(change)) / mean
+    shares = change / mean
     unchanged = abs(share) < LEAST_CHANGE
-    parts = ["contrast unchanged" if unchanged else f"contrast {_relative(share)}"]
+    parts = ["contrast unchanged" if unchanged else f"contrast {_per_cent(share)}"]
     most = int(np.argmax(np.abs(shares)))
     if abs(shares[most]) >= max(ANGLE_CHANGE, ANGLE_FACTOR * abs(share)) and contrast[most] > 0:
-        own = _relative(change[most] / contrast[most])
+        own = _per_cent(change[most] / contrast[most])
         parts[0] += f" ({own} at φ = {format_number(result.objective.phi[most])}°)"
     offset = float(np.mean(direction.offset_changes))
     if abs(offset) >= LEAST_CHANGE * mean:
-        parts.append(f"offset {_way(offset)} {_brief(abs(offset))}")
+        parts.append(f"offset {_up_or_down(offset)} {_two_digits(abs(offset))}")
     return parts
 
 
-def _way(change: float) -> str:
+def _up_or_down(change: float) -> str:
     return "up" if change > 0 else "down"
 
 
-def _relative(share: float) -> str:
-    return f"{_way(share)} {_brief(100 * abs(share))} %"
+def _per_cent(share: float) -> str:
+    return f"{_up_or_down(share)} {_two_digits(100 * abs(share))} %"
 
 
-def _brief(value: float) -> str:
-    """Two digits that count."""
+def _two_digits(value: float) -> str:
     return format_number(float(f"{value:.2g}"))
 
 
@@ -136,13 +152,13 @@ def _other_minima(result: FitResult) -> list[str]:
                 "phi0 to the direction that you know."
             )
         else:
-            listed = ", ".join(
+            place = ", ".join(
                 f"{name} = {'∞' if value is None else format_number(value, 4)}"
                 for name, value in values.items()
             )
             rise = format_number(other["delta_chi2"], 2)
             texts.append(
-                f"Another minimum fits hardly worse (Δχ² = {rise}): {listed}. The data do not "
+                f"Another minimum fits hardly worse (Δχ² = {rise}): {place}. The data do not "
                 "decide between the two."
             )
     return texts
@@ -151,12 +167,11 @@ def _other_minima(result: FitResult) -> list[str]:
 def _vanishing_transport(result: FitResult) -> list[str]:
     """J so small that a weak decay of a large contrast stands for a strong one of a small one."""
     o = result.objective
-    times = np.arange(o.n_frames) * o.dt
-    transport = float(np.trapezoid(result.J(times)[0], times))
-    share = float(np.max(o.q) ** 2 * transport)
+    transport = _integral(result.J, result)
+    share = float(np.max(o.q) ** 2 * transport[-1])
     contrast = np.array([estimate.value for estimate in result.contrast])
     at_bound = np.array([estimate.at_bound for estimate in result.contrast])
-    fall = _falls(result)
+    fall = _fall_of_correlation(result, transport)
     limit = (contrast >= FULL_CONTRAST) | (at_bound & (contrast > 0))
     usual = float(np.median(contrast))
     inflated = limit | (fall < INCOMPLETE_DECAY) | (contrast > OUTLYING_CONTRAST * usual)
@@ -183,22 +198,22 @@ def _vanishing_transport(result: FitResult) -> list[str]:
     ]
 
 
-def _falls(result: FitResult) -> NDArray[np.float64]:
+def _fall_of_correlation(result: FitResult, transport: NDArray[np.float64]) -> NDArray[np.float64]:
     """How far the fitted correlation falls from 1 within the measurement, (K,)."""
     o = result.objective
-    times = np.arange(o.n_frames) * o.dt
-    decay = np.exp(-np.outer(o.q**2, _integral(result.J(times)[0], o.dt)))
+    decay = np.exp(-np.outer(o.q**2, transport))
     if result.model.has_flow:
         phase = o.phase_per_gap * o.q * o.gap
         phase = phase * np.cos(np.deg2rad(result.parameters["phi0"].value - o.phi))
-        shear = _integral(result.gamma_dot(times)[0], o.dt)
-        decay *= np.sinc(np.outer(phase, shear) / np.pi) ** o.sinc_power
+        decay *= (
+            np.sinc(np.outer(phase, _integral(result.gamma_dot, result)) / np.pi) ** o.sinc_power
+        )
     return 1.0 - decay.min(axis=1)
 
 
-def _integral(rate: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
-    """Cumulative trapezoid from the first frame on, (n,)."""
-    return np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2) * dt])
+def _integral(rate: RateCurve, result: FitResult) -> NDArray[np.float64]:
+    """Integral of a rate from the first frame to each frame, (n,)."""
+    return cumulative_trapezoid(rate(result.times)[0], dx=result.objective.dt, initial=0)
 
 
 def _at_bounds(result: FitResult) -> list[str]:
@@ -209,16 +224,16 @@ def _at_bounds(result: FitResult) -> list[str]:
     if bounds:
         verb = "is at its bound" if len(bounds) == 1 else "are at their bounds"
         texts.append(
-            f"{listed(bounds)} {verb}: the sum of squares still falls beyond. A parameter at its "
-            "bound has no error, and all other errors hold only with it there. Widen the bound "
-            "only where physics allows more, and rather hold a parameter at a known value "
+            f"{joined_with_and(bounds)} {verb}: the sum of squares still falls beyond. A parameter "
+            "at its bound has no error, and all other errors hold only with it there. Widen the "
+            "bound only where physics allows more, and rather hold a parameter at a known value "
             f"(fixed_parameters){_offset_to_hold(result)}."
         )
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
         flags = [estimate.at_bound for estimate in estimates]
         if any(flags):
             values = sorted({e.value for e, flag in zip(estimates, flags, strict=True) if flag})
-            bound = listed([format_number(value) for value in values])
+            bound = joined_with_and([format_number(value) for value in values])
             texts.append(
                 f"The {kind} is at its bound at {_angles_where(result, flags)} ({bound}), and has "
                 f"no error there. Widen the bounds of the {kind} if it can be beyond; if not, the "
@@ -229,16 +244,17 @@ def _at_bounds(result: FitResult) -> list[str]:
 
 def _offset_to_hold(result: FitResult) -> str:
     """Name the constant part of each power law that is at a bound, unless it is held already."""
-    names = result.model.parameters
+    parameters = result.model.parameters
     offsets = [
-        names[law + 2]
+        parameters[law + 2]
         for law in result.space.power_laws
-        if any(result.parameters[name].at_bound for name in names[law : law + 3])
-        and not result.parameters[names[law + 2]].fixed
+        if any(result.parameters[name].at_bound for name in parameters[law : law + 3])
+        and not result.parameters[parameters[law + 2]].fixed
     ]
     if not offsets:
         return ""
-    return f": first {listed(offsets)} at 0, where a power law alone can describe the sample"
+    names = joined_with_and(offsets)
+    return f": first {names} at 0, where a power law alone can describe the sample"
 
 
 def _bound(result: FitResult, name: str) -> str:
@@ -258,19 +274,19 @@ def _loose_power_laws(result: FitResult) -> list[str]:
         laws.append(("γ̇(t)", "1/s", result.gamma_dot, model.shear_parameters))
     left = [name for name, e in result.parameters.items() if np.isinf(e.stderr)]
     middle = result.space.tau
-    for symbol, unit, curve, names in laws:
-        (value,), (error,) = curve(middle)
+    for symbol, unit, rate, names in laws:
+        (value,), (error,) = rate(middle)
         loose = [name for name in names if _is_loose(result.parameters[name], name, names, value)]
         if loose and 0 < error <= DETERMINED * value:
             left = [name for name in left if name not in names]
             texts.append(
                 f"{symbol} is determined, {with_unit(format_estimate(value, error), unit)} at "
                 f"{format_number(middle, 3)} s, but its power law is not: the data do not "
-                f"determine {listed(loose)}. Quote {symbol} with its band instead."
+                f"determine {joined_with_and(loose)}. Quote {symbol} with its band instead."
             )
     if left:
         texts.append(
-            f"The data do not determine {listed(left)}: the error is infinite, the value "
+            f"The data do not determine {joined_with_and(left)}: the error is infinite, the value "
             "arbitrary. Hold what is known at its value and fit again."
         )
     return texts

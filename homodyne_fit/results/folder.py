@@ -36,13 +36,17 @@ __all__ = [
 ]
 
 
-# Written by every fit, and by name on request.
-RESULT, REPORT = "result.h5", "report.html"
+# Files that every fit writes.
+PARAMETERS_JSON = "parameters.json"
+PARAMETERS_CSV = "parameters.csv"
+RESULT = "result.h5"
+REPORT = "report.html"
+OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, RESULT, REPORT)
 
-OUTPUTS = ("parameters.json", "parameters.csv", RESULT, REPORT)
-
+# Files that are written on request, by the name of the program they are for.
 EXPORTS = {"homodyne": "fitted_data.npz"}
 
+# Folder of the figures, in that of the result.
 PLOTS = "plots"
 
 PLOT_DPI = 150
@@ -67,11 +71,11 @@ def require_room(folder: Path, *, overwrite: bool) -> None:
     """
     if not overwrite:
         require_no_results(folder)
-    there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir():
-        raise InputError(f"{there}: results need a folder, and this is a file")
-    if not os.access(there, os.W_OK):
-        raise InputError(f"{folder}: cannot be written (no permission in {there})")
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise InputError(f"{nearest}: results need a folder, and this is a file")
+    if not os.access(nearest, os.W_OK):
+        raise InputError(f"{folder}: cannot be written (no permission in {nearest})")
 
 
 def prepare_folder(
@@ -88,11 +92,6 @@ def prepare_folder(
     ----------
     permission : str
         As in `require_no_results`.
-
-    Raises
-    ------
-    InputError
-        If they cannot, or if it holds some that must not be overwritten.
     """
     for name in exports:
         if name not in EXPORTS:
@@ -145,8 +144,8 @@ def _write_numbers(record: FitRecord, folder: Path, exports: Collection[str]) ->
     from homodyne_fit.results.result_file import write_result
 
     writers: dict[str, Callable[[Path, FitRecord], None]] = {
-        "parameters.json": _write_json,
-        "parameters.csv": write_csv,
+        PARAMETERS_JSON: _write_json,
+        PARAMETERS_CSV: write_csv,
         RESULT: write_result,
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
     }
@@ -168,10 +167,7 @@ def _write_json(path: Path, record: FitRecord) -> None:
 def write_plots(record: FitRecord, folder: Path) -> list[Path]:
     """Write every figure as a PNG into a folder, which is made if need be; return the files."""
     make_folder(folder)
-    drawn = []
-    for name, figure in figures(record):
-        drawn.append(save_figure(figure, folder / f"{name}.png"))
-    return drawn
+    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures(record)]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -76,12 +76,12 @@ def read_fields(group: Any, kind: type) -> Any:
         return replace(MODELS[name], **{key: RATES[rate] for key, rate in rates.items()})
     hints = typing.get_type_hints(kind)
     # A field that came later has its default in earlier files.
-    found = [
+    names = [
         field.name
         for field in fields(kind)
         if field.default is MISSING or field.name in group or field.name in group.attrs
     ]
-    return kind(**{name: _read(group, name, hints[name]) for name in found})
+    return kind(**{name: _read(group, name, hints[name]) for name in names})
 
 
 def _read(group: Any, name: str, hint: Any) -> Any:

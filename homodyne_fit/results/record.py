@@ -39,10 +39,10 @@ class FitRecord(FitResult):
     @classmethod
     def of(cls, result: FitResult, data: TwoTimeData, config: dict[str, Any]) -> Self:
         """Join a fit and the data it was just made to."""
-        found = {field.name: getattr(result, field.name) for field in fields(FitResult)}
+        values = {field.name: getattr(result, field.name) for field in fields(FitResult)}
         return cls(
-            **found,
-            read_data=partial(_given, data),
+            **values,
+            read_data=partial(_return_data, data),
             config=config,
             provenance=Provenance.of(data),
         )
@@ -125,6 +125,6 @@ class FitRecord(FitResult):
         return summary_html(self)
 
 
-def _given(data: TwoTimeData) -> TwoTimeData:
+def _return_data(data: TwoTimeData) -> TwoTimeData:
     """Unlike a lambda, this can be pickled."""
     return data

@@ -37,14 +37,19 @@ from homodyne_fit.results.record import FitRecord
 
 __all__ = ["read_result", "write_result"]
 
-EXPECTED = f"a result is {RESULT}, or the folder of it"
 FORMAT_VERSION = 3
 
-# A chunk of a matrix on disk, bytes at most; and a compression that every HDF5 library has.
+EXPECTED = f"a result is {RESULT}, or the folder of it"
+
+# A chunk of a matrix on the disk, bytes at most.
 CHUNK_BYTES = 2**20
+
+# Every HDF5 library has it.
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
+# Columns of the parameters that are in the unit of each.
 IN_UNITS = ("value", "stderr", "lower", "upper")
+
 ERROR_MEANING = "standard error; NaN where not free, infinite where not determined"
 
 # What is read of a file: h5py's types say neither what is at a path nor what an array holds.
@@ -66,13 +71,7 @@ def write_result(path: Path, record: FitRecord) -> None:
 
 
 def read_result(path: Path) -> FitRecord:
-    """Read ``result.h5``, or that of a folder.
-
-    Raises
-    ------
-    InputError
-        If there is no such file, or it is no result of this program.
-    """
+    """Read ``result.h5``, or that of a folder."""
     where = path / RESULT if path.is_dir() else path
     if not where.exists():
         raise InputError(f"{missing_file(where)}; {EXPECTED}")
@@ -81,13 +80,13 @@ def read_result(path: Path) -> FitRecord:
         if not h5py.is_hdf5(where):
             raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
         with h5py.File(where) as file:
-            _require_known(file, where)
-            return _read(file, where)
+            _require_known_format(file, where)
+            return _read_record(file, where)
     except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise InputError(f"{where}: cannot be read as a result ({_brief(error)})") from error
+        raise InputError(f"{where}: cannot be read as a result ({_in_one_line(error)})") from error
 
 
-def _require_known(file: Node, path: Path) -> None:
+def _require_known_format(file: Node, path: Path) -> None:
     if file.attrs.get("format") != RESULT_FORMAT:
         raise InputError(f"{path}: is no result of homodyne_fit; a fit writes one as {RESULT}")
     if (version := int(file.attrs["format_version"])) > FORMAT_VERSION:
@@ -97,7 +96,7 @@ def _require_known(file: Node, path: Path) -> None:
         )
 
 
-def _brief(error: Exception) -> str:
+def _in_one_line(error: Exception) -> str:
     return " ".join(str(error).strip("'\"").split())
 
 
@@ -249,7 +248,7 @@ def _label(dataset: h5py.Dataset, axes: Sequence[Any], unit: str, meaning: str) 
     dataset.attrs.update({"units": unit, "long_name": meaning})
 
 
-def _read(file: Node, path: Path) -> FitRecord:
+def _read_record(file: Node, path: Path) -> FitRecord:
     summary = json.loads(file["summary"].asstr()[()])
     fit, weak, provenance = summary["fit"], summary["identifiability"], summary["provenance"]
     state, parameters, scaling = file["state"], file["parameters"], file["scaling"]
@@ -274,8 +273,8 @@ def _read(file: Node, path: Path) -> FitRecord:
         objective=read_fields(state["objective"], TwoTimeObjective),
         n_points=fit["n_points"],
         info=FitInfo(**{f.name: fit[f.name] for f in fields(FitInfo) if f.name in fit}),
-        weak_directions=[_direction(told, n_angles) for told in weak["weak_directions"]],
-        weakest=weak["weakest"] and _direction(weak["weakest"], n_angles),
+        weak_directions=[_read_direction(each, n_angles) for each in weak["weak_directions"]],
+        weakest=weak["weakest"] and _read_direction(weak["weakest"], n_angles),
         read_data=partial(_read_data, path.absolute()),
         config=summary["config"],
         provenance=Provenance(
@@ -284,17 +283,17 @@ def _read(file: Node, path: Path) -> FitRecord:
     )
 
 
-def _direction(told: dict[str, Any], n_angles: int) -> WeakDirection:
+def _read_direction(stored: dict[str, Any], n_angles: int) -> WeakDirection:
     """A direction from ``parameters.json``; before version 3 it had the means of contrast alone."""
-    changes = dict(told["changes"])
+    changes = dict(stored["changes"])
     contrast, offset = (
-        told.get(f"{kind}_changes", [changes[kind]] * n_angles) for kind in ("contrast", "offset")
+        stored.get(f"{kind}_changes", [changes[kind]] * n_angles) for kind in ("contrast", "offset")
     )
     del changes["contrast"], changes["offset"]
-    rise = told["delta_chi2"]
+    rise = stored["delta_chi2"]
     return WeakDirection(
-        told["eigenvalue"],
-        told["direction"],
+        stored["eigenvalue"],
+        stored["direction"],
         changes,
         tuple(contrast),
         tuple(offset),

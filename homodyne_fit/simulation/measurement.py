@@ -24,6 +24,7 @@ __all__ = [
     "from_first_principles",
     "from_formula",
     "speckle_contrast",
+    "truth_path",
     "write_measurement",
 ]
 
@@ -111,11 +112,6 @@ def from_formula(
     contrast, offset : float or (K,) sequence
     noise : float
         Standard deviation of each point.
-
-    Raises
-    ------
-    InputError
-        If an argument cannot be used.
     """
     m = measurement
     if seed < 0:
@@ -140,14 +136,14 @@ def from_formula(
 
 
 def _per_angle(m: Measurement, name: str, values: float | Sequence[float]) -> NDArray[np.float64]:
-    given = np.atleast_1d(np.asarray(values, dtype=np.float64))
-    if given.shape not in ((1,), (len(m.phi),)):
+    column = np.atleast_1d(np.asarray(values, dtype=np.float64))
+    if column.shape not in ((1,), (len(m.phi),)):
         raise InputError(
-            f"{name} needs one value, or one for each of the {len(m.phi)} angles, not {given.size}"
+            f"{name} needs one value, or one for each of the {len(m.phi)} angles, not {column.size}"
         )
-    if not np.all(np.isfinite(given)):
-        raise InputError(f"{name} must be finite, got {given.tolist()}")
-    return np.broadcast_to(given, len(m.phi))
+    if not np.all(np.isfinite(column)):
+        raise InputError(f"{name} must be finite, got {column.tolist()}")
+    return np.broadcast_to(column, len(m.phi))
 
 
 def from_first_principles(
@@ -197,7 +193,7 @@ def write_measurement(
     measurement: Measurement,
     c2: NDArray[np.float32],
     format: str = "aps-u",
-    **how: object,
+    **simulation: object,
 ) -> Path:
     """Write a two-time file, and ``<path>.truth.json`` beside it; return the path of the truth.
 
@@ -205,7 +201,7 @@ def write_measurement(
     ----------
     format : str
         One of `data.formats.recognition.FORMATS`.
-    how : object
+    simulation : object
         What else to record about the simulation.
     """
     m = measurement
@@ -215,9 +211,13 @@ def write_measurement(
         "model": m.model.name,
         **{key: value for key, value in asdict(m).items() if key not in left_out},
         **m.parameters,
-        **how,
+        **simulation,
     }
-    beside = path.with_name(path.name + ".truth.json")
-    with replacing(beside) as temporary:
+    with replacing(truth_path(path)) as temporary:
         temporary.write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
-    return beside
+    return truth_path(path)
+
+
+def truth_path(path: Path) -> Path:
+    """Where the truth of a simulated file is written: beside it."""
+    return path.with_name(f"{path.name}.truth.json")

@@ -130,11 +130,6 @@ def two_time(experiment: Experiment, seed: int, *, workers: int | None = None) -
     (K, n, n) float32
         Symmetric; the diagonal carries the shot-noise spike 1/mean_counts. The expectation is off
         by terms of order 1/pixels, from the averages in the denominator.
-
-    Raises
-    ------
-    InputError
-        If an argument is unusable, or a frame happens to hold no photon.
     """
     _at_least("seed", seed, 0)
     if workers is not None:
@@ -155,11 +150,6 @@ def counts(experiment: Experiment, rng: np.random.Generator) -> Counts:
     Returns
     -------
     (pixels, n) int64
-
-    Raises
-    ------
-    InputError
-        If an argument is unusable.
     """
     (plan,) = _plans(experiment)
     return np.concatenate(list(_photons(rng, plan)))
@@ -175,11 +165,6 @@ def correlate(counts: ArrayLike) -> Floats:
     Returns
     -------
     (n, n) float32, the raw diagonal included.
-
-    Raises
-    ------
-    InputError
-        If the counts are no matrix, or a frame holds no photon.
     """
     matrix = np.asarray(counts)
     if matrix.ndim != 2 or not matrix.size:

@@ -15,7 +15,7 @@ from homodyne_fit.data.quality import (
     odd_frames,
     repeated_frames,
 )
-from homodyne_fit.report.quality import quality_plot
+from homodyne_fit.report.quality_figure import quality_plot
 
 N = 120
 T = np.arange(N)

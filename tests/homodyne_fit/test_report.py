@@ -25,11 +25,10 @@ from homodyne_fit.report.figures import (
 )
 from homodyne_fit.report.html import (
     cautions,
-    format_estimate,
-    format_number,
     render_report,
     write_report,
 )
+from homodyne_fit.report.numbers import format_estimate, format_number
 from homodyne_fit.report.views import angle_view, block_average
 from homodyne_fit.report.words import direction_text, warnings
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from homodyne_fit.cli.commands.check import output_folder, plan_lines
 from homodyne_fit.cli.commands.fit import fit_config
 from homodyne_fit.cli.console import explanation, new_console, print_json, table
-from homodyne_fit.cli.overrides import overrides, warn_of_foreign_options
+from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
 from homodyne_fit.config import Config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.config.plan import Plan, plan_of
@@ -117,9 +117,9 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
 
     job = Job(str(path) if data is None else f"{path}, {data}")
     stem = path.stem if data is None else f"{path.stem}_{data.stem}"
-    given = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
+    data_file = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
     try:
-        job.config, job.selection = examine(path, [*overrides(args), *given])
+        job.config, job.selection = examine(path, [*overrides_of(args), *data_file])
     except InputError as error:
         job.error = str(error)
         return job
@@ -146,15 +146,15 @@ def _taken_from_configuration(selection: Selection) -> str:
 
 def _matching(patterns: list[str]) -> list[str]:
     """Paths, and what matches those that are patterns, each once."""
-    found = []
+    paths: dict[Path, str] = {}
     for pattern in patterns:
-        if Path(pattern).exists() or not glob.has_magic(pattern):
-            found.append(pattern)
-        elif matches := sorted(glob.glob(pattern, recursive=True)):
-            found += matches
-        else:
+        is_path = Path(pattern).exists() or not glob.has_magic(pattern)
+        matches = [pattern] if is_path else sorted(glob.glob(pattern, recursive=True))
+        if not matches:
             raise InputError(f"{pattern}: no file matches")
-    return list({Path(path).resolve(): path for path in reversed(found)}.values())[::-1]
+        for path in matches:
+            paths.setdefault(Path(path).resolve(), path)
+    return list(paths.values())
 
 
 def _require_distinct(jobs: list[Job]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from homodyne_fit.cli.console import print_json, reasons, table
-from homodyne_fit.cli.overrides import overrides
+from homodyne_fit.cli.overrides import overrides_of
 from homodyne_fit.config import Config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.config.overrides import Override
@@ -30,13 +30,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.file is None:
         raise InputError("check needs a configuration: homodyne_fit check CONFIG")
-    return show(args.file, args.output_dir, overrides(args), as_json=args.json)
+    return show(args.file, args.output_dir, overrides_of(args), as_json=args.json)
 
 
 def show(
     file: Path,
     folder: Path | None,
-    given: Sequence[Override],
+    overrides: Sequence[Override],
     *,
     as_json: bool = False,
     quiet: bool = False,
@@ -50,7 +50,7 @@ def show(
         Configuration.
     folder : Path or None
         Where results would go, if that is asked for.
-    given : sequence of (str, value)
+    overrides : sequence of (str, value)
         Keys that are set, as in `homodyne_fit.config.parse_config`.
     as_json, quiet : bool
         How it is said; nothing but mistakes if quiet.
@@ -59,7 +59,7 @@ def show(
         overwrite them, those that are there already, too.
     """
     try:
-        plan = _plan(file, folder, given, overwrite=overwrite)
+        plan = _plan(file, folder, overrides, overwrite=overwrite)
     except InputError as error:
         if not as_json:
             raise
@@ -75,19 +75,19 @@ def show(
 
 
 def _plan(
-    file: Path, folder: Path | None, given: Sequence[Override], *, overwrite: bool | None
+    file: Path, folder: Path | None, overrides: Sequence[Override], *, overwrite: bool | None
 ) -> Plan:
-    config, selection = examine(file, given)
+    config, selection = examine(file, overrides)
     output = output_folder(config, folder)
     if overwrite is not None:
         require_room(output, overwrite=overwrite)
     return plan_of(config, selection, output)
 
 
-def output_folder(config: Config, given: Path | None) -> Path:
+def output_folder(config: Config, chosen: Path | None) -> Path:
     """The folder asked for on the command line, in the file, or ``<config>_results``."""
-    if given is not None:
-        return given
+    if chosen is not None:
+        return chosen
     named = config.root.output.directory
     return (
         Path(named).expanduser() if named else config.path.with_name(f"{config.path.stem}_results")

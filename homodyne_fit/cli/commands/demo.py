@@ -33,21 +33,21 @@ def run(args: argparse.Namespace) -> int:
     measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
     prepare_folder(folder, overwrite=args.overwrite)
     console = new_console(quiet=False)
-    how = {"pixels": args.pixels, "modes": 3, "mean_counts": 0.05}
+    arguments = {"pixels": args.pixels, "modes": 3, "mean_counts": 0.05}
     console.print(
         f"simulating {len(measurement.phi)} angles × {args.frames} frames × {args.pixels} pixels: "
         "particles, fields, photons, correlator"
     )
-    c2 = from_first_principles(measurement, seed=args.seed, **how)
+    c2 = from_first_principles(measurement, seed=args.seed, **arguments)
     data = folder / "demo.h5"
-    write_measurement(data, measurement, c2, seed=args.seed, **how)
+    write_measurement(data, measurement, c2, seed=args.seed, **arguments)
     text, _ = configuration(data, folder, gap=measurement.gap)
     config = folder / "demo.yaml"
     with replacing(config) as temporary:
         temporary.write_text(text, encoding="utf-8")
     console.print(f"wrote {data} and {config}; now: homodyne_fit --config {config}")
     result = fit_config(load_config(config), folder, console, overwrite=args.overwrite)
-    _compare(console, measurement, result, contrast=speckle_contrast(how["modes"]))
+    _compare(console, measurement, result, contrast=speckle_contrast(arguments["modes"]))
     return 0 if result.success else 2
 
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from homodyne_fit.cli.cluster import connect
 from homodyne_fit.cli.commands import check
 from homodyne_fit.cli.console import new_console, print_json, reasons
-from homodyne_fit.cli.overrides import overrides, warn_of_foreign_options
+from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
 from homodyne_fit.config import Config, load_config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.data.dataset import TwoTimeData
@@ -51,20 +51,20 @@ def run(args: argparse.Namespace) -> int:
         if args.plot_simulated_data:
             from homodyne_fit.cli import drawings
 
-            drawings.simulated_data(load_config(args.config, overrides(args)), args)
+            drawings.simulated_data(load_config(args.config, overrides_of(args)), args)
         return check.show(
             args.config,
             args.output_dir,
-            overrides(args),
+            overrides_of(args),
             as_json=args.json,
             quiet=args.quiet,
             overwrite=args.overwrite,
         )
     if args.plot_simulated_data:
-        config, selection = load_config(args.config, overrides(args)), None
+        config, selection = load_config(args.config, overrides_of(args)), None
     else:
         # Every mistake at once, those that only the data file shows included.
-        config, selection = examine(args.config, overrides(args))
+        config, selection = examine(args.config, overrides_of(args))
     folder = check.output_folder(config, args.output_dir)
     console = new_console(args.quiet or args.json)
     if drawn:

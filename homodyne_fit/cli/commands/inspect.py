@@ -16,7 +16,7 @@ from homodyne_fit.data.quality import MatrixQuality, assess
 from homodyne_fit.data.selection import nearest_q, q_groups
 from homodyne_fit.errors import InputError, counted, rename_places
 from homodyne_fit.report.numbers import format_estimate
-from homodyne_fit.report.quality import STORED, quality_plot, remarks
+from homodyne_fit.report.quality import STORED, remarks
 
 HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
 # What JSON has of a matrix: numbers, and frames, counted from 1.
@@ -169,6 +169,9 @@ def _draw(
     path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
     """Draw the wave vector with most matrices."""
+    # Imported late: matplotlib takes longer to load than all else.
+    from homodyne_fit.report.quality_figure import quality_plot
+
     shown: list[int] = list(range(len(positions)))
     title = file.path.name
     if file.q is not None:

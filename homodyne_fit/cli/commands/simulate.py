@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from pathlib import Path
 from typing import Any
 
 from homodyne_fit.cli.options import FORMULA, GAP, PARAMETERS, SPECKLE
@@ -15,36 +16,25 @@ from homodyne_fit.simulation.measurement import (
     Measurement,
     from_first_principles,
     from_formula,
+    truth_path,
     write_measurement,
 )
+
+# Of names that HDF5 files should not have.
+OTHER_SUFFIXES = (".npy", ".npz", ".yaml", ".yml")
 
 
 def run(args: argparse.Namespace) -> int:
     """Simulate and write."""
-    if args.output.exists() and not args.overwrite:
-        raise InputError(f"{args.output}: exists; give another -o, or --overwrite")
-    truth = args.output.with_name(f"{args.output.name}.truth.json")
-    how = _how(args)
-    if truth.exists() and not args.overwrite:
-        raise InputError(f"{truth}: exists; give another -o, or --overwrite")
-    if args.output.is_file() and not truth.exists():
-        raise InputError(f"{args.output}: is from no simulation (no {truth.name}); give another -o")
-    if FORMATS[args.format] in HDF5_FORMATS and args.output.suffix in (
-        ".npy",
-        ".npz",
-        ".yaml",
-        ".yml",
-    ):
-        raise InputError(f"{args.output}: {args.format} is HDF5; give -o a name such as a.h5")
-    if args.output.is_dir():
-        raise InputError(f"{args.output}: a file is needed, and this is a folder")
+    _require_room(args.output, args.format, overwrite=args.overwrite)
+    arguments = _arguments(args)
     parameters = {k: v for k, v in PARAMETERS.items() if not args.static or k in STATIC.parameters}
-    given = _parameters(args.parameter)
-    for name in given:
+    changed = _parameter_values(args.parameter)
+    for name in changed:
         if args.static and name in PARAMETERS and name not in parameters:
             raise InputError(f"--parameter {name}: the static model has no flow")
     measurement = Measurement(
-        parameters={**parameters, **given},
+        parameters={**parameters, **changed},
         q=args.q,
         gap=GAP if args.gap is None else args.gap,
         dt=args.dt,
@@ -53,8 +43,10 @@ def run(args: argparse.Namespace) -> int:
     )
     with rename_places({"mean_counts": "--counts"}):
         simulated = from_first_principles if args.first_principles else from_formula
-        c2 = simulated(measurement, seed=args.seed, **how)
-    truth = write_measurement(args.output, measurement, c2, args.format, seed=args.seed, **how)
+        c2 = simulated(measurement, seed=args.seed, **arguments)
+    truth = write_measurement(
+        args.output, measurement, c2, args.format, seed=args.seed, **arguments
+    )
     print(f"wrote {args.output} and {truth}")
     options = ["--static" if args.static else f"--gap {measurement.gap:g}"]
     if args.format == "pychx":  # whose files do not fix the unit of the time
@@ -63,7 +55,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _how(args: argparse.Namespace) -> dict[str, Any]:
+def _require_room(output: Path, format: str, *, overwrite: bool) -> None:
+    """Refuse a path that something else is at, or that hides the format."""
+    truth = truth_path(output)
+    for path in (output, truth):
+        if path.exists() and not overwrite:
+            raise InputError(f"{path}: exists; give another -o, or --overwrite")
+    if output.is_file() and not truth.exists():
+        raise InputError(f"{output}: is from no simulation (no {truth.name}); give another -o")
+    if FORMATS[format] in HDF5_FORMATS and output.suffix in OTHER_SUFFIXES:
+        raise InputError(f"{output}: {format} is HDF5; give -o a name such as a.h5")
+    if output.is_dir():
+        raise InputError(f"{output}: a file is needed, and this is a folder")
+
+
+def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     """Arguments of the simulation asked for; those of the other way are refused."""
     used, unused, way = FORMULA, SPECKLE, "with"
     if args.first_principles:
@@ -73,12 +79,14 @@ def _how(args: argparse.Namespace) -> dict[str, Any]:
             raise InputError(f"--{name} has an effect {way} --first-principles only")
     if args.static and args.gap is not None:
         raise InputError("--gap has no effect with --static")
-    given = {name: getattr(args, name) for name in used}
-    how = {name: used[name] if value is None else value for name, value in given.items()}
-    return {"mean_counts" if name == "counts" else name: value for name, value in how.items()}
+    arguments = {}
+    for name, default in used.items():
+        value = getattr(args, name)
+        arguments["mean_counts" if name == "counts" else name] = default if value is None else value
+    return arguments
 
 
-def _parameters(assignments: list[str]) -> dict[str, float]:
+def _parameter_values(assignments: list[str]) -> dict[str, float]:
     result = {}
     for text in assignments:
         name, _, value = text.partition("=")

@@ -40,13 +40,7 @@ AVERAGE = "/xpcs/avg_frames"
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what an old APS file holds.
-
-    Raises
-    ------
-    InputError
-        If an entry is missing, or labels, lists and matrices do not fit together.
-    """
+    """Say what an old APS file holds."""
     q, phi = hdf5.q_and_phi(file, Q, PHI)
     matrices = hdf5_matrices.numbered(file, MATRICES)
     labels = _labels(np.array(list(matrices)), hdf5.integers(file, LABELS), path)

@@ -48,13 +48,7 @@ AVERAGE = "/xpcs/twotime/config/avg_frame"
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what an APS-U file holds.
-
-    Raises
-    ------
-    InputError
-        If an entry is missing, or labels, bins and matrices do not fit together.
-    """
+    """Say what an APS-U file holds."""
     q, phi = _grid(file)
     labels = hdf5.integers(file, LABELS)
     matrices = hdf5_matrices.numbered(file, MATRICES)

@@ -193,13 +193,7 @@ def _at(file: h5py.File, name: str) -> object:
 def q_and_phi(
     file: h5py.File, q_name: str, phi_name: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Read q (Å⁻¹) and φ (degrees) of B bins, (B,) each, from two lists of equal length.
-
-    Raises
-    ------
-    InputError
-        If a list is missing or not one, the lengths differ, or a unit is another.
-    """
+    """Read q (Å⁻¹) and φ (degrees) of B bins, (B,) each, from two lists of equal length."""
     q, phi = list_of_numbers(file, q_name), list_of_numbers(file, phi_name)
     if len(q) != len(phi):
         raise InputError(f"{file.filename}: {q_name} has {len(q)} bins, but {phi_name} {len(phi)}")

@@ -44,13 +44,7 @@ def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
 
 
 def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
-    """Say what a cache of homodyne holds.
-
-    Raises
-    ------
-    InputError
-        If the matrices are none, or the lists or the time do not fit them.
-    """
+    """Say what a cache of homodyne holds."""
     header = arrays[C2]
     if not header.is_c2 or len(header.shape) != 3:
         raise InputError(

@@ -114,13 +114,7 @@ def raw(path: Path, name: str, index: int) -> RawMatrix | None:
 def companion(
     arrays: Mapping[str, ArrayHeader], path: Path, name: str, sizes: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
-    """Read what stands beside C2 as a list; None if it is absent.
-
-    Raises
-    ------
-    InputError
-        If it does not hold real numbers, as many as one of the sizes.
-    """
+    """Read what stands beside C2 as a list; None if it is absent."""
     if name not in arrays:
         return None
     header = arrays[name]

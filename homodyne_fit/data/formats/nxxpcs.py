@@ -60,14 +60,7 @@ def recognises(file: h5py.File) -> bool:
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what an NXxpcs file holds.
-
-    Raises
-    ------
-    InputError
-        If an entry is missing, an attribute has a value that NXxpcs does not have or that the
-        arrays contradict, or lists and matrices do not fit together.
-    """
+    """Say what an NXxpcs file holds."""
     q, phi = hdf5.q_and_phi(file, Q, PHI)
     labels, locations = _matrices(file, len(q))
     return hdf5_matrices.two_time_file(

@@ -31,13 +31,7 @@ def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
 
 
 def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
-    """Say what a plain array holds.
-
-    Raises
-    ------
-    InputError
-        If phi, q or dt do not fit the number of matrices.
-    """
+    """Say what a plain array holds."""
     (name,) = (key for key in arrays if key not in COMPANIONS)
     shape = arrays[name].shape
     n_matrices = shape[0] if len(shape) == 3 else 1

@@ -40,11 +40,6 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     """Say what a pyCHX export holds.
 
     Its frame time is named but not used, since versions of pyCHX differ in its unit.
-
-    Raises
-    ------
-    InputError
-        If the array has another shape, or the bins and the matrices do not fit together.
     """
     shape = hdf5.dataset(file, MATRICES).shape
     if len(shape) != 3 or shape[0] != shape[1] or 0 in shape:

@@ -43,13 +43,7 @@ RESULT_FORMAT = "homodyne_fit result"
 
 
 def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
-    """Recognise a file and say what it holds, without reading a matrix.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, is of no known format, or contradicts itself.
-    """
+    """Recognise a file and say what it holds, without reading a matrix."""
     where = Path(path).expanduser()
     start = _first_bytes(where)
     if start.startswith(NUMPY_SIGNATURES):

@@ -123,11 +123,6 @@ class TwoTimeFile:
         -------
         (n, n) float32 if stored so, else float64
             The symmetric matrix.
-
-        Raises
-        ------
-        InputError
-            If the matrix cannot be read, holds no correlation, or is full but not symmetric.
         """
         c2 = completed(self.read_stored(index, frames), self.name(index))
         if self.shift:
@@ -155,13 +150,7 @@ def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
 
 
 def checked_part(matrix: NDArray[np.floating], name: str) -> Populated:
-    """Which part of a matrix (n, n) is stored: a half, or all of one that is symmetric.
-
-    Raises
-    ------
-    InputError
-        If it holds no correlation, or is full but not symmetric.
-    """
+    """Which part of a matrix (n, n) is stored: a half, or all of one that is symmetric."""
     part = populated_part(matrix)
     if not part:
         raise InputError(

@@ -1,0 +1,42 @@
+"""The style that all figures share: colours, sizes of text, axes."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+
+__all__ = [
+    "BAND",
+    "CURVE",
+    "INK",
+    "LABEL_SIZE",
+    "MARK",
+    "MISSING",
+    "TICK_SIZE",
+    "label_axes",
+    "open_frame",
+]
+
+# Colours that also differ in lightness and with colour-blindness (Okabe and Ito).
+INK = "#222222"
+CURVE = "#0072b2"
+BAND = "#9cc9e3"
+MISSING = "#c8c8c8"
+MARK = "#d55e00"
+
+# Sizes of text, points.
+LABEL_SIZE = 9
+TICK_SIZE = 8
+
+
+def label_axes(axes: Axes, x: str, y: str) -> None:
+    """Name both axes."""
+    axes.set_xlabel(x, fontsize=LABEL_SIZE, color=INK)
+    axes.set_ylabel(y, fontsize=LABEL_SIZE, color=INK)
+    axes.tick_params(labelsize=TICK_SIZE, colors=INK)
+
+
+def open_frame(axes: Axes) -> None:
+    """Leave the upper and the right edge out, and draw a light grid."""
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, color="#e4e4e4", linewidth=0.6)
+    axes.set_axisbelow(True)
