@@ -131,13 +131,15 @@ def _run(
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
 ) -> TrustRegionResult:
     progress, differenced = _Progress(search, tests.tolerance), False
-    can_difference = len(search.x) <= MOST_DIFFERENCED
+    can_difference, stuck = len(search.x) <= MOST_DIFFERENCED, False
     while True:
         equations = search.state
         if differenced:
             if search.nfev + len(search.x) > search.max_nfev:
                 return search.out_of_evaluations()
             if (differences := search.differenced_equations(progress.variance)) is None:
+                if stuck:
+                    return search.stuck(differenced=False)
                 differenced = can_difference = False
                 progress.restart(search, PATIENCE_DIFFERENCED)
             else:
