@@ -146,10 +146,10 @@ def _run(
                 equations = differences
         model = search.model(equations)
         if message := tests.converged(model, search):
-            if not model.lost or search.state.n_points <= len(search.x):
-                return search.result(True, message)
-            if differenced or not can_difference:
-                return search.result(False, "a direction of the parameters is lost to rounding")
+            lost = model.lost and search.state.n_points > len(search.x)
+            if not lost or differenced or not can_difference:
+                failure = "a direction of the parameters is lost to rounding"
+                return search.result(not lost, failure if lost else message)
             differenced = True
             continue
         if message := tests.trusted(model, search, progress.variance):
