@@ -149,7 +149,7 @@ def curve_fit_large(
                 "NLSQ's own path is taken"
             )
         upstream: Any = nlsq.curve_fit_large
-        found = upstream(
+        result = upstream(
             f,
             xdata,
             ydata,
@@ -175,7 +175,7 @@ def curve_fit_large(
             scale_factor=scale_factor,
             **kwargs,
         )
-        return TupleResult(found) if isinstance(found, CurveFitResult) else found
+        return TupleResult(result) if isinstance(result, CurveFitResult) else result
     # The matrices are narrow: threads of the linear algebra would only wait for each other.
     with threadpool_limits(1, user_api="blas"):
         return fit_with_chunks(
@@ -264,8 +264,8 @@ def fit_with_chunks(
         objective = CurveObjective(f, **how)
     if isinstance(p0, str):
         p0 = estimated_start(f, data, local, len(names))
-    found = fit_chunks(objective, data, names, p0, bounds, options, absolute_sigma)
-    result = ChunkedResult(found, model=f, xdata=xdata, ydata=ydata)
+    fit = fit_chunks(objective, data, names, p0, bounds, options, absolute_sigma)
+    result = ChunkedResult(fit, model=f, xdata=xdata, ydata=ydata)
     result.seen_through(FittedPoints(objective, data))
     return result.full_output() if full_output else result
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 __all__ = ["Covariance", "Equations", "FactoredEquations", "NormalEquations", "covariance_of"]
 
 # Rounding error of a sum over many points, relative to the diagonal of the Hessian. A direction
-# with less curvature than this has none that can be told.
+# with less curvature than this has none that can be resolved.
 CURVATURE_RESOLUTION = 50 * np.finfo(float).eps
 
 

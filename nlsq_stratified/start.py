@@ -42,12 +42,12 @@ def estimated_start(
         x, y = np.compress(keep, arrays.arrays[0], axis=arrays.axis), arrays.arrays[1][keep]
     else:
         x, y, *_ = data.arrays if isinstance(data, ArrayChunks) else data[0]
-    found = np.atleast_1d(np.asarray(estimate_initial_parameters(f, x, y, "auto"), np.float64))
+    start = np.atleast_1d(np.asarray(estimate_initial_parameters(f, x, y, "auto"), np.float64))
     if local is not None:
         names = local.signature(f)
         counts = [local.n_groups if name in local.names else 1 for name in names]
-        if found.shape == (len(names),):
-            found = np.repeat(found, counts)
-    if found.shape != (n_params,) or not np.all(np.isfinite(found)):
-        raise ValueError(f"p0='auto' gave {found.tolist()} for {n_params} parameters: pass p0")
-    return found
+        if start.shape == (len(names),):
+            start = np.repeat(start, counts)
+    if start.shape != (n_params,) or not np.all(np.isfinite(start)):
+        raise ValueError(f"p0='auto' gave {start.tolist()} for {n_params} parameters: pass p0")
+    return start

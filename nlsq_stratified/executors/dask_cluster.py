@@ -79,8 +79,8 @@ class DaskExecutor(Executor):
         )
         for fan in additions(len(placed), size)[0]:
             tasks = self.client.map(_added, [list(run) for run in batched(tasks, fan)])
-        found = cast("list[list[P]]", self.client.gather(tasks))
-        return [part for parts in found for part in parts]
+        lists = cast("list[list[P]]", self.client.gather(tasks))
+        return [part for parts in lists for part in parts]
 
 
 def group_size(n_chunks: int, n_threads: int) -> int:
@@ -130,6 +130,6 @@ def _sums[P: Sums](
     return [add_up(run) for run in batched(parts, FAN_IN)] if in_runs else parts
 
 
-def _added[P: Sums](found: list[list[P]]) -> list[P]:
+def _added[P: Sums](lists: list[list[P]]) -> list[P]:
     """The sum of a run."""
-    return [add_up([part for parts in found for part in parts])]
+    return [add_up([part for parts in lists for part in parts])]

@@ -33,16 +33,16 @@ class ResidualAndJacobian:
 
     def __init__(self, f: Callable[..., Any], jac: Callable[..., Any] | None = None) -> None:
         def values(params: jax.Array, x: Any, y: jax.Array | None) -> jax.Array:
-            found = _real("model", f(x, *params))
-            if y is not None and found.shape != y.shape:
-                raise ValueError(f"the model returned shape {found.shape} for y of shape {y.shape}")
-            return found
+            f_x = _real("model", f(x, *params))
+            if y is not None and f_x.shape != y.shape:
+                raise ValueError(f"the model returned shape {f_x.shape} for y of shape {y.shape}")
+            return f_x
 
         def residual(
             params: jax.Array, x: Any, y: jax.Array | None, sigma: jax.Array | None
         ) -> jax.Array:
-            found = values(params, x, y)
-            difference = found if y is None else found - y
+            f_x = values(params, x, y)
+            difference = f_x if y is None else f_x - y
             return difference if sigma is None else difference / sigma
 
         def jacobian(
@@ -73,14 +73,14 @@ class ResidualAndJacobian:
         return self.residual(params, x, y, sigma), self._jacobian(params, x, y, sigma)
 
 
-def _real(name: str, found: Any) -> jax.Array:
+def _real(name: str, values: Any) -> jax.Array:
     """What the caller's function returned, in double precision."""
-    if jnp.iscomplexobj(found):
+    if jnp.iscomplexobj(values):
         raise ValueError(
             f"the {name} returned complex numbers: return real and imaginary parts as points of "
             "their own"
         )
-    return jnp.asarray(found, jnp.float64)
+    return jnp.asarray(values, jnp.float64)
 
 
 class ModelObjective(Portable):

@@ -108,15 +108,15 @@ class LocalParameters:
         ValueError
             If one is not a number of a group.
         """
-        given = np.asarray(self.group(x))
+        labels = np.asarray(self.group(x))
         allowed = f"group(x) must give each point a number from 0 to {self.n_groups - 1}, and gave"
-        if given.ndim != 1 or n_points not in (None, len(given)):
-            asked = "" if n_points is None else f" for {n_points} points"
-            raise ValueError(f"{allowed} an array of shape {given.shape}{asked}")
-        groups = given.astype(np.int64)
-        wrong = (groups != given) | (groups < 0) | (groups >= self.n_groups)
+        if labels.ndim != 1 or n_points not in (None, len(labels)):
+            for_points = "" if n_points is None else f" for {n_points} points"
+            raise ValueError(f"{allowed} an array of shape {labels.shape}{for_points}")
+        groups = labels.astype(np.int64)
+        wrong = (groups != labels) | (groups < 0) | (groups >= self.n_groups)
         if np.any(wrong):
-            raise ValueError(f"{allowed} {given[wrong][0]}")
+            raise ValueError(f"{allowed} {labels[wrong][0]}")
         return groups
 
 
@@ -278,20 +278,20 @@ class _Shifted:
     is_local: tuple[bool, ...]
 
     def __call__(self, points: _Points, *shifts: jax.Array) -> jax.Array:
-        return self.f(points.x, *self.given(points, shifts))
+        return self.f(points.x, *self.arguments(points, shifts))
 
     @property
     def order(self) -> list[int]:
         """The parameters of the signature as the shifts have them: local ones first."""
         return sorted(range(len(self.is_local)), key=lambda i: not self.is_local[i])
 
-    def given(self, points: _Points, shifts: Sequence[jax.Array]) -> list[jax.Array]:
+    def arguments(self, points: _Points, shifts: Sequence[jax.Array]) -> list[jax.Array]:
         """What f takes: a value for each point, or one for all, in the order of the signature."""
         params = points.params
-        given: list[Any] = [None] * len(shifts)
+        values: list[Any] = [None] * len(shifts)
         for k, i in enumerate(self.order):
-            given[i] = (params[points.groups, k] if self.is_local[i] else params[0, k]) + shifts[k]
-        return given
+            values[i] = (params[points.groups, k] if self.is_local[i] else params[0, k]) + shifts[k]
+        return values
 
 
 class _ShiftedJacobian(_Shifted):

@@ -131,23 +131,25 @@ def _run(
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
 ) -> TrustRegionResult:
     progress, differenced = _Progress(search, tests.tolerance), False
-    can_difference = len(search.x) <= MOST_DIFFERENCED
+    can_difference, stuck = len(search.x) <= MOST_DIFFERENCED, False
     while True:
         equations = search.state
         if differenced:
             if search.nfev + len(search.x) > search.max_nfev:
                 return search.out_of_evaluations()
             if (differences := search.differenced_equations(progress.variance)) is None:
+                if stuck:
+                    return search.stuck(differenced=False)
                 differenced = can_difference = False
                 progress.restart(search, PATIENCE_DIFFERENCED)
             else:
                 equations = differences
         model = search.model(equations)
         if message := tests.converged(model, search):
-            if not model.lost or search.state.n_points <= len(search.x):
-                return search.result(True, message)
-            if differenced or not can_difference:
-                return search.result(False, "a direction of the parameters is lost to rounding")
+            lost = model.lost and search.state.n_points > len(search.x)
+            if not lost or differenced or not can_difference:
+                failure = "a direction of the parameters is lost to rounding"
+                return search.result(not lost, failure if lost else message)
             differenced = True
             continue
         if message := tests.trusted(model, search, progress.variance):
