@@ -8,7 +8,7 @@ SCRIPT = """
 import threading
 import jax, jax.numpy as jnp, numpy as np
 from nlsq_stratified import curve_fit_large
-from nlsq_stratified.devices import device_executor
+from nlsq_stratified.executors.devices import device_executor
 
 assert len(jax.local_devices()) == 4
 together = threading.Barrier(4)

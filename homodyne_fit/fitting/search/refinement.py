@@ -192,7 +192,8 @@ class Refinement:
                 objective, point = revised
             else:
                 break
-            solution = self._minimise(sample, objective, point, tolerance, watched=True)
+            nfev = sample.evaluations_left
+            solution = self._minimise(sample, objective, point, tolerance, nfev, watched=True)
         return solution
 
     def _first_look(

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 COMPILE = """
-from homodyne_fit.startup import keep_compiled
+from homodyne_fit.kernel.compilation import keep_compiled
 keep_compiled()
 import jax, jax.numpy as jnp
 jax.jit(lambda x: jnp.sin(x) + 1)(jnp.ones(3)).block_until_ready()
