@@ -134,10 +134,10 @@ class SearchSpace:
                     scales[i : i + 3] = first, first, 1.0
                 case form if form is on_offset:
                     amplitude = max(abs(full[i] - full[i + 2]), RATE_FLOOR)
-                    scales[i : i + 3] = first, min(1.0, first / amplitude), last
+                    scales[i : i + 3] = first, _exponent_scale(full[i + 1], first / amplitude), last
                 case form if form is on_prefactor:
                     amplitude = max(abs(full[i] * self.tau ** full[i + 1]), RATE_FLOOR)
-                    scales[i : i + 3] = first, min(1.0, last / amplitude), last
+                    scales[i : i + 3] = first, _exponent_scale(full[i + 1], last / amplitude), last
                 case _:
                     scales[i : i + 3] = first, 1.0, last
         return scales[self.searched]
@@ -317,6 +317,15 @@ class SearchSpace:
             coordinates[part] = space._from_law(law, start)
             starts.append(coordinates[space.searched])
         return space, starts
+
+
+def _exponent_scale(exponent: float, share: float) -> float:
+    """Change of an exponent that changes the rate by about itself.
+
+    `share` is the rate at tau over the part of it that varies, as small as one likes where the two
+    parts cancel there; away from tau the rate varies by the exponent, relative to that part.
+    """
+    return min(1.0, max(share, abs(exponent)))
 
 
 def _local_minima(values: NDArray[np.float64]) -> NDArray[np.intp]:

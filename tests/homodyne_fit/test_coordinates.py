@@ -179,3 +179,15 @@ def test_a_constant_rate_is_within_its_limits(rate):
     x = s.to_parameters(np.array([rate, 0.0, 0.0]))
     assert s.first_law_out_of_bounds(x) == (0 if rate > 2e5 else None)
     assert x[0] + x[2] == pytest.approx(rate)
+
+
+@pytest.mark.parametrize("index", [0, 2])
+@pytest.mark.parametrize("exponent", [-1.4, 0.02])
+def test_where_the_rate_vanishes_at_tau_its_exponent_keeps_a_size(index, exponent):
+    """Away from tau the rate varies all the same; without a size no step would change it."""
+    free = space()
+    value = 1e5 if index == 0 else -1e5
+    limited, _ = free.hold_at_limit(0, {index: value}, free.to_coordinates(X))
+    law = {0: [exponent, 1e-10], 2: [1e-10, exponent]}[index]
+    y = np.concatenate([law, limited.to_coordinates(X)[2:]])
+    assert limited.sizes(y)[law.index(exponent)] == pytest.approx(min(1.0, abs(exponent)))
