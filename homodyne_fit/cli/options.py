@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from homodyne_fit.results.folder import EXPORTS
+from homodyne_fit.results.names import EXPORTS
 
 __all__ = ["COMMANDS", "Command"]
 

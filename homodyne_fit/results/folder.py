@@ -1,4 +1,4 @@
-"""The files of a result in their folder: which there are, and when they may be written."""
+"""The folder of a result: when it may be written, and how its files appear in it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,15 @@ from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
 from homodyne_fit.errors import InputError, did_you_mean, rename_places, suggestion
+from homodyne_fit.results.names import (
+    EXPORTS,
+    OUTPUTS,
+    PARAMETERS_CSV,
+    PARAMETERS_JSON,
+    PLOTS,
+    REPORT,
+    RESULT,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,11 +28,6 @@ if TYPE_CHECKING:
     from homodyne_fit.results.record import FitRecord
 
 __all__ = [
-    "EXPORTS",
-    "OUTPUTS",
-    "PLOTS",
-    "REPORT",
-    "RESULT",
     "figures",
     "make_folder",
     "prepare_folder",
@@ -34,20 +38,6 @@ __all__ = [
     "write_outputs",
     "write_plots",
 ]
-
-
-# Files that every fit writes.
-PARAMETERS_JSON = "parameters.json"
-PARAMETERS_CSV = "parameters.csv"
-RESULT = "result.h5"
-REPORT = "report.html"
-OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, RESULT, REPORT)
-
-# Files that are written on request, by the name of the program they are for.
-EXPORTS = {"homodyne": "fitted_data.npz"}
-
-# Folder of the figures, in that of the result.
-PLOTS = "plots"
 
 PLOT_DPI = 150
 

@@ -31,8 +31,8 @@ from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import PARAMETERS
-from homodyne_fit.results.folder import RESULT
 from homodyne_fit.results.hdf5_fields import read_fields, write_fields
+from homodyne_fit.results.names import RESULT
 from homodyne_fit.results.record import FitRecord
 
 __all__ = ["read_result", "write_result"]

@@ -6,7 +6,7 @@ import pytest
 from matplotlib.figure import Figure
 
 import homodyne_fit as hf
-from homodyne_fit.results.folder import OUTPUTS
+from homodyne_fit.results.names import OUTPUTS
 
 
 class TestSave:

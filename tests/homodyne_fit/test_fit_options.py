@@ -11,7 +11,7 @@ import homodyne_fit as hf
 from homodyne_fit.cli import drawings
 from homodyne_fit.cli.options import FOREIGN
 from homodyne_fit.fitting import fit as fit_module
-from homodyne_fit.results.folder import OUTPUTS
+from homodyne_fit.results.names import OUTPUTS
 
 QUICK = "optimization: {nlsq: {multi_start: {enable: false}}}\n"
 

@@ -22,7 +22,8 @@ from homodyne_fit.config.plan import Plan, plan_of
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
 from homodyne_fit.report.numbers import format_estimate
-from homodyne_fit.results.folder import RESULT, require_room
+from homodyne_fit.results.folder import require_room
+from homodyne_fit.results.names import RESULT
 
 DATA_SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".npy", ".npz")
 

@@ -16,7 +16,8 @@ from homodyne_fit.config.plan import ParameterPlan, Plan, plan_of
 from homodyne_fit.config.schema import json_schema
 from homodyne_fit.errors import InputError, counted
 from homodyne_fit.report.numbers import format_number
-from homodyne_fit.results.folder import OUTPUTS, require_room
+from homodyne_fit.results.folder import require_room
+from homodyne_fit.results.names import OUTPUTS
 
 __all__ = ["output_folder", "plan_lines", "show"]
 

@@ -22,15 +22,13 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
 from homodyne_fit.results.folder import (
-    PLOTS,
-    REPORT,
-    RESULT,
     make_folder,
     prepare_folder,
     require_exportable,
     require_no_results,
     write_outputs,
 )
+from homodyne_fit.results.names import PLOTS, REPORT, RESULT
 
 if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis

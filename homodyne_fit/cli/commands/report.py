@@ -9,7 +9,8 @@ from homodyne_fit.analysis import load_result
 from homodyne_fit.cli.console import new_console
 from homodyne_fit.report.html import write_report
 from homodyne_fit.report.summary import print_summary
-from homodyne_fit.results.folder import PLOTS, REPORT, make_folder, write_plots
+from homodyne_fit.results.folder import make_folder, write_plots
+from homodyne_fit.results.names import PLOTS, REPORT
 
 
 def run(args: argparse.Namespace) -> int:
