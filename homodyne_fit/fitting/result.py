@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +18,7 @@ from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["Estimate", "FitInfo", "FitResult"]
+__all__ = ["Estimate", "FitInfo", "FitResult", "Rate"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,27 @@ class Estimate:
         error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
         error = "not determined" if np.isinf(self.stderr) else error
         return f"{self.value:.6g} {error} {self.unit}".rstrip()
+
+
+class Rate(NamedTuple):
+    """A rate of the model as a function of time.
+
+    Attributes
+    ----------
+    key, name, symbol, unit : str
+        Its name in files, in words, in formulas; and its unit.
+    parameters : tuple of str
+        Of its law.
+    at : callable
+        Times (n,), seconds, to values and standard errors, (n,) each.
+    """
+
+    key: str
+    name: str
+    symbol: str
+    unit: str
+    parameters: tuple[str, ...]
+    at: Callable[[ArrayLike], tuple[NDArray[np.float64], NDArray[np.float64]]]
 
 
 @dataclass(frozen=True)
@@ -168,6 +190,18 @@ class FitResult:
     def gamma_dot(self, times: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Shear rate at `times` (n,), as those of `J`, and its standard error, 1/s."""
         return self._rate(1, times)
+
+    @property
+    def rates(self) -> list[Rate]:
+        """J, and with flow the shear rate."""
+        model = self.model
+        rates = [
+            Rate("J", "transport coefficient", "J", "Å²/s", model.transport_parameters, self.J)
+        ]
+        if model.has_flow:
+            shear = model.shear_parameters
+            rates.append(Rate("gamma_dot", "shear rate", "γ̇", "1/s", shear, self.gamma_dot))
+        return rates
 
     def mean_J(self) -> tuple[float, float]:
         """Transport coefficient averaged over the frames and its standard error, Å²/s."""

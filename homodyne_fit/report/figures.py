@@ -67,6 +67,9 @@ MATRIX_COLUMNS = 4
 # Colour and marker of each part of the measurement, early to late.
 AGE_STYLES = ((CURVE, "o"), ("#009e73", "s"), (MARK, "^"))
 
+# Symbols of the rates, by their names in files.
+TEX = {"J": "J", "gamma_dot": r"\dot\gamma"}
+
 
 def plot_two_time(view: AngleView) -> Figure:
     """Data, fit and residual of one angle side by side, both times in seconds.
@@ -163,15 +166,11 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
     times : (n,) array
         Seconds.
     """
-    panels = [("transport coefficient $J$ (Å²/s)", result.J(times))]
-    if result.model.has_flow:
-        panels.append((r"shear rate $\dot\gamma$ (1/s)", result.gamma_dot(times)))
-    figure = Figure(figsize=(4.6 * len(panels), 3.1), layout="constrained", facecolor="white")
-    for axes, (label, (value, error)) in zip(
-        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-    ):
-        _draw_rate(axes, np.asarray(times, dtype=np.float64), value, error)
-        label_axes(axes, "time $t$ (s)", label)
+    rates = result.rates
+    figure = Figure(figsize=(4.6 * len(rates), 3.1), layout="constrained", facecolor="white")
+    for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False)[0], rates, strict=True):
+        _draw_rate(axes, np.asarray(times, dtype=np.float64), *rate.at(times))
+        label_axes(axes, "time $t$ (s)", f"{rate.name} ${TEX[rate.key]}$ ({rate.unit})")
         open_frame(axes)
     return figure
 

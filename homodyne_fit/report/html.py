@@ -225,17 +225,15 @@ def _weak_cautions(result: FitResult) -> list[str]:
 
 
 def _curve_names(result: FitResult) -> str:
-    return "J(t) and γ̇(t)" if result.model.has_flow else "J(t)"
+    return joined_with_and([f"{rate.symbol}(t)" for rate in result.rates])
 
 
 def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
-    curves = [("transport coefficient J(t)", result.J(times)[0])]
-    if result.model.has_flow:
-        curves.append(("shear rate γ̇(t)", result.gamma_dot(times)[0]))
+    values = [(f"{rate.name} {rate.symbol}(t)", rate.at(times)[0]) for rate in result.rates]
     return [
         f"The fitted {name} vanishes on {np.count_nonzero(value <= RATE_FLOOR)} of {len(times)} "
         "frames, where the power law would be negative. It is held at zero there, without a band."
-        for name, value in curves
+        for name, value in values
         if np.any(value <= RATE_FLOOR)
     ]
 
@@ -243,15 +241,13 @@ def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
 def _rates_picture(data: TwoTimeData, result: FitResult) -> Picture:
     step = -(-data.n_frames // CURVE_POINTS)
     times = data.times[::step]
-    curves = [("Transport coefficient J", "Å²/s", result.J)]
-    if result.model.has_flow:
-        curves.append(("Shear rate", "1/s", result.gamma_dot))
     ends = data.times[[1, len(data.times) // 2, -1]]
     texts = []
-    for name, unit, curve in curves:
-        values = zip(*curve(ends), ends, strict=True)
+    for rate in result.rates:
+        values = zip(*rate.at(ends), ends, strict=True)
         points = (f"{format_estimate(v, e)} at {format_number(t)} s" for v, e, t in values)
-        texts.append(f"{name} against time, in {unit}: {', '.join(points)}.")
+        name = rate.name.capitalize()
+        texts.append(f"{name} against time, in {rate.unit}: {', '.join(points)}.")
     return _picture(plot_rates(result, times), " ".join(texts), "svg")
 
 

@@ -114,13 +114,12 @@ def _below_the_table(result: FitResult) -> list[str]:
 
 def _rates(result: FitResult) -> dict[str, tuple[float, float, str]]:
     """Value, standard error and unit of the rates at mid-measurement, by name."""
-    rates = {"J": (result.J(result.space.tau), "Å²/s")}
-    if result.model.has_flow:
-        rates["shear rate"] = (result.gamma_dot(result.space.tau), "1/s")
-    return {
-        name: (float(value[0]), float(error[0]), unit)
-        for name, ((value, error), unit) in rates.items()
-    }
+    rates = {}
+    for rate in result.rates:
+        (value,), (error,) = rate.at(result.space.tau)
+        name = "J" if rate.key == "J" else rate.name
+        rates[name] = float(value), float(error), rate.unit
+    return rates
 
 
 def _notes(result: FitResult, determined: list[str]) -> list[str]:

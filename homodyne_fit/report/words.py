@@ -268,19 +268,17 @@ def _bound(result: FitResult, name: str) -> str:
 
 def _loose_power_laws(result: FitResult) -> list[str]:
     """Parameters that are not determined, by the rate they belong to."""
-    texts, model = [], result.model
-    laws = [("J(t)", "Å²/s", result.J, model.transport_parameters)]
-    if model.has_flow:
-        laws.append(("γ̇(t)", "1/s", result.gamma_dot, model.shear_parameters))
+    texts = []
     left = [name for name, e in result.parameters.items() if np.isinf(e.stderr)]
     middle = result.space.tau
-    for symbol, unit, rate, names in laws:
-        (value,), (error,) = rate(middle)
+    for rate in result.rates:
+        names, symbol = rate.parameters, f"{rate.symbol}(t)"
+        (value,), (error,) = rate.at(middle)
         loose = [name for name in names if _is_loose(result.parameters[name], name, names, value)]
         if loose and 0 < error <= DETERMINED * value:
             left = [name for name in left if name not in names]
             texts.append(
-                f"{symbol} is determined, {with_unit(format_estimate(value, error), unit)} at "
+                f"{symbol} is determined, {with_unit(format_estimate(value, error), rate.unit)} at "
                 f"{format_number(middle, 3)} s, but its power law is not: the data do not "
                 f"determine {joined_with_and(loose)}. Quote {symbol} with its band instead."
             )

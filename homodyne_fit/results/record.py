@@ -104,17 +104,14 @@ class FitRecord(FitResult):
 
     def _rates_to_json(self) -> dict[str, dict[str, Any]]:
         """J and the shear rate at mid-measurement: what the data fix best."""
-        curves = {"J": (self.J, "Å²/s")}
-        if self.model.has_flow:
-            curves["gamma_dot"] = (self.gamma_dot, "1/s")
         rates = {}
-        for name, (curve, unit) in curves.items():
-            (value,), (stderr,) = curve(self.space.tau)
-            rates[name] = {
+        for rate in self.rates:
+            (value,), (stderr,) = rate.at(self.space.tau)
+            rates[rate.key] = {
                 "time": self.space.tau,
                 "value": float(value),
                 "stderr": float(stderr) if np.isfinite(stderr) else None,
-                "unit": unit,
+                "unit": rate.unit,
             }
         return rates
 

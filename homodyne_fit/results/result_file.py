@@ -48,6 +48,9 @@ CHUNK_BYTES = 2**20
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
 
 # Columns of the parameters that are in the unit of each.
+# As UDUNITS spells them.
+UNITS_OF_RATES = {"J": "angstrom2 s-1", "gamma_dot": "s-1"}
+
 IN_UNITS = ("value", "stderr", "lower", "upper")
 
 ERROR_MEANING = "standard error; NaN where not free, infinite where not determined"
@@ -157,12 +160,11 @@ def _write_scaling(group: h5py.Group, record: FitRecord) -> None:
 def _write_curves(group: h5py.Group, record: FitRecord) -> None:
     times = record.times
     axis = _scale(group, "t", times, "s", "time from the first frame")
-    curves = [("J", "angstrom2 s-1", "transport coefficient", record.J(times))]
-    if record.model.has_flow:
-        curves.append(("gamma_dot", "s-1", "shear rate", record.gamma_dot(times)))
-    for name, unit, meaning, (value, error) in curves:
-        _variable(group, name, value, (axis,), unit, meaning)
-        _variable(group, f"{name}_stderr", error, (axis,), unit, f"standard error of {name}")
+    for rate in record.rates:
+        (value, error), unit = rate.at(times), UNITS_OF_RATES[rate.key]
+        _variable(group, rate.key, value, (axis,), unit, rate.name)
+        meaning = f"standard error of {rate.key}"
+        _variable(group, f"{rate.key}_stderr", error, (axis,), unit, meaning)
 
 
 def _write_c2(group: h5py.Group, record: FitRecord) -> None:
