@@ -75,6 +75,13 @@ class Config:
         return self._found(path)
 
     @property
+    def output_folder(self) -> Path:
+        """Where results go: the folder that the file names, or ``<configuration>_results``."""
+        if named := self.root.output.directory:
+            return Path(named).expanduser()
+        return self.path.with_name(f"{self.path.stem}_results")
+
+    @property
     def masked_frames(self) -> tuple[int, ...]:
         """Frames to leave out, counted from 1: those listed, or those of the file named."""
         from homodyne_fit.data.loading import read_frame_list

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from homodyne_fit.cli.commands.check import output_folder, plan_lines
+from homodyne_fit.cli.commands.check import plan_lines
 from homodyne_fit.cli.commands.fit import fit_config
 from homodyne_fit.cli.console import explanation, new_console, print_json, table
 from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
@@ -127,7 +127,7 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
     if args.output_dir is not None:
         job.folder = args.output_dir / stem
     else:
-        job.folder = output_folder(job.config, None)
+        job.folder = job.config.output_folder
         if data is not None:
             job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
     if data is not None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from homodyne_fit.cli.console import print_json, reasons, table
 from homodyne_fit.cli.overrides import overrides_of
-from homodyne_fit.config import Config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.config.overrides import Override
 from homodyne_fit.config.plan import ParameterPlan, Plan, plan_of
@@ -19,7 +18,7 @@ from homodyne_fit.report.numbers import format_number
 from homodyne_fit.results.folder import require_room
 from homodyne_fit.results.names import OUTPUTS
 
-__all__ = ["output_folder", "plan_lines", "show"]
+__all__ = ["plan_lines", "show"]
 
 LABEL = 12  # characters
 
@@ -79,20 +78,10 @@ def _plan(
     file: Path, folder: Path | None, overrides: Sequence[Override], *, overwrite: bool | None
 ) -> Plan:
     config, selection = examine(file, overrides)
-    output = output_folder(config, folder)
+    output = folder or config.output_folder
     if overwrite is not None:
         require_room(output, overwrite=overwrite)
     return plan_of(config, selection, output)
-
-
-def output_folder(config: Config, chosen: Path | None) -> Path:
-    """The folder asked for on the command line, in the file, or ``<config>_results``."""
-    if chosen is not None:
-        return chosen
-    named = config.root.output.directory
-    return (
-        Path(named).expanduser() if named else config.path.with_name(f"{config.path.stem}_results")
-    )
 
 
 def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:

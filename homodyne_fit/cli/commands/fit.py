@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         # Every mistake at once, those that only the data file shows included.
         config, selection = examine(args.config, overrides_of(args))
-    folder = check.output_folder(config, args.output_dir)
+    folder = args.output_dir or config.output_folder
     console = new_console(args.quiet or args.json)
     if drawn:
         _draw(config, selection, folder, args, console)
