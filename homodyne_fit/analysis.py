@@ -157,12 +157,12 @@ def _model(model: str | Model) -> Model:
     return model if isinstance(model, Model) else model_named(model)
 
 
-def _multi_start(given: bool | MultiStart) -> MultiStart:
-    if isinstance(given, bool | np.bool_):
-        return MultiStart(enable=bool(given))
-    if not isinstance(given, MultiStart | dict):
-        raise ValueError(f"True, False, or a mapping of its settings is needed (got {given!r})")
-    return given
+def _multi_start(choice: bool | MultiStart) -> MultiStart:
+    if isinstance(choice, bool | np.bool_):
+        return MultiStart(enable=bool(choice))
+    if not isinstance(choice, MultiStart | dict):
+        raise ValueError(f"True, False, or a mapping of its settings is needed (got {choice!r})")
+    return choice
 
 
 DataOrPath = Annotated[TwoTimeData | str | os.PathLike[str], PlainValidator(_data_or_path)]
@@ -275,8 +275,8 @@ def fit(
         require_no_fork(executor)
     except ValueError as error:
         raise InputError(f"fit: executor: {error}") from error
-    asked = {**_asked(settings), **_asked_of(data)}
-    questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
+    open_questions = {**_asked(settings), **_asked_of(data)}
+    questions = unconfirmed(open_questions, units_confirmed, "give units_confirmed=['{}']".format)
     problems = [Problem("fit", question) for question in questions]
     with collect(problems):
         if not isinstance(data, TwoTimeData):
@@ -371,9 +371,9 @@ def _asked(settings: FitSettings) -> dict[str, str]:
     """What there is to ask about the gap and the direction of the flow."""
     if not settings.model.has_flow or settings.gap is None:
         return {}
-    asked = {"gap": about_gap(settings.gap)}
-    asked["phi"] = about_angles("the bounds of phi0", settings.bounds.get("phi0", ()))
+    open_questions = {"gap": about_gap(settings.gap)}
+    open_questions["phi"] = about_angles("the bounds of phi0", settings.bounds.get("phi0", ()))
     for values in (settings.initial, settings.fixed):
         if "phi0" in values:
-            asked["phi"] = asked["phi"] or about_angles("phi0", [values["phi0"]])
-    return {quantity: text for quantity, text in asked.items() if text is not None}
+            open_questions["phi"] = open_questions["phi"] or about_angles("phi0", [values["phi0"]])
+    return {quantity: text for quantity, text in open_questions.items() if text is not None}

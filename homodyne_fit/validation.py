@@ -153,10 +153,10 @@ def what_is_wrong(detail: Mapping[str, Any]) -> str:
     elif isinstance(value, str):
         near = suggestion(value, re.findall("'([^']*)'", context.get("expected", "")))
         near = f"did you mean '{near}'?" if near else ""
-    given = "nothing" if value is None else " ".join(repr(value).splitlines())
-    given = given if len(given) <= LONGEST else f"{given[:LONGEST]}…"
+    text = "nothing" if value is None else " ".join(repr(value).splitlines())
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
     shown = (
-        "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [given, near]))})"
+        "" if isinstance(value, dict | list) else f" (got {'; '.join(filter(None, [text, near]))})"
     )
     limits = {name: f"{each:g}" for name, each in context.items() if isinstance(each, int | float)}
     return f"{known.format(**context | limits)}{shown}"

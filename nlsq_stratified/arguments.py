@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[Any, str]] = {
 INSIDE = tuple(str(Path(file).parent) for file in (__file__, nlsq.__file__))
 
 
-def accepted(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+def accepted(arguments: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     """The keyword arguments that have an effect, of those known by name.
 
     One warning names those of NLSQ that are without.
@@ -77,12 +77,12 @@ def accepted(given: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
     TypeError
         If one is not supported.
     """
-    given = dict(given)
-    if "maxfev" in given and "max_nfev" not in given:
-        given["max_nfev"] = given.pop("maxfev")
-    taken = {name: given.pop(name) for name in known if name in given}
+    arguments = dict(arguments)
+    if "maxfev" in arguments and "max_nfev" not in arguments:
+        arguments["max_nfev"] = arguments.pop("maxfev")
+    taken = {name: arguments.pop(name) for name in known if name in arguments}
     ignored, unsupported = [], []
-    for name, value in given.items():
+    for name, value in arguments.items():
         if name in WITHOUT_EFFECT:
             if not _one_of(value, WITHOUT_EFFECT[name]):
                 ignored.append(name)

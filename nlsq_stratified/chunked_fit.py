@@ -88,8 +88,8 @@ class FitOptions:
 
     def tolerances(self) -> dict[str, Any]:
         """Those that were given; where some are, standard errors no longer stop the fit."""
-        given = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
-        chosen = {name: value for name, value in given.items() if value is not None}
+        tolerances = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
+        chosen = {name: value for name, value in tolerances.items() if value is not None}
         if self.tolerance is not None:
             chosen["tolerance"] = self.tolerance
         return {"tolerance": 0.0, **chosen} if chosen else {}
@@ -451,15 +451,15 @@ def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
     ValueError
         If f takes any number of parameters and p0 does not say how many.
     """
-    given = None if p0 is None else len(np.atleast_1d(np.asarray(p0)))
+    n_start = None if p0 is None else len(np.atleast_1d(np.asarray(p0)))
     parameters = inspect.signature(f).parameters.values()
     named = [p for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
     if any(p.kind is p.VAR_POSITIONAL for p in named):
-        if given is None:
+        if n_start is None:
             raise ValueError("p0 is needed: the model takes any number of parameters")
-        return [f"p[{i}]" for i in range(given)]
-    if given is not None and given != len(named):
-        return [f"p[{i}]" for i in range(given)]
+        return [f"p[{i}]" for i in range(n_start)]
+    if n_start is not None and n_start != len(named):
+        return [f"p[{i}]" for i in range(n_start)]
     return [p.name for p in named]
 
 

@@ -87,10 +87,10 @@ class FittedPoints:
 
     def sums(self, params: NDArray[np.float64]) -> _Sums:
         """Of the residuals of all points."""
-        found = _Sums()
+        sums = _Sums()
         for x, y, *_ in self._chunks():
-            found = found.with_points(y, y - self.objective.values(params, x))
-        return found
+            sums = sums.with_points(y, y - self.objective.values(params, x))
+        return sums
 
     def values(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
         """The model at all points."""
@@ -133,14 +133,14 @@ class FittedPoints:
 
     def _together(self, parts: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Arrays (..., n) of the chunks as one, in the order of the points."""
-        found = np.concatenate(list(parts), axis=-1)
+        whole = np.concatenate(list(parts), axis=-1)
         chunks = self.data.chunks if isinstance(self.data, KeptPoints) else self.data
         if isinstance(chunks, ArrayChunks) and chunks.chunks.order is not None:
             order = chunks.chunks.order
             if isinstance(self.data, KeptPoints):
                 order = order[chunks.arrays[-1][order]]
-            found = found[..., np.argsort(order)]
-        return found
+            whole = whole[..., np.argsort(order)]
+        return whole
 
 
 def band(

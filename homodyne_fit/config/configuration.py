@@ -86,16 +86,16 @@ class Config:
         """Frames to leave out, counted from 1: those listed, or those of the file named."""
         from homodyne_fit.data.loading import read_frame_list
 
-        given = self.root.experimental_data.mask_frames
-        if isinstance(given, str):
+        mask = self.root.experimental_data.mask_frames
+        if isinstance(mask, str):
             try:
-                return read_frame_list(self._found(Path(given).expanduser()))
+                return read_frame_list(self._found(Path(mask).expanduser()))
             except InputError as error:
                 text = f"{error}; frames themselves are a list, as [17, 18]"
                 raise InputError(
                     [Problem(f"{self.path}: experimental_data.mask_frames", text)]
                 ) from error
-        return given or ()
+        return mask or ()
 
     def _found(self, path: Path) -> Path:
         beside = self.path.parent / path

@@ -62,24 +62,28 @@ def model_parameters(root: Root) -> tuple[str, ...]:
 def held(root: Root) -> dict[str, float]:
     """Parameters of the model that are held, and where: fixed, or given and not active."""
     initial = root.initial_parameters
-    given = dict(initial.fixed)
+    starts = dict(initial.fixed)
     if initial.active_parameters is not None:
         idle = {n: v for n, v in initial.start.items() if n not in initial.active_parameters}
-        given = idle | given
-    return {name: given[name] for name in model_parameters(root) if name in given}
+        starts = idle | starts
+    return {name: starts[name] for name in model_parameters(root) if name in starts}
 
 
 def starts(root: Root) -> dict[str, float]:
     """Start values of the parameters that are searched, as far as they are given."""
-    fixed, given = held(root), root.initial_parameters.start
-    return {name: given[name] for name in model_parameters(root) if name in given.keys() - fixed}
+    fixed, start_values = held(root), root.initial_parameters.start
+    return {
+        name: start_values[name]
+        for name in model_parameters(root)
+        if name in start_values.keys() - fixed
+    }
 
 
 def bounds(root: Root) -> dict[str, tuple[float, float]]:
     """Bounds that are given, of contrast, offset and the parameters of the model."""
     names = (*model_parameters(root), *SCALING)
-    given = root.parameter_space.bounds
-    return {bound.name: (bound.min, bound.max) for bound in given if bound.name in names}
+    bounds_of = root.parameter_space.bounds
+    return {bound.name: (bound.min, bound.max) for bound in bounds_of if bound.name in names}
 
 
 def limits(root: Root, name: str) -> tuple[float, float]:
@@ -101,18 +105,18 @@ def questions(root: Root) -> Iterator[Problem]:
 def questions_of_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
     """Ask about q and dt where the data file does not know them, and about its angles."""
     analyzer = root.analyzer_parameters
-    asked = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
+    open_questions = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
     # The angles are those of the file.
     keys = {**KEYS, "phi": "experimental_data.file_path"}
-    for quantity, text in asked.items():
+    for quantity, text in open_questions.items():
         yield from _unconfirmed(root, keys[quantity], {quantity: text})
 
 
-def _unconfirmed(root: Root, key: str, asked: dict[str, str]) -> Iterator[Problem]:
+def _unconfirmed(root: Root, key: str, open_questions: dict[str, str]) -> Iterator[Problem]:
     """The questions that the configuration does not answer, and how it can."""
     names = root.analyzer_parameters.units_confirmed
     confirmed = [quantity for quantity, name in NAMES.items() if name in names]
-    for text in unconfirmed(asked, confirmed, _answer):
+    for text in unconfirmed(open_questions, confirmed, _answer):
         yield Problem(key, text)
 
 

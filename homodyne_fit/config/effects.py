@@ -242,9 +242,9 @@ def _of_the_scaling(root: Root) -> Iterator[Ignored]:
     if nlsq.per_angle_scaling is not None and settings.names_mode:
         yield Ignored(f"{NLSQ}.per_angle_scaling", "anti_degeneracy.per_angle_mode says it")
     if mode != "constant":
-        given = root.initial_parameters.per_angle_scaling
+        scaling = root.initial_parameters.per_angle_scaling
         for key in SCALING:
-            if getattr(given, key) is not None:
+            if getattr(scaling, key) is not None:
                 yield Ignored(f"{INITIAL}.per_angle_scaling.{key}", ELIMINATED)
             if getattr(settings.constant, key) is not None:
                 yield Ignored(

@@ -226,17 +226,17 @@ class InitialParameters(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _values_by_name(cls, given: Any) -> Any:
+    def _values_by_name(cls, section: Any) -> Any:
         """Turn a list of values into a mapping by `parameter_names`."""
-        if not isinstance(given, dict) or not isinstance(given.get("values"), list):
-            return given
-        names, values = given.get("parameter_names"), given["values"]
+        if not isinstance(section, dict) or not isinstance(section.get("values"), list):
+            return section
+        names, values = section.get("parameter_names"), section["values"]
         if not isinstance(names, list):
             raise ValueError("values is a list, so parameter_names must be one too")
         if len(values) != len(names):
             raise ValueError(f"values has {len(values)} entries for {len(names)} parameter_names")
         each_once(names)
-        return {**given, "values": dict(zip(map(str, names), values, strict=True))}
+        return {**section, "values": dict(zip(map(str, names), values, strict=True))}
 
     @model_validator(mode="after")
     def _not_held_and_fitted(self) -> InitialParameters:

@@ -193,14 +193,14 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
 
 def _parameters(config: Config) -> list[ParameterPlan]:
     root = config.root
-    fixed, given = held(root), root.initial_parameters.start
+    fixed, start_values = held(root), root.initial_parameters.start
     plans = []
     for name in model_parameters(root):
         unit = PARAMETERS[name].unit
         if name in fixed:
             plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None))
         else:
-            start = given.get(name, PARAMETERS[name].start)
+            start = start_values.get(name, PARAMETERS[name].start)
             plans.append(ParameterPlan(name, unit, "searched", start, *limits(root, name)))
     if config.anti_degeneracy.per_angle_mode == "constant":
         return plans

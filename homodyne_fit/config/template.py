@@ -101,7 +101,7 @@ def configuration(
     from homodyne_fit.data.units import NAMES, about_gap, unconfirmed
 
     file = open_two_time(data)
-    asked = about_file(file, q, dt, phi)
+    open_questions = about_file(file, q, dt, phi)
     q, chosen, q_comment = _wave_vector(file, q)
     n_angles = len(chosen)
     dt, note = _frame_time(file, dt), _one_line(file.dt_note)
@@ -110,12 +110,12 @@ def configuration(
         why = "no flow" if static else "no flow, as there is one angle only"
         mode, static = f"static  # {why}; or laminar_flow", True
     if gap is not None and not static and (text := about_gap(gap)):
-        asked["gap"] = text
-    confirmed = tuple(asked) if units_confirmed else ()
-    questions = list(unconfirmed(asked, confirmed, lambda _: "add --units-confirmed"))
+        open_questions["gap"] = text
+    confirmed = tuple(open_questions) if units_confirmed else ()
+    questions = list(unconfirmed(open_questions, confirmed, lambda _: "add --units-confirmed"))
     if questions:
         raise InputError(Problem(str(file.path), question) for question in questions)
-    doubtful = [NAMES[quantity] for quantity in asked]
+    doubtful = [NAMES[quantity] for quantity in open_questions]
     _require_angles(file, phi, n_angles)
     known = phi if file.phi is None else file.phi[chosen]
     given = ", ".join(map(_yaml_number, phi or ()))

@@ -71,12 +71,12 @@ def _selection(
 
 def _search(options: SearchOptions) -> dict[str, Any]:
     # Defaults are left out: some have no effect beside the other values, which would be reported.
-    given = options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    content = options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {
         **options.model_dump(by_alias=True, include=ALWAYS_WRITTEN),
-        **given,
+        **content,
         "anti_degeneracy": {
             "per_angle_mode": options.anti_degeneracy.per_angle_mode,
-            **given.get("anti_degeneracy", {}),
+            **content.get("anti_degeneracy", {}),
         },
     }

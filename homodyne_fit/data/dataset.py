@@ -122,13 +122,13 @@ class TwoTimeData:
             raise InputError(f"{self.source}: c2 {error}") from None
 
     def _numbers(self, name: str) -> NDArray[np.float64]:
-        given = getattr(self, name)
+        array = getattr(self, name)
         try:
-            numbers = real_array(given).astype(np.float64)
+            numbers = real_array(array).astype(np.float64)
             return numbers if name != "dt" else numbers.reshape(())
         except ValueError:
             needed = f"{name} must be {'one number' if name == 'dt' else 'real numbers'}"
-            raise InputError(f"{self.source}: {needed}, got {shown(given)}") from None
+            raise InputError(f"{self.source}: {needed}, got {shown(array)}") from None
 
     def __repr__(self) -> str:
         k, n = self.n_angles, self.n_frames

@@ -94,11 +94,11 @@ def load(
         If the file, or what is asked of it, cannot be used.
     """
     file = open_two_time(path)
-    asked = about_file(file, q, dt, phi)
+    open_questions = about_file(file, q, dt, phi)
     for ends in phi_ranges or ():
         if text := about_angles("phi_ranges", ends):
-            asked["phi"] = text
-    questions = unconfirmed(asked, units_confirmed, "give units_confirmed=['{}']".format)
+            open_questions["phi"] = text
+    questions = unconfirmed(open_questions, units_confirmed, "give units_confirmed=['{}']".format)
     problems = [Problem(str(file.path), question) for question in questions]
     with collect(problems):
         selection = select(

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["real_array"]
 
 
-def real_array(given: object) -> NDArray[np.floating]:
+def real_array(values: object) -> NDArray[np.floating]:
     """Return an array of this machine's floats, with NaN in the place of what is masked.
 
     Single and half precision become float32, all other numbers float64. Masked arrays keep their
@@ -23,7 +23,7 @@ def real_array(given: object) -> NDArray[np.floating]:
         If these are no real numbers: 'must be real numbers, not …'.
     """
     try:
-        array = _with_masks(given)
+        array = _with_masks(values)
     except ValueError:
         raise ValueError("must be real numbers, not lists of different lengths") from None
     if array.dtype.kind == "O" and all(map(_is_real, np.ma.compressed(array))):
@@ -35,18 +35,18 @@ def real_array(given: object) -> NDArray[np.floating]:
     return np.ma.filled(array, np.nan)
 
 
-def _with_masks(given: object) -> NDArray[Any]:
+def _with_masks(values: object) -> NDArray[Any]:
     """An array, a masked one if there is a mask anywhere in lists of lists."""
-    if isinstance(given, np.ma.MaskedArray):
-        return given
-    if isinstance(given, list | tuple):
+    if isinstance(values, np.ma.MaskedArray):
+        return values
+    if isinstance(values, list | tuple):
         parts = [
             _with_masks(part) if isinstance(part, list | tuple | np.ma.MaskedArray) else part
-            for part in given
+            for part in values
         ]
         if any(isinstance(part, np.ma.MaskedArray) for part in parts):
             return np.ma.stack(parts)
-    return np.asarray(given)
+    return np.asarray(values)
 
 
 def _is_real(value: object) -> bool:

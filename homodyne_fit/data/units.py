@@ -147,16 +147,16 @@ def about_values(
     q: float | None, dt: float | None, phi: Iterable[float], angles: str
 ) -> dict[str, str]:
     """What to ask about a wave vector, a frame time, and angles that are called so."""
-    asked = {
+    open_questions = {
         "q": None if q is None else about_q(q),
         "dt": None if dt is None else about_dt(dt),
         "phi": about_angles(angles, phi),
     }
-    return {quantity: text for quantity, text in asked.items() if text is not None}
+    return {quantity: text for quantity, text in open_questions.items() if text is not None}
 
 
 def unconfirmed(
-    asked: Mapping[str, str],
+    open_questions: Mapping[str, str],
     confirmed: Collection[str],
     answer: Callable[[str], str],
 ) -> Iterator[str]:
@@ -164,13 +164,13 @@ def unconfirmed(
 
     Parameters
     ----------
-    asked : mapping
+    open_questions : mapping
     confirmed : collection
         Quantities that are in the unit asked for.
     answer : callable
         How to say so of a quantity.
     """
-    for quantity, text in asked.items():
+    for quantity, text in open_questions.items():
         if quantity not in confirmed:
             yield f"{text}; if it is in {UNITS[quantity]}, {answer(quantity)}"
 
@@ -189,7 +189,7 @@ def _in_other_units(
 
 def _in_radians(angles: Iterable[float]) -> bool:
     """Whether all angles but zeros are simple fractions of π, as 1.571 is."""
-    given = [abs(angle) for angle in angles if angle]
-    return bool(given) and all(
-        any(abs(angle - exact) <= DIGITS * exact for exact in FRACTIONS) for angle in given
+    sizes = [abs(angle) for angle in angles if angle]
+    return bool(sizes) and all(
+        any(abs(angle - exact) <= DIGITS * exact for exact in FRACTIONS) for angle in sizes
     )

@@ -120,9 +120,9 @@ def chunk_moments(
         sums = _kernel(jax.default_backend(), sinc_power, precision)(
             integrals, u, v, ordered, of_angles, chunk.c2, n_tiles, chunk.n_angles
         )
-        found = TileSums(*(np.asarray(each)[: chunk.n_angles] for each in sums))
+        of_tiles = TileSums(*(np.asarray(each)[: chunk.n_angles] for each in sums))
     n_u, n_v = u.shape[-1], v.shape[-1]
-    total, scale = _moments(found, n_u, n_v), _column_scales(n_u, n_v, factors)
+    total, scale = _moments(of_tiles, n_u, n_v), _column_scales(n_u, n_v, factors)
     return total * scale[:, :, None] * scale[:, None, :]
 
 

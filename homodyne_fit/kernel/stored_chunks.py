@@ -131,12 +131,12 @@ def _runs(
 
     They are in the order in which tiles are dealt, and those of a row are of about the same length.
     """
-    found = []
+    tiles = []
     for row in range(blocks):
         parts = -(-(blocks - row) // longest)
         ends = row + np.arange(parts + 1) * (blocks - row) // parts
-        found.append(np.stack([np.full(parts, row), ends[:-1], np.diff(ends)]))
-    rows, cols, lengths = np.concatenate(found, axis=1)
+        tiles.append(np.stack([np.full(parts, row), ends[:-1], np.diff(ends)]))
+    rows, cols, lengths = np.concatenate(tiles, axis=1)
     order = dealing_order(rows, cols)
     return rows[order], cols[order], lengths[order]
 

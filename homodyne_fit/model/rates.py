@@ -229,11 +229,11 @@ def rates(
     filled[: len(t)] = t
     with jax.enable_x64(True):
         grid = filled, np.float64(tau), np.float64(dt)
-        found = jax.device_get(
+        curves_and_jacobians = jax.device_get(
             [_compiled(model, law)(full[own], *grid) for law, own in zip(laws, owned, strict=True)]
         )
     values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
-    for i, (own, (value, slope)) in enumerate(zip(owned, found, strict=True)):
+    for i, (own, (value, slope)) in enumerate(zip(owned, curves_and_jacobians, strict=True)):
         values[i], jacobian[i][:, own] = value[: len(t)], slope[: len(t)]
     return values, jacobian
 

@@ -55,18 +55,18 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 def contents(file: h5py.File) -> str:
     """Return the names of the two uppermost levels, for a message."""
-    found = []
+    names = []
     for name in file:
         below = file.get(name)
         inner = list(below) if isinstance(below, h5py.Group) else []
-        found += [f"/{name}/{key}" for key in inner] or [f"/{name}"]
-    return shortened(found) or "nothing"
+        names += [f"/{name}/{key}" for key in inner] or [f"/{name}"]
+    return shortened(names) or "nothing"
 
 
 def group_at(file: h5py.File, name: str) -> h5py.Group | None:
     """Return the group of that name, or None if there is none."""
-    found = _at(file, name)
-    return found if isinstance(found, h5py.Group) else None
+    group = _at(file, name)
+    return group if isinstance(group, h5py.Group) else None
 
 
 def has_group(name: str) -> Callable[[h5py.File], bool]:
@@ -81,8 +81,8 @@ def exists(file: h5py.File, name: str) -> bool:
 
 def shape_of(file: h5py.File, name: str) -> tuple[int, ...] | None:
     """Return the shape of a dataset, or None if there is none of that name."""
-    found = _at(file, name)
-    return found.shape if isinstance(found, h5py.Dataset) else None
+    node = _at(file, name)
+    return node.shape if isinstance(node, h5py.Dataset) else None
 
 
 def list_of_numbers(file: h5py.File, name: str) -> NDArray[np.float64]:
@@ -122,19 +122,19 @@ def unit(file: h5py.File, name: str) -> str:
 
 def attribute_text(file: h5py.File, name: str, attribute: str) -> str:
     """Return an attribute as text, or an empty string where there is none."""
-    found = _at(file, name)
-    known = isinstance(found, h5py.Group | h5py.Dataset)
-    stated = found.attrs.get(attribute, "") if known else ""
+    node = _at(file, name)
+    known = isinstance(node, h5py.Group | h5py.Dataset)
+    stated = node.attrs.get(attribute, "") if known else ""
     first = np.ravel(stated)[0] if np.size(stated) else ""
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
 def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.float64] | None:
     """Return an attribute as a list of numbers, or None where it is absent or holds none."""
-    found = _at(file, name)
-    if not isinstance(found, h5py.Group | h5py.Dataset) or attribute not in found.attrs:
+    node = _at(file, name)
+    if not isinstance(node, h5py.Group | h5py.Dataset) or attribute not in node.attrs:
         return None
-    values = np.ravel(np.asarray(found.attrs[attribute]))
+    values = np.ravel(np.asarray(node.attrs[attribute]))
     return values.astype(np.float64) if values.size and values.dtype.kind in "fiu" else None
 
 
@@ -171,23 +171,23 @@ def _values(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
     """Return the dataset of that name, which the format needs."""
-    found = _at(file, name)
-    if isinstance(found, h5py.Dataset):
-        return found
-    what = "is missing" if found is None else "is not a dataset"
+    node = _at(file, name)
+    if isinstance(node, h5py.Dataset):
+        return node
+    what = "is missing" if node is None else "is not a dataset"
     raise InputError(f"{file.filename}: {name} {what}; the format needs it")
 
 
 def _at(file: h5py.File, name: str) -> object:
-    found = file.get(name)
-    if isinstance(found, h5py.Dataset):
+    node = file.get(name)
+    if isinstance(node, h5py.Dataset):
         try:
-            _ = found.dtype
+            _ = node.dtype
         except (TypeError, ValueError) as error:
             raise InputError(
                 f"{file.filename}: {name} has a type that cannot be read ({error})"
             ) from error
-    return found
+    return node
 
 
 def q_and_phi(

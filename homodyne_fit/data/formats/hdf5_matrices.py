@@ -60,16 +60,16 @@ def numbered(file: h5py.File, group: str) -> dict[int, MatrixLocation]:
 
     HDF5 lists names as text, so that 10 precedes 2 unless all are padded to the same length.
     """
-    found: dict[int, MatrixLocation] = {}
+    locations: dict[int, MatrixLocation] = {}
     for key in map(str, hdf5.group_at(file, group) or ()):
         digits = re.search(r"[0-9]+$", key)
-        if digits is None or int(digits[0]) in found:
+        if digits is None or int(digits[0]) in locations:
             reason = "ends with no number" if digits is None else "repeats a number"
             raise InputError(f"{file.filename}: the name {group}/{key} {reason}")
-        found[int(digits[0])] = MatrixLocation(f"{group}/{key}")
-    if not found:
+        locations[int(digits[0])] = MatrixLocation(f"{group}/{key}")
+    if not locations:
         raise InputError(f"{file.filename}: {group} holds no matrix")
-    return dict(sorted(found.items()))
+    return dict(sorted(locations.items()))
 
 
 def locations_in_array(name: str, count: int, axis: int) -> list[MatrixLocation]:

@@ -58,12 +58,12 @@ def headers(path: Path) -> dict[str, ArrayHeader]:
                 _check_length(header, path.stat().st_size - stream.tell())
                 return {"": header}
         with zipfile.ZipFile(path) as archive:
-            found = {}
+            headers_by_name = {}
             for name in archive.namelist():
                 if name.endswith(".npy"):
                     with archive.open(name) as stream:
-                        found[name.removesuffix(".npy")] = _header(stream)
-            return found
+                        headers_by_name[name.removesuffix(".npy")] = _header(stream)
+            return headers_by_name
 
 
 def read(path: Path, name: str) -> NDArray[np.generic]:

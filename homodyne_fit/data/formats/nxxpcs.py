@@ -154,12 +154,12 @@ def _frame_time(file: h5py.File) -> tuple[float | None, str]:
         if hdf5.attribute_text(file, name, "NX_class") in ("", "NXdetector")
         and hdf5.exists(file, f"{name}/frame_time")
     ]
-    found = [hdf5.frame_time(file, f"{name}/frame_time") for name in detectors]
-    if not found:
+    frame_times = [hdf5.frame_time(file, f"{name}/frame_time") for name in detectors]
+    if not frame_times:
         return None, f"no detector under {INSTRUMENT} has a frame_time"
-    if len({value for value, _ in found}) > 1:
+    if len({value for value, _ in frame_times}) > 1:
         return None, f"the detectors under {INSTRUMENT} have different frame times"
-    return found[0]
+    return frame_times[0]
 
 
 def write_nxxpcs(

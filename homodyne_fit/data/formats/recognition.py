@@ -47,8 +47,8 @@ def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
     where = Path(path).expanduser()
     start = _first_bytes(where)
     if start.startswith(NUMPY_SIGNATURES):
-        found = numpy_file.headers(where)
-        return _describe(where, found, NUMPY_FORMATS, "NumPy", numpy_file.contents(found))
+        arrays = numpy_file.headers(where)
+        return _describe(where, arrays, NUMPY_FORMATS, "NumPy", numpy_file.contents(arrays))
     if start.startswith(HDF5_SIGNATURE) or h5py.is_hdf5(where):
         with hdf5.opened(where) as file:
             if file.attrs.get("format") == RESULT_FORMAT:

@@ -84,10 +84,10 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
     return Layers(layers)
 
 
-def _held(given: Constant, estimate: NDArray[np.float64]) -> NDArray[np.float64]:
+def _held(options: Constant, estimate: NDArray[np.float64]) -> NDArray[np.float64]:
     """Contrasts, then offsets, (2K,): those given, else the estimates."""
     held = estimate.reshape(2, -1).copy()
-    for row, values in zip(held, (given.contrast, given.offset), strict=True):
+    for row, values in zip(held, (options.contrast, options.offset), strict=True):
         if values is not None:
             row[:] = values
     return held.ravel()

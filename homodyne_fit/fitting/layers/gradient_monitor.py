@@ -130,15 +130,17 @@ class GradientMonitor(Layer):
 
     @override
     def report(self) -> dict[str, Any]:
-        said: dict[str, Any] = {
+        report: dict[str, Any] = {
             "checks": self.checks,
             "lowest_ratio": self.lowest if np.isfinite(self.lowest) else None,
             "events": self.events,
             "restarts": self.restarts,
         }
         if not self.events:
-            return said | {"effect": "none: the gradient did not collapse"}
-        return said | {"effect": "; ".join(f"{e['trigger']}: {e['response']}" for e in self.events)}
+            return report | {"effect": "none: the gradient did not collapse"}
+        return report | {
+            "effect": "; ".join(f"{e['trigger']}: {e['response']}" for e in self.events)
+        }
 
 
 def _lower(solution: Solution, other: Solution) -> bool:

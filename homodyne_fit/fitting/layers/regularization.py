@@ -110,15 +110,15 @@ class Regularization(Layer):
 
     @override
     def report(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"method": self.method, "revisions": self.revisions}
-        said["weights"] = dict(zip(("contrast", "offset"), self.weights.tolist(), strict=True))
+        report: dict[str, Any] = {"method": self.method, "revisions": self.revisions}
+        report["weights"] = dict(zip(("contrast", "offset"), self.weights.tolist(), strict=True))
         if not np.any(self.weights):
-            return said | {"effect": "none: contrast and offset cannot spread in this mode"}
+            return report | {"effect": "none: contrast and offset cannot spread in this mode"}
         if self.spreads is None:
-            return said | {"effect": f"a penalty by {self.method} on the spread over the angles"}
+            return report | {"effect": f"a penalty by {self.method} on the spread over the angles"}
         spread = {"contrast": self.spreads.contrast, "offset": self.spreads.offset}
         effect = "learned spread over the angles: contrast {contrast:.3g}, offset {offset:.3g}"
-        return said | {"spread": spread, "effect": effect.format(**spread)}
+        return report | {"spread": spread, "effect": effect.format(**spread)}
 
 
 def _can_spread(scaling: ScalingMap) -> bool:

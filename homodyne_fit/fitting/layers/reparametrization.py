@@ -92,28 +92,28 @@ class Reparametrization(Layer):
         self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
     ) -> ScalingMap:
         n_angles = len(objective.phi)
-        found = np.empty(2 * n_angles)
+        values = np.empty(2 * n_angles)
         alone = replace(objective, scaling=self.build("individual"))
         for k, weights in enumerate(np.eye(n_angles)):
             one_angle = replace(alone, weights=weights)
             solution = preliminary_fit(one_angle, start, all_points=True)
-            found[[k, n_angles + k]] = solution.scaling[[k, n_angles + k]]
-        return replace(self.build("constant", held=found), mode="sequential")
+            values[[k, n_angles + k]] = solution.scaling[[k, n_angles + k]]
+        return replace(self.build("constant", held=values), mode="sequential")
 
     @override
     def report(self) -> dict[str, Any]:
-        said: dict[str, Any] = {"mode": self.mode}
+        report: dict[str, Any] = {"mode": self.mode}
         if self.mode == "hierarchical" and not self.shrink:
-            return said | {"effect": _EFFECTS["individual"]}
+            return report | {"effect": _EFFECTS["individual"]}
         if self.tested is None:
-            return said | {"effect": _EFFECTS[self.mode]}
+            return report | {"effect": _EFFECTS[self.mode]}
         test = self.tested
         numbers = (
             f"{test.degrees} more parameters lower χ² by {test.chi2:.4g}, and a spread over the "
             f"angles raises the log evidence by {test.log_evidence:.3g}"
         )
         verdict = "keep one shared pair" if self.relaxed is None else "differ"
-        return said | {
+        return report | {
             "test": {
                 "chi2_decrease": test.chi2,
                 "degrees_of_freedom": test.degrees,

@@ -45,17 +45,17 @@ def distance_between(solution: Solution, other: Solution) -> float:
 def other_minima(solution: Solution, others: Iterable[Solution]) -> list[dict[str, Any]]:
     """Minima that the data do not tell from this one, for the result."""
     space = solution.space
-    found = [
+    minima = [
         _described(space, image, 0.0, mirror=True)
         for image in mirror_images(space, solution.parameters, solution.objective.phi)
     ]
-    known = [solution.parameters, *(np.array(list(m["parameters"].values())) for m in found)]
+    known = [solution.parameters, *(np.array(list(m["parameters"].values())) for m in minima)]
     for other in sorted(others, key=lambda other: other.equations.cost):
         rise = 2 * (other.equations.cost - solution.equations.cost) / solution.variance
         image = any(_same_but_for_rounding(other.parameters, one) for one in known)
         if rise <= UNDECIDED and not image:
-            found.append(_described(space, other.parameters, max(0.0, rise), mirror=False))
-    return found
+            minima.append(_described(space, other.parameters, max(0.0, rise), mirror=False))
+    return minima
 
 
 def mirror_images(

@@ -160,8 +160,8 @@ class Refinement:
         assert self.global_search is not None
         samples = [self.samples.probe, self.samples.growing[-2]]
         start = solution.point.without_held()
-        found = self.global_search(solution.objective, start, samples)
-        points = [SearchPoint(start.space, y) for y in found.coordinates]
+        screening = self.global_search(solution.objective, start, samples)
+        points = [SearchPoint(start.space, y) for y in screening.coordinates]
         solution, further = self._follow_others(
             self.samples.all_points, solution, points, tolerance
         )
