@@ -169,7 +169,8 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
     rates = result.rates
     figure = Figure(figsize=(4.6 * len(rates), 3.1), layout="constrained", facecolor="white")
     for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False)[0], rates, strict=True):
-        _draw_rate(axes, np.asarray(times, dtype=np.float64), *rate.at(times))
+        value, error = rate.at(times)
+        _draw_rate(axes, np.asarray(times, dtype=np.float64), value, error)
         label_axes(axes, "time $t$ (s)", f"{rate.name} ${TEX[rate.key]}$ ({rate.unit})")
         open_frame(axes)
     return figure
