@@ -113,7 +113,7 @@ def _fit(
     starts = [start]
     screening = global_search and global_search(objective, start, [samples.probe, samples.smallest])
     if screening is not None:
-        starts = [SearchPoint(space, y) for y in screening.coordinates]
+        starts = screening.points(space)
     solution, others = refinement.to_all_points(objective, starts, settings.search.tolerance)
 
     success, message = _verdict(solution, layers, samples.budget)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from homodyne_fit.errors import Problem
+from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.model.parameters import PARAMETERS, SCALING
 from homodyne_fit.model.scaling import fourier_problems
 from homodyne_fit.validation import (
@@ -46,9 +47,6 @@ LARGEST_BOUND = 1e30
 
 # Form of the shear term; see `homodyne_fit.fitting.settings.SHEAR_FORMS`.
 ShearForm = Literal["documented", "homodyne"]
-
-# Of what is computed for every point; see `homodyne_fit.kernel.moments.chunk_moments`.
-Precision = Literal["double", "single"]
 
 ScalingMode = Literal[
     "auto", "individual", "averaged", "constant", "fourier", "hierarchical", "sequential"

@@ -28,19 +28,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.kernel.tiles import TILE, TileChunk
 from homodyne_fit.model.rates import Curves, Model
 
-__all__ = ["AngleFactors", "Precision", "chunk_moments", "compile_kernel"]
-
-Precision = Literal["double", "single"]
+__all__ = ["AngleFactors", "chunk_moments", "compile_kernel"]
 
 
 class _Precision(NamedTuple):

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.elimination import JointEquations, eliminate
-from homodyne_fit.kernel.moments import AngleFactors, Precision, chunk_moments
+from homodyne_fit.kernel.moments import AngleFactors, chunk_moments
+from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import Curves, Model, curves

@@ -112,10 +112,12 @@ class Search:
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
         max_nfev: int,
+        x_scale: ArrayLike | None = None,
+        sizes: ArrayLike | None = None,
     ) -> None:
         self.evaluate, self.lower, self.upper, self.max_nfev = evaluate, lower, upper, max_nfev
-        self.x_scale: ArrayLike | None = None
-        self.sizes: NDArray[np.float64] | None = None
+        self.x_scale = x_scale
+        self.sizes = None if sizes is None else np.asarray(sizes, dtype=np.float64)
         self.x, self.state = x, evaluate(x)
         if not self.state.finite:
             raise ValueError(f"the model is not finite at the start {x.tolist()}")

@@ -119,8 +119,8 @@ def solve(
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), x.shape) for b in (lower, upper))
     if np.any(lower > upper):
         raise ValueError(f"a lower bound exceeds the upper one: {lower} > {upper}")
-    search = Search(evaluate, np.clip(x, lower, upper), lower, upper, max_nfev)
-    search.x_scale, search.sizes = x_scale, None if sizes is None else np.asarray(sizes, float)
+    start = np.clip(x, lower, upper)
+    search = Search(evaluate, start, lower, upper, max_nfev, x_scale, sizes)
     tests = _Tests(tolerance, ftol, xtol, gtol, trust_last_step)
     return _run(search, tests, callback)
 

@@ -36,7 +36,7 @@ STARTS_TRIED = 2
 TRIAL_TOLERANCE = 0.3
 TRIAL_NFEV = 30
 
-# Evaluations of a search that has no limit of its own.
+# Evaluations of a search that has no limit of its own, or is on the probe.
 MOST_NFEV = 100
 
 # Normal equations of the physics at searched coordinates y (m,).

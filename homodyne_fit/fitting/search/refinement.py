@@ -161,9 +161,8 @@ class Refinement:
         samples = [self.samples.probe, self.samples.growing[-2]]
         start = solution.point.without_held()
         screening = self.global_search(solution.objective, start, samples)
-        points = [SearchPoint(start.space, y) for y in screening.coordinates]
         solution, further = self._follow_others(
-            self.samples.all_points, solution, points, tolerance
+            self.samples.all_points, solution, screening.points(start.space), tolerance
         )
         return solution, [*others, *further]
 
@@ -230,9 +229,7 @@ class Refinement:
             return start
         start = start.without_held()
         samples = [self.samples.probe, self.samples.smallest]
-        return SearchPoint(
-            start.space, self.global_search(objective, start, samples).coordinates[0]
-        )
+        return self.global_search(objective, start, samples).points(start.space)[0]
 
     def _minimise(
         self,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
-from homodyne_fit.fitting.search.minimum import CostFunction
+from homodyne_fit.fitting.search.minimum import MOST_NFEV, CostFunction
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
@@ -21,9 +21,6 @@ from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
 from nlsq_stratified.reduction import distribute
 
 __all__ = ["Budget", "Progress", "Sample", "Samples", "make_samples"]
-
-# Evaluations of the probe that a search may take.
-PROBE_NFEV = 100
 
 # One chunk in so many is fitted first, and of these as many before them, and so on.
 SAMPLE_SHARE = 8
@@ -126,7 +123,7 @@ class Sample:
     def evaluations_left(self) -> int:
         """Evaluations that the budget still allows; at least one, which is known already."""
         if self.is_probe:
-            return PROBE_NFEV
+            return MOST_NFEV
         return max(1, self.budget.evaluations_left(self.tiles))
 
     def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:

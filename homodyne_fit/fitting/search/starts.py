@@ -21,6 +21,7 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.options import MultiStart
 from homodyne_fit.fitting.search.minimum import CostFunction
+from homodyne_fit.fitting.search.solution import SearchPoint
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
@@ -71,6 +72,10 @@ class Screening:
     n_starts: int
     n_refined: int
     n_reached: int
+
+    def points(self, space: SearchSpace) -> list[SearchPoint]:
+        """The ends of the searches in the space that they were made in."""
+        return [SearchPoint(space, y) for y in self.coordinates]
 
     def report(self) -> dict[str, Any]:
         """For the result."""
