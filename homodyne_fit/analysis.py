@@ -26,6 +26,7 @@ from homodyne_fit.fitting.options import (
     ScalingMode,
     SearchOptions,
     ShearForm,
+    UncertaintyModel,
 )
 from homodyne_fit.fitting.search.samples import Progress
 from homodyne_fit.fitting.settings import FitSettings
@@ -188,6 +189,7 @@ def fit(
     max_nfev: Count = DEFAULTS.max_nfev,
     shear: ShearForm = FitSettings.shear,
     precision: Precision = DEFAULTS.precision,
+    uncertainty: UncertaintyModel = DEFAULTS.uncertainty,
     threads: Count | None = None,
     memory: Size | None = None,
     units_confirmed: Listed[Quantity] = (),
@@ -228,6 +230,9 @@ def fit(
         'documented', or 'homodyne' for the form that homodyne computes.
     precision : {'double', 'single'}
         Of what is computed for every point; sums are double.
+    uncertainty : {'speckle', 'white'}
+        What the error bars assume: the noise of speckles and photons, which neighbouring points
+        of c2 share; or that the points are independent.
     threads : int, optional
         One for each processor by default.
     memory : int or str, optional
@@ -265,6 +270,7 @@ def fit(
             tolerance=tolerance,
             max_nfev=max_nfev,
             precision=precision,
+            uncertainty=uncertainty,
             threads=threads,
             memory=memory,
             anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),

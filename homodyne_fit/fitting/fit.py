@@ -24,6 +24,7 @@ from homodyne_fit.fitting.problem import (
     two_time_objective,
 )
 from homodyne_fit.fitting.result import FitInfo, FitResult
+from homodyne_fit.fitting.score_noise import noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import GlobalSearch, Refinement
 from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_samples
@@ -127,7 +128,9 @@ def _fit(
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
         alternatives=other_minima(solution, others) if success else [],
     )
-    return assemble_result(solution, samples.all_points.with_held_searched(solution), info)
+    released = samples.all_points.with_held_searched(solution)
+    noise = noise_of_points(solution, samples, settings.search.uncertainty)
+    return assemble_result(solution, released, noise, info)
 
 
 def _compile_kernels(

@@ -37,6 +37,7 @@ __all__ = [
     "SearchOptions",
     "ShearForm",
     "ShearWeightingSettings",
+    "UncertaintyModel",
     "bounds_of",
     "gap_problems",
     "parameter_problems",
@@ -51,6 +52,9 @@ ShearForm = Literal["documented", "homodyne"]
 ScalingMode = Literal[
     "auto", "individual", "averaged", "constant", "fourier", "hierarchical", "sequential"
 ]
+
+# What the error bars assume: the statistics of speckles and photons, or independent points.
+UncertaintyModel = Literal["speckle", "white"]
 
 # Names of other programs for `RegularizationSettings.mode`.
 OTHER_PENALTIES = {"auto": "evidence", "relative": "cv", "absolute": "l2"}
@@ -281,6 +285,11 @@ class SearchOptions(Section):
         default="double",
         description="Of what is computed for every point; sums are double. single is faster, on "
         "most GPUs by far, and moves the answer by some hundredths of a standard error at most.",
+    )
+    uncertainty: UncertaintyModel = Field(
+        default="speckle",
+        description="What the error bars assume: speckle, the noise of speckles and photons, which "
+        "neighbouring points of c2 share; or white, that the points are independent.",
     )
     threads: Count | None = Field(
         default=None, description="Threads that sum over the points; null: one for each processor."

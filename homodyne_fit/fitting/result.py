@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
+from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["Estimate", "FitInfo", "FitResult", "Rate"]
+__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty"]
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,63 @@ class FitInfo:
     alternatives: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """What the standard errors are made of.
+
+    Attributes
+    ----------
+    model : str
+        'speckle' for the noise of speckles and photons, 'white' for independent points.
+    widening : (p + 2K,) array
+        Errors over those of independent points, in the order of `FitResult.names`; NaN where there
+        is no error.
+    speckle : SpeckleNoise or None
+        Pixels and photons; None where the points are taken to be independent.
+    notes : tuple of str
+        What the user should know about the errors.
+    """
+
+    model: UncertaintyModel
+    widening: NDArray[np.float64]
+    speckle: SpeckleNoise | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def typical_widening(self) -> float:
+        """Median of `widening`; 1 where nothing has an error."""
+        finite = self.widening[np.isfinite(self.widening)]
+        return float(np.median(finite)) if len(finite) else 1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``parameters.json``."""
+        speckle = self.speckle
+        return {
+            "model": self.model,
+            "pixels": speckle and speckle.pixels.tolist(),
+            "photons": speckle and _finite_or_none(speckle.photons),
+            "coherence": speckle and speckle.coherence,
+            "widening": [_finite_or_none(each) for each in self.widening.tolist()],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Uncertainty:
+        """Back from `to_json`."""
+        speckle = None
+        if stored["pixels"] is not None:
+            photons = np.inf if stored["photons"] is None else stored["photons"]
+            speckle = SpeckleNoise(np.array(stored["pixels"]), photons, stored["coherence"])
+        widening = np.array(
+            [np.nan if each is None else each for each in stored["widening"]], dtype=np.float64
+        )
+        return cls(stored["model"], widening, speckle, tuple(stored["notes"]))
+
+
+def _finite_or_none(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class FitResult:
     """Fitted parameters of K angles, n frames.
@@ -122,6 +181,8 @@ class FitResult:
         Half the sum of squared residuals.
     noise : float
         Standard deviation of a residual.
+    uncertainty : Uncertainty
+        What the errors are made of.
     n_points : int
     info : FitInfo
     objective : TwoTimeObjective
@@ -146,6 +207,7 @@ class FitResult:
     coordinates_null: NDArray[np.float64]
     cost: float
     noise: float
+    uncertainty: Uncertainty
     n_points: int
     info: FitInfo
     objective: TwoTimeObjective

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
-from homodyne_fit.fitting.result import Estimate, FitInfo, FitResult
+from homodyne_fit.fitting.result import Estimate, FitInfo, FitResult, Uncertainty
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, covariance_of_solution
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.fitting.weak_directions import find_directions, parameter_factor
 from homodyne_fit.model.parameters import PARAMETERS
-from nlsq_stratified import Covariance, covariance_of
+from nlsq_stratified import covariance_of
 
 __all__ = ["assemble_result"]
 
 
-def assemble_result(solution: Solution, released: Solution, info: FitInfo) -> FitResult:
+def assemble_result(
+    solution: Solution, released: Solution, noise: NoiseOfPoints, info: FitInfo
+) -> FitResult:
     """Turn the solution and the joint normal equations there into a result.
 
     Parameters
@@ -25,12 +26,14 @@ def assemble_result(solution: Solution, released: Solution, info: FitInfo) -> Fi
     released : Solution
         The solution in a space that holds no parameter at a limit: what the data know of a
         parameter does not depend on its limits.
+    noise : NoiseOfPoints
+        Of which the errors are made.
     info : FitInfo
     """
     space, y, joint = solution.space, solution.result.x, solution.joint
     scaling = solution.objective.scaling.matrix
     p, m = len(space.fixed), len(y)
-    inverse = _joint_covariance(solution)
+    inverse = covariance_of_solution(solution, noise)
     root = inverse.root
 
     # From (coordinates, z) to (parameters, contrasts, offsets).
@@ -44,10 +47,17 @@ def assemble_result(solution: Solution, released: Solution, info: FitInfo) -> Fi
     undetermined = inverse.lost(outward) | endless | (not info.success)
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
+    if noise.speckle is None:
+        widening = np.ones(len(stderr))
+    else:
+        white = outward @ covariance_of_solution(solution, noise.white).root
+        with np.errstate(invalid="ignore", divide="ignore"):
+            widening = stderr / np.linalg.norm(white, axis=1)
 
     at_bound = np.concatenate([space.at_limit(solution.result.active), joint.limits != 0])
     fixed = np.concatenate([~np.isnan(space.fixed), ~np.any(scaling, axis=1)])
     stderr[at_bound | fixed] = np.nan
+    widening[~np.isfinite(stderr)] = np.nan
 
     values = np.concatenate([solution.parameters, solution.scaling])
     half = len(scaling) // 2
@@ -72,37 +82,15 @@ def assemble_result(solution: Solution, released: Solution, info: FitInfo) -> Fi
         coordinates_null=inverse.null[:m],
         cost=0.5 * joint.sum_of_squares,
         noise=float(np.sqrt(solution.variance)),
+        uncertainty=Uncertainty(
+            "speckle" if noise.speckle else "white", widening, noise.speckle, noise.notes
+        ),
         n_points=joint.equations.n_points,
         info=info,
         objective=solution.objective,
         condition_number=_physics_condition(released),
         weak_directions=weak_directions,
         weakest=weakest,
-    )
-
-
-def _joint_covariance(solution: Solution) -> Covariance:
-    """Covariance of the searched coordinates and z for the noise found.
-
-    The inverse Hessian H, times the noise variance. Where angles are weighted H⁻¹ is not the
-    covariance, but H⁻¹ S H⁻¹ is, with S from squared weights; a penalty counts in both, being
-    a prior.
-    """
-    joint, weights = solution.joint, solution.objective.weights
-    directions = joint.free_directions(solution.free)
-    factor = joint.equations.linear_problem()[0] @ directions
-    inverse = covariance_of(factor, np.ones(directions.shape[1], dtype=bool))
-    root = inverse.root
-    if np.any(weights != weights[0]):
-        penalty = np.zeros_like(joint.score_covariance)
-        penalty[joint.n_physics :, joint.n_physics :] = joint.scaling.penalty
-        ratio = root.T @ directions.T @ (joint.score_covariance + penalty) @ directions @ root
-        values, vectors = np.linalg.eigh(ratio)
-        root = root @ vectors * np.sqrt(np.maximum(values, 0.0))
-    return replace(
-        inverse,
-        root=directions @ root * np.sqrt(solution.variance),
-        null=directions @ inverse.null,
     )
 
 

@@ -12,7 +12,7 @@ from scipy.optimize import nnls
 from homodyne_fit.model.scaling import ScalingMap
 from nlsq_stratified import NormalEquations
 
-__all__ = ["JointEquations", "eliminate"]
+__all__ = ["JointEquations", "eliminate", "joint_matrix"]
 
 
 # Rounding error of a sum of squares made from moments, relative to the terms that cancel in it.
@@ -58,7 +58,7 @@ class JointEquations:
 
         This is what the noise of the points does to the gradient.
         """
-        return _joint_hessian(self.weights[:, None, None] ** 2 * self.local, self.scaling.matrix)
+        return joint_matrix(self.weights[:, None, None] ** 2 * self.local, self.scaling.matrix)
 
     @property
     def n_physics(self) -> int:
@@ -156,7 +156,7 @@ def eliminate(
     factors = np.ones((n_angles, p + 2))
     factors[:, :p] = values[:n_angles, None]
     local = moments[:, : p + 2, : p + 2] * factors[:, :, None] * factors[:, None, :]
-    hessian = _joint_hessian(weights[:, None, None] * local, scaling.matrix)
+    hessian = joint_matrix(weights[:, None, None] * local, scaling.matrix)
     slopes = weights[:, None] * factors * products
     gradient = np.concatenate(
         [slopes[:, :p].sum(axis=0), scaling.matrix.T @ slopes[:, p:].T.ravel()]
@@ -174,7 +174,7 @@ def eliminate(
     return JointEquations(scaling, z, limits, free, equations, totals[0], local, weights, totals[1])
 
 
-def _joint_hessian(local: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
+def joint_matrix(local: NDArray[np.float64], matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum over the angles of (K, p + 2, p + 2), the last two columns in terms of z."""
     p = local.shape[1] - 2
     hessian = np.empty((p + matrix.shape[1],) * 2)

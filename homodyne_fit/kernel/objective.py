@@ -13,7 +13,8 @@ from homodyne_fit.kernel.moments import AngleFactors, chunk_moments
 from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.rates import Curves, Model, curves
+from homodyne_fit.model.rates import Curves, Model
+from homodyne_fit.model.rates import curves as integrated_curves
 from homodyne_fit.model.scaling import ScalingMap
 from nlsq_stratified import NormalEquations
 from nlsq_stratified.objectives.portable import Portable
@@ -81,8 +82,8 @@ class TwoTimeObjective(Portable):
     def chunk_sums(self, params: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
         """Moment matrices (K, m, m) of one chunk at the searched parameters."""
         full = self.complete(params)
-        integrals = self._curves(full)
-        factors, tiles = self._angle_factors(full), chunk.loaded()
+        integrals = self.curves(full)
+        factors, tiles = self.angle_factors(full), chunk.loaded()
         return chunk_moments(integrals, factors, tiles, self.sinc_power, self.precision)
 
     def select_angles(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
@@ -110,7 +111,8 @@ class TwoTimeObjective(Portable):
         """Normal equations in the searched parameters, contrast and offset at their best."""
         return self.joint_equations(sums).reduced()
 
-    def _angle_factors(self, full: NDArray[np.float64]) -> AngleFactors:
+    def angle_factors(self, full: NDArray[np.float64]) -> AngleFactors:
+        """What distinguishes the angles, at all parameters (p,)."""
         if not self.model.has_flow:
             shear = direction = np.zeros_like(self.q)
         else:
@@ -123,11 +125,11 @@ class TwoTimeObjective(Portable):
     def _last_curves(self) -> dict[bytes, Curves]:
         return {}
 
-    def _curves(self, full: NDArray[np.float64]) -> Curves:
-        """The curves of a pass, which all of its chunks share."""
+    def curves(self, full: NDArray[np.float64]) -> Curves:
+        """The integrals at all parameters (p,), which all chunks of a pass share."""
         key, last = full.tobytes(), self._last_curves
         if (known := last.get(key)) is None:
-            known = curves(self.model, full, self.dt, self.n_frames)
+            known = integrated_curves(self.model, full, self.dt, self.n_frames)
             last.clear()
             last[key] = known
         return known

@@ -82,6 +82,7 @@ class FitRecord(FitResult):
                 "passes": info.passes,
                 "seconds": info.seconds,
                 "per_angle_mode": self.objective.scaling.mode,
+                "uncertainty": self.uncertainty.to_json(),
                 "layers": info.layers,
                 "alternatives": info.alternatives,
             },

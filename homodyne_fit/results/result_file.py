@@ -26,7 +26,7 @@ from homodyne_fit.data.formats.recognition import RESULT_FORMAT
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
 from homodyne_fit.errors import InputError, missing_file
-from homodyne_fit.fitting.result import Estimate, FitInfo
+from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
@@ -37,7 +37,7 @@ from homodyne_fit.results.record import FitRecord
 
 __all__ = ["read_result", "write_result"]
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 EXPECTED = f"a result is {RESULT}, or the folder of it"
 
@@ -270,6 +270,7 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         **{name: state[name][()] for name in STATE},
         cost=float(state.attrs["cost"]),
         noise=float(state.attrs["noise"]),
+        uncertainty=_read_uncertainty(fit, len(parameters["quantity"])),
         condition_number=float(state.attrs["condition_number"]),
         space=space,
         objective=read_fields(state["objective"], TwoTimeObjective),
@@ -283,6 +284,13 @@ def _read_record(file: Node, path: Path) -> FitRecord:
             **{**provenance, "notes": tuple(provenance["notes"])}, versions=summary["versions"]
         ),
     )
+
+
+def _read_uncertainty(fit: dict[str, Any], n_names: int) -> Uncertainty:
+    """What the errors are made of; before version 4 the points were taken to be independent."""
+    if "uncertainty" not in fit:
+        return Uncertainty("white", np.full(n_names, np.nan))
+    return Uncertainty.from_json(fit["uncertainty"])
 
 
 def _read_direction(stored: dict[str, Any], n_angles: int) -> WeakDirection:

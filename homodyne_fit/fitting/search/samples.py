@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,14 @@ RESERVED = 0.5
 
 # Share of a pass that rounding may hide.
 SPARE = 1e-9
+
+class ChunkSums(Protocol):
+    """Sums over points at given coordinates."""
+
+    def chunk_sums(self, params: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
+        """Sums over the points of one chunk."""
+        ...
+
 
 # Called with the name of the sample, the passes so far, and the cost per point.
 Progress = Callable[[str, float, float], None]
@@ -145,6 +154,10 @@ class Sample:
         sums = self._sums_at(objective, result.evaluated)
         joint = objective.joint_equations(sums).after_step(result.x - result.evaluated, follow=True)
         return Solution(objective, space, result, sums, joint)
+
+    def reduce(self, objective: ChunkSums, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Other sums over the same points, not counted as a pass of the search."""
+        return reduce(objective, y, self.chunks, self.executor)
 
     def with_held_searched(self, solution: Solution) -> Solution:
         """The same point, the parameters that are held at a limit being coordinates, too."""

@@ -1,0 +1,167 @@
+"""What the noise of the points does to the score of a fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.fitting.options import UncertaintyModel
+from homodyne_fit.fitting.search.samples import Sample, Samples
+from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.kernel.elimination import joint_matrix
+from homodyne_fit.kernel.tiles import TILE
+from homodyne_fit.noise.amplitudes import Absorbed, SpeckleNoise, find_noise
+from homodyne_fit.noise.blocks import Blocks
+from homodyne_fit.noise.neighbours import Neighbours, NeighbourSums, PresentPairs
+from homodyne_fit.noise.scores import blocks_of, score_covariances_of_angles
+from nlsq_stratified import Covariance, covariance_of
+
+__all__ = ["NoiseOfPoints", "covariance_of_solution", "noise_of_points"]
+
+Floats = NDArray[np.float64]
+
+TOO_FEW_NOTE = (
+    "there are too few points to tell the noise of speckles from that of photons; the error bars take "
+    "the points to be independent, which makes them too small where speckles outlive a frame"
+)
+
+# Cells of an angle that tell N well enough: to one or two per cent.
+ENOUGH_CELLS = 50_000
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseOfPoints:
+    """The noise of the points, and what it does to the score.
+
+    Attributes
+    ----------
+    variance : float
+        Of a residual.
+    speckle : SpeckleNoise or None
+        None where the points are taken to be independent.
+    blocks : Blocks or None
+        Of frames, short against the correlation time.
+    present : (K, B, B) array or None
+        Points in each pair of blocks, in both orders; None where none is missing.
+    notes : tuple of str
+        What the user should know about the errors.
+    """
+
+    variance: float
+    speckle: SpeckleNoise | None = None
+    blocks: Blocks | None = None
+    present: Floats | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def white(self) -> NoiseOfPoints:
+        """The noise of independent points."""
+        return NoiseOfPoints(self.variance)
+
+    def score_covariance(self, solution: Solution) -> Floats:
+        """Covariance of the gradient of the cost by coordinates and z, (p + m, p + m).
+
+        Weights of the angles count twice in it. A penalty is a prior, as uncertain as it says.
+        """
+        joint = solution.joint
+        penalty = np.zeros_like(joint.equations.hessian)
+        penalty[joint.n_physics :, joint.n_physics :] = self.variance * joint.scaling.penalty
+        if self.speckle is None:
+            return self.variance * joint.score_covariance + penalty
+        of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, self._of_angles(solution))
+        weighted = joint.weights[:, None, None] ** 2 * of_angles
+        return joint_matrix(weighted, joint.scaling.matrix) + penalty
+
+    def _of_angles(self, solution: Solution) -> Floats:
+        assert self.blocks is not None
+        return score_covariances_of_angles(
+            solution.objective,
+            solution.result.x,
+            solution.scaling,
+            solution.joint.local,
+            self.blocks,
+            self.present,
+        )
+
+
+def covariance_of_solution(solution: Solution, noise: NoiseOfPoints) -> Covariance:
+    """Covariance of the searched coordinates and z: H⁻¹ V H⁻¹ with V that of the score.
+
+    H is the Hessian, over the directions that are free.
+    """
+    directions, inverse = _inverse_hessian(solution)
+    root = inverse.root
+    v = root.T @ directions.T @ noise.score_covariance(solution) @ directions @ root
+    values, vectors = np.linalg.eigh((v + v.T) / 2)
+    root = root @ vectors * np.sqrt(np.maximum(values, 0.0))
+    return replace(inverse, root=directions @ root, null=directions @ inverse.null)
+
+
+def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
+    """The free directions, and the inverse Hessian over them."""
+    joint = solution.joint
+    directions = joint.free_directions(solution.free)
+    factor = joint.equations.linear_problem()[0] @ directions
+    return directions, covariance_of(factor, np.ones(directions.shape[1], dtype=bool))
+
+
+def noise_of_points(
+    solution: Solution, samples: Samples, model: UncertaintyModel
+) -> NoiseOfPoints:
+    """Find the noise of the points at the solution.
+
+    That of independent points where the data agree with the model to rounding, or have too few
+    neighbours to tell.
+    """
+    white, joint = NoiseOfPoints(solution.variance), solution.joint
+    exact = joint.sum_of_squares <= joint.rounding
+    if model == "white" or exact or not joint.equations.finite:
+        return white
+    objective, y = solution.objective, solution.result.x
+    blocks = blocks_of(objective, y)
+    present = None
+    n = objective.n_frames
+    points = joint.local[:, -1, -1]
+    if np.any(np.rint(points) < n * (n - 1) // 2):
+        present = samples.all_points.reduce(PresentPairs(blocks), y)
+    noise = replace(white, blocks=blocks, present=present)
+    contrast, offset = solution.scaling.reshape(2, -1)
+    sample = _large_enough(samples, len(points))
+    sums = Neighbours.of(sample.reduce(NeighbourSums(objective, contrast, offset), y))
+    absorbed = _absorbed(solution, noise._of_angles(solution), sums.cells / points)
+    found = find_noise(sums, absorbed)
+    if found is None:
+        return replace(white, notes=(TOO_FEW_NOTE,))
+    speckle, notes = found
+    return replace(noise, speckle=speckle, notes=notes)
+
+
+def _large_enough(samples: Samples, n_angles: int) -> Sample:
+    """The smallest sample that tells the number of pixels of each angle; else all points."""
+    enough = ENOUGH_CELLS * n_angles
+    sizes = ((sample.tiles * TILE**2, sample) for sample in samples.growing)
+    return next((sample for size, sample in sizes if size >= enough), samples.all_points)
+
+
+def _absorbed(solution: Solution, scores: Floats, share: Floats) -> Absorbed:
+    """What the fit absorbs of the noise, given the score covariances (3, K, p + 2, p + 2)."""
+    joint = solution.joint
+    directions, inverse = _inverse_hessian(solution)
+    outward, p = directions @ inverse.root, joint.n_physics
+    scaling = joint.scaling.matrix.reshape(2, len(share), -1)
+    # From coordinates in which the Hessian is 1 to physics, contrast and offset of an angle.
+    to_angles = np.concatenate(
+        [
+            np.broadcast_to(outward[:p], (len(share), *outward[:p].shape)),
+            np.einsum("skm,mf->ksf", scaling, outward[p:]),
+        ],
+        axis=1,
+    )
+    return Absorbed(
+        np.einsum("kif,ckij,kjg->ckfg", to_angles, scores, to_angles, optimize=True),
+        np.einsum("kif,kij,kjg->kfg", to_angles, joint.local, to_angles, optimize=True),
+        joint.weights,
+        share,
+    )
