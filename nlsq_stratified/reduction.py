@@ -25,6 +25,7 @@ __all__ = [
     "ChunkSequence",
     "Objective",
     "Partial",
+    "Summable",
     "Sums",
     "add_up",
     "distribute",
@@ -56,16 +57,20 @@ class ChunkSequence(Protocol):
     def __getitem__(self, index: int, /) -> Any: ...
 
 
-class Objective[S: Sums](Protocol):
+class Summable[S: Sums](Protocol):
+    """Anything that is a sum over chunks."""
+
+    def chunk_sums(self, params: NDArray[np.float64], chunk: Any) -> S:
+        """Sums over the points of one chunk at `params` (p,)."""
+        ...
+
+
+class Objective[S: Sums](Summable[S], Protocol):
     """A least-squares cost that needs only sums over the points.
 
     `chunk_sums` is heavy: it touches the points and runs where the chunk lives.
     `normal_equations` is light: it turns the sum over all chunks into what the solver needs.
     """
-
-    def chunk_sums(self, params: NDArray[np.float64], chunk: Any) -> S:
-        """Sums over the points of one chunk at `params` (p,)."""
-        ...
 
     def normal_equations(self, params: NDArray[np.float64], sums: S) -> Equations:
         """Cost, gradient and Hessian from the sums over all chunks at `params`."""
@@ -180,7 +185,7 @@ class ChunkReference:
 
 
 def partial_sums[S: Sums](
-    objective: Objective[S],
+    objective: Summable[S],
     params: NDArray[np.float64],
     chunks: ChunkSequence,
     executor: Executor | None = None,
@@ -217,7 +222,7 @@ def partial_sums[S: Sums](
 
 
 def _partial[S: Sums](
-    objective: Objective[S], params: NDArray[np.float64], chunk: Any
+    objective: Summable[S], params: NDArray[np.float64], chunk: Any
 ) -> Partial[S]:
     sums = objective.chunk_sums(params, chunk)
     return Partial(
@@ -268,7 +273,7 @@ def add_up[P: Sums](parts: Iterable[P]) -> P:
 
 
 def reduce[S: Sums](
-    objective: Objective[S],
+    objective: Summable[S],
     params: NDArray[np.float64],
     chunks: ChunkSequence,
     executor: Executor | None = None,

@@ -23,8 +23,8 @@ __all__ = ["NoiseOfPoints", "covariance_of_solution", "noise_of_points"]
 Floats = NDArray[np.float64]
 
 TOO_FEW_NOTE = (
-    "there are too few points to tell the noise of speckles from that of photons; the error bars take "
-    "the points to be independent, which makes them too small where speckles outlive a frame"
+    "there are too few points to tell the noise of speckles from that of photons; the error bars "
+    "take the points to be independent, which makes them too small where speckles outlive a frame"
 )
 
 # Cells of an angle that tell N well enough: to one or two per cent.
@@ -107,9 +107,7 @@ def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
     return directions, covariance_of(factor, np.ones(directions.shape[1], dtype=bool))
 
 
-def noise_of_points(
-    solution: Solution, samples: Samples, model: UncertaintyModel
-) -> NoiseOfPoints:
+def noise_of_points(solution: Solution, samples: Samples, model: UncertaintyModel) -> NoiseOfPoints:
     """Find the noise of the points at the solution.
 
     That of independent points where the data agree with the model to rounding, or have too few

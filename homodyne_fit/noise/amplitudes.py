@@ -2,15 +2,16 @@ r"""How many pixels were averaged, and how many photons they saw, from the resid
 
 With the sums of `homodyne_fit.noise.neighbours`, x = 1/κ, and e the sums expected of one pixel:
 
-1. Pixels of angle k: :math:`N_k = e_{\Delta,k}(x) / o_{\Delta,k}`. Differences remove what is smooth,
-   so neither misfit nor what the fit absorbed matters.
+1. Pixels of angle k: :math:`N_k = e_{\Delta,k}(x) / o_{\Delta,k}`. Differences remove what is
+   smooth, so neither misfit nor what the fit absorbed matters.
 2. Photons: x such that :math:`o_{01}/o_{00}`, pooled over the angles, is
    :math:`(e_{01} - 2L)/(e_{00} - L)`. The fit absorbs a part L of the noise,
 
-   .. math:: L_k = 2\,\mathrm{tr}(H^{-1} \omega_k V_k) - \mathrm{tr}(\omega_k^{-1} H_k H^{-1} V H^{-1}),
+   .. math:: L_k = 2\,\mathrm{tr}(H^{-1} \omega_k V_k)
+             - \mathrm{tr}(\omega_k^{-1} H_k H^{-1} V H^{-1}),
 
-   with the score covariance :math:`V = \sum_k \omega_k^2 V_k` and the weights ω of the angles. It is
-   the same for neighbours, because what a fit absorbs is smooth.
+   with the score covariance :math:`V = \sum_k \omega_k^2 V_k` and the weights ω of the angles. It
+   is the same for neighbours, because what a fit absorbs is smooth.
 3. Speckles larger than a pixel make the pixels fewer for the speckles than for the photons, by ρ:
    :math:`\rho = (o_{11} + L_{12}) / (e_{11} - L_0)`, pooled, with the parts of L by speckles alone,
    and by photons, at least 1. It is looked for where the noise of speckles is visible at all.
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from homodyne_fit.noise.neighbours import Neighbours
 
@@ -37,8 +38,9 @@ MOST_X = 200.0
 # Cells of an angle from which its own number of pixels is found; else the angles share one.
 LEAST_CELLS = 400
 
-# Rounds in which x, N and ρ follow each other.
-ROUNDS = 3
+# Rounds in which x and ρ follow each other, at most, and the relative change that ends them.
+ROUNDS = 50
+SETTLED = 1e-3
 
 # Standard errors from which the noise of speckles counts as visible.
 VISIBLE = 3.0
@@ -50,13 +52,13 @@ SMOOTHED = 1.5
 DISAGREEMENT = 0.2
 
 SMOOTHED_NOTE = (
-    "neighbouring points have been smoothed or interpolated, so that the noise of photons cannot be "
-    "told; the error bars assume the noise of speckles only"
+    "neighbouring points have been smoothed or interpolated, so that the noise of photons cannot "
+    "be told; the error bars assume the noise of speckles only"
 )
 NOT_SPECKLE_NOTE = (
-    "the noise is not that of speckles and photons: residuals and differences of neighbouring ones "
-    "disagree by {:.0%} about the number of pixels; is c2 divided by something other than the means "
-    "of its frames, or does the model not fit?"
+    "the noise is not that of speckles and photons: residuals and differences of neighbouring "
+    "residuals disagree by {:.0%} about the number of pixels; the error bars are not reliable "
+    "where the model does not fit, or c2 is not normalised by the means of its frames"
 )
 
 
@@ -113,17 +115,16 @@ class Absorbed:
         return self.share * (own - np.einsum("kij,ij->k", self.hessians, whole))
 
 
-def find_noise(
-    sums: Neighbours, absorbed: Absorbed
-) -> tuple[SpeckleNoise, tuple[str, ...]] | None:
+def find_noise(sums: Neighbours, absorbed: Absorbed) -> tuple[SpeckleNoise, tuple[str, ...]] | None:
     """Find N, κ and ρ, and what to say about them; None where neighbours are too few."""
     if not np.all(sums.observed[:, 0] > 0) or not np.sum(sums.cells) > LEAST_CELLS:
         return None
-    coherence = 1.0
-    x = MOST_X
+    coherence, x = 1.0, _photon_term(sums, absorbed, 1.0)
     for _ in range(ROUNDS):
+        before, coherence = coherence, _coherence(sums, absorbed, x, coherence)
         x = _photon_term(sums, absorbed, coherence)
-        coherence = _coherence(sums, absorbed, x, coherence)
+        if abs(coherence - before) <= SETTLED * before:
+            break
     pixels = _pixels(sums, x, coherence)
     noise = SpeckleNoise(pixels, 1 / x, coherence)
     ratio = _smoothness(sums, absorbed, noise)
@@ -166,7 +167,7 @@ def _photon_term(sums: Neighbours, absorbed: Absorbed, coherence: float) -> floa
         return LEAST_X
     if excess(high) <= 0:
         return MOST_X
-    return float(np.exp(brentq(excess, low, high, xtol=1e-3)))
+    return float(np.exp(root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
 
 
 def _coherence(sums: Neighbours, absorbed: Absorbed, x: float, before: float) -> float:

@@ -1,7 +1,9 @@
 """Blocks of frames short against the correlation time, and the model on them.
 
 An average over a pair of blocks is the value at their mean integrals S and Γ. Within a block it is
-that at the mean distance of two of its frames, which S and Γ give as they never fall.
+that at the mean distance of two of its frames, which S and Γ give as they never fall. Derivatives
+by parameters nearly cancel each other, so that they are averaged over the pairs of parts of two
+blocks.
 """
 
 from __future__ import annotations
@@ -14,16 +16,19 @@ from numpy.typing import NDArray
 from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.model.rates import Curves
 
-__all__ = ["Blocks", "Decay", "cut_blocks", "decay_on_blocks", "field_and_decay", "score_columns"]
+__all__ = ["Blocks", "cut_blocks", "field_and_decay", "field_on_blocks", "score_columns"]
 
 Floats = NDArray[np.float64]
 
-# Longest block, in decays of f to 1/e: standard errors are then low by less than 1 %.
+# Longest block, in decays of f to 1/e.
 BLOCK_LENGTH = 0.25
 
+# Parts of a block for its derivatives.
+PARTS = 2
+
 # Blocks at least, where there are so many frames, and at most.
-FEWEST = 96
-MOST = 512
+FEWEST = 64
+MOST = 320
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +69,20 @@ class Blocks:
         rises[np.diag_indices(len(means))] = self.mean_differences(curve)
         return rises
 
+    def parts(self, n: int) -> Blocks:
+        """Blocks of frames of which about n make one of these."""
+        starts = [
+            start + np.unique(np.arange(min(n, size)) * size // min(n, size))
+            for start, size in zip(self.starts, self.sizes, strict=True)
+        ]
+        edges = np.append(np.concatenate(starts), self.starts[-1] + self.sizes[-1])
+        return Blocks(edges[:-1], np.diff(edges))
+
+    def sums_of(self, parts: Blocks, values: Floats) -> Floats:
+        """Sum values (..., P, P) of pairs of parts to those of pairs of blocks, (..., B, B)."""
+        first = np.searchsorted(parts.starts, self.starts)
+        return np.add.reduceat(np.add.reduceat(values, first, axis=-1), first, axis=-2)
+
     @property
     def pairs(self) -> Floats:
         """Ordered pairs of two different frames of two blocks, (B, B)."""
@@ -97,26 +116,6 @@ def cut_blocks(curves: Curves, factors: AngleFactors) -> Blocks:
     return Blocks(edges[:-1], np.diff(edges))
 
 
-@dataclass(frozen=True, eq=False)
-class Decay:
-    """The model of one angle on B blocks, and its derivatives.
-
-    Attributes
-    ----------
-    f, g : (B, B) array
-        Averages over pairs of frames, a frame with itself included.
-    apart : (B, B) array
-        f averaged over pairs of two different frames.
-    derivatives : (B, B, p) array
-        Of `apart` by all parameters of the model.
-    """
-
-    f: Floats
-    g: Floats
-    apart: Floats
-    derivatives: Floats
-
-
 def field_and_decay(
     transport: Floats, phase: Floats, sinc_power: int
 ) -> tuple[Floats, Floats, Floats]:
@@ -141,35 +140,48 @@ def field_and_decay(
     return g, g**2, fx
 
 
-def decay_on_blocks(
+def field_on_blocks(
     curves: Curves, factors: AngleFactors, angle: int, sinc_power: int, blocks: Blocks
-) -> Decay:
-    """The model of one angle on blocks."""
+) -> tuple[Floats, Floats]:
+    """Averages of f and g (B, B) of one angle over pairs of blocks, each frame with itself too."""
+    a, b = float(factors.transport[angle]), float(factors.shear[angle])
+    rise, turn = blocks.between(curves.transport), blocks.between(curves.shear)
+    g, f, _ = field_and_decay(a * rise, b * turn, sinc_power)
+    diagonal, share = np.diag_indices(len(f)), 1.0 / blocks.sizes
+    for values in (f, g):
+        values[diagonal] = share + (1 - share) * values[diagonal]
+    return f, g
+
+
+def score_columns(
+    curves: Curves,
+    factors: AngleFactors,
+    angle: int,
+    sinc_power: int,
+    contrast: float,
+    searched: NDArray[np.bool_],
+    blocks: Blocks,
+) -> Floats:
+    """Derivatives of c2 by searched parameters, contrast and offset, (p + 2, B, B).
+
+    Averages over the pairs of two different frames of two blocks. The derivative by the contrast
+    is f.
+    """
+    parts = blocks.parts(PARTS)
     a, b, direction = (
         float(each[angle]) for each in (factors.transport, factors.shear, factors.direction)
     )
-    rise, gamma = blocks.between(curves.transport), blocks.between(curves.shear)
-    g, f, fx = field_and_decay(a * rise, b * gamma, sinc_power)
-    by_transport = -(a * f)[:, :, None] * blocks.between(curves.transport_jacobian)
-    derivatives = [by_transport]
+    rise, turn = parts.between(curves.transport), parts.between(curves.shear)
+    _, f, fx = field_and_decay(a * rise, b * turn, sinc_power)
+    pairs = parts.pairs
+    slopes = [(-a * f, curve) for curve in curves.transport_jacobian.T]
+    slopes += [(b * fx, curve) for curve in curves.shear_jacobian.T]
     if curves.shear_jacobian.shape[1]:
-        derivatives += [
-            (b * fx)[:, :, None] * blocks.between(curves.shear_jacobian),
-            (direction * fx * gamma)[:, :, None],
-        ]
-    averages = []
-    share = 1.0 / blocks.sizes
-    for values in (f, g):
-        average = values.copy()
-        diagonal = np.diag_indices(len(share))
-        average[diagonal] = share + (1 - share) * values[diagonal]
-        averages.append(average)
-    return Decay(*averages, f, np.concatenate(derivatives, axis=2))
-
-
-def score_columns(decay: Decay, contrast: float, searched: NDArray[np.bool_]) -> Floats:
-    """Derivatives of c2 by the searched parameters, contrast and offset, (p + 2, B, B)."""
-    physics = contrast * decay.derivatives[:, :, searched]
-    return np.concatenate(
-        [np.moveaxis(physics, 2, 0), decay.apart[None], np.ones((1, *decay.apart.shape))]
-    )
+        slopes.append((direction * fx, curves.shear))
+    columns = [
+        blocks.sums_of(parts, contrast * slope * pairs * parts.between(curve))
+        for (slope, curve), wanted in zip(slopes, searched, strict=True)
+        if wanted
+    ]
+    columns += [blocks.sums_of(parts, f * pairs), blocks.pairs]
+    return np.stack(columns) / np.maximum(blocks.pairs, 1)

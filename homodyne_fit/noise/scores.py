@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
-from homodyne_fit.noise.blocks import Blocks, cut_blocks, decay_on_blocks, score_columns
+from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks, score_columns
 from homodyne_fit.noise.neighbours import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
 
@@ -50,24 +53,25 @@ def score_covariances_of_angles(
     """
     full = objective.complete(params)
     curves, factors = objective.curves(full), objective.angle_factors(full)
-    n_angles = len(local)
-    contrasts, offsets = scaling.reshape(2, n_angles)
-    results = np.empty((3, *local.shape))
-    for k in range(n_angles):
+    contrasts, offsets = scaling.reshape(2, -1)
+
+    def of_angle(k: int) -> Floats:
         counts = blocks.pairs if present is None else present[k]
-        decay = decay_on_blocks(curves, factors, k, objective.sinc_power, blocks)
-        columns = score_columns(decay, float(contrasts[k]), objective.searched)
+        angle = curves, factors, k, objective.sinc_power
+        f, g = field_on_blocks(*angle, blocks)
+        columns = score_columns(*angle, float(contrasts[k]), objective.searched, blocks)
         beta = speckle_contrast(float(contrasts[k]), float(offsets[k]))
-        weighted = (columns * (counts * decay.apart / 2)).reshape(len(columns), -1)
+        weighted = (columns * (counts * columns[-2] / 2)).reshape(len(columns), -1)
         shot = local[k] + beta * weighted @ columns.reshape(len(columns), -1).T
         # The matrices are computed in units in which they are of order one.
         units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
-        columns = columns / units[:, None, None]
-        shot = shot / np.outer(units, units)
+        w = columns * (counts / units[:, None, None])
+        products = shot / np.outer(units, units)
         frames = _frames(blocks, counts)
-        found = score_covariances(columns * counts, decay.f, decay.g, frames, beta, shot)
-        results[:, k] = found * np.outer(units, units)
-    return results
+        return score_covariances(w, f, g, frames, beta, products) * np.outer(units, units)
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        return np.stack(list(threads.map(of_angle, range(len(local)))), axis=1)
 
 
 def _frames(blocks: Blocks, counts: Floats) -> Floats:

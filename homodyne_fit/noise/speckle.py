@@ -10,9 +10,9 @@ counts, c2 differs from its expectation by the average over pixels of
 to first order in :math:`N^{-1/2}`; the last terms are what dividing by the mean of each frame does.
 The score of a fit, :math:`\sum_{i<j} D_{ij} (c_2 - \text{model})_{ij}` with D the derivatives of
 the model, is therefore an average of quadratic forms
-:math:`\frac12 \delta^T W \delta - \beta r^T\delta`, with :math:`W = D + D^T`, F the matrix of f, and
-:math:`r = (W\circ F)\,1` (∘ the product of entries). The cumulants of a Gaussian field up to the
-fourth, :math:`\kappa_2 = \beta f`, :math:`\kappa_3 = 2\beta^2 g g g` and three 4-cycles of
+:math:`\frac12 \delta^T W \delta - \beta r^T\delta`, with :math:`W = D + D^T`, F the matrix of f,
+and :math:`r = (W\circ F)\,1` (∘ the product of entries). The cumulants of a Gaussian field up to
+the fourth, :math:`\kappa_2 = \beta f`, :math:`\kappa_3 = 2\beta^2 g g g` and three 4-cycles of
 :math:`2\beta^3 g g g g`, give its covariance in powers of x = 1/κ,
 
 .. math:: N\,\mathrm{Cov} = V_0 + V_1 x + V_2 x^2,
@@ -31,7 +31,8 @@ All of it are products of n × n matrices but Q, which is smooth enough for a co
 
 The same holds for blocks of m frames that are short against the correlation time: W then is summed
 over the pairs of frames of two blocks, F and g are averaged, and the traces of V1, in which the two
-W share a frame, are divided by m there.
+W share a frame, are divided by m there. What is off is of second order in their length, so that the
+result with pairs of blocks joined tells it.
 
 The cumulants are those of J. W. Goodman, *Statistical Optics* (1985), chapters 6 and 9; noise of
 photon correlation: E. Jakeman, E. R. Pike, S. Swain, *J. Phys. A* 4, 517 (1971), and K. Schätzel,
@@ -73,6 +74,43 @@ def score_covariances(
     -------
     (3, c, c) array
     """
+    v0, v1 = _by_speckles(w, f, g, frames, beta)
+    if np.any(frames > 1):
+        joined_0, joined_1 = _by_speckles(*_joined(w, f, g, frames), beta)
+        v0, v1 = v0 + (v0 - joined_0) / 3, v1 + (v1 - joined_1) / 3
+    return np.stack([v0, v1, products])
+
+
+def _joined(
+    w: Floats, f: Floats, g: Floats, frames: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """The same with pairs of successive blocks made one."""
+    edges = np.arange(0, len(frames), 2)
+    return (
+        _grouped(w, edges),
+        _averaged(f, frames, edges),
+        _averaged(g, frames, edges),
+        np.add.reduceat(frames, edges),
+    )
+
+
+def _grouped(matrices: Floats, edges: NDArray[np.int64]) -> Floats:
+    """Sums (..., G, G) over groups of successive rows and columns that begin at `edges`."""
+    return np.add.reduceat(np.add.reduceat(matrices, edges, axis=-1), edges, axis=-2)
+
+
+def _averaged(matrix: Floats, frames: Floats, edges: NDArray[np.int64]) -> Floats:
+    """Averages over groups, each block by its frames."""
+    # Blocks without any frame that counts have W = 0, so that their weight does not matter.
+    weight = np.maximum(frames, 1e-3)
+    size = np.add.reduceat(weight, edges)
+    return _grouped(matrix * np.outer(weight, weight), edges) / np.outer(size, size)
+
+
+def _by_speckles(
+    w: Floats, f: Floats, g: Floats, frames: Floats, beta: float
+) -> tuple[Floats, Floats]:
+    """V0 and V1 (c, c) of blocks."""
     along_f = w @ f
     a = w * g
     along_g = a @ g
@@ -90,10 +128,8 @@ def score_covariances(
         + row_sums @ f @ row_sums.T
     )
     v1 = beta * _traces(along_f * inverse[:, None], w)
-    v1 += beta**2 * (
-        2 * _traces(along_g * inverse[:, None], a) - (row_sums * inverse) @ row_sums.T
-    )
-    return np.stack([_symmetric(v0), _symmetric(v1), products])
+    v1 += beta**2 * (2 * _traces(along_g * inverse[:, None], a) - (row_sums * inverse) @ row_sums.T)
+    return _symmetric(v0), _symmetric(v1)
 
 
 def _traces(left: Floats, right: Floats) -> Floats:
@@ -110,13 +146,7 @@ def _four_cycles(w: Floats, g: Floats, frames: Floats) -> Floats:
     """Q (c, c), on a grid of at most `COARSE` groups of successive blocks."""
     edges = np.linspace(0, len(g), min(len(g), COARSE) + 1).round().astype(np.int64)[:-1]
 
-    def grouped(matrices: Floats) -> Floats:
-        return np.add.reduceat(np.add.reduceat(matrices, edges, axis=-1), edges, axis=-2)
-
-    # Blocks without any frame that counts have W = 0, so that their weight does not matter.
-    weight = np.maximum(frames, 1e-3)
-    size = np.add.reduceat(weight, edges)
-    summed, mean = grouped(w), grouped(g * np.outer(weight, weight)) / np.outer(size, size)
+    summed, mean = _grouped(w, edges), _averaged(g, frames, edges)
     # Row (K, L) holds g_IK g_IL at all I.
     pairs = (mean[:, :, None] * mean[:, None, :]).reshape(len(edges), -1).T
     through = np.stack([np.einsum("pi,pi->p", pairs @ one, pairs) for one in summed])

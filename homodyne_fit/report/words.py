@@ -113,8 +113,9 @@ def warnings(result: FitResult) -> list[str]:
 
     A flow seen in one direction only; other minima that fit as well; transport that vanishes under
     an inflated contrast; parameters, contrasts and offsets at a bound; rates that the data
-    determine though not their power laws; and whatever else has an infinite error. The last two
-    only of a fit that converged: else every error is infinite.
+    determine though not their power laws; whatever else has an infinite error; and error bars that
+    rest on less than usual. Rates and infinite errors only of a fit that converged: else every
+    error is infinite.
     """
     texts = [
         *_one_direction(result),
@@ -124,7 +125,7 @@ def warnings(result: FitResult) -> list[str]:
     ]
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
-    return texts
+    return [*texts, *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes)]
 
 
 def _one_direction(result: FitResult) -> list[str]:

@@ -183,7 +183,7 @@ class Refinement:
             elsewhere = self.layers.next_start(solution)
             if self.layers.failure() is not None or budget.exhausted:
                 break
-            if solution.result.success and budget.running_out:
+            if elsewhere is None and solution.result.success and budget.running_out:
                 break
             if elsewhere is not None:
                 point = elsewhere

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,7 @@ from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.kernel.tiles import probe_chunk, probed_angles
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
-from nlsq_stratified.reduction import distribute
+from nlsq_stratified.reduction import Summable, distribute
 
 __all__ = ["Budget", "Progress", "Sample", "Samples", "make_samples"]
 
@@ -31,13 +30,6 @@ RESERVED = 0.5
 
 # Share of a pass that rounding may hide.
 SPARE = 1e-9
-
-class ChunkSums(Protocol):
-    """Sums over points at given coordinates."""
-
-    def chunk_sums(self, params: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
-        """Sums over the points of one chunk."""
-        ...
 
 
 # Called with the name of the sample, the passes so far, and the cost per point.
@@ -155,7 +147,9 @@ class Sample:
         joint = objective.joint_equations(sums).after_step(result.x - result.evaluated, follow=True)
         return Solution(objective, space, result, sums, joint)
 
-    def reduce(self, objective: ChunkSums, y: NDArray[np.float64]) -> NDArray[np.float64]:
+    def reduce(
+        self, objective: Summable[NDArray[np.float64]], y: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
         """Other sums over the same points, not counted as a pass of the search."""
         return reduce(objective, y, self.chunks, self.executor)
 
