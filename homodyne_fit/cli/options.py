@@ -79,7 +79,7 @@ GAP = 2e6  # Å
 
 # Options that only one of the two ways to simulate takes, with their defaults.
 FORMULA: dict[str, Any] = {"contrast": (0.3,), "offset": (1.0,), "noise": 0.05}
-SPECKLE: dict[str, Any] = {"pixels": 2000, "modes": 3.0, "counts": 0.5}
+SPECKLE: dict[str, Any] = {"pixels": 2000, "modes": 3.0, "counts": 0.5, "particles": 32}
 
 SHELLS = {
     "bash": 'eval "$(homodyne_fit completion bash)" in ~/.bashrc',
@@ -286,6 +286,11 @@ def add_simulate_options(parser: argparse.ArgumentParser) -> None:
         ("pixels", int, "in each bin"),
         ("modes", float, "the contrast is near 1 / modes"),
         ("counts", float, "photons in a pixel and frame"),
+        (
+            "particles",
+            particle_number,
+            "of each mode in each pixel; 'infinite' takes less time, and the contrast is 1 / modes",
+        ),
     ):
         speckle.add_argument(f"--{name}", type=kind, help=f"{meaning}; default: {SPECKLE[name]:g}")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
@@ -446,6 +451,18 @@ def positive_number(unit: str) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def particle_number(text: str) -> float:
+    """The type of an option for a number of particles, infinity included."""
+    if text == "infinite":
+        return math.inf
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"a whole number is needed, or 'infinite' (got '{text}')"
+        ) from None
 
 
 def number_list(text: str) -> tuple[float, ...]:

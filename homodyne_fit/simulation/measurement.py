@@ -28,7 +28,7 @@ __all__ = [
     "write_measurement",
 ]
 
-# Particles that each mode of each pixel sees.
+# Particles that each mode of each pixel sees, if not said otherwise.
 PARTICLES = 32
 
 
@@ -152,9 +152,13 @@ def from_first_principles(
     pixels: int = 2000,
     modes: float = 3,
     mean_counts: float = 0.5,
+    particles: int | None = PARTICLES,
     seed: int = 0,
+    workers: int | None = None,
 ) -> NDArray[np.float32]:
     """Matrices (K, n, n) of simulated speckle, counted photon by photon.
+
+    Pixels, modes and angles share nothing: particles, fields and photons of each are its own.
 
     Parameters
     ----------
@@ -164,6 +168,12 @@ def from_first_principles(
         Incoherent modes; see `speckle_contrast`.
     mean_counts : float
         Photons in a pixel and frame.
+    particles : int, optional
+        That each mode of each pixel sees. None stands for infinitely many, as in a real sample:
+        the field is Gaussian, and is drawn from its covariance, several times as fast. Motion of
+        particles across the gap is then neglected.
+    workers : int, optional
+        Number of threads; one for each core by default.
     """
     m = measurement
     transport, shear_rate = m.rates(m.times)
@@ -176,16 +186,16 @@ def from_first_principles(
         transport=transport,
         shear_rate=shear_rate,
         pixels=pixels,
-        particles=PARTICLES,
+        particles=particles,
         modes=modes,
         mean_counts=mean_counts,
     )
-    return two_time(experiment, seed)
+    return two_time(experiment, seed, workers=workers)
 
 
-def speckle_contrast(modes: float) -> float:
+def speckle_contrast(modes: float, particles: int | None = PARTICLES) -> float:
     """Contrast of `from_first_principles`: 1 / modes, less what few particles take."""
-    return (1 - 1 / PARTICLES) / modes
+    return (1.0 if particles is None else 1 - 1 / particles) / modes
 
 
 def write_measurement(

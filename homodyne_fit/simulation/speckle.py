@@ -19,14 +19,23 @@ No formula for g1 or c2 enters. What is simulated is the experiment:
    Poisson statistics [1]_. A frame is instantaneous: there is no blur within an exposure.
 4. **Correlator.** c2(t1, t2) = ⟨n(t1) n(t2)⟩ / (⟨n(t1)⟩ ⟨n(t2)⟩), averages over pixels [2]_.
 
+Pixels share nothing, nor do modes or angles: particles, fields and photons of each are its own.
+What a detector's pixels may have in common, a speckle that covers several of them or the beam's
+fluctuations, is not simulated.
+
 Why heights are drawn independently and not stratified over the gap: for independent particles
 the pairs j ≠ k of ⟨I(t1) I(t2)⟩ give N(N − 1) |⟨exp(i q·Δr)⟩|², so the finite number of
 particles lowers the contrast by 1 − 1/N and changes no shape. With one particle per stratum
 the deficit would follow the (slower) decay within a stratum and distort the correlation.
 
+With `particles` None their number is infinite. The field of a mode is then Gaussian and is drawn
+as such, without particles (`homodyne_fit.simulation.gaussian_field`): the contrast is 1/M, and the
+time that it takes no longer grows with their number.
+
 Motion across the gap changes the advected phase by a number with standard deviation at most
 s = q |cos(φ0 − φ)| ∫|γ̇| dt (∫J dt)^½ over the run, which changes |⟨exp(i q·Δr)⟩|² by less
 than s². Where s < 0.01 the heights are held fixed; this saves half of the random numbers.
+Infinitely many particles always keep theirs, and are refused where s > 0.1.
 
 References
 ----------
@@ -49,6 +58,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError, Problem
+from homodyne_fit.simulation.gaussian_field import field_root, gaussian_intensities
 
 __all__ = ["Experiment", "correlate", "counts", "two_time"]
 
@@ -56,7 +66,10 @@ Floats = NDArray[np.float32]
 Counts = NDArray[np.int64]
 
 NEGLIGIBLE_PHASE = 0.01  # rad
+# What motion across the gap may change of a phase where it is left out all the same.
+NEGLECTED_PHASE = 0.1  # rad
 BLOCK_SIZE = 32_768  # particles moved at a time: the working arrays stay in the cache
+FIELD_BLOCK_SIZE = 1_048_576  # values of Gaussian fields drawn at a time
 TWO_PI = np.float32(2 * math.pi)
 
 
@@ -81,12 +94,13 @@ class Experiment:
     shear_rate : (n,)
         γ̇ at each frame, 1/s; integrated likewise.
     pixels : int
-        Independent pixels averaged over.
-    particles : int
-        Number N of particles in each mode.
+        Independent pixels averaged over. They share nothing: each mode of each pixel has
+        particles, or a field, of its own.
+    particles : int or None
+        Number N of particles in each mode; None for infinitely many, whose field is Gaussian.
     modes : () or (K,)
         Number M of coherent modes in each pixel, a real number of at least 1. The contrast is
-        (1 − 1/N)/M.
+        (1 − 1/N)/M, of infinitely many particles 1/M.
     mean_counts : () or (K,)
         Photons in a pixel and frame.
     pixel_spread : () or (K,)
@@ -102,7 +116,7 @@ class Experiment:
     transport: ArrayLike
     shear_rate: ArrayLike
     pixels: int
-    particles: int = 32
+    particles: int | None = 32
     modes: ArrayLike = 3
     mean_counts: ArrayLike = 0.2
     pixel_spread: ArrayLike = 0.0
@@ -116,7 +130,7 @@ def two_time(experiment: Experiment, seed: int, *, workers: int | None = None) -
     """Simulate the two-time matrices of K azimuthal angles.
 
     The result depends on the seed and on an angle's place in `phi` alone: every angle draws
-    from a stream of its own.
+    from a stream of its own. Angles, pixels and modes share nothing.
 
     Parameters
     ----------
@@ -150,6 +164,7 @@ def counts(experiment: Experiment, rng: np.random.Generator) -> Counts:
     Returns
     -------
     (pixels, n) int64
+        Rows are independent: pixels share nothing.
     """
     (plan,) = _plans(experiment)
     return np.concatenate(list(_photons(rng, plan)))
@@ -173,22 +188,32 @@ def correlate(counts: ArrayLike) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """One angle's measurement, in the units of the simulation: turns, gaps and frames.
+class _Particles:
+    """Particles of a mode at one angle, in the units of the simulation: turns, gaps and frames.
 
     advection : (n−1,), phase gained in each frame step by a particle at y = h, turns.
     diffusion : (n−1,), standard deviation of the phase step along q, turns.
     wandering : (n−1,), standard deviation of the step across the gap, in units of the gap;
         None where it is negligible.
-    occupation : (m,), share of each coherent mode in the intensity.
     """
 
+    number: int
     advection: Floats
     diffusion: Floats
     wandering: Floats | None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One angle's measurement.
+
+    source : particles; or, of infinitely many, the root (n, n) of the covariance of their field.
+    occupation : (m,), share of each coherent mode in the intensity.
+    """
+
+    source: _Particles | Floats
     occupation: Floats
     pixels: int
-    particles: int
     mean_counts: float
     pixel_spread: float
 
@@ -217,7 +242,8 @@ def _plan(
     if not (math.isfinite(pixel_spread) and pixel_spread >= 0):
         raise InputError(f"pixel_spread must not be negative, got {pixel_spread}")
     _at_least("pixels", e.pixels, 1)
-    _at_least("particles", e.particles, 2)
+    if e.particles is not None:
+        _at_least("particles", e.particles, 2)
     j = _frames("transport", e.transport)
     rate = _frames("shear_rate", e.shear_rate)
     if len(rate) != len(j):
@@ -227,25 +253,36 @@ def _plan(
 
     variance = _steps(j, e.dt)
     along = q * math.cos(math.radians(e.phi0 - phi))
+    advection = along * e.gap * _steps(rate, e.dt)
     wander = abs(along) * _steps(np.abs(rate), e.dt).sum() * math.sqrt(variance.sum())
-    return _Plan(
-        advection=_single(along * e.gap * _steps(rate, e.dt) / (2 * math.pi)),
-        diffusion=_single(q * np.sqrt(variance) / (2 * math.pi)),
-        wandering=None if wander < NEGLIGIBLE_PHASE else _single(np.sqrt(variance) / e.gap),
-        occupation=_occupation(modes),
-        pixels=e.pixels,
-        particles=e.particles,
-        mean_counts=mean_counts,
-        pixel_spread=pixel_spread,
-    )
+    if e.particles is None:
+        if wander > NEGLECTED_PHASE:
+            what = (
+                "of infinitely many the motion across the gap is neglected, and here it turns "
+                f"phases by up to {wander:.2g} rad; give a number, as {Experiment.particles}"
+            )
+            raise InputError([Problem("particles", what)])
+        source = field_root(_sums(advection), _sums(q**2 * variance))
+    else:
+        source = _Particles(
+            number=e.particles,
+            advection=_single(advection / (2 * math.pi)),
+            diffusion=_single(q * np.sqrt(variance) / (2 * math.pi)),
+            wandering=None if wander < NEGLIGIBLE_PHASE else _single(np.sqrt(variance) / e.gap),
+        )
+    return _Plan(source, _occupation(modes), e.pixels, mean_counts, pixel_spread)
 
 
 def _photons(rng: np.random.Generator, plan: _Plan) -> Iterator[Counts]:
     """Counts (pixels, n), a block of pixels at a time."""
-    block = max(1, BLOCK_SIZE // (plan.particles * len(plan.occupation)))
+    if isinstance(plan.source, _Particles):
+        of_a_pixel, at_a_time = plan.source.number * len(plan.occupation), BLOCK_SIZE
+    else:
+        of_a_pixel, at_a_time = len(plan.source) * len(plan.occupation), FIELD_BLOCK_SIZE
+    block = max(1, at_a_time // of_a_pixel)
     for start in range(0, plan.pixels, block):
         pixels = min(block, plan.pixels - start)
-        mean = plan.mean_counts * _intensities(rng, plan, pixels)
+        mean = plan.mean_counts * _intensities(rng, plan.source, plan.occupation, pixels)
         if plan.pixel_spread > 0:
             shape = plan.pixel_spread**-2
             mean = mean * rng.gamma(shape, 1 / shape, size=pixels)
@@ -277,27 +314,31 @@ def _average(blocks: Iterable[NDArray]) -> Floats:
     return (pixels * product / np.outer(total, total)).astype(np.float32)
 
 
-def _intensities(rng: np.random.Generator, plan: _Plan, pixels: int) -> Floats:
+def _intensities(
+    rng: np.random.Generator, source: _Particles | Floats, occupation: Floats, pixels: int
+) -> Floats:
     """Intensities (n, pixels) of independent pixels, of ensemble mean 1."""
-    size = (plan.particles, len(plan.occupation), pixels)
+    if not isinstance(source, _Particles):
+        return gaussian_intensities(rng, source, occupation, pixels)
+    size = (source.number, len(occupation), pixels)
     y = rng.random(size, dtype=np.float32)
     turns = rng.random(size, dtype=np.float32)
     step = np.empty_like(turns)
-    intensity = np.empty((len(plan.diffusion) + 1, pixels), dtype=np.float32)
-    intensity[0] = _intensity(turns, plan.occupation, step)
-    for i, (advection, diffusion) in enumerate(zip(plan.advection, plan.diffusion, strict=True)):
+    intensity = np.empty((len(source.diffusion) + 1, pixels), dtype=np.float32)
+    intensity[0] = _intensity(turns, occupation, step)
+    for i, advection in enumerate(source.advection):
         rng.standard_normal(out=step, dtype=np.float32)
-        step *= diffusion
+        step *= source.diffusion[i]
         turns += step
-        if plan.wandering is None:
+        if source.wandering is None:
             np.multiply(y, advection, out=step)
         else:
-            y_next = _wander(rng, y, plan.wandering[i])
+            y_next = _wander(rng, y, source.wandering[i])
             np.multiply(y + y_next, advection / 2, out=step)
             y = y_next
         turns += step
         turns -= np.rint(turns, out=step)
-        intensity[i + 1] = _intensity(turns, plan.occupation, step)
+        intensity[i + 1] = _intensity(turns, occupation, step)
     return intensity
 
 
@@ -334,6 +375,11 @@ def _occupation(modes: float) -> Floats:
 def _steps(rate: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
     """∫ rate dt over each frame step, by the trapezoidal rule."""
     return (rate[1:] + rate[:-1]) * (dt / 2)
+
+
+def _sums(steps: NDArray[np.float64]) -> NDArray[np.float64]:
+    """From steps (n−1,) to the sum up to each frame (n,)."""
+    return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def _single(values: NDArray[np.float64]) -> Floats:

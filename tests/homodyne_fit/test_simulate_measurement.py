@@ -125,11 +125,14 @@ class TestMeasurement:
             Measurement(parameters, **given)
 
 
-def test_first_principles_have_the_expected_contrast_and_shot_noise():
+@pytest.mark.parametrize("particles", [3, 32, None])
+def test_first_principles_have_the_expected_contrast_and_shot_noise(particles):
     m = Measurement({"D0": 100.0, "alpha": 0.0, "D_offset": 0.0}, phi=(0.0,), n_frames=4, dt=1e-3)
-    c2 = from_first_principles(m, pixels=4000, modes=2, mean_counts=2.0, seed=1)[0]
-    # Nothing moves in four milliseconds; the diagonal adds 1 / mean_counts.
-    assert c2[0, 3] - 1 == pytest.approx(speckle_contrast(2), abs=0.05)
+    detector = {"pixels": 20_000, "modes": 2, "mean_counts": 2.0, "particles": particles}
+    c2 = from_first_principles(m, seed=1, **detector)[0]
+    # Nothing moves in four milliseconds; the diagonal adds 1 / mean_counts. A point scatters by
+    # 0.013 at most, √(2β²(1+β) + 2β(1+β)/κ + (1+β)/κ²) / √pixels with β = κ⁻¹ = ½.
+    assert c2[0, 3] - 1 == pytest.approx(speckle_contrast(2, particles), abs=0.05)
     assert c2[1, 1] - c2[0, 3] == pytest.approx(0.5, abs=0.05)
 
 
@@ -235,10 +238,23 @@ class TestCommand:
         assert open_two_time(path).n_matrices == 1
         truth = json.loads((tmp_path / "s.h5.truth.json").read_text())
         assert (truth["pixels"], truth["mean_counts"], truth["modes"]) == (100, 2, 3)
+        assert truth["particles"] == 32
+
+    @pytest.mark.parametrize(("particles", "number"), [("8", 8), ("infinite", None)])
+    def test_number_of_particles(self, tmp_path, particles, number):
+        options = ("--first-principles", "--phi", "0", "--pixels", "100", "--counts", "2")
+        path, status = simulate(tmp_path, *options, "--particles", particles)
+        assert status == 0
+        truth = json.loads((tmp_path / "s.h5.truth.json").read_text())
+        assert truth["particles"] == number
+        m = Measurement(PARAMETERS, phi=(0.0,), n_frames=20)
+        c2 = from_first_principles(m, pixels=100, mean_counts=2, particles=number)
+        np.testing.assert_array_equal(load(path).c2, c2)
 
     @pytest.mark.parametrize(
         ("options", "said"),
         [
+            ("--particles 8", "--particles has an effect with --first-principles only"),
             ("--pixels 100", "--pixels has an effect with --first-principles only"),
             ("--first-principles --noise 0.1", "--noise has an effect without --first-principles"),
             ("--static --gap 1e6", "--gap has no effect with --static"),
@@ -294,6 +310,11 @@ class TestCommand:
             ("--static --parameter phi0=3", "--parameter phi0: the static model has no flow"),
             ("--first-principles --pixels 0", "pixels must be a whole number of at least 1, got 0"),
             ("--first-principles --modes 0", "modes must be a number of at least 1, got 0.0"),
+            ("--first-principles --particles 1", "particles must be a whole number of at least 2"),
+            (
+                "--first-principles --particles infinite --parameter gamma_dot_t0=0.1",
+                "--particles: of infinitely many the motion across the gap is neglected, .*",
+            ),
             ("--first-principles --counts -1", "--counts: must be positive and finite, got -1"),
             ("--frames 9999999", ".* GB are needed to simulate 6 angles of 9999999 frames, and .*"),
         ],
@@ -310,6 +331,10 @@ class TestCommand:
         [
             ("--phi 0,a", "argument --phi: '0,a' is not a list of numbers, as 0,45,90"),
             ("--phi", "argument --phi: expected one argument"),
+            (
+                "--particles all",
+                r"argument --particles: a whole number is needed, or 'infinite' \(got 'all'\)",
+            ),
             ("--frames many", "argument --frames: invalid int value: 'many'"),
             ("--frame 3,4", "argument --frames: invalid int value: '3,4'"),
             ("--freams 3", r"there is no option --freams \(did you mean '--frames'\?\)"),

@@ -1,7 +1,8 @@
 """The simulated experiment against closed-form limits and averages computed here.
 
 Replicates are angles of equal geometry, so their scatter gives the standard error of the mean
-without a noise model. A point agrees if it lies within 5 standard errors.
+without a noise model. A point agrees if it lies within 5 standard errors: of some hundred points
+with some ten replicates each, a few in a thousand runs have one outside, and the seeds are fixed.
 """
 
 import numpy as np
@@ -9,12 +10,18 @@ import pytest
 from scipy.linalg import expm
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.model.rates import LAMINAR_FLOW, decay
+from homodyne_fit.simulation import speckle
+from homodyne_fit.simulation.measurement import Measurement, from_first_principles
 from homodyne_fit.simulation.speckle import Experiment, correlate, counts, two_time
 
 Q = 0.005  # 1/Å
 GAP = 2e6  # Å
 DT = 0.1  # s
 SIGMAS = 5.0
+
+# A number of particles, and infinitely many.
+few_and_infinite = pytest.mark.parametrize("particles", [16, None], ids=["few", "infinite"])
 
 
 def measure(seed, phi, *, transport, shear_rate, phi0=0.0, q=Q, gap=GAP, **detector):
@@ -38,6 +45,11 @@ def assert_agrees(samples, expected, resolution):
     assert np.max(np.abs(samples.mean(axis=0) - expected) / error) < SIGMAS
 
 
+def full_contrast(particles):
+    """Of one mode."""
+    return 1.0 if particles is None else 1 - 1 / particles
+
+
 def integral(rate):
     """∫ rate dt from t1 to t2 over the frames, by the trapezoidal rule: (n, n)."""
     steps = DT * (rate[1:] + rate[:-1]) / 2
@@ -51,8 +63,9 @@ def advected(phase):
     return np.abs(np.mean(np.exp(1j * np.multiply.outer(phase, y)), axis=-1)) ** 2
 
 
-def test_diffusion_decays_with_the_integral_of_transport():
-    n, replicates, particles, modes = 24, 32, 16, 2
+@few_and_infinite
+def test_diffusion_decays_with_the_integral_of_transport(particles):
+    n, replicates, modes = 24, 32, 2
     transport = 6e4 * np.maximum(np.arange(n) * DT, DT / 2) ** 0.7
     c2 = measure(
         1,
@@ -65,7 +78,7 @@ def test_diffusion_decays_with_the_integral_of_transport():
         mean_counts=3.0,
     )
     upper = np.triu_indices(n, 1)
-    expected = (1 - 1 / particles) / modes * np.exp(-(Q**2) * integral(transport))
+    expected = full_contrast(particles) / modes * np.exp(-(Q**2) * integral(transport))
     assert np.ptp(expected[upper]) > 0.4
     assert_agrees(c2[:, *upper] - 1, expected[upper], 0.012)
     by_lag = [np.diagonal(c2 - 1, lag, 1, 2).mean(axis=1) for lag in range(1, n)]
@@ -73,8 +86,9 @@ def test_diffusion_decays_with_the_integral_of_transport():
     assert_agrees(np.transpose(by_lag), expected_by_lag, 0.006)
 
 
-def test_shear_decays_with_the_phase_average_over_the_gap():
-    n, replicates, particles = 20, 24, 16
+@few_and_infinite
+def test_shear_decays_with_the_phase_average_over_the_gap(particles):
+    n, replicates = 20, 24
     phi0 = -10.0
     shear_rate = 6e-4 * (1 + np.arange(n) * DT)
     transport = np.full(n, 2000.0)
@@ -91,12 +105,57 @@ def test_shear_decays_with_the_phase_average_over_the_gap():
         mean_counts=3.0,
     ).reshape(len(directions), replicates, n, n)
     upper = np.triu_indices(n, 1)
-    diffusion = (1 - 1 / particles) * np.exp(-(Q**2) * integral(transport))
+    diffusion = full_contrast(particles) * np.exp(-(Q**2) * integral(transport))
     for cosine, samples in zip([1.0, 0.5, 0.0, -1.0], c2, strict=True):
         expected = diffusion * advected(Q * GAP * cosine * integral(shear_rate))
         assert_agrees(samples[:, *upper] - 1, expected[upper], 0.022)
     parallel, oblique, perpendicular, _ = c2.mean(axis=1)
     assert parallel[0, 6] < oblique[0, 6] - 0.3 < perpendicular[0, 6] - 0.6
+
+
+def test_infinitely_many_particles_are_the_limit_of_many():
+    """The same decay as of 64 particles, which lack 1/64 of the contrast."""
+    n, replicates, particles = 16, 60, 64
+    detector = {"pixels": 500, "modes": 1, "mean_counts": 4.0}
+    motion = {
+        "transport": 1e4 * (1 + np.arange(n) * DT),
+        "shear_rate": np.full(n, 2e-4),
+        "phi0": 20.0,
+    }
+    angles = np.zeros(replicates)
+    upper = np.triu_indices(n, 1)
+    many, infinite = (
+        (measure(seed, angles, particles=number, **motion, **detector)[:, *upper] - 1)
+        / full_contrast(number)
+        for seed, number in ((12, particles), (13, None))
+    )
+    assert np.ptp(infinite.mean(axis=0)) > 0.7
+    assert_agrees(many - infinite, 0.0, 0.025)
+
+
+def test_infinitely_many_particles_decay_by_the_formula_of_the_model():
+    """The package's own f(t1, t2), ageing and shear that sets in included."""
+    n, replicates = 30, 40
+    law = {
+        "D0": 6e3,
+        "alpha": -0.5,
+        "D_offset": 2e3,
+        "gamma_dot_t0": 2e-4,
+        "beta": 0.6,
+        "gamma_dot_t_offset": 1e-4,
+        "phi0": 7.0,
+    }
+    m = Measurement(law, q=Q, phi=(-30.0,) * replicates, gap=GAP, dt=DT, n_frames=n)
+    c2 = from_first_principles(m, pixels=2000, modes=2, mean_counts=3.0, particles=None, seed=14)
+    upper = np.triu_indices(n, 1)
+    f = decay(LAMINAR_FLOW, m.vector, DT, n, Q, -30.0, GAP)[upper]
+    assert np.ptp(f) > 0.9
+    assert_agrees(c2[:, *upper] - 1.0, f / 2, 0.01)
+    by_lag = [np.diagonal(c2 - 1.0, lag, 1, 2).mean(axis=1) for lag in range(1, n)]
+    full = np.zeros((n, n))
+    full[upper] = f / 2
+    expected = [np.diagonal(full, lag).mean() for lag in range(1, n)]
+    assert_agrees(np.transpose(by_lag), expected, 0.006)
 
 
 @pytest.mark.parametrize("gap", [50.0, 150.0])
@@ -133,10 +192,11 @@ def still(seed, replicates, n, **detector):
     return measure(seed, np.zeros(replicates), transport=rest, shear_rate=rest, **detector)
 
 
+@few_and_infinite
 @pytest.mark.parametrize("modes", [1, 1.3, 2, 2.7, 3])
-def test_contrast_is_one_over_modes(modes):
-    c2 = still(4, 32, 2, pixels=8000, particles=16, modes=modes, mean_counts=5.0)
-    assert_agrees(c2[:, 0, 1] - 1, (1 - 1 / 16) / modes, 0.01)
+def test_contrast_is_one_over_modes(modes, particles):
+    c2 = still(4, 32, 2, pixels=8000, particles=particles, modes=modes, mean_counts=5.0)
+    assert_agrees(c2[:, 0, 1] - 1, full_contrast(particles) / modes, 0.01)
 
 
 def test_modes_and_counts_may_differ_between_angles():
@@ -178,22 +238,48 @@ def test_uneven_pixels_raise_the_baseline():
     assert_agrees(baseline, 1 + 0.2**2, 0.003)
 
 
-def test_noise_of_uncorrelated_frames():
+@few_and_infinite
+@pytest.mark.parametrize("mean_counts", [0.25, 5.0])
+def test_noise_of_uncorrelated_frames(mean_counts, particles):
     """With var n = k + k²/M the covariance of independent n1, n2 has variance (var n)²/P."""
-    n, pixels, modes, mean_counts = 40, 2000, 2, 0.25
+    n, pixels, modes = 40, 2000, 2
     c2 = measure(
         8,
         np.zeros(16),
         transport=np.full(n, 1e8),
         shear_rate=np.zeros(n),
         pixels=pixels,
-        particles=24,
+        particles=particles,
         modes=modes,
         mean_counts=mean_counts,
     )
     noise = c2[:, *np.triu_indices(n, 1)].std(axis=1)
-    expected = (1 / mean_counts + (1 - 1 / 24) / modes) / np.sqrt(pixels)
+    expected = (1 / mean_counts + full_contrast(particles) / modes) / np.sqrt(pixels)
     assert_agrees(noise, expected, 0.015 * expected)
+
+
+@pytest.mark.parametrize("modes", [1, 3])
+@pytest.mark.parametrize("mean_counts", [0.25, 5.0])
+def test_noise_of_equal_frames_of_infinitely_many_particles(mean_counts, modes):
+    """The variance 2β²(1+β) + 2β(1+β)/κ + (1+β)/κ² over P, from Gaussian fourth moments.
+
+    The sample variance of R replicates has a relative standard error of √(2/R), and somewhat more
+    where a few bright pixels count most. What 1/P leaves out of the variance is 1/P of it.
+    """
+    pixels, replicates = 1000, 800
+    c2 = still(
+        15,
+        replicates,
+        2,
+        pixels=pixels,
+        particles=None,
+        modes=modes,
+        mean_counts=mean_counts,
+    )
+    variance = pixels * c2[:, 0, 1].var(ddof=1)
+    b, x = 1 / modes, 1 / mean_counts
+    expected = (1 + b) * (2 * b**2 + 2 * b * x + x**2)
+    assert variance == pytest.approx(expected, rel=4 * np.sqrt(2 / replicates))
 
 
 def flow(**changes):
@@ -215,24 +301,55 @@ def flow(**changes):
     return two_time(Experiment(**arguments), seed, workers=workers)
 
 
-def test_reproducible_and_independent_of_threads_and_of_later_angles():
-    c2 = flow()
-    np.testing.assert_array_equal(c2, flow(workers=1))
-    np.testing.assert_array_equal(c2, flow(workers=3))
-    np.testing.assert_array_equal(c2[:2], flow(phi=[0.0, 45.0]))
-    assert np.all(c2[0] != flow(seed=10)[0], where=~np.eye(8, dtype=bool))
-    assert len(np.unique(flow(phi=np.zeros(3))[:, 0, 1])) == 3
+@few_and_infinite
+def test_reproducible_and_independent_of_threads_and_of_later_angles(particles):
+    c2 = flow(particles=particles)
+    np.testing.assert_array_equal(c2, flow(particles=particles, workers=1))
+    np.testing.assert_array_equal(c2, flow(particles=particles, workers=3))
+    np.testing.assert_array_equal(c2[:2], flow(particles=particles, phi=[0.0, 45.0]))
+    other = flow(particles=particles, seed=10)
+    assert np.all(c2[0] != other[0], where=~np.eye(8, dtype=bool))
+    assert len(np.unique(flow(particles=particles, phi=np.zeros(3))[:, 0, 1])) == 3
 
 
-def test_full_symmetric_single_precision():
-    c2 = flow()
+@few_and_infinite
+def test_pixels_share_nothing(particles, monkeypatch):
+    """Correlations of two pixels are those of independent ones, in a block and across blocks."""
+    n, pixels = 800, 40
+    monkeypatch.setattr(speckle, "BLOCK_SIZE", 10 * 16)
+    monkeypatch.setattr(speckle, "FIELD_BLOCK_SIZE", 10 * n)
+    experiment = Experiment(
+        q=Q,
+        phi=0.0,
+        phi0=0.0,
+        gap=GAP,
+        dt=DT,
+        transport=np.full(n, 1e8),
+        shear_rate=np.zeros(n),
+        pixels=pixels,
+        particles=particles,
+        modes=1,
+        mean_counts=2.0,
+    )
+    photons = counts(experiment, np.random.default_rng(16))
+    correlation = np.corrcoef(photons)[np.triu_indices(pixels, 1)]
+    # Frames are independent: each of these has the standard deviation 1/√n.
+    assert np.max(np.abs(correlation)) < SIGMAS / np.sqrt(n)
+    # And of 780 the standard deviation is known to 2.5 %.
+    assert np.std(correlation) == pytest.approx(1 / np.sqrt(n), rel=SIGMAS * 0.025)
+
+
+@few_and_infinite
+def test_full_symmetric_single_precision(particles):
+    c2 = flow(particles=particles)
     assert c2.shape == (3, 8, 8)
     assert c2.dtype == np.float32
     assert np.all(np.isfinite(c2))
     np.testing.assert_array_equal(c2, c2.swapaxes(1, 2))
 
 
-def test_counts_of_one_angle_give_the_matrix_of_that_angle():
+@few_and_infinite
+def test_counts_of_one_angle_give_the_matrix_of_that_angle(particles):
     stream = np.random.SeedSequence(9).spawn(1)[0]
     experiment = Experiment(
         q=Q,
@@ -243,12 +360,12 @@ def test_counts_of_one_angle_give_the_matrix_of_that_angle():
         transport=np.full(8, 2000.0),
         shear_rate=np.full(8, 1e-3),
         pixels=700,
-        particles=16,
+        particles=particles,
     )
     photons = counts(experiment, np.random.default_rng(stream))
     assert photons.shape == (700, 8)
     assert np.issubdtype(photons.dtype, np.integer)
-    np.testing.assert_array_equal(correlate(photons), flow()[0])
+    np.testing.assert_array_equal(correlate(photons), flow(particles=particles)[0])
 
 
 def test_correlate_by_hand():
@@ -273,6 +390,10 @@ def test_correlate_by_hand():
         ({"shear_rate": np.full(8, np.inf)}, "shear_rate must be finite, got inf at frame 0"),
         ({"pixels": 0}, "pixels must be a whole number of at least 1, got 0"),
         ({"particles": 2.5}, "particles must be a whole number of at least 2, got 2.5"),
+        (
+            {"particles": None, "shear_rate": np.full(8, 1.0)},
+            "particles: .* motion across the gap is neglected, .* up to 0.13 rad; give a number",
+        ),
         ({"modes": 0.5}, "modes must be a number of at least 1, got 0.5"),
         ({"modes": [1, 2]}, r"modes must be one number or one per angle \(3\)"),
         ({"mean_counts": [1.0, 1.0, 0.0]}, "mean_counts: must be positive and finite, got 0.0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         n_frames=args.frames,
         **({} if args.phi is None else {"phi": tuple(args.phi)}),
     )
-    with rename_places({"mean_counts": "--counts"}):
+    with rename_places({"mean_counts": "--counts", "particles": "--particles"}):
         simulated = from_first_principles if args.first_principles else from_formula
         c2 = simulated(measurement, seed=args.seed, **arguments)
     truth = write_measurement(
@@ -83,6 +84,8 @@ def _arguments(args: argparse.Namespace) -> dict[str, Any]:
     for name, default in used.items():
         value = getattr(args, name)
         arguments["mean_counts" if name == "counts" else name] = default if value is None else value
+    if arguments.get("particles") == math.inf:
+        arguments["particles"] = None
     return arguments
 
 
