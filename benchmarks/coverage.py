@@ -22,7 +22,6 @@ outliers do not change. The last table pools the cells, and sets them against go
 from __future__ import annotations
 
 import argparse
-import inspect
 import json
 import math
 import multiprocessing
@@ -61,10 +60,8 @@ LEVELS = (1.0, 1.96)  # standard errors
 # Goals: shares of intervals that hold the truth, and the rms pull.
 GOALS = {"68 %": (0.62, 0.74), "95 %": (0.91, 0.98), "rms": (0.9, 1.15)}
 
-# What `hf.fit` can take the noise for.
-SETTINGS = (
-    ("white", "speckle") if "uncertainty" in inspect.signature(hf.fit).parameters else ("white",)
-)
+# What the error bars assume.
+SETTINGS = ("white", "speckle")
 
 
 @dataclass(frozen=True)
@@ -111,8 +108,8 @@ def measurement(cell: Cell) -> Measurement:
 
 def fit(data: hf.TwoTimeData, model: str, uncertainty: str) -> hf.Analysis:
     """A fit with default settings, on one thread."""
-    how: dict[str, Any] = {"uncertainty": uncertainty} if len(SETTINGS) > 1 else {}
-    return hf.fit(data, model, gap=None if model == "static" else GAP, threads=1, **how)
+    gap = None if model == "static" else GAP
+    return hf.fit(data, model, gap=gap, threads=1, uncertainty=uncertainty)
 
 
 def estimates(m: Measurement, result: hf.FitResult) -> dict[str, list[float | None]]:
