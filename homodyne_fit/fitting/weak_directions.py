@@ -11,9 +11,9 @@ and :math:`\chi^2 = 2\,\mathrm{cost}/\sigma^2` changes by
 
 where the gradient g vanishes unless a limit holds the solution. Noise that points share makes the
 same step less noticeable: the rise is multiplied by :math:`dy^T C^{-1} dy / dy^T C_w^{-1} dy`, with
-the covariances of y for the noise found and for independent points. (A contrast or offset at a limit
-follows inwards only, and its gradient counts.) Directions are eigenvectors of the
-reduced Hessian in the parameters x, scaled to unit diagonal. They are followed along a straight
+the covariances of y for the noise found and for independent points. (A contrast or offset at a
+limit follows inwards only, and its gradient counts.) Directions are eigenvectors of the reduced
+Hessian in the parameters x, scaled to unit diagonal. They are followed along a straight
 line in y rather than in x: there the valleys of the cost are straight
 (`homodyne_fit.model.coordinates`), and the quadratic form holds for steps as long as are told here.
 """
