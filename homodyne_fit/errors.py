@@ -7,7 +7,7 @@ renames them to what its user knows: ``--dt``, a key of a configuration.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +24,6 @@ __all__ = [
     "shortened",
     "shortened_numbers",
     "suggestion",
-    "unexplained",
 ]
 
 # How similar a name has to be to be suggested, from 0 to 1. Names of files have to be more alike,
@@ -114,17 +113,6 @@ def rename_places(names: Mapping[str, str]) -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(problem.renamed(names) for problem in error.problems) from error
-
-
-def unexplained(problems: Iterable[Problem], wrong: Collection[str]) -> Iterator[Problem]:
-    """The problems that do not follow from places known to be wrong, in or around theirs."""
-    for problem in problems:
-        if not any(_nested(problem.where, path) or _nested(path, problem.where) for path in wrong):
-            yield problem
-
-
-def _nested(inner: str, outer: str) -> bool:
-    return inner == outer or inner.startswith(f"{outer}.")
 
 
 def suggestion(name: str, known: Iterable[str], near: float = NEAR_NAME) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homodyne_fit.config import Config
-from homodyne_fit.config.consistency import held, limits, model_parameters
+from homodyne_fit.config.consistency import bounds_of_parameter, held_values, model_parameters
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.data.unpacking import COPIES
@@ -193,7 +193,7 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
 
 def _parameters(config: Config) -> list[ParameterPlan]:
     root = config.root
-    fixed, start_values = held(root), root.initial_parameters.start
+    fixed, start_values = held_values(root), root.initial_parameters.start
     plans = []
     for name in model_parameters(root):
         unit = PARAMETERS[name].unit
@@ -201,11 +201,14 @@ def _parameters(config: Config) -> list[ParameterPlan]:
             plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None))
         else:
             start = start_values.get(name, PARAMETERS[name].start)
-            plans.append(ParameterPlan(name, unit, "searched", start, *limits(root, name)))
+            plans.append(
+                ParameterPlan(name, unit, "searched", start, *bounds_of_parameter(root, name))
+            )
     if config.anti_degeneracy.per_angle_mode == "constant":
         return plans
     return plans + [
-        ParameterPlan(name, "", "eliminated", None, *limits(root, name)) for name in SCALING
+        ParameterPlan(name, "", "eliminated", None, *bounds_of_parameter(root, name))
+        for name in SCALING
     ]
 
 
