@@ -397,7 +397,7 @@ class TestPlan:
         size = 4 * N * N
         less = described(checked, nlsq(f"memory: {3 * size}"))["estimate"]
         assert less["memory"] < described(checked, GOOD)["estimate"]["memory"]
-        assert less["basis"].startswith("what is kept of the points and")
+        assert less["basis"].startswith("points that are kept in memory and")
 
     def test_where_results_would_go(self, checked, folder, tmp_path):
         assert described(checked, GOOD)["output"] == str(folder / "c_results")
@@ -424,7 +424,7 @@ class TestPlan:
             r" +D0  from the data +100 +100000  Å²/s",
             r"2 keys without effect",
             r"  metadata \(a note for the reader\)",
-            r"  logging \(what is shown is chosen on the command line\)",
+            r"  logging \(options of the command line choose the output\)",
         ):
             assert re.search(f"^{line}$", out, re.MULTILINE), line
 
