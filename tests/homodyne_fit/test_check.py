@@ -413,8 +413,8 @@ class TestPlan:
         status, out, err = checked(GOOD + "metadata: {a: 1}\nlogging: {}\nmodel: {shear: homodyne}")
         assert (status, err) == (0, "")
         for line in (
-            r".*c\.yaml: no mistakes found \(no matrix was read: inspect judges them\)",
-            r"model +laminar_flow: .*gap 2 × 10⁶ Å = 0\.2 mm, shear term as homodyne has it",
+            r".*c\.yaml: no mistakes found \(no matrix was read; 'inspect' assesses them\)",
+            r"model +laminar_flow: .*gap 2 × 10⁶ Å = 0\.2 mm, shear term of homodyne",
             r"data +.*a\.h5 \(APS-U\)",
             r"q +0\.0054 Å⁻¹",
             r"angles +4 of 4: 0, 45, 90, 135°",

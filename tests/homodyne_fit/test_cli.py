@@ -617,7 +617,10 @@ class TestUsage:
             ("chek c.yaml", r"there is no command 'chek' \(did you mean 'check'\?\)"),
             ("c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
             ('"a\'s b.yaml"', "'a's b.yaml' is no command; --config a's b.yaml fits it"),
-            (shlex.quote(__file__), "'.*' is no command; 'inspect .*' shows what it holds"),
+            (
+                shlex.quote(__file__),
+                "'.*' is no command; 'inspect .*' shows the contents of a file",
+            ),
             ("--overwrite", "a command or --config FILE is needed"),
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),

@@ -168,7 +168,7 @@ class TestOptionsOfHomodyneWithoutMeaning:
         done = fitted(option)
         name = option.partition("=")[0]
         assert done.err == (
-            f"homodyne_fit: error: {name} has an effect with --plot-simulated-data only\n"
+            f"homodyne_fit: error: {name} has an effect only with --plot-simulated-data\n"
         )
 
 
