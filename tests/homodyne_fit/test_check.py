@@ -158,8 +158,8 @@ BROKEN = {
     ),
     "too many frames": (
         changed("dt: 0.1", "end_frame: 2000"),
-        "c.yaml: analyzer_parameters.start_frame, end_frame: a.h5: the frames 1 to 2000 were asked "
-        "for, but the file has the frames 1 to 12 (they count from 1; -1 stands for the last)",
+        "c.yaml: analyzer_parameters.start_frame, end_frame: a.h5: the frames 1 to 2000 are "
+        "wanted, but the file has the frames 1 to 12 (they count from 1; -1 is the last)",
     ),
     "a list of frames": (
         changed("a.h5}", "a.h5, mask_frames: frames.txt}"),
@@ -278,7 +278,7 @@ parameter_space: {bounds: [{name: phi0, min: -3.1416, max: 3.1416}]}
             r"values\.D0: the start of D0, 5, is outside",
             r"stator_rotor_gap: no value is given",
             r"dt: .*: 0\.5 s is given, but the file says 0\.1 s",
-            r"the frames 1 to 99 were asked for",
+            r"the frames 1 to 99 are wanted",
             r"no matrix is near q = 0\.02",
         )
 

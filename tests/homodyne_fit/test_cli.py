@@ -461,8 +461,8 @@ class TestKeysHaveEffect:
             "  metadata (a note for the reader)\n"
             "  performance (there is one method, which always sums over all points, in chunks of "
             "all angles)\n"
-            "  output: formats (files and figures of a result are always the same)\n"
-            "  output: create_subdirs (output.directory, or --output-dir, names the folder)\n"
+            "  output: formats (the files and figures of a result are always the same)\n"
+            "  output: create_subdirs (the folder is output.directory or --output-dir)\n"
         )
 
 
@@ -497,7 +497,7 @@ MISTAKES = {
     ),
     "frames: out of range": (
         ("end_frame: -1", "end_frame: 81"),
-        r".*the frames 1 to 81 were asked for, but the file has the frames 1 to 80 .*",
+        r".*the frames 1 to 81 are wanted, but the file has the frames 1 to 80 .*",
     ),
     "frames: from zero": (
         ("start_frame: 1", "start_frame: 0"),
