@@ -185,7 +185,7 @@ def real_numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if np.iscomplexobj(array):
         raise ValueError(
-            f"{name} holds complex numbers: fit real and imaginary parts as points of their own"
+            f"{name} holds complex numbers: fit real and imaginary parts as separate points"
         )
     if array.dtype.kind in "OSUMm":
         raise ValueError(f"{name} holds values of type {array.dtype}, not real numbers")

@@ -253,8 +253,8 @@ def _covariance(
     """The order in which the chunks take the points, and the root of their covariance."""
     if not isinstance(parts, Chunks) or nan_policy == "omit":
         raise TypeError(
-            "a covariance matrix needs a partition of the points, and all of them: "
-            "pass xdata and ydata whole"
+            "a covariance matrix needs all points, and chunks that cut them: "
+            "pass all of xdata and ydata"
         )
     if (isinstance(data, ArrayChunks) and data.keep is not None) or np.ma.is_masked(sigma):
         raise ValueError(

@@ -270,7 +270,7 @@ class ChunkedResult(TupleResult):
     def plot(self, *args: Any, **kwargs: Any) -> Any:
         """Points, curve and residuals, as `nlsq.result.CurveFitResult.plot` draws them."""
         if isinstance(self._points.objective, LocalObjective):
-            raise ValueError("plot draws one curve: here each group has parameters of its own")
+            raise ValueError("plot draws one curve: here each group has its own curve")
         x, y = self._points.arrays()
         drawn = _Drawn(self)
         drawn.__dict__.update(self.__dict__)

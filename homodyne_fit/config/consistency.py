@@ -33,7 +33,8 @@ def contradictions(root: Root) -> Iterator[Problem]:
         if unknown:
             yield Problem(
                 "initial_parameters.values",
-                f"what is not in active_parameters is held and needs a value: {', '.join(unknown)}",
+                "parameters that are not in active_parameters are held, and need a value: "
+                + ", ".join(unknown),
             )
     held_scaling = {name: value for name, value in initial.fixed.items() if name in SCALING}
     for problem in parameter_problems(
@@ -44,7 +45,7 @@ def contradictions(root: Root) -> Iterator[Problem]:
     if root.preprocessing.phi_range is not None and filtered:
         yield Problem(
             "preprocessing.phi_range",
-            "it and phi_filtering.target_ranges both select angles; keep one",
+            "this key and phi_filtering.target_ranges both select angles; keep one",
         )
     if root.optimization.nlsq.per_angle_mode == "constant":
         scaling, constant = (

@@ -77,8 +77,8 @@ def _real(name: str, values: Any) -> jax.Array:
     """Values that the caller's function has returned, in double precision."""
     if jnp.iscomplexobj(values):
         raise ValueError(
-            f"the {name} returned complex numbers: return real and imaginary parts as points of "
-            "their own"
+            f"the {name} returned complex numbers: return real and imaginary parts as "
+            "separate points"
         )
     return jnp.asarray(values, jnp.float64)
 

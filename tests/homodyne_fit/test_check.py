@@ -182,8 +182,8 @@ BROKEN = {
     "angles chosen twice": (
         GOOD + "preprocessing: {phi_range: [0, 50]}\n"
         "phi_filtering: {target_ranges: [{min_angle: 0, max_angle: 20}]}\n",
-        "c.yaml: preprocessing.phi_range: it and phi_filtering.target_ranges both select angles; "
-        "keep one",
+        "c.yaml: preprocessing.phi_range: this key and phi_filtering.target_ranges both select "
+        "angles; keep one",
     ),
     "a start outside its bounds": (
         GOOD + "initial_parameters: {values: {D0: 50}}\n",
@@ -193,8 +193,8 @@ BROKEN = {
     "held at nothing": (
         GOOD + "initial_parameters: {active_parameters: [D0, alpha, gamma_dot_t0, phi0], "
         "values: {beta: 0}}\n",
-        "c.yaml: initial_parameters.values: what is not in active_parameters is held and needs a "
-        "value: D_offset, gamma_dot_t_offset",
+        "c.yaml: initial_parameters.values: parameters that are not in active_parameters are held, "
+        "and need a value: D_offset, gamma_dot_t_offset",
     ),
     "held and fitted": (
         GOOD + "initial_parameters: {active_parameters: [beta], fixed_parameters: {beta: 0}}\n",

@@ -635,7 +635,7 @@ class TestSettings:
 
     def test_what_is_not_active_needs_a_value(self):
         with pytest.raises(
-            InputError, match="held and needs a value: alpha, D_offset, gamma_dot_t0"
+            InputError, match="held, and need a value: alpha, D_offset, gamma_dot_t0"
         ):
             settings(initial("active_parameters: [D0]"))
 
