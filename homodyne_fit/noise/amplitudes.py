@@ -42,6 +42,9 @@ LEAST_CELLS = 400
 ROUNDS = 50
 SETTLED = 1e-3
 
+# Share of the noise that a fit absorbs at most: beyond that the estimate of it is not reliable.
+MOST_ABSORBED = 0.5
+
 # Standard errors from which the noise of speckles counts as visible.
 VISIBLE = 3.0
 
@@ -161,7 +164,7 @@ def _photon_term(sums: Neighbours, absorbed: Absorbed, coherence: float) -> floa
         series = _series(np.exp(log_x), coherence)
         powers = series[:, None] / _pixels(sums, np.exp(log_x), coherence)
         squares, along, *_ = np.einsum("ck,cks->s", powers, sums.expected)
-        lost = float(np.sum(absorbed.of(powers)))
+        lost = _lost(absorbed, powers, squares)
         return observed[1] * (squares - lost) - observed[0] * (along - 2 * lost)
 
     low, high = np.log(LEAST_X), np.log(MOST_X)
@@ -178,8 +181,10 @@ def _coherence(sums: Neighbours, absorbed: Absorbed, x: float, before: float) ->
     pixels = _pixels(sums, x, before)
     speckle = np.array([1.0, 0.0, 0.0])[:, None] / pixels
     photons = np.array([0.0, x, x * x])[:, None] / pixels
-    expected = float(np.sum(sums.expected[0, :, 2] / pixels - absorbed.of(speckle)))
-    observed = float(np.sum(sums.observed[:, 2] + absorbed.of(photons)))
+    products = float(np.sum(sums.expected[0, :, 2] / pixels))
+    expected = products - _lost(absorbed, speckle, products)
+    squares = float(np.einsum("ck,ck->", photons, sums.expected[:, :, 0]))
+    observed = float(np.sum(sums.observed[:, 2])) + _lost(absorbed, photons, squares)
     error = float(np.sqrt(np.sum(sums.observed[:, 0] ** 2 / np.maximum(sums.cells, 1))))
     if expected <= VISIBLE * error:
         return 1.0
@@ -189,11 +194,17 @@ def _coherence(sums: Neighbours, absorbed: Absorbed, x: float, before: float) ->
 def _smoothness(sums: Neighbours, absorbed: Absorbed, noise: SpeckleNoise) -> float:
     """Pixels by differences over pixels by squares."""
     squares = np.einsum("ck,ck->", noise.powers, sums.expected[:, :, 0])
-    lost = float(np.sum(absorbed.of(noise.powers)))
-    return float(np.sum(sums.observed[:, 0]) / max(squares - lost, np.finfo(float).tiny))
+    lost = _lost(absorbed, noise.powers, float(squares))
+    return float(np.sum(sums.observed[:, 0]) / (squares - lost))
 
 
 def _pooled_by_squares(sums: Neighbours, absorbed: Absorbed, powers: Floats) -> float:
     """One N of all angles, by the squares."""
-    expected = np.einsum("ck,ck->", powers, sums.expected[:, :, 0]) - np.sum(absorbed.of(powers))
-    return float(expected / np.sum(sums.observed[:, 0]))
+    expected = float(np.einsum("ck,ck->", powers, sums.expected[:, :, 0]))
+    expected -= _lost(absorbed, powers, expected)
+    return expected / float(np.sum(sums.observed[:, 0]))
+
+
+def _lost(absorbed: Absorbed, powers: Floats, squares: float) -> float:
+    """Squares that the fit absorbs, of all angles."""
+    return min(float(np.sum(absorbed.of(powers))), MOST_ABSORBED * squares)
