@@ -138,9 +138,9 @@ def uncertainty_text(result: FitResult) -> str:
         return "for independent points"
     speckle = uncertainty.speckle
     low, high = speckle.pixels.min(), speckle.pixels.max()
-    pixels = f"{format_number(low, 3)}"
+    pixels = _rounded(low)
     if high > 1.05 * low:
-        pixels += f" to {format_number(high, 3)}"
+        pixels += f" to {_rounded(high)}"
     text = f"from the noise of speckles, {pixels} pixels"
     if np.isfinite(speckle.photons):
         text += f" with {format_number(speckle.photons, 2)} photons in each frame"
@@ -150,6 +150,11 @@ def uncertainty_text(result: FitResult) -> str:
         f"{text} (found from neighbouring residuals): "
         f"{format_number(uncertainty.typical_widening, 2)} times those of independent points"
     )
+
+
+def _rounded(pixels: float) -> str:
+    """Three digits of a number of pixels."""
+    return f"{float(f'{pixels:.3g}'):,.0f}"
 
 
 def _one_direction(result: FitResult) -> list[str]:
