@@ -108,8 +108,8 @@ class NeighbourSums(Portable):
 
 
 def speckle_contrast(contrast: float, offset: float) -> float:
-    """β of a matrix of which the baseline is `offset`."""
-    return max(0.0, contrast / offset) if offset > 0 else 0.0
+    """β of a matrix of which the baseline is `offset`; that of one mode is 1."""
+    return min(1.0, max(0.0, contrast / offset)) if offset > 0 else 0.0
 
 
 def _cell_sums(

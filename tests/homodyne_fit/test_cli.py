@@ -501,7 +501,7 @@ MISTAKES = {
     ),
     "frames: from zero": (
         ("start_frame: 1", "start_frame: 0"),
-        ".*the frames 0 to -1 are wanted .*",
+        ".*the frames 0 to -1 are wanted, .*",
     ),
     "frames: too few": (("end_frame: -1", "end_frame: 2"), ".*are fewer than the 3 that are .*"),
     "angles: none": (

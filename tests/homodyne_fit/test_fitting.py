@@ -35,7 +35,8 @@ def settings_for(m, per_angle_mode="individual", multi_start=True, **given):
         search=SearchOptions(
             anti_degeneracy=AntiDegeneracy(per_angle_mode=per_angle_mode),
             multi_start=MultiStart(enable=multi_start),
-            **{"tolerance": TIGHT, **options},
+            # The errors of SciPy's fits are those of independent points.
+            **{"tolerance": TIGHT, "uncertainty": "white", **options},
         ),
         **{"gap": m.gap} if len(m.params) == 7 else {"model": STATIC},
         **given,

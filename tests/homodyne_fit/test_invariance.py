@@ -32,6 +32,8 @@ def fitted(m, data, mode, turn=0.0, factor=1.0):
             multi_start=MultiStart(n_starts=32),
             anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, fourier_order=1),
             threads=1,
+            # Speckles of one mode have a contrast of 1 at most.
+            uncertainty="white",
         ),
     )
     return fit(data, settings)
