@@ -129,7 +129,8 @@ def _fit(
         alternatives=other_minima(solution, others) if success else [],
     )
     released = samples.all_points.with_held_searched(solution)
-    noise = noise_of_points(solution, samples, settings.search.uncertainty)
+    search = settings.search
+    noise = noise_of_points(solution, samples, search.uncertainty, search.threads)
     return assemble_result(solution, released, noise, info)
 
 

@@ -20,7 +20,12 @@ from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty"]
+__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
+
+
+def finite_or_none(value: float) -> float | None:
+    """A number for JSON, which has no infinity and no NaN."""
+    return value if np.isfinite(value) else None
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,7 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """JSON has no infinity and no NaN: such a standard error is null."""
-        return {**asdict(self), "stderr": self.stderr if np.isfinite(self.stderr) else None}
+        return {**asdict(self), "stderr": finite_or_none(self.stderr)}
 
     def __str__(self) -> str:
         error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
@@ -136,9 +141,9 @@ class Uncertainty:
         return {
             "model": self.model,
             "pixels": speckle and speckle.pixels.tolist(),
-            "photons": speckle and _finite_or_none(speckle.photons),
+            "photons": speckle and finite_or_none(speckle.photons),
             "coherence": speckle and speckle.coherence,
-            "widening": [_finite_or_none(each) for each in self.widening.tolist()],
+            "widening": [finite_or_none(each) for each in self.widening.tolist()],
             "notes": list(self.notes),
         }
 
@@ -153,10 +158,6 @@ class Uncertainty:
             [np.nan if each is None else each for each in stored["widening"]], dtype=np.float64
         )
         return cls(stored["model"], widening, speckle, tuple(stored["notes"]))
-
-
-def _finite_or_none(value: float) -> float | None:
-    return value if np.isfinite(value) else None
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,40 @@ ENOUGH_CELLS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
+class SpeckleScores:
+    """Covariance of the scores by speckles and photons, computed once for each solution.
+
+    Attributes
+    ----------
+    blocks : Blocks
+        Of frames, short against the correlation time.
+    present : (K, B, B) array or None
+        Points in each pair of blocks, in both orders; None where none is missing.
+    threads : int or None
+        One for each processor when None.
+    """
+
+    blocks: Blocks
+    present: Floats | None
+    threads: int | None
+    _known: dict[Solution, Floats] = field(default_factory=dict, init=False)
+
+    def of_angles(self, solution: Solution) -> Floats:
+        """V0, V1 and V2 of each angle, (3, K, p + 2, p + 2)."""
+        if solution not in self._known:
+            self._known[solution] = score_covariances_of_angles(
+                solution.objective,
+                solution.result.x,
+                solution.scaling,
+                solution.joint.local,
+                self.blocks,
+                self.present,
+                self.threads,
+            )
+        return self._known[solution]
+
+
+@dataclass(frozen=True, eq=False)
 class NoiseOfPoints:
     """The noise of the points, and what it does to the score.
 
@@ -42,18 +76,15 @@ class NoiseOfPoints:
         Of a residual.
     speckle : SpeckleNoise or None
         None where the points are taken to be independent.
-    blocks : Blocks or None
-        Of frames, short against the correlation time.
-    present : (K, B, B) array or None
-        Points in each pair of blocks, in both orders; None where none is missing.
+    scores : SpeckleScores or None
+        What belongs to `speckle`.
     notes : tuple of str
         What the user should know about the errors.
     """
 
     variance: float
     speckle: SpeckleNoise | None = None
-    blocks: Blocks | None = None
-    present: Floats | None = None
+    scores: SpeckleScores | None = None
     notes: tuple[str, ...] = ()
 
     @property
@@ -69,14 +100,15 @@ class NoiseOfPoints:
         joint = solution.joint
         penalty = np.zeros_like(joint.equations.hessian)
         penalty[joint.n_physics :, joint.n_physics :] = self.variance * joint.scaling.penalty
-        if self.speckle is None:
+        if self.speckle is None or self.scores is None:
             return self.variance * joint.score_covariance + penalty
-        of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, self._of_angles(solution))
+        scores = self.scores.of_angles(solution)
+        of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, scores)
         weighted = joint.weights[:, None, None] ** 2 * of_angles
         return joint_matrix(weighted, joint.scaling.matrix) + penalty
 
     def rise_ratio(self, solution: Solution) -> Callable[[Floats], float]:
-        """How much less a step of the coordinates (m,) raises χ² than with independent points."""
+        """Rise of χ² over a step of the coordinates (m,), over that of independent points."""
         if self.speckle is None:
             return lambda step: 1.0
         m = solution.joint.n_physics
@@ -87,17 +119,6 @@ class NoiseOfPoints:
             return speckle / white if white > 0 else 1.0
 
         return ratio
-
-    def _of_angles(self, solution: Solution) -> Floats:
-        assert self.blocks is not None
-        return score_covariances_of_angles(
-            solution.objective,
-            solution.result.x,
-            solution.scaling,
-            solution.joint.local,
-            self.blocks,
-            self.present,
-        )
 
 
 def _squared_length(root: Floats, step: Floats) -> float:
@@ -129,7 +150,9 @@ def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
     return directions, covariance_of(factor, np.ones(directions.shape[1], dtype=bool))
 
 
-def noise_of_points(solution: Solution, samples: Samples, model: UncertaintyModel) -> NoiseOfPoints:
+def noise_of_points(
+    solution: Solution, samples: Samples, model: UncertaintyModel, threads: int | None = None
+) -> NoiseOfPoints:
     """Find the noise of the points at the solution.
 
     That of independent points where the data agree with the model to rounding, or have too few
@@ -146,16 +169,16 @@ def noise_of_points(solution: Solution, samples: Samples, model: UncertaintyMode
     points = joint.local[:, -1, -1]
     if np.any(np.rint(points) < n * (n - 1) // 2):
         present = samples.all_points.reduce(PresentPairs(blocks), y)
-    noise = replace(white, blocks=blocks, present=present)
+    scores = SpeckleScores(blocks, present, threads)
     contrast, offset = solution.scaling.reshape(2, -1)
     sample = _large_enough(samples, len(points))
     sums = Neighbours.of(sample.reduce(NeighbourSums(objective, contrast, offset), y))
-    absorbed = _absorbed(solution, noise._of_angles(solution), sums.cells / points)
+    absorbed = _absorbed(solution, scores.of_angles(solution), sums.cells / points)
     found = find_noise(sums, absorbed)
     if found is None:
         return replace(white, notes=(TOO_FEW_NOTE,))
     speckle, notes = found
-    return replace(noise, speckle=speckle, notes=notes)
+    return replace(white, speckle=speckle, scores=scores, notes=notes)
 
 
 def _large_enough(samples: Samples, n_angles: int) -> Sample:

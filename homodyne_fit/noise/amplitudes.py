@@ -86,8 +86,7 @@ class SpeckleNoise:
     @property
     def powers(self) -> Floats:
         """Factors (3, K) of V0, V1 and V2 in the covariance of the score."""
-        x = 1 / self.photons
-        return np.array([self.coherence, x, x * x])[:, None] / self.pixels
+        return _series(1 / self.photons, self.coherence)[:, None] / self.pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +143,7 @@ def find_noise(sums: Neighbours, absorbed: Absorbed) -> tuple[SpeckleNoise, tupl
 
 
 def _series(x: float, coherence: float) -> Floats:
+    """Factors (3,) of V0, V1 and V2, for one pixel."""
     return np.array([coherence, x, x * x])
 
 
@@ -193,16 +193,18 @@ def _coherence(sums: Neighbours, absorbed: Absorbed, x: float, before: float) ->
 
 def _smoothness(sums: Neighbours, absorbed: Absorbed, noise: SpeckleNoise) -> float:
     """Pixels by differences over pixels by squares."""
-    squares = np.einsum("ck,ck->", noise.powers, sums.expected[:, :, 0])
-    lost = _lost(absorbed, noise.powers, float(squares))
-    return float(np.sum(sums.observed[:, 0]) / (squares - lost))
+    return float(np.sum(sums.observed[:, 0])) / _squares_left(sums, absorbed, noise.powers)
 
 
 def _pooled_by_squares(sums: Neighbours, absorbed: Absorbed, powers: Floats) -> float:
     """One N of all angles, by the squares."""
-    expected = float(np.einsum("ck,ck->", powers, sums.expected[:, :, 0]))
-    expected -= _lost(absorbed, powers, expected)
-    return expected / float(np.sum(sums.observed[:, 0]))
+    return _squares_left(sums, absorbed, powers) / float(np.sum(sums.observed[:, 0]))
+
+
+def _squares_left(sums: Neighbours, absorbed: Absorbed, powers: Floats) -> float:
+    """Squares of residuals expected of all angles, less what the fit absorbs."""
+    squares = float(np.einsum("ck,ck->", powers, sums.expected[:, :, 0]))
+    return squares - _lost(absorbed, powers, squares)
 
 
 def _lost(absorbed: Absorbed, powers: Floats, squares: float) -> float:

@@ -16,7 +16,14 @@ from numpy.typing import NDArray
 from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.model.rates import Curves
 
-__all__ = ["Blocks", "cut_blocks", "field_and_decay", "field_on_blocks", "score_columns"]
+__all__ = [
+    "Blocks",
+    "cut_blocks",
+    "field_and_decay",
+    "field_on_blocks",
+    "group_sums",
+    "score_columns",
+]
 
 Floats = NDArray[np.float64]
 
@@ -81,13 +88,18 @@ class Blocks:
     def sums_of(self, parts: Blocks, values: Floats) -> Floats:
         """Sum values (..., P, P) of pairs of parts to those of pairs of blocks, (..., B, B)."""
         first = np.searchsorted(parts.starts, self.starts)
-        return np.add.reduceat(np.add.reduceat(values, first, axis=-1), first, axis=-2)
+        return group_sums(values, first, first)
 
     @property
     def pairs(self) -> Floats:
         """Ordered pairs of two different frames of two blocks, (B, B)."""
         sizes = self.sizes.astype(np.float64)
         return np.outer(sizes, sizes) - np.diag(sizes)
+
+
+def group_sums(values: Floats, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> Floats:
+    """Sums over groups of successive rows and columns, given where each group begins."""
+    return np.add.reduceat(np.add.reduceat(values, cols, axis=-1), rows, axis=-2)
 
 
 def _column(values: NDArray, curve: Floats) -> NDArray:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
-from homodyne_fit.noise.blocks import Blocks, field_and_decay
+from homodyne_fit.noise.blocks import Blocks, field_and_decay, group_sums
 from nlsq_stratified.objectives.portable import Portable
 
 __all__ = ["NeighbourSums", "Neighbours", "PresentPairs", "speckle_covariance"]
@@ -214,6 +214,6 @@ class PresentPairs(Portable):
                 for at in (rows, cols)
             )
             present = np.isfinite(tile).astype(np.float64)
-            sums = np.add.reduceat(np.add.reduceat(present, first_cols, axis=2), first_rows, axis=1)
+            sums = group_sums(present, first_rows, first_cols)
             counts[:, row_blocks[:, None], col_blocks] += sums
         return counts + counts.transpose(0, 2, 1)

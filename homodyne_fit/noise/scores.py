@@ -31,6 +31,7 @@ def score_covariances_of_angles(
     local: Floats,
     blocks: Blocks,
     present: Floats | None = None,
+    threads: int | None = None,
 ) -> Floats:
     """V0, V1 and V2 of each angle in the searched parameters, contrast and offset.
 
@@ -46,6 +47,8 @@ def score_covariances_of_angles(
     blocks : Blocks
     present : (K, B, B) array, optional
         Points in each pair of blocks, in both orders; all of them when None.
+    threads : int, optional
+        One for each processor when None.
 
     Returns
     -------
@@ -70,8 +73,8 @@ def score_covariances_of_angles(
         frames = _frames(blocks, counts)
         return score_covariances(w, f, g, frames, beta, products) * np.outer(units, units)
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        return np.stack(list(threads.map(of_angle, range(len(local)))), axis=1)
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        return np.stack(list(pool.map(of_angle, range(len(local)))), axis=1)
 
 
 def _frames(blocks: Blocks, counts: Floats) -> Floats:

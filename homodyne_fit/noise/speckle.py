@@ -44,6 +44,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.noise.blocks import group_sums
+
 __all__ = ["COARSE", "score_covariances"]
 
 Floats = NDArray[np.float64]
@@ -87,16 +89,11 @@ def _joined(
     """The same with pairs of successive blocks made one."""
     edges = np.arange(0, len(frames), 2)
     return (
-        _grouped(w, edges),
+        group_sums(w, edges, edges),
         _averaged(f, frames, edges),
         _averaged(g, frames, edges),
         np.add.reduceat(frames, edges),
     )
-
-
-def _grouped(matrices: Floats, edges: NDArray[np.int64]) -> Floats:
-    """Sums (..., G, G) over groups of successive rows and columns that begin at `edges`."""
-    return np.add.reduceat(np.add.reduceat(matrices, edges, axis=-1), edges, axis=-2)
 
 
 def _averaged(matrix: Floats, frames: Floats, edges: NDArray[np.int64]) -> Floats:
@@ -104,7 +101,8 @@ def _averaged(matrix: Floats, frames: Floats, edges: NDArray[np.int64]) -> Float
     # Blocks without any frame that counts have W = 0, so that their weight does not matter.
     weight = np.maximum(frames, 1e-3)
     size = np.add.reduceat(weight, edges)
-    return _grouped(matrix * np.outer(weight, weight), edges) / np.outer(size, size)
+    sums = group_sums(matrix * np.outer(weight, weight), edges, edges)
+    return sums / np.outer(size, size)
 
 
 def _by_speckles(
@@ -146,7 +144,7 @@ def _four_cycles(w: Floats, g: Floats, frames: Floats) -> Floats:
     """Q (c, c), on a grid of at most `COARSE` groups of successive blocks."""
     edges = np.linspace(0, len(g), min(len(g), COARSE) + 1).round().astype(np.int64)[:-1]
 
-    summed, mean = _grouped(w, edges), _averaged(g, frames, edges)
+    summed, mean = group_sums(w, edges, edges), _averaged(g, frames, edges)
     # Row (K, L) holds g_IK g_IL at all I.
     pairs = (mean[:, :, None] * mean[:, None, :]).reshape(len(edges), -1).T
     through = np.stack([np.einsum("pi,pi->p", pairs @ one, pairs) for one in summed])

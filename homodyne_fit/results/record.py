@@ -7,11 +7,9 @@ from dataclasses import asdict, dataclass, fields
 from functools import cached_property, partial
 from typing import Any, Self
 
-import numpy as np
-
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
-from homodyne_fit.fitting.result import FitResult
+from homodyne_fit.fitting.result import FitResult, finite_or_none
 from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.report.summary import summary_html, summary_text
 from homodyne_fit.report.words import direction_text, warnings
@@ -87,9 +85,7 @@ class FitRecord(FitResult):
                 "alternatives": info.alternatives,
             },
             "identifiability": {
-                "condition_number": (
-                    self.condition_number if np.isfinite(self.condition_number) else None
-                ),
+                "condition_number": finite_or_none(self.condition_number),
                 "weak_directions": [self._direction_to_json(weak) for weak in self.weak_directions],
                 "weakest": self.weakest and self._direction_to_json(self.weakest),
                 "rates": self._rates_to_json(),
@@ -111,7 +107,7 @@ class FitRecord(FitResult):
             rates[rate.key] = {
                 "time": self.space.tau,
                 "value": float(value),
-                "stderr": float(stderr) if np.isfinite(stderr) else None,
+                "stderr": finite_or_none(float(stderr)),
                 "unit": rate.unit,
             }
         return rates
