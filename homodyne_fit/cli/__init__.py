@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
-from types import FrameType
 
 from homodyne_fit.cli.console import Output, explanation
 from homodyne_fit.cli.parsing import complete, parse, print_help
@@ -60,22 +59,8 @@ def program() -> int:
 def _raise_interrupts_again(ignored: sys.UnraisableHookArgs) -> None:
     """Interrupt again if Python has ignored an interrupt, as it does inside a finalizer."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        before, noticed = signal.getsignal(signal.SIGINT), threading.Event()
+        # To the main thread: a signal to another thread would not end its waiting.
         main_thread = threading.main_thread().ident
-        assert main_thread is not None
-
-        def interrupt(number: int, frame: FrameType | None) -> None:
-            del number, frame
-            noticed.set()
-            signal.signal(signal.SIGINT, before)
-            raise KeyboardInterrupt
-
-        def signal_until_noticed() -> None:
-            # A signal just before the main thread begins to wait would not end its waiting.
-            while not noticed.wait(0.02):
-                signal.pthread_kill(main_thread, signal.SIGINT)
-
-        signal.signal(signal.SIGINT, interrupt)
-        threading.Thread(target=signal_until_noticed, daemon=True).start()
+        threading.Timer(0.01, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
     else:
         sys.__unraisablehook__(ignored)
