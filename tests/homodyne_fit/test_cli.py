@@ -732,6 +732,8 @@ def test_an_interrupt_is_not_lost_where_python_ignores_it(wait):
     """It ends what the program waits for next."""
     code = f"""
 import signal, sys, threading, time, weakref
+# A shell makes its background jobs, and so this test's process there, ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from homodyne_fit import cli
 from homodyne_fit.cli.commands import inspect
 def run(_):
