@@ -78,6 +78,11 @@ class Blocks:
         edges = np.append(np.concatenate(starts), self.starts[-1] + self.sizes[-1])
         return Blocks(edges[:-1], np.diff(edges))
 
+    def joined(self, most: int) -> Blocks:
+        """At most so many blocks, each of as many successive ones of these."""
+        starts = self.starts[:: -(-len(self.starts) // most)]
+        return Blocks(starts, np.diff([*starts, self.starts[-1] + self.sizes[-1]]))
+
     def sums_of(self, parts: Blocks, values: Floats) -> Floats:
         """Sum values (..., P, P) of pairs of parts to those of pairs of blocks, (..., B, B)."""
         first = np.searchsorted(parts.starts, self.starts)
@@ -141,15 +146,27 @@ def field_and_decay(
 
 
 def field_on_blocks(
-    curves: Curves, factors: AngleFactors, angle: int, sinc_power: int, blocks: Blocks
+    curves: Curves,
+    factors: AngleFactors,
+    angle: int,
+    sinc_power: int,
+    blocks: Blocks,
+    joined: Blocks | None = None,
 ) -> tuple[Floats, Floats]:
-    """Averages of f and g (B, B) of one angle over pairs of blocks, each frame with itself too."""
+    """Averages of f and g (B, B) of one angle over pairs of blocks, each frame with itself too.
+
+    Over pairs of `joined` blocks, each of some of the others, if there are any.
+    """
     a, b = float(factors.transport[angle]), float(factors.shear[angle])
     rise, turn = blocks.between(curves.transport), blocks.between(curves.shear)
     g, f, _ = field_and_decay(a * rise, b * turn, sinc_power)
     diagonal, share = np.diag_indices(len(f)), 1.0 / blocks.sizes
     for values in (f, g):
         values[diagonal] = share + (1 - share) * values[diagonal]
+    if joined is None:
+        return f, g
+    frames = np.outer(blocks.sizes, blocks.sizes)
+    f, g = joined.sums_of(blocks, np.stack([f, g]) * frames) / np.outer(joined.sizes, joined.sizes)
     return f, g
 
 
@@ -161,13 +178,14 @@ def score_columns(
     contrast: float,
     searched: NDArray[np.bool_],
     blocks: Blocks,
+    parts: Blocks | None = None,
 ) -> Floats:
     """Derivatives of c2 by searched parameters, contrast and offset, (p + 2, B, B).
 
     Averages over the pairs of two different frames of two blocks. The derivative by the contrast
-    is f.
+    is f. `parts` are what the blocks consist of: by default `PARTS` of each.
     """
-    parts = blocks.parts(PARTS)
+    parts = blocks.parts(PARTS) if parts is None else parts
     a, b, direction = (
         float(each[angle]) for each in (factors.transport, factors.shear, factors.direction)
     )
