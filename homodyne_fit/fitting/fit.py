@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.problem import (
@@ -130,7 +131,8 @@ def _fit(
     )
     released = samples.all_points.with_held_searched(solution)
     noise = noise_of_points(solution, samples, settings.search.uncertainty)
-    return assemble_result(solution, released, noise, info)
+    adequacy = judge_model(solution, samples, noise, settings.search.uncertainty, success)
+    return assemble_result(solution, released, noise, adequacy, info)
 
 
 def _compile_kernels(

@@ -100,19 +100,24 @@ def _column(values: NDArray, curve: Floats) -> NDArray:
     return values.reshape(-1, *[1] * (curve.ndim - 1))
 
 
-def cut_blocks(curves: Curves, factors: AngleFactors) -> Blocks:
-    """Cut the frames where f of no angle decays by more than `BLOCK_LENGTH` within a block.
+def cut_blocks(
+    curves: Curves,
+    factors: AngleFactors,
+    decay: float = BLOCK_LENGTH,
+    fewest: int = FEWEST,
+) -> Blocks:
+    """Cut the frames where f of no angle decays by more than `decay` within a block.
 
     The exponent of f over a block is q² ΔS + (b ΔΓ)²/3 for small shear phases b ΔΓ.
     """
     n = len(curves.transport)
     s = np.max(np.abs(factors.transport)) * curves.transport
     gamma = np.max(np.abs(factors.shear)) * curves.shear / np.sqrt(3.0)
-    longest = max(1, n // min(n, FEWEST))
+    longest = max(1, n // min(n, fewest))
     starts, start = [0], 0
     for i in range(1, n):
         decayed = (s[i] - s[start]) + (gamma[i] - gamma[start]) ** 2
-        if decayed > BLOCK_LENGTH or i - start >= longest:
+        if decayed > decay or i - start >= longest:
             starts.append(i)
             start = i
     if len(starts) > MOST:

@@ -4,8 +4,7 @@ For the cells (i, i + 1) × (j, j + 1) with j ≥ i + 2 and four points in the d
 
 .. math:: o_{00} = \sum r_{ij}^2, \quad o_{01} = \sum r_{ij} (r_{i,j+1} + r_{i+1,j}), \quad
     o_{11} = \sum r_{ij} r_{i+1,j+1}, \quad
-    o_\Delta = \sum (r_{ij} - r_{i,j+1} - r_{i+1,j} + r_{i+1,j+1})^2, \quad
-    o_\parallel = \sum (r_{i,j+1} - r_{ij})^2 + (r_{i+1,j} - r_{ij})^2.
+    o_\Delta = \sum (r_{ij} - r_{i,j+1} - r_{i+1,j} + r_{i+1,j+1})^2.
 
 Points without a common frame share the noise of the speckles alone, points with one also that of
 the photons in it, so these tell the two apart; the mixed difference removes everything smooth. The
@@ -32,8 +31,7 @@ Floats = NDArray[np.float64]
 
 # Columns of `NeighbourSums.chunk_sums`: cells, four observed sums, and what to expect of them.
 CELLS, OBSERVED, SPECKLE, MIXED, SHOT = 0, slice(1, 5), slice(5, 9), slice(9, 12), slice(12, 14)
-SIDES = 14
-COLUMNS = 15
+COLUMNS = 14
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,19 +46,11 @@ class Neighbours:
     observed : (K, 4) array
     expected : (3, K, 4) array
         Coefficients of 1, x and x².
-    sides : (K,) array
-        Observed squared differences along the sides, o‖.
     """
 
     cells: Floats
     observed: Floats
     expected: Floats
-    sides: Floats
-
-    @property
-    def expected_sides(self) -> Floats:
-        """Coefficients (3, K) of what to expect of `sides`."""
-        return 4 * self.expected[:, :, 0] - 2 * self.expected[:, :, 1]
 
     @classmethod
     def of(cls, sums: Floats) -> Neighbours:
@@ -72,7 +62,7 @@ class Neighbours:
             np.stack([mixed[0], mixed[1], none, mixed[2]], axis=1),
             np.stack([shot[0], none, none, shot[1]], axis=1),
         ]
-        return cls(sums[:, CELLS], sums[:, OBSERVED], np.stack(expected), sums[:, SIDES])
+        return cls(sums[:, CELLS], sums[:, OBSERVED], np.stack(expected))
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +145,6 @@ def _cell_sums(
     def total(values: Floats) -> float:
         return float(np.vdot(weight, values))
 
-    sides = sum(np.vdot(other - r00, other - r00) for other in (r01, r10))
     one = np.ones_like(weight)
     c00 = total(speckle_covariance(beta, g00, g00, one, one, g00, g00))
     c01 = total(speckle_covariance(beta, g00, g01, one, col, g01, g00))
@@ -181,7 +170,6 @@ def _cell_sums(
             4 * m00 - 4 * m01,
             shot,
             4 * shot,
-            sides,
         ]
     )
 

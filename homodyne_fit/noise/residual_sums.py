@@ -50,9 +50,7 @@ class ResidualSums(Portable):
             )
             for k, c2 in enumerate(tile):
                 phase = factors.shear[k] * turn
-                _, f, _ = field_and_decay(
-                    factors.transport[k] * rise, phase, objective.sinc_power
-                )
+                _, f, _ = field_and_decay(factors.transport[k] * rise, phase, objective.sinc_power)
                 residual = c2 - self.offset[k] - self.contrast[k] * f
                 present = np.isfinite(c2)
                 values = np.stack([np.where(present, residual, 0.0), present])

@@ -72,18 +72,23 @@ def joint_covariances_of_angles(
     blocks: Blocks,
     joined: Blocks,
     present: Floats,
-    beta: Floats | None = None,
+    *,
+    white: bool = False,
 ) -> tuple[Floats, Floats]:
     """V0, V1 and V2 of each angle in mean residuals over windows, and in the score of the fit.
 
     Parameters
     ----------
-    objective, params, scaling, blocks, present
+    objective, params, scaling
         As for `score_covariances_of_angles`.
     windows : (K, t, B, B) array
-        Weights of the points in each pair of blocks, in both orders, of each angle.
-    beta : (K,) array, optional
-        Contrast of the speckles; that of the matrices when None.
+        Weights of the points in each pair of joined blocks, the same in both orders.
+    blocks, joined : Blocks
+        Short against the correlation time, and those made of them.
+    present : (K, B, B) array
+        Points in each pair of joined blocks, in both orders.
+    white : bool
+        Of independent points of the same variance: V2 without its factor 1 + βf, V0 and V1 zero.
 
     Returns
     -------
@@ -91,13 +96,16 @@ def joint_covariances_of_angles(
     slopes : (K, t, p + 2) array
         Derivatives of the windows' sums of the model by searched parameters, contrast and offset.
     """
-    scene = _Scene.of(objective, params, scaling, blocks, present, joined, beta)
+    scene = _Scene.of(objective, params, scaling, blocks, present, joined)
     t = windows.shape[1]
 
     def of_angle(k: int) -> tuple[Floats, Floats]:
         columns = np.concatenate([windows[k], scene.columns(k)])
         weighted = (columns * (scene.counts(k) / 2)).reshape(len(columns), -1)
         products = weighted @ columns.reshape(len(columns), -1).T
+        if white:
+            none = np.zeros_like(products)
+            return np.stack([none, none, products]), products[:t, t:]
         return scene.covariances(k, columns, products), products[:t, t:]
 
     with ThreadPoolExecutor(os.cpu_count()) as threads:
@@ -127,14 +135,10 @@ class _Scene:
         blocks: Blocks,
         present: Floats | None,
         joined: Blocks | None = None,
-        beta: Floats | None = None,
     ) -> _Scene:
         full = objective.complete(params)
         contrasts, offsets = scaling.reshape(2, -1)
-        if beta is None:
-            beta = np.array(
-                [speckle_contrast(*each) for each in zip(contrasts, offsets, strict=True)]
-            )
+        beta = np.array([speckle_contrast(*each) for each in zip(contrasts, offsets, strict=True)])
         curves, factors = objective.curves(full), objective.angle_factors(full)
         return cls(objective, curves, factors, contrasts, beta, blocks, present, joined)
 

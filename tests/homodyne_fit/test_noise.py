@@ -168,8 +168,7 @@ def test_speckles_of_several_pixels_are_found():
     expected[0, :, 1] = 1.9 * expected[0, :, 0]
     x, pixels = 1 / 0.7, np.array([900.0, 1100.0])
     observed = np.einsum("c,cks->ks", [2.0, x, x * x], expected) / pixels[:, None]
-    sides = 4 * observed[:, 0] - 2 * observed[:, 1]
-    sums = Neighbours(np.full(2, 1e4), observed, expected, sides)
+    sums = Neighbours(np.full(2, 1e4), observed, expected)
     nothing = Absorbed(np.zeros((3, 2, 1, 1)), np.zeros((2, 1, 1)), np.ones(2), np.ones(2))
     speckle, notes = find_noise(sums, nothing)
     assert speckle.coherence == pytest.approx(2.0, rel=0.02)
