@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
-from homodyne_fit.noise.blocks import Blocks, field_and_decay
+from homodyne_fit.noise.blocks import Blocks
 from nlsq_stratified.objectives.portable import Portable
 
 __all__ = ["ResidualSums"]
@@ -49,8 +49,9 @@ class ResidualSums(Portable):
                 for at in (rows, cols)
             )
             for k, c2 in enumerate(tile):
-                phase = factors.shear[k] * turn
-                _, f, _ = field_and_decay(factors.transport[k] * rise, phase, objective.sinc_power)
+                f = np.exp(-factors.transport[k] * rise)
+                if factors.shear[k]:
+                    f *= np.sinc(factors.shear[k] / np.pi * turn) ** objective.sinc_power
                 residual = c2 - self.offset[k] - self.contrast[k] * f
                 present = np.isfinite(c2)
                 values = np.stack([np.where(present, residual, 0.0), present])
