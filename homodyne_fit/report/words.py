@@ -25,7 +25,7 @@ from homodyne_fit.report.numbers import (
     with_unit,
 )
 
-__all__ = ["direction_text", "uncertainty_text", "warnings"]
+__all__ = ["adequacy_text", "direction_text", "uncertainty_text", "warnings"]
 
 
 # Such as `FitResult.J`: value and standard error at some times.
