@@ -7,8 +7,8 @@ each photon rate
 - true models: how often a fit is called inadequate, though its model made the data;
 - misfits, how often a fit is called adequate: a static fit of a sample under flow; the mode
   `constant`, whose contrast and offset are quantiles, which noise makes wrong; one shared pair
-  where contrasts differ by 10 %; a rate that falls to a third at half time; and c2 that beats, f cos²
-  of four periods in the measurement;
+  where contrasts differ by 10 %; a rate that falls to a third at half time; and c2 that beats,
+  f cos² of four periods in the measurement;
 - `fourier` on a sample of one contrast, which it describes: a true model, too;
 - speckles of two pixels, of a true model: pairs of pixels see the same intensity.
 
@@ -239,12 +239,16 @@ def print_real(folder: Path) -> None:
         c2 = base + factor * np.load(folder / name).astype(np.float64)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            result = hf.fit(hf.TwoTimeData(c2[None], [0.0], 0.0054, dt), "static", threads=1)
+            result = hf.fit(
+                hf.TwoTimeData(c2[None], np.zeros(1), np.full(1, COVERAGE.Q), dt),
+                "static",
+                threads=1,
+            )
         print(f"\n{name}: {json.dumps(verdict(result), ensure_ascii=False)}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--measurements", type=int, default=50, help="of each case and rate")
     parser.add_argument("--first", type=int, default=0, help="number of the first of them")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)

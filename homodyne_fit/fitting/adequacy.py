@@ -352,7 +352,7 @@ class _Scores:
     def _p_values(self) -> Iterator[float]:
         squares, dof = self.angles.squares, self.angles.dof
         yield float(len(dof) * np.min(_tail(squares, dof)))
-        yield float(_tail(squares.sum(), dof.sum()))
+        yield float(_tail(np.sum(squares, keepdims=True), np.sum(dof, keepdims=True))[0])
         yield float(_tail(self.together.squares, self.together.dof)[0])
         sigmas = np.abs(self.sigmas)
         yield float(2 * np.count_nonzero(sigmas) * norm.sf(sigmas.max()))

@@ -38,12 +38,13 @@ from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.noise.amplitudes import LEAST_CELLS, LEAST_X, MOST_X, VISIBLE, SpeckleNoise
 from homodyne_fit.noise.blocks import field_and_decay
-from homodyne_fit.noise.neighbours import _shared_frame, speckle_contrast, speckle_covariance
+from homodyne_fit.noise.neighbours import shared_frame, speckle_contrast, speckle_covariance
 from nlsq_stratified.objectives.portable import Portable
 
 __all__ = ["DifferenceSums", "Differences", "differences_of_blocks", "noise_of_differences"]
 
 Floats = NDArray[np.float64]
+Pair = tuple[Floats, Floats]
 
 # At one row in so many, and one column, cells begin for which expectations are computed.
 STEP = 3
@@ -170,12 +171,12 @@ def _cell_sums(
 
 def _expected(
     g: list[Floats],
-    rows: tuple[Floats, Floats],
-    cols: tuple[Floats, Floats],
+    rows: Pair,
+    cols: Pair,
     row: Floats,
     col: Floats,
     beta: float,
-    shares: tuple[Floats, Floats] | None = None,
+    shares: tuple[Pair, Pair] | None = None,
 ) -> list[Floats]:
     """S of o‖, oΔ and o11 of each cell, then M, then P.
 
@@ -191,7 +192,8 @@ def _expected(
     shares : two pairs of arrays, optional
         1/m of the two rows and of the two columns; 1 where they are frames.
     """
-    row_share, col_share = shares or ((1.0, 1.0), (1.0, 1.0))
+    one = np.ones(1)
+    row_share, col_share = shares or ((one, one), (one, one))
     # Corner n has row n // 2 and column n % 2.
     corners = [(n // 2, n % 2) for n in range(4)]
     between_rows = ((rows[0], row), (row, rows[1]))
@@ -207,9 +209,9 @@ def _expected(
         ik, jl = between_rows[a][c], between_cols[b][d]
         total = np.zeros_like(g[0])
         if a == c:
-            total = total + row_share[a] * _shared_frame(beta, g[p], g[q], jl)
+            total = total + row_share[a] * shared_frame(beta, g[p], g[q], jl)
         if b == d:
-            total = total + col_share[b] * _shared_frame(beta, g[p], g[q], ik)
+            total = total + col_share[b] * shared_frame(beta, g[p], g[q], ik)
         return total
 
     def shot(p: int) -> Floats:
@@ -244,36 +246,34 @@ def differences_of_blocks(
     beta : (K,) array
         Contrast of the speckles.
     """
-    before, after = slice(None, -1), slice(1, None)
     order = np.arange(len(sizes) - 1)
     inside = order[:, None] + 2 <= order
-    share = 1.0 / sizes
-    rows_of_cols = (share[before], share[after])
-    shares = tuple(each[:, None] for each in rows_of_cols), rows_of_cols
+    shares = _of_both(1.0 / sizes)
     sums = np.zeros((len(means), COLUMNS))
     for k, mean in enumerate(means):
         counted, observed = _observed(_corners(mean), inside)
-        # What f leaves of a block in itself, as a field.
-        own = np.sqrt(np.diag(f[k]))
-        step = np.sqrt(np.diag(f[k], 1))
-        ends = own[before], own[after]
-        columns = tuple(each[:, None] for each in ends)
-        expected = _expected(
-            _corners(g[k]), columns, ends, step[:, None], step, float(beta[k]), shares
-        )
+        # The field of a block with itself, and with the next one: what they make of f.
+        own, step = _of_both(np.sqrt(np.diag(f[k]))), np.sqrt(np.diag(f[k], 1))
+        expected = _expected(_corners(g[k]), *own, step[:, None], step, float(beta[k]), shares)
         sums[k] = [*observed, *(float(np.sum(each[counted])) for each in expected)]
     return Differences.of(sums)
+
+
+def _of_both(values: Floats) -> tuple[Pair, Pair]:
+    """Values (B,) of the two rows of each cell, and of its two columns."""
+    first, second = values[:-1], values[1:]
+    return (first[:, None], second[:, None]), (first, second)
 
 
 def noise_of_differences(near: Differences, far: Differences) -> SpeckleNoise | None:
     """Find N, κ and ρ from cells of frames and cells of blocks; None where they are too few."""
     if not (np.all(near.observed[:, :ACROSS] > 0) and np.sum(near.cells) > LEAST_CELLS):
         return None
-    coherence = 1.0
+    coherence, x = 1.0, _photon_term(near, 1.0)
     for _ in range(ROUNDS):
-        x = _photon_term(near, coherence)
         pixels = _pixels(near, x, coherence)
         before, coherence = coherence, _coherence(near, far, x, pixels)
+        x = _photon_term(near, coherence)
         if abs(coherence - before) <= SETTLED * before:
             break
     return SpeckleNoise(_pixels(near, x, coherence), 1 / x, coherence)
