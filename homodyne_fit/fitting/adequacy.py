@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
 from homodyne_fit.fitting.options import UncertaintyModel
-from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened, large_enough
-from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened
+from homodyne_fit.fitting.search.samples import Sample
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks
 from homodyne_fit.noise.differences import (
@@ -145,18 +145,32 @@ NOT_JUDGED = Adequacy(None, note="the fit was made before models were judged")
 
 def judge_model(
     solution: Solution,
-    samples: Samples,
+    all_points: Sample,
+    few: Sample,
     noise: NoiseOfPoints,
     model: UncertaintyModel,
     success: bool,
 ) -> Adequacy:
-    """Judge the model at the solution, by the noise that the user asked for."""
+    """Judge the model at the solution.
+
+    Parameters
+    ----------
+    solution : Solution
+    all_points, few : Sample
+        All points, and enough of them to tell the noise.
+    noise : NoiseOfPoints
+        Of which the errors are made.
+    model : {'speckle', 'white'}
+        The noise that the user asked for.
+    success : bool
+        Whether the fit converged.
+    """
     joint = solution.joint
     if not success or not joint.equations.finite:
         return Adequacy(None, note=NOT_CONVERGED)
     if joint.sum_of_squares <= joint.rounding:
         return Adequacy(True, note=EXACT)
-    residuals = _Residuals.of(solution, samples, noise.blocks)
+    residuals = _Residuals.of(solution, all_points, few, noise.blocks)
     powers = residuals.powers(model)
     if powers is None:
         return Adequacy(None, note=TOO_FEW)
@@ -186,17 +200,16 @@ class _Residuals:
     near: Differences
 
     @classmethod
-    def of(cls, solution: Solution, samples: Samples, fine: Blocks | None) -> _Residuals:
-        """Sum the residuals of all points; for their differences, of a sample if it suffices."""
+    def of(
+        cls, solution: Solution, all_points: Sample, few: Sample, fine: Blocks | None
+    ) -> _Residuals:
+        """Sum the residuals of all points, and their differences of a few."""
         objective, y = solution.objective, solution.result.x
         contrast, offset = solution.scaling.reshape(2, -1)
         fine = blocks_of(objective, y) if fine is None else fine
         blocks = fine.joined(MOST_BLOCKS)
-        sums, counts = samples.all_points.reduce(
-            ResidualSums(objective, contrast, offset, blocks), y
-        )
-        sample = large_enough(samples, len(contrast))
-        near = sample.reduce(DifferenceSums(objective, contrast, offset), y)
+        sums, counts = all_points.reduce(ResidualSums(objective, contrast, offset, blocks), y)
+        near = few.reduce(DifferenceSums(objective, contrast, offset), y)
         return cls(solution, fine, blocks, sums, counts, Differences.of(near))
 
     def powers(self, model: UncertaintyModel) -> Floats | None:
