@@ -126,8 +126,11 @@ class Adequacy:
     note: str = ""
 
     def to_json(self) -> dict[str, Any]:
-        """As in ``parameters.json``."""
-        return asdict(self)
+        """As in ``parameters.json``: with lists, which JSON has in place of tuples."""
+        stored = asdict(self)
+        if self.worst is not None:
+            stored["worst"] |= {"lags": list(self.worst.lags), "ages": list(self.worst.ages)}
+        return stored
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> Adequacy:
