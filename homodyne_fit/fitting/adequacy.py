@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
 from homodyne_fit.fitting.options import UncertaintyModel
-from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened
-from homodyne_fit.fitting.search.samples import Sample
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened, large_enough
+from homodyne_fit.fitting.search.samples import Samples
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks
 from homodyne_fit.noise.differences import (
@@ -148,8 +148,7 @@ NOT_JUDGED = Adequacy(None, note="the fit was made before models were judged")
 
 def judge_model(
     solution: Solution,
-    all_points: Sample,
-    few: Sample,
+    samples: Samples,
     noise: NoiseOfPoints,
     model: UncertaintyModel,
     success: bool,
@@ -159,8 +158,7 @@ def judge_model(
     Parameters
     ----------
     solution : Solution
-    all_points, few : Sample
-        All points, and enough of them to tell the noise.
+    samples : Samples
     noise : NoiseOfPoints
         Of which the errors are made.
     model : {'speckle', 'white'}
@@ -173,7 +171,7 @@ def judge_model(
         return Adequacy(None, note=NOT_CONVERGED)
     if joint.sum_of_squares <= joint.rounding:
         return Adequacy(True, note=EXACT)
-    residuals = _Residuals.of(solution, all_points, few, noise.blocks)
+    residuals = _Residuals.of(solution, samples, noise.blocks)
     powers = residuals.powers(model)
     if powers is None:
         return Adequacy(None, note=TOO_FEW)
@@ -203,16 +201,18 @@ class _Residuals:
     near: Differences
 
     @classmethod
-    def of(
-        cls, solution: Solution, all_points: Sample, few: Sample, fine: Blocks | None
-    ) -> _Residuals:
-        """Sum the residuals of all points, and their differences of a few."""
+    def of(cls, solution: Solution, samples: Samples, fine: Blocks | None) -> _Residuals:
+        """Sum the residuals of all points; for their differences, of enough of them."""
         objective, y = solution.objective, solution.result.x
         contrast, offset = solution.scaling.reshape(2, -1)
         fine = blocks_of(objective, y) if fine is None else fine
         blocks = fine.joined(MOST_BLOCKS)
-        sums, counts = all_points.reduce(ResidualSums(objective, contrast, offset, blocks), y)
-        near = few.reduce(DifferenceSums(objective, contrast, offset), y)
+        sums, counts = samples.all_points.reduce(
+            ResidualSums(objective, contrast, offset, blocks), y
+        )
+        near = large_enough(samples, len(contrast)).reduce(
+            DifferenceSums(objective, contrast, offset), y
+        )
         return cls(solution, fine, blocks, sums, counts, Differences.of(near))
 
     def powers(self, model: UncertaintyModel) -> Floats | None:

@@ -25,7 +25,7 @@ from homodyne_fit.fitting.problem import (
     two_time_objective,
 )
 from homodyne_fit.fitting.result import FitInfo, FitResult
-from homodyne_fit.fitting.score_noise import enough_points, noise_of_points
+from homodyne_fit.fitting.score_noise import noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import GlobalSearch, Refinement
 from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_samples
@@ -105,7 +105,7 @@ def _fit(
         scaling, weights = like.objective.scaling, like.objective.weights
         objective = replace(objective, scaling=scaling, weights=weights)
     global_search = _global_search(data, settings, space, parameters)
-    refinement = Refinement(samples, layers, global_search, settings.search.uncertainty)
+    refinement = Refinement(samples, layers, global_search)
 
     start = SearchPoint(space, space.to_coordinates(parameters))
     sums = finite_sums(samples, objective, start, data.source)
@@ -130,9 +130,9 @@ def _fit(
         alternatives=other_minima(solution, others) if success else [],
     )
     released = samples.all_points.with_held_searched(solution)
-    few, model = enough_points(samples, data.n_angles), settings.search.uncertainty
-    noise = noise_of_points(solution, samples.all_points, model, few)
-    adequacy = judge_model(solution, samples.all_points, few, noise, model, success)
+    model = settings.search.uncertainty
+    noise = noise_of_points(solution, samples, model)
+    adequacy = judge_model(solution, samples, noise, model, success)
     return assemble_result(solution, released, noise, adequacy, info)
 
 
