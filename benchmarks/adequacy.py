@@ -12,7 +12,8 @@ each photon rate
 - `fourier` on a sample of one contrast, which it describes: a true model, too;
 - speckles of two pixels, of a true model: pairs of pixels see the same intensity.
 
-Searches start at the truth, one search each. Real files are fitted by the static model, with the
+Searches start at the truth, one search each; one that ends in another minimum is rightly called
+inadequate, and counted as an alarm. Real files are fitted by the static model, with the
 nominal q = 0.0054 Å⁻¹, by default settings.
 
     .venv/bin/python benchmarks/adequacy.py [--measurements 50] [--first 0] [--cases ...]
