@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.problem import (
@@ -131,7 +132,8 @@ def _fit(
     released = samples.all_points.with_held_searched(solution)
     search = settings.search
     noise = noise_of_points(solution, samples, search.uncertainty, search.threads)
-    return assemble_result(solution, released, noise, info)
+    adequacy = judge_model(solution, samples, noise, search.uncertainty, success)
+    return assemble_result(solution, released, noise, adequacy, info)
 
 
 def _compile_kernels(

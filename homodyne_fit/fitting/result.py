@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -198,6 +199,8 @@ class FitResult:
         Combinations of parameters that the data hardly fix.
     weakest : WeakDirection or None
         The combination that they fix least, weak or not.
+    adequacy : Adequacy
+        Whether the model describes the data.
     """
 
     model: Model
@@ -220,6 +223,7 @@ class FitResult:
     condition_number: float
     weak_directions: list[WeakDirection]
     weakest: WeakDirection | None = None
+    adequacy: Adequacy = NOT_JUDGED
 
     @property
     def success(self) -> bool:

@@ -19,7 +19,13 @@ from homodyne_fit.noise.neighbours import Neighbours, NeighbourSums, PresentPair
 from homodyne_fit.noise.scores import blocks_of, score_covariances_of_angles
 from nlsq_stratified import Covariance, covariance_of
 
-__all__ = ["NoiseOfPoints", "covariance_of_solution", "noise_of_points"]
+__all__ = [
+    "NoiseOfPoints",
+    "covariance_of_solution",
+    "from_whitened",
+    "large_enough",
+    "noise_of_points",
+]
 
 Floats = NDArray[np.float64]
 
@@ -171,7 +177,7 @@ def noise_of_points(
         present = samples.all_points.reduce(PresentPairs(blocks), y)
     scores = SpeckleScores(blocks, present, threads)
     contrast, offset = solution.scaling.reshape(2, -1)
-    sample = _large_enough(samples, len(points))
+    sample = large_enough(samples, len(points))
     sums = Neighbours.of(sample.reduce(NeighbourSums(objective, contrast, offset), y))
     absorbed = _absorbed(solution, scores.of_angles(solution), sums.cells / points)
     found = find_noise(sums, absorbed)
@@ -181,27 +187,36 @@ def noise_of_points(
     return replace(white, speckle=speckle, scores=scores, notes=notes)
 
 
-def _large_enough(samples: Samples, n_angles: int) -> Sample:
+def large_enough(samples: Samples, n_angles: int) -> Sample:
     """The smallest sample that tells the number of pixels of each angle; else all points."""
     enough = ENOUGH_CELLS * n_angles
     sizes = ((sample.tiles * TILE**2, sample) for sample in samples.growing)
     return next((sample for size, sample in sizes if size >= enough), samples.all_points)
 
 
+def from_whitened(solution: Solution) -> tuple[Floats, Floats]:
+    """From coordinates in which the Hessian of the fit is 1, over the directions that are free.
+
+    Returns
+    -------
+    outward : (m + z, f) array
+        To the searched coordinates and the unknowns z of the scaling.
+    to_angles : (K, m + 2, f) array
+        To the searched coordinates, and contrast and offset of each angle.
+    """
+    directions, inverse = _inverse_hessian(solution)
+    outward, p = directions @ inverse.root, solution.joint.n_physics
+    scaling = solution.joint.scaling.matrix
+    scaling = scaling.reshape(2, len(scaling) // 2, -1)
+    physics = np.broadcast_to(outward[:p], (scaling.shape[1], *outward[:p].shape))
+    of_scaling = np.einsum("skm,mf->ksf", scaling, outward[p:])
+    return outward, np.concatenate([physics, of_scaling], axis=1)
+
+
 def _absorbed(solution: Solution, scores: Floats, share: Floats) -> Absorbed:
     """What the fit absorbs of the noise, given the score covariances (3, K, p + 2, p + 2)."""
     joint = solution.joint
-    directions, inverse = _inverse_hessian(solution)
-    outward, p = directions @ inverse.root, joint.n_physics
-    scaling = joint.scaling.matrix.reshape(2, len(share), -1)
-    # From coordinates in which the Hessian is 1 to physics, contrast and offset of an angle.
-    to_angles = np.concatenate(
-        [
-            np.broadcast_to(outward[:p], (len(share), *outward[:p].shape)),
-            np.einsum("skm,mf->ksf", scaling, outward[p:]),
-        ],
-        axis=1,
-    )
+    _, to_angles = from_whitened(solution)
     return Absorbed(
         np.einsum("kif,ckij,kjg->ckfg", to_angles, scores, to_angles, optimize=True),
         np.einsum("kif,kij,kjg->kfg", to_angles, joint.local, to_angles, optimize=True),

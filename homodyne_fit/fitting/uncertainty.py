@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from homodyne_fit.fitting.adequacy import Adequacy
 from homodyne_fit.fitting.result import Estimate, FitInfo, FitResult, Uncertainty
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, covariance_of_solution
 from homodyne_fit.fitting.search.solution import Solution
@@ -15,7 +16,11 @@ __all__ = ["assemble_result"]
 
 
 def assemble_result(
-    solution: Solution, released: Solution, noise: NoiseOfPoints, info: FitInfo
+    solution: Solution,
+    released: Solution,
+    noise: NoiseOfPoints,
+    adequacy: Adequacy,
+    info: FitInfo,
 ) -> FitResult:
     """Turn the solution and the joint normal equations there into a result.
 
@@ -28,6 +33,7 @@ def assemble_result(
         parameter does not depend on its limits.
     noise : NoiseOfPoints
         Of which the errors are made.
+    adequacy : Adequacy
     info : FitInfo
     """
     space, y, joint = solution.space, solution.result.x, solution.joint
@@ -91,6 +97,7 @@ def assemble_result(
         condition_number=_physics_condition(released),
         weak_directions=weak_directions,
         weakest=weakest,
+        adequacy=adequacy,
     )
 
 

@@ -85,6 +85,11 @@ class Blocks:
         edges = np.append(np.concatenate(starts), self.starts[-1] + self.sizes[-1])
         return Blocks(edges[:-1], np.diff(edges))
 
+    def joined(self, most: int) -> Blocks:
+        """At most so many blocks, each of as many successive ones of these."""
+        starts = self.starts[:: -(-len(self.starts) // most)]
+        return Blocks(starts, np.diff([*starts, self.starts[-1] + self.sizes[-1]]))
+
     def sums_of(self, parts: Blocks, values: Floats) -> Floats:
         """Sum values (..., P, P) of pairs of parts to those of pairs of blocks, (..., B, B)."""
         first = np.searchsorted(parts.starts, self.starts)
@@ -107,19 +112,24 @@ def _column(values: NDArray, curve: Floats) -> NDArray:
     return values.reshape(-1, *[1] * (curve.ndim - 1))
 
 
-def cut_blocks(curves: Curves, factors: AngleFactors) -> Blocks:
-    """Cut the frames where f of no angle decays by more than `BLOCK_LENGTH` within a block.
+def cut_blocks(
+    curves: Curves,
+    factors: AngleFactors,
+    decay: float = BLOCK_LENGTH,
+    fewest: int = FEWEST,
+) -> Blocks:
+    """Cut the frames where f of no angle decays by more than `decay` within a block.
 
     The exponent of f over a block is q² ΔS + (b ΔΓ)²/3 for small shear phases b ΔΓ.
     """
     n = len(curves.transport)
     s = np.max(np.abs(factors.transport)) * curves.transport
     gamma = np.max(np.abs(factors.shear)) * curves.shear / np.sqrt(3.0)
-    longest = max(1, n // min(n, FEWEST))
+    longest = max(1, n // min(n, fewest))
     starts, start = [0], 0
     for i in range(1, n):
         decayed = (s[i] - s[start]) + (gamma[i] - gamma[start]) ** 2
-        if decayed > BLOCK_LENGTH or i - start >= longest:
+        if decayed > decay or i - start >= longest:
             starts.append(i)
             start = i
     if len(starts) > MOST:
@@ -153,15 +163,27 @@ def field_and_decay(
 
 
 def field_on_blocks(
-    curves: Curves, factors: AngleFactors, angle: int, sinc_power: int, blocks: Blocks
+    curves: Curves,
+    factors: AngleFactors,
+    angle: int,
+    sinc_power: int,
+    blocks: Blocks,
+    joined: Blocks | None = None,
 ) -> tuple[Floats, Floats]:
-    """Averages of f and g (B, B) of one angle over pairs of blocks, each frame with itself too."""
+    """Averages of f and g (B, B) of one angle over pairs of blocks, each frame with itself too.
+
+    Over pairs of `joined` blocks, each of some of the others, if there are any.
+    """
     a, b = float(factors.transport[angle]), float(factors.shear[angle])
     rise, turn = blocks.between(curves.transport), blocks.between(curves.shear)
     g, f, _ = field_and_decay(a * rise, b * turn, sinc_power)
     diagonal, share = np.diag_indices(len(f)), 1.0 / blocks.sizes
     for values in (f, g):
         values[diagonal] = share + (1 - share) * values[diagonal]
+    if joined is None:
+        return f, g
+    frames = np.outer(blocks.sizes, blocks.sizes)
+    f, g = joined.sums_of(blocks, np.stack([f, g]) * frames) / np.outer(joined.sizes, joined.sizes)
     return f, g
 
 
@@ -173,13 +195,14 @@ def score_columns(
     contrast: float,
     searched: NDArray[np.bool_],
     blocks: Blocks,
+    parts: Blocks | None = None,
 ) -> Floats:
     """Derivatives of c2 by searched parameters, contrast and offset, (p + 2, B, B).
 
     Averages over the pairs of two different frames of two blocks. The derivative by the contrast
-    is f.
+    is f. `parts` are what the blocks consist of: by default `PARTS` of each.
     """
-    parts = blocks.parts(PARTS)
+    parts = blocks.parts(PARTS) if parts is None else parts
     a, b, direction = (
         float(each[angle]) for each in (factors.transport, factors.shear, factors.direction)
     )

@@ -25,7 +25,7 @@ from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.noise.blocks import Blocks, field_and_decay, group_sums
 from nlsq_stratified.objectives.portable import Portable
 
-__all__ = ["NeighbourSums", "Neighbours", "PresentPairs", "speckle_covariance"]
+__all__ = ["NeighbourSums", "Neighbours", "PresentPairs", "shared_frame", "speckle_covariance"]
 
 Floats = NDArray[np.float64]
 
@@ -151,8 +151,8 @@ def _cell_sums(
     c10 = total(speckle_covariance(beta, g00, g10, row, one, g00, g10))
     c11 = total(speckle_covariance(beta, g00, g11, row, col, g01, g10))
     c1m = total(speckle_covariance(beta, g01, g10, row, col, g00, g11))
-    m00 = 2 * total(_shared_frame(beta, g00, g00, one))
-    m01 = total(_shared_frame(beta, g00, g01, col)) + total(_shared_frame(beta, g00, g10, row))
+    m00 = 2 * total(shared_frame(beta, g00, g00, one))
+    m01 = total(shared_frame(beta, g00, g01, col)) + total(shared_frame(beta, g00, g10, row))
     shot = total(1 + beta * g00**2)
     return np.array(
         [
@@ -187,7 +187,7 @@ def speckle_covariance(
     return beta**2 * first + beta**3 * second
 
 
-def _shared_frame(beta: float, sj: Floats, sl: Floats, jl: Floats) -> Floats:
+def shared_frame(beta: float, sj: Floats, sl: Floats, jl: Floats) -> Floats:
     """C1: the covariance of c2 at (s, j) and (s, l) by speckles and photons together."""
     return beta * jl**2 + beta**2 * (2 * sj * jl * sl - sj**2 * sl**2)
 

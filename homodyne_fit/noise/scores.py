@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.model.rates import Curves
 from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks, score_columns
 from homodyne_fit.noise.neighbours import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
 
-__all__ = ["blocks_of", "score_covariances_of_angles"]
+__all__ = ["blocks_of", "joint_covariances_of_angles", "score_covariances_of_angles"]
 
 Floats = NDArray[np.float64]
 
@@ -54,27 +57,125 @@ def score_covariances_of_angles(
     -------
     (3, K, p + 2, p + 2) array
     """
-    full = objective.complete(params)
-    curves, factors = objective.curves(full), objective.angle_factors(full)
-    contrasts, offsets = scaling.reshape(2, -1)
+    scene = _Scene.of(objective, params, scaling, blocks, present)
 
     def of_angle(k: int) -> Floats:
-        counts = blocks.pairs if present is None else present[k]
-        angle = curves, factors, k, objective.sinc_power
-        f, g = field_on_blocks(*angle, blocks)
-        columns = score_columns(*angle, float(contrasts[k]), objective.searched, blocks)
-        beta = speckle_contrast(float(contrasts[k]), float(offsets[k]))
-        weighted = (columns * (counts * columns[-2] / 2)).reshape(len(columns), -1)
-        shot = local[k] + beta * weighted @ columns.reshape(len(columns), -1).T
-        # The matrices are computed in units in which they are of order one.
-        units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
-        w = columns * (counts / units[:, None, None])
-        products = shot / np.outer(units, units)
-        frames = _frames(blocks, counts)
-        return score_covariances(w, f, g, frames, beta, products) * np.outer(units, units)
+        columns = scene.columns(k)
+        return scene.covariances(k, columns, local[k])
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return np.stack(list(pool.map(of_angle, range(len(local)))), axis=1)
+
+
+def joint_covariances_of_angles(
+    objective: TwoTimeObjective,
+    params: Floats,
+    scaling: Floats,
+    windows: Floats,
+    blocks: Blocks,
+    joined: Blocks,
+    present: Floats,
+    *,
+    white: bool = False,
+) -> tuple[Floats, Floats]:
+    """V0, V1 and V2 of each angle in mean residuals over windows, and in the score of the fit.
+
+    Parameters
+    ----------
+    objective, params, scaling
+        As for `score_covariances_of_angles`.
+    windows : (K, t, B, B) array
+        Weights of the points in each pair of joined blocks, the same in both orders.
+    blocks, joined : Blocks
+        Short against the correlation time, and those made of them.
+    present : (K, B, B) array
+        Points in each pair of joined blocks, in both orders.
+    white : bool
+        Of independent points of the same variance: V2 without its factor 1 + βf, V0 and V1 zero.
+
+    Returns
+    -------
+    covariances : (3, K, t + p + 2, t + p + 2) array
+    slopes : (K, t, p + 2) array
+        Derivatives of the windows' sums of the model by searched parameters, contrast and offset.
+    """
+    scene = _Scene.of(objective, params, scaling, blocks, present, joined)
+    t = windows.shape[1]
+
+    def of_angle(k: int) -> tuple[Floats, Floats]:
+        columns = np.concatenate([windows[k], scene.columns(k)])
+        weighted = (columns * (scene.counts(k) / 2)).reshape(len(columns), -1)
+        products = weighted @ columns.reshape(len(columns), -1).T
+        if white:
+            none = np.zeros_like(products)
+            return np.stack([none, none, products]), products[:t, t:]
+        return scene.covariances(k, columns, products), products[:t, t:]
+
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        found = list(threads.map(of_angle, range(len(windows))))
+    return np.stack([v for v, _ in found], axis=1), np.stack([slopes for _, slopes in found])
+
+
+@dataclass(frozen=True, eq=False)
+class _Scene:
+    """The model of all angles on blocks of frames; see `score_covariances_of_angles`."""
+
+    objective: TwoTimeObjective
+    curves: Curves
+    factors: AngleFactors
+    contrasts: Floats
+    beta: Floats
+    blocks: Blocks
+    present: Floats | None
+    joined: Blocks | None
+
+    @classmethod
+    def of(
+        cls,
+        objective: TwoTimeObjective,
+        params: Floats,
+        scaling: Floats,
+        blocks: Blocks,
+        present: Floats | None,
+        joined: Blocks | None = None,
+    ) -> _Scene:
+        full = objective.complete(params)
+        contrasts, offsets = scaling.reshape(2, -1)
+        beta = np.array([speckle_contrast(*each) for each in zip(contrasts, offsets, strict=True)])
+        curves, factors = objective.curves(full), objective.angle_factors(full)
+        return cls(objective, curves, factors, contrasts, beta, blocks, present, joined)
+
+    def counts(self, k: int) -> Floats:
+        """Points in each pair of blocks, in both orders, (B, B)."""
+        return self.blocks.pairs if self.present is None else self.present[k]
+
+    def columns(self, k: int) -> Floats:
+        """Derivatives (p + 2, B, B) of c2."""
+        return score_columns(
+            self.curves,
+            self.factors,
+            k,
+            self.objective.sinc_power,
+            float(self.contrasts[k]),
+            self.objective.searched,
+            *((self.joined, self.blocks) if self.joined else (self.blocks,)),
+        )
+
+    def covariances(self, k: int, columns: Floats, products: Floats) -> Floats:
+        """V0, V1 and V2 (3, c, c) of columns (c, B, B), given their products over the points."""
+        counts, beta = self.counts(k), float(self.beta[k])
+        f, g = field_on_blocks(
+            self.curves, self.factors, k, self.objective.sinc_power, self.blocks, self.joined
+        )
+        # The last column but one of a fit is f.
+        weighted = (columns * (counts * columns[-2] / 2)).reshape(len(columns), -1)
+        shot = products + beta * weighted @ columns.reshape(len(columns), -1).T
+        # The matrices are computed in units in which they are of order one.
+        units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
+        w = columns * (counts / units[:, None, None])
+        scaled = shot / np.outer(units, units)
+        frames = _frames(self.joined or self.blocks, counts)
+        return score_covariances(w, f, g, frames, beta, scaled) * np.outer(units, units)
 
 
 def _frames(blocks: Blocks, counts: Floats) -> Floats:

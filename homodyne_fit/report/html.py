@@ -27,7 +27,7 @@ from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.report.figures import plot_lag_cuts, plot_rates, plot_scaling, plot_two_time
 from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and
 from homodyne_fit.report.views import AngleView, angle_view
-from homodyne_fit.report.words import direction_text, uncertainty_text, warnings
+from homodyne_fit.report.words import adequacy_text, direction_text, uncertainty_text, warnings
 
 __all__ = ["cautions", "render_report", "write_report"]
 
@@ -139,6 +139,9 @@ def _verdict(result: FitResult, warnings: Sequence[str]) -> Verdict:
     message = _sentence(result.info.message)
     if not result.success:
         return Verdict("bad", "The fit did not converge. Do not use its numbers.", message)
+    if result.adequacy.adequate is False:
+        headline = "The fit converged, but the model does not describe the data."
+        return Verdict("bad", headline, message)
     if warnings:
         return Verdict("caution", "The fit converged, with cautions.", message)
     return Verdict("good", "The fit converged.", message)
@@ -171,6 +174,7 @@ def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
         ("Contrast and offset", result.objective.scaling.mode),
         ("Time taken", f"{format_number(info.seconds, 2)} s"),
         ("Passes over the data", f"{info.passes:.1f}"),
+        ("Lack of fit", _sentence(adequacy_text(result))),
     ]
 
 

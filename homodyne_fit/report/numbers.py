@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import numpy as np
 
-__all__ = ["format_estimate", "format_number", "joined_with_and", "with_unit"]
+__all__ = ["format_estimate", "format_number", "joined_with_and", "joined_with_or", "with_unit"]
 
 # Powers of ten that are written out.
 PLAIN_ORDERS = range(-3, 6)
@@ -50,6 +50,11 @@ def with_unit(text: str, unit: str) -> str:
 def joined_with_and(names: Sequence[str]) -> str:
     """``a, b and c``."""
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+def joined_with_or(texts: Sequence[str]) -> str:
+    """``a, b, or c``."""
+    return ", or ".join(filter(None, [", ".join(texts[:-1]), texts[-1]]))
 
 
 def _fixed(number: Decimal, place: int) -> str:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from homodyne_fit.fitting.result import Estimate, FitResult
-from homodyne_fit.report.words import direction_text, uncertainty_text, warnings
+from homodyne_fit.report.words import adequacy_text, direction_text, uncertainty_text, warnings
 
 __all__ = ["error_text", "print_summary", "summary_html", "summary_text"]
 
@@ -104,6 +104,7 @@ def _below_the_table(result: FitResult) -> list[str]:
         if not effect.startswith("none"):
             lines.append(f"{layer.replace('_', ' ')}: {effect}")
     lines += [f"noise {result.noise:.4g}", f"error bars: {uncertainty_text(result)}"]
+    lines.append(adequacy_text(result))
     determined = [name for name, (_, error, _) in _rates(result).items() if 0 < error < math.inf]
     return [
         *lines,

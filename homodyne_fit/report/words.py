@@ -17,9 +17,15 @@ from homodyne_fit.fitting.weak_directions import (
 )
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.rates import Model
-from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and, with_unit
+from homodyne_fit.report.numbers import (
+    format_estimate,
+    format_number,
+    joined_with_and,
+    joined_with_or,
+    with_unit,
+)
 
-__all__ = ["direction_text", "uncertainty_text", "warnings"]
+__all__ = ["adequacy_text", "direction_text", "uncertainty_text", "warnings"]
 
 
 # Such as `FitResult.J`: value and standard error at some times.
@@ -45,6 +51,9 @@ FULL_CONTRAST = 0.9
 
 # A contrast above so many times the median of the angles is out of line.
 OUTLYING_CONTRAST = 2.0
+
+# Probabilities below this are not told apart.
+LEAST_PROBABILITY = 1e-9
 
 # Relative error at mid-measurement up to which a rate is determined.
 DETERMINED = 0.1
@@ -114,13 +123,14 @@ def _two_digits(value: float) -> str:
 def warnings(result: FitResult) -> list[str]:
     """What to know before using single numbers of a fit, a sentence or two each.
 
-    A flow seen in one direction only; other minima that fit as well; transport that vanishes under
-    an inflated contrast; parameters, contrasts and offsets at a bound; rates that the data
-    determine though not their power laws; whatever else has an infinite error; and error bars that
-    rest on less than usual. Rates and infinite errors only of a fit that converged: else every
-    error is infinite.
+    Data that the model does not describe; a flow seen in one direction only; other minima that fit
+    as well; transport that vanishes under an inflated contrast; parameters, contrasts and offsets
+    at a bound; rates that the data determine though not their power laws; whatever else has an
+    infinite error; and error bars that rest on less than usual. Rates and infinite errors only of a
+    fit that converged: else every error is infinite.
     """
     texts = [
+        *_misfit(result),
         *_one_direction(result),
         *_other_minima(result),
         *_vanishing_transport(result),
@@ -155,6 +165,66 @@ def uncertainty_text(result: FitResult) -> str:
 def _rounded(pixels: float) -> str:
     """Three digits of a number of pixels."""
     return f"{float(f'{pixels:.3g}'):,.0f}"
+
+
+def adequacy_text(result: FitResult) -> str:
+    """Such as ``the model describes the data (p = 0.3)``."""
+    adequacy = result.adequacy
+    if adequacy.adequate is None:
+        return f"whether the model describes the data cannot be judged: {adequacy.note}"
+    if adequacy.p_value is None:
+        return adequacy.note
+    does = "describes" if adequacy.adequate else "does not describe"
+    return f"the model {does} the data ({_probability(adequacy.p_value)})"
+
+
+def _probability(p: float) -> str:
+    return f"p = {format_number(p, 2)}" if p >= LEAST_PROBABILITY else f"p < {LEAST_PROBABILITY:g}"
+
+
+def _misfit(result: FitResult) -> list[str]:
+    """Where residuals are larger than the noise allows, and what may be the reason."""
+    worst = result.adequacy.worst
+    if result.adequacy.adequate is not False or worst is None:
+        return []
+    angle = "averaged over the angles"
+    if worst.phi is not None:
+        angle = f"at φ = {format_number(worst.phi)}°"
+    lags, ages = (
+        f"{_two_digits(low)} to {_two_digits(high)} s" for low, high in (worst.lags, worst.ages)
+    )
+    side = "above" if worst.mean > 0 else "below"
+    return [
+        f"The model does not describe the data ({_probability(result.adequacy.p_value or 0.0)}): "
+        f"{angle}, c2 at lags of {lags} and ages of {ages} lies {_two_digits(worst.sigmas)} "
+        f"standard errors {side} the fit, by {format_number(100 * worst.share, 2)} % of the "
+        "contrast. The error bars hold only for a model that describes the data. "
+        f"Look at the residuals in the report: {joined_with_or(_reasons(result))}."
+    ]
+
+
+def _two_digits(value: float) -> str:
+    """In two digits, but not tens."""
+    return format_number(round(value) if value >= 10 else value, 6 if value >= 10 else 2)
+
+
+def _reasons(result: FitResult) -> list[str]:
+    """What may be wrong with the model."""
+    mode, several = result.objective.scaling.mode, len(result.contrast) > 1
+    reasons = []
+    if mode == "constant":
+        reasons.append("contrast and offset are held, and may be wrong (per_angle_mode: auto)")
+    elif several and mode in ("averaged", "fourier"):
+        reasons.append("contrast and offset may differ between the angles (per_angle_mode: auto)")
+    if several and not result.model.has_flow:
+        reasons.append("the sample may flow (try the laminar_flow model)")
+    if any(e.at_bound for e in (*result.parameters.values(), *result.contrast, *result.offset)):
+        reasons.append("a bound may keep the fit from the data")
+    return [
+        *reasons,
+        "the sample may age otherwise than by a power law, or in jumps (fit parts of it: frames)",
+        "c2 may oscillate, as where parts of the sample drift apart or the beam moves",
+    ]
 
 
 def _one_direction(result: FitResult) -> list[str]:

@@ -81,6 +81,7 @@ class FitRecord(FitResult):
                 "seconds": info.seconds,
                 "per_angle_mode": self.objective.scaling.mode,
                 "uncertainty": self.uncertainty.to_json(),
+                "adequacy": self.adequacy.to_json(),
                 "layers": info.layers,
                 "alternatives": info.alternatives,
             },

@@ -26,6 +26,7 @@ from homodyne_fit.data.formats.recognition import RESULT_FORMAT
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
 from homodyne_fit.errors import InputError, missing_file
+from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -271,6 +272,7 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         cost=float(state.attrs["cost"]),
         noise=float(state.attrs["noise"]),
         uncertainty=_read_uncertainty(fit, len(parameters["quantity"])),
+        adequacy=Adequacy.from_json(fit["adequacy"]) if "adequacy" in fit else NOT_JUDGED,
         condition_number=float(state.attrs["condition_number"]),
         space=space,
         objective=read_fields(state["objective"], TwoTimeObjective),

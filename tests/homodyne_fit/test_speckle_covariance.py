@@ -17,7 +17,7 @@ from homodyne_fit.noise.blocks import (
     field_on_blocks,
     score_columns,
 )
-from homodyne_fit.noise.neighbours import _shared_frame, speckle_covariance
+from homodyne_fit.noise.neighbours import shared_frame, speckle_covariance
 from homodyne_fit.noise.speckle import score_covariances
 
 pytestmark = pytest.mark.numerics
@@ -109,7 +109,7 @@ def test_covariance_of_two_points(modes):
         expected = speckle_covariance(1 / modes, *pairs)
         for s in {i, j} & {k, l}:
             (a,), (b,) = {i, j} - {s}, {k, l} - {s}
-            expected += x * _shared_frame(1 / modes, g[s, a], g[s, b], g[a, b])
+            expected += x * shared_frame(1 / modes, g[s, a], g[s, b], g[a, b])
         if (i, j) == (k, l):
             expected += x**2 * (1 + g[i, j] ** 2 / modes)
         assert_allclose(expected, exact.covariance((i, j), (k, l)), rtol=1e-10, atol=1e-12)

@@ -1,0 +1,379 @@
+r"""Does the model describe the data? Residuals against what the noise allows.
+
+Mean residuals u over windows in lag and age are linear in the residuals, as is the score s of the
+fit, so that both have a joint covariance in closed form (`homodyne_fit.noise.scores`), V of each
+angle. What the fit absorbs of the noise is taken off. With A the map from coordinates in which the
+Hessian of the fit is 1, over the free directions, to the parameters, contrast and offset of an
+angle k, and G the derivatives of its window means by these,
+
+.. math:: u'_k = u_k - G_k A_k w, \qquad w = \sum_k \omega_k A_k^T s_k,
+
+.. math:: \mathrm{Cov}(u'_k, u'_l) = \delta_{kl} V_k^{uu} - B_k S_l^T - S_k B_l^T + B_k M B_l^T,
+
+where :math:`B_k = G_k A_k`, :math:`S_k = \omega_k V_k^{us} A_k` and M is the covariance of w, that
+of a prior on the scaling included. Residuals at the solution are u' already, but for the little by
+which the search stopped short.
+
+Of independent angles, four numbers judge the model: χ² of each angle, the smallest p of K; χ² of
+all of them; χ² of the mean over the angles, where what is common to them adds up; and the largest
+of all means in units of its standard error. χ² counts the directions of the covariance, scaled to
+unit diagonal, that have more than `RESOLVED` of the largest eigenvalue. p is four times the
+smallest.
+
+Noise amplitudes come from differences of residuals, which a misfit does not inflate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2, norm
+
+from homodyne_fit.fitting.options import UncertaintyModel
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened, large_enough
+from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks
+from homodyne_fit.noise.differences import (
+    Differences,
+    DifferenceSums,
+    differences_of_blocks,
+    noise_of_differences,
+)
+from homodyne_fit.noise.neighbours import speckle_contrast
+from homodyne_fit.noise.residual_sums import ResidualSums
+from homodyne_fit.noise.scores import blocks_of, joint_covariances_of_angles
+from homodyne_fit.noise.windows import Window, cut_windows, window_weights
+
+__all__ = ["NOT_JUDGED", "Adequacy", "Deviation", "judge_model"]
+
+Floats = NDArray[np.float64]
+
+# p below which the model does not describe the data.
+SIGNIFICANT = 1e-3
+
+# Variance over that found, to be safe against errors of the amplitudes of the noise.
+SAFETY = 1.15
+
+# Blocks of frames, at most.
+MOST_BLOCKS = 96
+
+# Eigenvalues of a correlation matrix that count, of the largest.
+RESOLVED = 1e-2
+
+# A mean residual is judged where the fit leaves at least this share of its standard error.
+LEFT_BY_FIT = 0.02
+
+# Mean residuals below this share of the contrast may be rounding errors.
+LEAST_SHARE = 1e-5
+
+# Blocks for the coherence: decay of f in one, in exponents, and how many at least.
+COHERENCE_DECAY, COHERENCE_BLOCKS = 0.5, 12
+
+NOT_CONVERGED = "the fit did not converge"
+EXACT = "the data agree with the model to rounding"
+TOO_FEW = "there are too few points to tell the noise"
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """Residuals that noise hardly explains.
+
+    Attributes
+    ----------
+    phi : float or None
+        Angle, degrees; None for the mean over all angles.
+    lags, ages : (float, float)
+        From and to, seconds, of t2 − t1 and of (t1 + t2)/2.
+    mean : float
+        Of data minus fit.
+    sigmas : float
+        In units of what the noise allows.
+    share : float
+        Of the contrast.
+    """
+
+    phi: float | None
+    lags: tuple[float, float]
+    ages: tuple[float, float]
+    mean: float
+    sigmas: float
+    share: float
+
+
+@dataclass(frozen=True)
+class Adequacy:
+    """Whether the model describes the data.
+
+    Attributes
+    ----------
+    adequate : bool or None
+        None where it cannot be judged; `note` says why.
+    p_value : float or None
+        How often the noise of a true model makes residuals that are as large.
+    worst : Deviation or None
+        The window in which the mean residual is largest in units of its standard error.
+    note : str
+    """
+
+    adequate: bool | None
+    p_value: float | None = None
+    worst: Deviation | None = None
+    note: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``parameters.json``: with lists, which JSON has in place of tuples."""
+        stored = asdict(self)
+        if self.worst is not None:
+            stored["worst"] |= {"lags": list(self.worst.lags), "ages": list(self.worst.ages)}
+        return stored
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any]) -> Adequacy:
+        """Back from `to_json`."""
+        worst = stored["worst"]
+        if worst is not None:
+            lags, ages = (tuple(worst[name]) for name in ("lags", "ages"))
+            worst = Deviation(**{**worst, "lags": lags, "ages": ages})
+        return cls(stored["adequate"], stored["p_value"], worst, stored["note"])
+
+
+# Of a result that was made before models were judged.
+NOT_JUDGED = Adequacy(None, note="the fit was made before models were judged")
+
+
+def judge_model(
+    solution: Solution,
+    samples: Samples,
+    noise: NoiseOfPoints,
+    model: UncertaintyModel,
+    success: bool,
+) -> Adequacy:
+    """Judge the model at the solution.
+
+    Parameters
+    ----------
+    solution : Solution
+    samples : Samples
+    noise : NoiseOfPoints
+        Of which the errors are made.
+    model : {'speckle', 'white'}
+        The noise that the user asked for.
+    success : bool
+        Whether the fit converged.
+    """
+    joint = solution.joint
+    if not success or not joint.equations.finite:
+        return Adequacy(None, note=NOT_CONVERGED)
+    if joint.sum_of_squares <= joint.rounding:
+        return Adequacy(True, note=EXACT)
+    residuals = _Residuals.of(solution, samples, noise.blocks)
+    powers = residuals.powers(model)
+    if powers is None:
+        return Adequacy(None, note=TOO_FEW)
+    return residuals.judged(powers, white=model == "white")
+
+
+@dataclass(frozen=True, eq=False)
+class _Residuals:
+    """Residuals at a solution, on blocks of frames.
+
+    Attributes
+    ----------
+    solution : Solution
+    fine, blocks : Blocks
+        Short against the correlation time, and at most `MOST_BLOCKS` made of them.
+    sums, counts : (K, B, B) array
+        Of residuals and of points, the earlier block first.
+    near : Differences
+        Of successive frames.
+    """
+
+    solution: Solution
+    fine: Blocks
+    blocks: Blocks
+    sums: Floats
+    counts: Floats
+    near: Differences
+
+    @classmethod
+    def of(cls, solution: Solution, samples: Samples, fine: Blocks | None) -> _Residuals:
+        """Sum the residuals of all points; for their differences, of enough of them."""
+        objective, y = solution.objective, solution.result.x
+        contrast, offset = solution.scaling.reshape(2, -1)
+        fine = blocks_of(objective, y) if fine is None else fine
+        blocks = fine.joined(MOST_BLOCKS)
+        sums, counts = samples.all_points.reduce(
+            ResidualSums(objective, contrast, offset, blocks), y
+        )
+        near = large_enough(samples, len(contrast)).reduce(
+            DifferenceSums(objective, contrast, offset), y
+        )
+        return cls(solution, fine, blocks, sums, counts, Differences.of(near))
+
+    def powers(self, model: UncertaintyModel) -> Floats | None:
+        """Factors (3, K) of V0, V1 and V2; None where points are too few to tell them."""
+        if model == "white":
+            mixed, cells = self.near.observed[:, 1], self.near.cells
+            enough = np.all(mixed > 0) and np.all(cells > 0)
+            # A mixed difference has four times the variance of a point.
+            variance = mixed / (4 * cells) if enough else self.solution.variance
+            return np.array([0.0, 0.0, 1.0])[:, None] * variance
+        speckle = noise_of_differences(self.near, self._far())
+        return None if speckle is None else speckle.powers
+
+    def _far(self) -> Differences:
+        """Differences between blocks."""
+        o, solution = self.solution.objective, self.solution
+        full = o.complete(solution.result.x)
+        curves, factors = o.curves(full), o.angle_factors(full)
+        decays = len(cut_blocks(curves, factors, COHERENCE_DECAY, fewest=1).starts)
+        blocks = self.blocks.joined(max(COHERENCE_BLOCKS, decays))
+        sums, counts = (blocks.sums_of(self.blocks, each) for each in (self.sums, self.counts))
+        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+        fields = [
+            field_on_blocks(curves, factors, k, o.sinc_power, self.fine, blocks)
+            for k in range(len(means))
+        ]
+        f, g = (np.stack(each) for each in zip(*fields, strict=True))
+        scaling = zip(*solution.scaling.reshape(2, -1), strict=True)
+        beta = np.array([speckle_contrast(float(c), float(o)) for c, o in scaling])
+        return differences_of_blocks(means, f, g, blocks.sizes, beta)
+
+    def judged(self, powers: Floats, *, white: bool) -> Adequacy:
+        """The verdict, given the factors (3, K) of V0, V1 and V2."""
+        windows = cut_windows(self.blocks)
+        scores = self._scores(windows, powers, white=white)
+        sigmas, means = scores.sigmas, scores.u
+        contrast = self.solution.scaling[: len(means) - 1]
+        typical = np.append(contrast, np.mean(contrast))
+        shares = np.abs(means) / np.maximum(typical, np.finfo(float).tiny)[:, None]
+        row, column = np.unravel_index(np.argmax(np.abs(sigmas)), sigmas.shape)
+        dt, found = self.solution.objective.dt, windows[column]
+        worst = Deviation(
+            phi=float(self.solution.objective.phi[row]) if row < len(contrast) else None,
+            lags=(max(found.lags[0], 1.0) * dt, found.lags[1] * dt),
+            ages=(found.ages[0] * dt, found.ages[1] * dt),
+            mean=float(means[row, column]),
+            sigmas=float(abs(sigmas[row, column])),
+            share=float(shares[row, column]),
+        )
+        p = scores.p_value
+        rounding = bool(np.all(shares[sigmas != 0] < LEAST_SHARE))
+        return Adequacy(p >= SIGNIFICANT or rounding, p, worst)
+
+    def _scores(self, windows: list[Window], powers: Floats, *, white: bool) -> _Scores:
+        solution, joint = self.solution, self.solution.joint
+        counts = self.counts + self.counts.transpose(0, 2, 1)
+        weights = window_weights(windows, counts)
+        t = len(windows)
+        of_powers, slopes = joint_covariances_of_angles(
+            solution.objective,
+            solution.result.x,
+            solution.scaling,
+            weights,
+            self.fine,
+            self.blocks,
+            counts,
+            white=white,
+        )
+        v = np.einsum("ck,ckij->kij", SAFETY * powers, of_powers)
+        outward, to_angles = from_whitened(solution)
+        omega = joint.weights
+        b = slopes @ to_angles
+        s = omega[:, None, None] * (v[:, :t, t:] @ to_angles)
+        m = np.einsum(
+            "k,kia,kij,kjb->ab", omega**2, to_angles, v[:, t:, t:], to_angles, optimize=True
+        )
+        z = outward[joint.n_physics :]
+        m += solution.variance * z.T @ joint.scaling.penalty @ z
+        short = outward.T @ joint.equations.gradient
+        u = np.einsum("ktij,kij->kt", weights, self.sums) + b @ short
+        cross = b @ s.transpose(0, 2, 1)
+        covariances = v[:, :t, :t] - cross - cross.transpose(0, 2, 1) + b @ m @ b.transpose(0, 2, 1)
+        mean_b, mean_s = b.mean(axis=0), s.mean(axis=0)
+        cross = mean_b @ mean_s.T
+        own = v[:, :t, :t].sum(axis=0) / len(u) ** 2
+        of_mean = own - cross - cross.T + mean_b @ m @ mean_b.T
+        return _Scores(
+            _Judged.of(u, covariances, v[:, :t, :t]),
+            _Judged.of(u.mean(axis=0)[None], of_mean[None], own[None]),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Mean residuals against their covariances.
+
+    Attributes
+    ----------
+    u : (n, t) array
+    sigmas : (n, t) array
+        In units of their standard errors; 0 where the fit leaves nothing to judge.
+    squares, dof : (n,) array
+        χ² and its degrees of freedom.
+    """
+
+    u: Floats
+    sigmas: Floats
+    squares: Floats
+    dof: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, u: Floats, covariances: Floats, before: Floats) -> _Judged:
+        """From means (n, t), and their covariances (n, t, t) after and before the fit."""
+        variances, whole = (np.einsum("kii->ki", each) for each in (covariances, before))
+        judged = variances > LEFT_BY_FIT**2 * whole
+        errors = np.sqrt(np.where(judged, variances, 1.0))
+        sigmas = np.where(judged, u / errors, 0.0)
+        squares, dof = np.zeros(len(u)), np.zeros(len(u), dtype=np.int64)
+        for k, keep in enumerate(judged):
+            if not np.any(keep):
+                continue
+            scale = errors[k, keep]
+            correlation = covariances[k][np.ix_(keep, keep)] / np.outer(scale, scale)
+            values, vectors = np.linalg.eigh(correlation)
+            resolved = values > RESOLVED * values[-1]
+            along = vectors[:, resolved].T @ sigmas[k, keep]
+            squares[k], dof[k] = np.sum(along**2 / values[resolved]), np.count_nonzero(resolved)
+        return cls(u, sigmas, squares, dof)
+
+
+@dataclass(frozen=True, eq=False)
+class _Scores:
+    """Mean residuals of each angle, and of all together."""
+
+    angles: _Judged
+    together: _Judged
+
+    @property
+    def u(self) -> Floats:
+        """Mean residuals (K + 1, t), those of all angles together last."""
+        return np.vstack([self.angles.u, self.together.u])
+
+    @property
+    def sigmas(self) -> Floats:
+        """The same in units of their standard errors."""
+        return np.vstack([self.angles.sigmas, self.together.sigmas])
+
+    @property
+    def p_value(self) -> float:
+        """Four times the smallest of four."""
+        return min(1.0, 4 * min(self._p_values()))
+
+    def _p_values(self) -> Iterator[float]:
+        squares, dof = self.angles.squares, self.angles.dof
+        yield float(len(dof) * np.min(_tail(squares, dof)))
+        yield float(_tail(np.sum(squares, keepdims=True), np.sum(dof, keepdims=True))[0])
+        yield float(_tail(self.together.squares, self.together.dof)[0])
+        sigmas = np.abs(self.sigmas)
+        yield float(2 * np.count_nonzero(sigmas) * norm.sf(sigmas.max()))
+
+
+def _tail(squares: NDArray, dof: NDArray) -> NDArray:
+    """Probability of a larger χ²; 1 of none."""
+    return np.where(dof > 0, chi2.sf(squares, np.maximum(dof, 1)), 1.0)

@@ -1,0 +1,327 @@
+r"""Pixels and photons from differences of residuals, which no smooth misfit touches.
+
+For cells (i, i + 1) × (j, j + 1) with j ≥ i + 2 and residuals :math:`r_{00}, r_{01}, r_{10},
+r_{11}` at their corners, the sums
+
+.. math:: o_\Delta = \sum (r_{00} - r_{01} - r_{10} + r_{11})^2, \qquad
+    o_\parallel = \sum (r_{01} - r_{00})^2 + (r_{10} - r_{00})^2
+
+have expectations e = (ρ S + x M + x² P)/N, with the coefficients S of speckles, P of photons, and M
+of both that are in `homodyne_fit.noise.neighbours`; x = 1/κ. The same holds for means of residuals
+over pairs of blocks of m frames in place of residuals at pairs of frames, with averages of f and g
+over blocks, where two of the points share a frame with a probability of 1/m. Three sums give the
+three unknowns:
+
+1. N of each angle from :math:`o_\Delta` of frames;
+2. x from :math:`o_\parallel` of frames, all angles together: points along a side share the photons
+   of a frame, which the mixed difference removes;
+3. ρ from :math:`o_\Delta` of blocks so long that the speckles change from one to the next and that
+   photons average out, all angles together. It is at least 1. Where the speckles do not show so
+   clearly, it is at most what :math:`o_{11} = \sum r_{00} r_{11}` of frames says, which a misfit
+   raises; and 1 where they do not show in that either.
+
+Where a model does not describe the data, residuals are a smooth function of the two times, as is
+what a fit absorbs of the noise. Of a structure of length T a mixed difference over s leaves the
+share (s/T)², so that neither inflates the noise found here, as both do with sums of squares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import root_scalar
+
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.kernel.stored_chunks import Chunk
+from homodyne_fit.noise.amplitudes import LEAST_CELLS, LEAST_X, MOST_X, VISIBLE, SpeckleNoise
+from homodyne_fit.noise.blocks import field_and_decay
+from homodyne_fit.noise.neighbours import shared_frame, speckle_contrast, speckle_covariance
+from nlsq_stratified.objectives.portable import Portable
+
+__all__ = ["DifferenceSums", "Differences", "differences_of_blocks", "noise_of_differences"]
+
+Floats = NDArray[np.float64]
+Pair = tuple[Floats, Floats]
+
+# At one row in so many, and one column, cells begin for which expectations are computed.
+STEP = 3
+
+# Rounds in which the three unknowns follow each other, at most, and the change that ends them.
+ROUNDS = 30
+SETTLED = 1e-3
+
+# Columns of the sums: cells, o‖, oΔ and o11, and S, M and P of each.
+COLUMNS = 13
+SIDES, MIXED, ACROSS = range(3)
+
+
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """Sums over cells of K angles.
+
+    Attributes
+    ----------
+    cells : (K,) array
+    observed : (K, 3) array
+        o‖, oΔ and o11.
+    expected : (3, K, 3) array
+        S, M and P of each.
+    """
+
+    cells: Floats
+    observed: Floats
+    expected: Floats
+
+    @classmethod
+    def of(cls, sums: Floats) -> Differences:
+        """From sums (K, COLUMNS)."""
+        return cls(sums[:, 0], sums[:, 1:4], sums[:, 4:].reshape(len(sums), 3, 3).swapaxes(0, 1))
+
+
+@dataclass(frozen=True, eq=False)
+class DifferenceSums(Portable):
+    """The sums over cells of successive frames, as sums over chunks.
+
+    Attributes
+    ----------
+    objective : TwoTimeObjective
+    contrast, offset : (K,) array
+    """
+
+    objective: TwoTimeObjective
+    contrast: Floats
+    offset: Floats
+
+    def chunk_sums(self, params: Floats, chunk: Chunk) -> Floats:
+        """Sums (K, COLUMNS) over the cells inside the tiles of a chunk."""
+        objective, tiles = self.objective, chunk.loaded()
+        full = objective.complete(params)
+        curves, factors = objective.curves(full), objective.angle_factors(full)
+        last = len(curves.transport) - 1
+        total = np.zeros((tiles.n_angles, COLUMNS))
+        for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
+            i, j = np.minimum(rows, last), np.minimum(cols, last)
+            inside = (rows[:-1, None] + 2 <= cols[:-1]) & (np.diff(rows) == 1)[:, None]
+            inside &= np.diff(cols) == 1
+            s, gamma = curves.transport, curves.shear
+            rise, turn = s[j] - s[i][:, None], gamma[j] - gamma[i][:, None]
+            for k, c2 in enumerate(tile):
+                a, b = factors.transport[k], factors.shear[k]
+                g, f, _ = field_and_decay(a * rise, b * turn, objective.sinc_power)
+                next_row, next_col = (
+                    field_and_decay(
+                        a * np.diff(s[at]), b * np.diff(gamma[at]), objective.sinc_power
+                    )[0]
+                    for at in (i, j)
+                )
+                residual = c2 - self.offset[k] - self.contrast[k] * f
+                beta = speckle_contrast(self.contrast[k], self.offset[k])
+                total[k] += _cell_sums(residual, g, next_row, next_col, beta, inside)
+        return total
+
+
+def _corners(matrix: NDArray) -> list[NDArray]:
+    """00, 01, 10 and 11 of the cells of successive rows and columns."""
+    ends = slice(None, -1), slice(1, None)
+    return [matrix[rows, cols] for rows, cols in product(ends, ends)]
+
+
+def _observed(r: list[Floats], inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Floats]:
+    """Which cells count, and their number, o‖, oΔ and o11."""
+    mixed = r[0] - r[1] - r[2] + r[3]
+    counted = np.isfinite(mixed) & inside
+    mixed = mixed[counted]
+    sides = np.concatenate([(r[1] - r[0])[counted], (r[2] - r[0])[counted]])
+    sums = [np.vdot(sides, sides), np.vdot(mixed, mixed), np.vdot(r[0][counted], r[3][counted])]
+    return counted, np.array([len(mixed), *sums])
+
+
+def _cell_sums(
+    r: Floats,
+    g: Floats,
+    next_row: Floats,
+    next_col: Floats,
+    beta: float,
+    inside: NDArray[np.bool_],
+) -> Floats:
+    """The sums of a tile, (COLUMNS,).
+
+    Parameters
+    ----------
+    r, g : (T, T) array
+        Residuals, NaN where there is no point, and the field's correlation.
+    next_row, next_col : (T - 1,) array
+        g of successive frames.
+    beta : float
+    inside : (T - 1, T - 1) bool
+        Cells of successive frames that are not at the diagonal.
+    """
+    counted, observed = _observed(_corners(r), inside)
+    weight = counted[::STEP, ::STEP].astype(np.float64)
+    weight *= observed[0] / max(1.0, weight.sum())
+    corners = [corner[::STEP, ::STEP] for corner in _corners(g)]
+    one = np.ones_like(weight)
+    row, col = next_row[::STEP, None], next_col[::STEP]
+    expected = _expected(corners, (one, one), (one, one), row, col, beta)
+    return np.concatenate([observed, [np.vdot(weight, each) for each in expected]])
+
+
+def _expected(
+    g: list[Floats],
+    rows: Pair,
+    cols: Pair,
+    row: Floats,
+    col: Floats,
+    beta: float,
+    shares: tuple[Pair, Pair] | None = None,
+) -> list[Floats]:
+    """S of o‖, oΔ and o11 of each cell, then M, then P.
+
+    Parameters
+    ----------
+    g : four arrays (a, b)
+        At the corners.
+    rows, cols : two arrays each
+        g of the earlier and of the later row, or column, with itself: less than 1 of blocks.
+    row, col : array
+        g between the two rows, and between the two columns.
+    beta : float
+    shares : two pairs of arrays, optional
+        1/m of the two rows and of the two columns; 1 where they are frames.
+    """
+    one = np.ones(1)
+    row_share, col_share = shares or ((one, one), (one, one))
+    # Corner n has row n // 2 and column n % 2.
+    corners = [(n // 2, n % 2) for n in range(4)]
+    between_rows = ((rows[0], row), (row, rows[1]))
+    between_cols = ((cols[0], col), (col, cols[1]))
+
+    def speckle(p: int, q: int) -> Floats:
+        (a, b), (c, d) = corners[p], corners[q]
+        ik, jl = between_rows[a][c], between_cols[b][d]
+        return speckle_covariance(beta, g[p], g[q], ik, jl, g[2 * a + d], g[2 * c + b])
+
+    def both(p: int, q: int) -> Floats:
+        (a, b), (c, d) = corners[p], corners[q]
+        ik, jl = between_rows[a][c], between_cols[b][d]
+        total = np.zeros_like(g[0])
+        if a == c:
+            total = total + row_share[a] * shared_frame(beta, g[p], g[q], jl)
+        if b == d:
+            total = total + col_share[b] * shared_frame(beta, g[p], g[q], ik)
+        return total
+
+    def shot(p: int) -> Floats:
+        a, b = corners[p]
+        return row_share[a] * col_share[b] * (1 + beta * g[p] ** 2)
+
+    result = []
+    for part in (speckle, both):
+        own = [part(n, n) for n in range(4)]
+        sides = [part(p, q) for p, q in ((0, 1), (0, 2), (1, 3), (2, 3))]
+        across = part(0, 3)
+        result.append(2 * own[0] + own[1] + own[2] - 2 * (sides[0] + sides[1]))
+        result.append(sum(own) - 2 * sum(sides) + 2 * (across + part(1, 2)))
+        result.append(across)
+    shots, none = [shot(n) for n in range(4)], np.zeros_like(g[0])
+    return [*result, 2 * shots[0] + shots[1] + shots[2], sum(shots, none), none]
+
+
+def differences_of_blocks(
+    means: Floats, f: Floats, g: Floats, sizes: NDArray[np.int64], beta: Floats
+) -> Differences:
+    """The sums over cells of successive blocks.
+
+    Parameters
+    ----------
+    means : (K, B, B) array
+        Mean residuals of pairs of blocks, the earlier one first; NaN where there is no point.
+    f, g : (K, B, B) array
+        Averages over pairs of blocks.
+    sizes : (B,) array
+        Frames of each block.
+    beta : (K,) array
+        Contrast of the speckles.
+    """
+    order = np.arange(len(sizes) - 1)
+    inside = order[:, None] + 2 <= order
+    shares = _of_both(1.0 / sizes)
+    sums = np.zeros((len(means), COLUMNS))
+    for k, mean in enumerate(means):
+        counted, observed = _observed(_corners(mean), inside)
+        # The field of a block with itself, and with the next one: what they make of f.
+        own, step = _of_both(np.sqrt(np.diag(f[k]))), np.sqrt(np.diag(f[k], 1))
+        expected = _expected(_corners(g[k]), *own, step[:, None], step, float(beta[k]), shares)
+        sums[k] = [*observed, *(float(np.sum(each[counted])) for each in expected)]
+    return Differences.of(sums)
+
+
+def _of_both(values: Floats) -> tuple[Pair, Pair]:
+    """Values (B,) of the two rows of each cell, and of its two columns."""
+    first, second = values[:-1], values[1:]
+    return (first[:, None], second[:, None]), (first, second)
+
+
+def noise_of_differences(near: Differences, far: Differences) -> SpeckleNoise | None:
+    """Find N, κ and ρ from cells of frames and cells of blocks; None where they are too few."""
+    if not (np.all(near.observed[:, :ACROSS] > 0) and np.sum(near.cells) > LEAST_CELLS):
+        return None
+    coherence, x = 1.0, _photon_term(near, 1.0)
+    for _ in range(ROUNDS):
+        pixels = _pixels(near, x, coherence)
+        before, coherence = coherence, _coherence(near, far, x, pixels)
+        x = _photon_term(near, coherence)
+        if abs(coherence - before) <= SETTLED * before:
+            break
+    return SpeckleNoise(_pixels(near, x, coherence), 1 / x, coherence)
+
+
+def _pixels(near: Differences, x: float, coherence: float) -> Floats:
+    """N (K,)."""
+    expected = np.array([coherence, x, x * x]) @ near.expected[:, :, MIXED]
+    observed = near.observed[:, MIXED]
+    if np.all(near.cells >= LEAST_CELLS):
+        return expected / observed
+    return np.full(len(observed), expected.sum() / observed.sum())
+
+
+def _photon_term(near: Differences, coherence: float) -> float:
+    """x."""
+
+    def excess(log_x: float) -> float:
+        x = np.exp(log_x)
+        expected = np.array([coherence, x, x * x]) @ near.expected[:, :, SIDES]
+        return float(np.sum(expected / _pixels(near, x, coherence)) - near.observed[:, SIDES].sum())
+
+    low, high = np.log(LEAST_X), np.log(MOST_X)
+    # The more photons, the more of a difference along a side is common to both sides of a cell.
+    if excess(low) <= 0:
+        return LEAST_X
+    if excess(high) >= 0:
+        return MOST_X
+    return float(np.exp(root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
+
+
+def _coherence(near: Differences, far: Differences, x: float, pixels: Floats) -> float:
+    """ρ."""
+    by_blocks, visible = _excess(far, MIXED, x, pixels)
+    if visible:
+        return max(1.0, by_blocks)
+    by_products, visible = _excess(near, ACROSS, x, pixels)
+    return max(1.0, min(by_blocks, by_products)) if visible else 1.0
+
+
+def _excess(sums: Differences, which: int, x: float, pixels: Floats) -> tuple[float, bool]:
+    """The part of speckles in a sum over what is expected of it, and whether it is visible."""
+    terms = np.array([1.0, x, x * x])[:, None]
+    of_angles = terms * sums.expected[:, :, which] / pixels
+    speckle, *others = of_angles.sum(axis=1)
+    # A square of noise has twice its variance squared; a product of two that are independent, once.
+    squares = np.sum(terms * sums.expected[:, :, MIXED] / pixels, axis=0)
+    squares = squares * (np.sqrt(2.0) if which == MIXED else 0.25)
+    error = float(np.sqrt(np.sum(squares**2 / np.maximum(sums.cells, 1))))
+    excess = float(np.sum(sums.observed[:, which]) - sum(others))
+    return excess / max(speckle, np.finfo(float).tiny), speckle > VISIBLE * error

@@ -1,0 +1,62 @@
+"""Sums of residuals over pairs of blocks of frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.kernel.stored_chunks import Chunk
+from homodyne_fit.noise.blocks import Blocks
+from nlsq_stratified.objectives.portable import Portable
+
+__all__ = ["ResidualSums"]
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualSums(Portable):
+    """Residuals c2 − offset − contrast·f summed over pairs of blocks, as sums over chunks.
+
+    Attributes
+    ----------
+    objective : TwoTimeObjective
+    contrast, offset : (K,) array
+    blocks : Blocks
+    """
+
+    objective: TwoTimeObjective
+    contrast: Floats
+    offset: Floats
+    blocks: Blocks
+
+    def chunk_sums(self, params: Floats, chunk: Chunk) -> Floats:
+        """Sums of residuals and numbers of points, (2, K, B, B), the earlier block first."""
+        objective, tiles = self.objective, chunk.loaded()
+        full = objective.complete(params)
+        curves, factors = objective.curves(full), objective.angle_factors(full)
+        starts, last = self.blocks.starts, len(curves.transport) - 1
+        total = np.zeros((2, tiles.n_angles, len(starts), len(starts)))
+        for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
+            i, j = np.minimum(rows, last), np.minimum(cols, last)
+            rise = curves.transport[j] - curves.transport[i][:, None]
+            turn = curves.shear[j] - curves.shear[i][:, None]
+            (row_blocks, first_rows), (col_blocks, first_cols) = (
+                np.unique(np.searchsorted(starts, at, side="right") - 1, return_index=True)
+                for at in (rows, cols)
+            )
+            for k, c2 in enumerate(tile):
+                f = np.exp(-factors.transport[k] * rise)
+                if factors.shear[k]:
+                    f *= np.sinc(factors.shear[k] / np.pi * turn) ** objective.sinc_power
+                residual = c2 - self.offset[k] - self.contrast[k] * f
+                present = np.isfinite(c2)
+                values = np.stack([np.where(present, residual, 0.0), present])
+                sums = np.add.reduceat(
+                    np.add.reduceat(values, first_cols, axis=2), first_rows, axis=1
+                )
+                total[:, k, row_blocks[:, None], col_blocks] += sums
+        return total
