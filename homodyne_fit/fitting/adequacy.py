@@ -34,19 +34,12 @@ from numpy.typing import NDArray
 from scipy.stats import chi2, norm
 
 from homodyne_fit.fitting.options import UncertaintyModel
-from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened, large_enough
-from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.residuals import Residuals
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened
 from homodyne_fit.fitting.search.solution import Solution
-from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks
-from homodyne_fit.noise.differences import (
-    Differences,
-    DifferenceSums,
-    differences_of_blocks,
-    noise_of_differences,
-)
-from homodyne_fit.noise.neighbours import speckle_contrast
-from homodyne_fit.noise.residual_sums import ResidualSums
-from homodyne_fit.noise.scores import blocks_of, joint_covariances_of_angles
+from homodyne_fit.noise.blocks import Blocks
+from homodyne_fit.noise.differences import MIXED
+from homodyne_fit.noise.scores import joint_covariances_of_angles
 from homodyne_fit.noise.windows import Window, cut_windows, window_weights
 
 __all__ = ["NOT_JUDGED", "Adequacy", "Deviation", "judge_model"]
@@ -71,11 +64,9 @@ LEFT_BY_FIT = 0.02
 # Mean residuals below this share of the contrast may be rounding errors.
 LEAST_SHARE = 1e-5
 
-# Blocks for the coherence: decay of f in one, in exponents, and how many at least.
-COHERENCE_DECAY, COHERENCE_BLOCKS = 0.5, 12
-
 NOT_CONVERGED = "the fit did not converge"
 EXACT = "the data agree with the model to rounding"
+SMOOTHED = "neighbouring points have been smoothed, so that their noise is not known"
 TOO_FEW = "there are too few points to tell the noise"
 
 
@@ -148,7 +139,7 @@ NOT_JUDGED = Adequacy(None, note="the fit was made before models were judged")
 
 def judge_model(
     solution: Solution,
-    samples: Samples,
+    residuals: Residuals | None,
     noise: NoiseOfPoints,
     model: UncertaintyModel,
     success: bool,
@@ -158,7 +149,8 @@ def judge_model(
     Parameters
     ----------
     solution : Solution
-    samples : Samples
+    residuals : Residuals or None
+        None where the data agree with the model to rounding, or the model is not finite.
     noise : NoiseOfPoints
         Of which the errors are made.
     model : {'speckle', 'white'}
@@ -166,143 +158,97 @@ def judge_model(
     success : bool
         Whether the fit converged.
     """
-    joint = solution.joint
-    if not success or not joint.equations.finite:
+    if not success:
         return Adequacy(None, note=NOT_CONVERGED)
-    if joint.sum_of_squares <= joint.rounding:
+    if residuals is None:
         return Adequacy(True, note=EXACT)
-    residuals = _Residuals.of(solution, samples, noise.blocks)
-    powers = residuals.powers(model)
-    if powers is None:
-        return Adequacy(None, note=TOO_FEW)
-    return residuals.judged(powers, white=model == "white")
+    if noise.speckle is not None and noise.speckle.smoothed:
+        return Adequacy(None, note=SMOOTHED)
+    if noise.speckle is not None:
+        return _judged(residuals, noise.speckle.powers, white=False)
+    if model == "white":
+        return _judged(residuals, _white_powers(residuals), white=True)
+    return Adequacy(None, note=TOO_FEW)
 
 
-@dataclass(frozen=True, eq=False)
-class _Residuals:
-    """Residuals at a solution, on blocks of frames.
+def _white_powers(residuals: Residuals) -> Floats:
+    """Factors (3, K) of V0, V1 and V2 of independent points."""
+    mixed, cells = residuals.near.observed[:, MIXED], residuals.near.cells
+    enough = np.all(mixed > 0) and np.all(cells > 0)
+    # A mixed difference has four times the variance of a point.
+    variance = mixed / (4 * cells) if enough else residuals.solution.variance
+    return np.array([0.0, 0.0, 1.0])[:, None] * variance
 
-    Attributes
-    ----------
-    solution : Solution
-    fine, blocks : Blocks
-        Short against the correlation time, and at most `MOST_BLOCKS` made of them.
-    sums, counts : (K, B, B) array
-        Of residuals and of points, the earlier block first.
-    near : Differences
-        Of successive frames.
-    """
 
-    solution: Solution
-    fine: Blocks
-    blocks: Blocks
-    sums: Floats
-    counts: Floats
-    near: Differences
+def _judged(residuals: Residuals, powers: Floats, *, white: bool) -> Adequacy:
+    """The verdict, given the factors (3, K) of V0, V1 and V2."""
+    blocks = residuals.blocks.joined(MOST_BLOCKS)
+    windows = cut_windows(blocks)
+    scores = _window_scores(residuals, blocks, windows, powers, white=white)
+    sigmas, means = scores.sigmas, scores.u
+    solution = residuals.solution
+    contrast = solution.scaling[: len(means) - 1]
+    typical = np.append(contrast, np.mean(contrast))
+    shares = np.abs(means) / np.maximum(typical, np.finfo(float).tiny)[:, None]
+    row, column = np.unravel_index(np.argmax(np.abs(sigmas)), sigmas.shape)
+    dt, found = solution.objective.dt, windows[column]
+    worst = Deviation(
+        phi=float(solution.objective.phi[row]) if row < len(contrast) else None,
+        lags=(max(found.lags[0], 1.0) * dt, found.lags[1] * dt),
+        ages=(found.ages[0] * dt, found.ages[1] * dt),
+        mean=float(means[row, column]),
+        sigmas=float(abs(sigmas[row, column])),
+        share=float(shares[row, column]),
+    )
+    p = scores.p_value
+    rounding = bool(np.all(shares[sigmas != 0] < LEAST_SHARE))
+    return Adequacy(p >= SIGNIFICANT or rounding, p, worst)
 
-    @classmethod
-    def of(cls, solution: Solution, samples: Samples, fine: Blocks | None) -> _Residuals:
-        """Sum the residuals of all points; for their differences, of enough of them."""
-        objective, y = solution.objective, solution.result.x
-        contrast, offset = solution.scaling.reshape(2, -1)
-        fine = blocks_of(objective, y) if fine is None else fine
-        blocks = fine.joined(MOST_BLOCKS)
-        sums, counts = samples.all_points.reduce(
-            ResidualSums(objective, contrast, offset, blocks), y
-        )
-        near = large_enough(samples, len(contrast)).reduce(
-            DifferenceSums(objective, contrast, offset), y
-        )
-        return cls(solution, fine, blocks, sums, counts, Differences.of(near))
 
-    def powers(self, model: UncertaintyModel) -> Floats | None:
-        """Factors (3, K) of V0, V1 and V2; None where points are too few to tell them."""
-        if model == "white":
-            mixed, cells = self.near.observed[:, 1], self.near.cells
-            enough = np.all(mixed > 0) and np.all(cells > 0)
-            # A mixed difference has four times the variance of a point.
-            variance = mixed / (4 * cells) if enough else self.solution.variance
-            return np.array([0.0, 0.0, 1.0])[:, None] * variance
-        speckle = noise_of_differences(self.near, self._far())
-        return None if speckle is None else speckle.powers
-
-    def _far(self) -> Differences:
-        """Differences between blocks."""
-        o, solution = self.solution.objective, self.solution
-        full = o.complete(solution.result.x)
-        curves, factors = o.curves(full), o.angle_factors(full)
-        decays = len(cut_blocks(curves, factors, COHERENCE_DECAY, fewest=1).starts)
-        blocks = self.blocks.joined(max(COHERENCE_BLOCKS, decays))
-        sums, counts = (blocks.sums_of(self.blocks, each) for each in (self.sums, self.counts))
-        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-        fields = [
-            field_on_blocks(curves, factors, k, o.sinc_power, self.fine, blocks)
-            for k in range(len(means))
-        ]
-        f, g = (np.stack(each) for each in zip(*fields, strict=True))
-        scaling = zip(*solution.scaling.reshape(2, -1), strict=True)
-        beta = np.array([speckle_contrast(float(c), float(o)) for c, o in scaling])
-        return differences_of_blocks(means, f, g, blocks.sizes, beta)
-
-    def judged(self, powers: Floats, *, white: bool) -> Adequacy:
-        """The verdict, given the factors (3, K) of V0, V1 and V2."""
-        windows = cut_windows(self.blocks)
-        scores = self._scores(windows, powers, white=white)
-        sigmas, means = scores.sigmas, scores.u
-        contrast = self.solution.scaling[: len(means) - 1]
-        typical = np.append(contrast, np.mean(contrast))
-        shares = np.abs(means) / np.maximum(typical, np.finfo(float).tiny)[:, None]
-        row, column = np.unravel_index(np.argmax(np.abs(sigmas)), sigmas.shape)
-        dt, found = self.solution.objective.dt, windows[column]
-        worst = Deviation(
-            phi=float(self.solution.objective.phi[row]) if row < len(contrast) else None,
-            lags=(max(found.lags[0], 1.0) * dt, found.lags[1] * dt),
-            ages=(found.ages[0] * dt, found.ages[1] * dt),
-            mean=float(means[row, column]),
-            sigmas=float(abs(sigmas[row, column])),
-            share=float(shares[row, column]),
-        )
-        p = scores.p_value
-        rounding = bool(np.all(shares[sigmas != 0] < LEAST_SHARE))
-        return Adequacy(p >= SIGNIFICANT or rounding, p, worst)
-
-    def _scores(self, windows: list[Window], powers: Floats, *, white: bool) -> _Scores:
-        solution, joint = self.solution, self.solution.joint
-        counts = self.counts + self.counts.transpose(0, 2, 1)
-        weights = window_weights(windows, counts)
-        t = len(windows)
-        of_powers, slopes = joint_covariances_of_angles(
-            solution.objective,
-            solution.result.x,
-            solution.scaling,
-            weights,
-            self.fine,
-            self.blocks,
-            counts,
-            white=white,
-        )
-        v = np.einsum("ck,ckij->kij", SAFETY * powers, of_powers)
-        outward, to_angles = from_whitened(solution)
-        omega = joint.weights
-        b = slopes @ to_angles
-        s = omega[:, None, None] * (v[:, :t, t:] @ to_angles)
-        m = np.einsum(
-            "k,kia,kij,kjb->ab", omega**2, to_angles, v[:, t:, t:], to_angles, optimize=True
-        )
-        z = outward[joint.n_physics :]
-        m += solution.variance * z.T @ joint.scaling.penalty @ z
-        short = outward.T @ joint.equations.gradient
-        u = np.einsum("ktij,kij->kt", weights, self.sums) + b @ short
-        cross = b @ s.transpose(0, 2, 1)
-        covariances = v[:, :t, :t] - cross - cross.transpose(0, 2, 1) + b @ m @ b.transpose(0, 2, 1)
-        mean_b, mean_s = b.mean(axis=0), s.mean(axis=0)
-        cross = mean_b @ mean_s.T
-        own = v[:, :t, :t].sum(axis=0) / len(u) ** 2
-        of_mean = own - cross - cross.T + mean_b @ m @ mean_b.T
-        return _Scores(
-            _Judged.of(u, covariances, v[:, :t, :t]),
-            _Judged.of(u.mean(axis=0)[None], of_mean[None], own[None]),
-        )
+def _window_scores(
+    residuals: Residuals,
+    blocks: Blocks,
+    windows: list[Window],
+    powers: Floats,
+    *,
+    white: bool,
+) -> _Scores:
+    """Mean residuals over the windows, against what the noise and the fit leave of them."""
+    solution, joint = residuals.solution, residuals.solution.joint
+    sums, counts = (blocks.sums_of(residuals.blocks, r) for r in (residuals.sums, residuals.counts))
+    counts = counts + counts.transpose(0, 2, 1)
+    weights = window_weights(windows, counts)
+    t = len(windows)
+    of_powers, slopes = joint_covariances_of_angles(
+        solution.objective,
+        solution.result.x,
+        solution.scaling,
+        weights,
+        residuals.blocks,
+        blocks,
+        counts,
+        white=white,
+    )
+    v = np.einsum("ck,ckij->kij", SAFETY * powers, of_powers)
+    outward, to_angles = from_whitened(solution)
+    omega = joint.weights
+    b = slopes @ to_angles
+    s = omega[:, None, None] * (v[:, :t, t:] @ to_angles)
+    m = np.einsum("k,kia,kij,kjb->ab", omega**2, to_angles, v[:, t:, t:], to_angles, optimize=True)
+    z = outward[joint.n_physics :]
+    m += solution.variance * z.T @ joint.scaling.penalty @ z
+    short = outward.T @ joint.equations.gradient
+    u = np.einsum("ktij,kij->kt", weights, sums) + b @ short
+    cross = b @ s.transpose(0, 2, 1)
+    covariances = v[:, :t, :t] - cross - cross.transpose(0, 2, 1) + b @ m @ b.transpose(0, 2, 1)
+    mean_b, mean_s = b.mean(axis=0), s.mean(axis=0)
+    cross = mean_b @ mean_s.T
+    own = v[:, :t, :t].sum(axis=0) / len(u) ** 2
+    of_mean = own - cross - cross.T + mean_b @ m @ mean_b.T
+    return _Scores(
+        _Judged.of(u, covariances, v[:, :t, :t]),
+        _Judged.of(u.mean(axis=0)[None], of_mean[None], own[None]),
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from homodyne_fit.fitting.problem import (
     start_parameters,
     two_time_objective,
 )
+from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.result import FitInfo, FitResult
 from homodyne_fit.fitting.score_noise import noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
@@ -131,8 +132,9 @@ def _fit(
     )
     released = samples.all_points.with_held_searched(solution)
     search = settings.search
-    noise = noise_of_points(solution, samples, search.uncertainty, search.threads)
-    adequacy = judge_model(solution, samples, noise, search.uncertainty, success)
+    residuals = Residuals.at(solution, samples)
+    noise = noise_of_points(solution, residuals, search.uncertainty, search.threads)
+    adequacy = judge_model(solution, residuals, noise, search.uncertainty, success)
     return assemble_result(solution, released, noise, adequacy, info)
 
 

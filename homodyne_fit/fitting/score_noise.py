@@ -9,21 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.options import UncertaintyModel
-from homodyne_fit.fitting.search.samples import Sample, Samples
+from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.elimination import joint_matrix
-from homodyne_fit.kernel.tiles import TILE
-from homodyne_fit.noise.amplitudes import Absorbed, SpeckleNoise, find_noise
+from homodyne_fit.noise.amplitudes import SpeckleNoise, find_noise
 from homodyne_fit.noise.blocks import Blocks
-from homodyne_fit.noise.neighbours import Neighbours, NeighbourSums, PresentPairs
-from homodyne_fit.noise.scores import blocks_of, score_covariances_of_angles
+from homodyne_fit.noise.scores import score_covariances_of_angles
 from nlsq_stratified import Covariance, covariance_of
 
 __all__ = [
     "NoiseOfPoints",
     "covariance_of_solution",
     "from_whitened",
-    "large_enough",
     "noise_of_points",
 ]
 
@@ -33,9 +30,6 @@ TOO_FEW_NOTE = (
     "there are too few points to tell the noise of speckles from that of photons; the error bars "
     "take the points to be independent, which makes them too small where speckles outlive a frame"
 )
-
-# Cells of an angle that tell N well enough: to one or two per cent.
-ENOUGH_CELLS = 50_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,41 +151,28 @@ def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
 
 
 def noise_of_points(
-    solution: Solution, samples: Samples, model: UncertaintyModel, threads: int | None = None
+    solution: Solution,
+    residuals: Residuals | None,
+    model: UncertaintyModel,
+    threads: int | None = None,
 ) -> NoiseOfPoints:
     """Find the noise of the points at the solution.
 
-    That of independent points where the data agree with the model to rounding, or have too few
-    neighbours to tell.
+    That of independent points where there are no residuals, or too few neighbours to tell.
     """
-    white, joint = NoiseOfPoints(solution.variance), solution.joint
-    exact = joint.sum_of_squares <= joint.rounding
-    if model == "white" or exact or not joint.equations.finite:
+    white = NoiseOfPoints(solution.variance)
+    if model == "white" or residuals is None:
         return white
-    objective, y = solution.objective, solution.result.x
-    blocks = blocks_of(objective, y)
-    present = None
-    n = objective.n_frames
-    points = joint.local[:, -1, -1]
-    if np.any(np.rint(points) < n * (n - 1) // 2):
-        present = samples.all_points.reduce(PresentPairs(blocks), y)
-    scores = SpeckleScores(blocks, present, threads)
-    contrast, offset = solution.scaling.reshape(2, -1)
-    sample = large_enough(samples, len(points))
-    sums = Neighbours.of(sample.reduce(NeighbourSums(objective, contrast, offset), y))
-    absorbed = _absorbed(solution, scores.of_angles(solution), sums.cells / points)
-    found = find_noise(sums, absorbed)
+    found = find_noise(residuals.near, residuals.further, residuals.far())
     if found is None:
         return replace(white, notes=(TOO_FEW_NOTE,))
     speckle, notes = found
+    points, blocks = residuals.points, residuals.blocks
+    present = (
+        None if np.array_equal(points, np.broadcast_to(blocks.pairs, points.shape)) else points
+    )
+    scores = SpeckleScores(blocks, present, threads)
     return replace(white, speckle=speckle, scores=scores, notes=notes)
-
-
-def large_enough(samples: Samples, n_angles: int) -> Sample:
-    """The smallest sample that tells the number of pixels of each angle; else all points."""
-    enough = ENOUGH_CELLS * n_angles
-    sizes = ((sample.tiles * TILE**2, sample) for sample in samples.growing)
-    return next((sample for size, sample in sizes if size >= enough), samples.all_points)
 
 
 def from_whitened(solution: Solution) -> tuple[Floats, Floats]:
@@ -211,15 +192,3 @@ def from_whitened(solution: Solution) -> tuple[Floats, Floats]:
     physics = np.broadcast_to(outward[:p], (scaling.shape[1], *outward[:p].shape))
     of_scaling = np.einsum("skm,mf->ksf", scaling, outward[p:])
     return outward, np.concatenate([physics, of_scaling], axis=1)
-
-
-def _absorbed(solution: Solution, scores: Floats, share: Floats) -> Absorbed:
-    """What the fit absorbs of the noise, given the score covariances (3, K, p + 2, p + 2)."""
-    joint = solution.joint
-    _, to_angles = from_whitened(solution)
-    return Absorbed(
-        np.einsum("kif,ckij,kjg->ckfg", to_angles, scores, to_angles, optimize=True),
-        np.einsum("kif,kij,kjg->kfg", to_angles, joint.local, to_angles, optimize=True),
-        joint.weights,
-        share,
-    )

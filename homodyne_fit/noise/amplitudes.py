@@ -1,20 +1,19 @@
-r"""How many pixels were averaged, and how many photons they saw, from the residuals themselves.
+r"""How many pixels were averaged, and how many photons they saw, from differences of residuals.
 
-With the sums of `homodyne_fit.noise.neighbours`, x = 1/κ, and e the sums expected of one pixel:
+With the sums of `homodyne_fit.noise.differences` and x = 1/κ, three sums give the three unknowns:
 
-1. Pixels of angle k: :math:`N_k = e_{\Delta,k}(x) / o_{\Delta,k}`. Differences remove what is
-   smooth, so neither misfit nor what the fit absorbed matters.
-2. Photons: x such that :math:`o_{01}/o_{00}`, pooled over the angles, is
-   :math:`(e_{01} - 2L)/(e_{00} - L)`. The fit absorbs a part L of the noise,
+1. N of each angle from :math:`o_\Delta` of frames;
+2. x from :math:`o_\parallel` of frames, all angles together: points along a side share the photons
+   of a frame, which the mixed difference removes;
+3. ρ, the number of pixels in an independent speckle, from :math:`o_\Delta` of blocks so long that
+   the speckles change from one to the next and that photons average out, all angles together. It is
+   at least 1. Where the speckles do not show so clearly, it is at most what
+   :math:`o_{11} = \sum r_{00} r_{11}` of frames says, which a misfit raises; and 1 where they do
+   not show in that either.
 
-   .. math:: L_k = 2\,\mathrm{tr}(H^{-1} \omega_k V_k)
-             - \mathrm{tr}(\omega_k^{-1} H_k H^{-1} V H^{-1}),
-
-   with the score covariance :math:`V = \sum_k \omega_k^2 V_k` and the weights ω of the angles. It
-   is the same for neighbours, because what a fit absorbs is smooth.
-3. Speckles larger than a pixel make the pixels fewer for the speckles than for the photons, by ρ:
-   :math:`\rho = (o_{11} + L_{12}) / (e_{11} - L_0)`, pooled, with the parts of L by speckles alone,
-   and by photons, at least 1. It is looked for where the noise of speckles is visible at all.
+Smoothed matrices show in differences over two frames, which are then larger than those over one
+allow, or in differences between blocks, which make ρ endless. Frames that fluctuate as a whole show
+in blocks that differ less than it takes to explain the differences along a frame.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import root_scalar
 
-from homodyne_fit.noise.neighbours import Neighbours
+from homodyne_fit.noise.differences import ACROSS, MIXED, SIDES, Differences
 
-__all__ = ["Absorbed", "SpeckleNoise", "find_noise"]
+__all__ = ["SpeckleNoise", "find_noise"]
 
 Floats = NDArray[np.float64]
 
@@ -38,30 +37,30 @@ MOST_X = 200.0
 # Cells of an angle from which its own number of pixels is found; else the angles share one.
 LEAST_CELLS = 400
 
-# Rounds in which x and ρ follow each other, at most, and the relative change that ends them.
-ROUNDS = 50
+# Rounds in which the three unknowns follow each other, at most, and the change that ends them.
+ROUNDS = 30
 SETTLED = 1e-3
-
-# Share of the noise that a fit absorbs at most: beyond that the estimate of it is not reliable.
-MOST_ABSORBED = 0.5
 
 # Standard errors from which the noise of speckles counts as visible.
 VISIBLE = 3.0
 
-# Pixels by differences over pixels by squares from which neighbours count as smoothed.
+# Squared differences over two frames, over those expected, from which neighbours count as smoothed,
+# as they do where a speckle seems to have more pixels than so many.
 SMOOTHED = 1.5
+MOST_COHERENCE = 100.0
 
-# Relative disagreement of the two from which the noise is not that of speckles and photons.
-DISAGREEMENT = 0.2
+# Squared differences between blocks, or along a frame, over those expected: a factor at which the
+# noise is that of speckles and photons no longer.
+TOO_STILL, TOO_RESTLESS = 0.5, 1.2
 
 SMOOTHED_NOTE = (
     "neighbouring points have been smoothed or interpolated, so that the noise of photons cannot "
     "be told; the error bars assume the noise of speckles only"
 )
 NOT_SPECKLE_NOTE = (
-    "the noise is not that of speckles and photons: residuals and differences of neighbouring "
-    "residuals disagree by {:.0%} about the number of pixels; the error bars are not reliable "
-    "where the model does not fit, or c2 is not normalised by the means of its frames"
+    "the noise is not that of speckles and photons: differences along a frame are too large for "
+    "the other differences, as where c2 is not normalised by the means of its frames; the error "
+    "bars are not reliable"
 )
 
 
@@ -84,61 +83,43 @@ class SpeckleNoise:
     coherence: float
 
     @property
+    def smoothed(self) -> bool:
+        """Whether neighbouring points have been smoothed, so that photons do not show."""
+        return bool(np.isinf(self.photons))
+
+    @property
     def powers(self) -> Floats:
         """Factors (3, K) of V0, V1 and V2 in the covariance of the score."""
         return _series(1 / self.photons, self.coherence)[:, None] / self.pixels
 
 
-@dataclass(frozen=True, eq=False)
-class Absorbed:
-    """What the fit absorbs of the noise.
+def find_noise(
+    near: Differences, further: Differences, far: Differences
+) -> tuple[SpeckleNoise, tuple[str, ...]] | None:
+    """Find N, κ and ρ, and what to say about them; None where the cells are too few.
 
-    Attributes
+    Parameters
     ----------
-    scores : (3, K, f, f) array
-        V0, V1 and V2 of each angle, in coordinates in which the Hessian of the fit is 1.
-    hessians : (K, f, f) array
-        Of the angles without their weights, in the same.
-    weights : (K,) array
-    share : (K,) array
-        Cells over points.
+    near, further : Differences
+        Over one frame, and over two.
+    far : Differences
+        Between blocks of frames.
     """
-
-    scores: Floats
-    hessians: Floats
-    weights: Floats
-    share: Floats
-
-    def of(self, powers: Floats) -> Floats:
-        """Absorbed squares (K,) in the cells, for factors (3, K) of V0, V1 and V2."""
-        of_angles = np.einsum("ck,ckij->kij", powers, self.scores)
-        whole = np.einsum("k,kij->ij", self.weights**2, of_angles)
-        own = 2 * self.weights * np.trace(of_angles, axis1=1, axis2=2)
-        return self.share * (own - np.einsum("kij,ij->k", self.hessians, whole))
-
-
-def find_noise(sums: Neighbours, absorbed: Absorbed) -> tuple[SpeckleNoise, tuple[str, ...]] | None:
-    """Find N, κ and ρ, and what to say about them; None where neighbours are too few."""
-    if not np.all(sums.observed[:, 0] > 0) or not np.sum(sums.cells) > LEAST_CELLS:
+    if not (np.all(near.observed[:, :ACROSS] > 0) and np.sum(near.cells) > LEAST_CELLS):
         return None
-    coherence, x = 1.0, _photon_term(sums, absorbed, 1.0)
+    coherence, x = 1.0, _photon_term(near, 1.0)
     for _ in range(ROUNDS):
-        before, coherence = coherence, _coherence(sums, absorbed, x, coherence)
-        x = _photon_term(sums, absorbed, coherence)
+        pixels = _pixels(near, x, coherence)
+        before, coherence = coherence, _coherence(near, far, x, pixels)
+        x = _photon_term(near, coherence)
         if abs(coherence - before) <= SETTLED * before:
             break
-    pixels = _pixels(sums, x, coherence)
-    noise = SpeckleNoise(pixels, 1 / x, coherence)
-    ratio = _smoothness(sums, absorbed, noise)
-    if ratio > SMOOTHED:
-        only = np.array([1.0, 0.0, 0.0])[:, None] * np.ones(len(pixels))
-        pooled = _pooled_by_squares(sums, absorbed, only)
-        if pooled >= 1:
-            return SpeckleNoise(np.full(len(pixels), pooled), np.inf, 1.0), (SMOOTHED_NOTE,)
-    if abs(np.log(ratio)) > np.log1p(DISAGREEMENT):
-        # The fewer pixels, the larger the errors.
-        fewer = SpeckleNoise(pixels / max(ratio, 1.0), 1 / x, coherence)
-        return fewer, (NOT_SPECKLE_NOTE.format(abs(ratio - 1)),)
+    noise = SpeckleNoise(_pixels(near, x, coherence), 1 / x, coherence)
+    if _ratio(further, noise, MIXED) > SMOOTHED or coherence > MOST_COHERENCE:
+        pooled = np.sum(far.expected[0, :, MIXED]) / np.sum(far.observed[:, MIXED])
+        return SpeckleNoise(np.full(len(noise.pixels), pooled), np.inf, 1.0), (SMOOTHED_NOTE,)
+    if _ratio(far, noise, MIXED) < TOO_STILL or _ratio(near, noise, SIDES) > TOO_RESTLESS:
+        return noise, (NOT_SPECKLE_NOTE,)
     return noise, ()
 
 
@@ -147,66 +128,54 @@ def _series(x: float, coherence: float) -> Floats:
     return np.array([coherence, x, x * x])
 
 
-def _pixels(sums: Neighbours, x: float, coherence: float) -> Floats:
-    """N (K,) by the mixed differences."""
-    expected = np.einsum("c,ck->k", _series(x, coherence), sums.expected[:, :, 3])
-    observed = sums.observed[:, 3]
-    if np.all(sums.cells >= LEAST_CELLS):
+def _ratio(sums: Differences, noise: SpeckleNoise, which: int) -> float:
+    """A sum over all angles, over what the noise makes of it."""
+    expected = np.einsum("ck,ck->", noise.powers, sums.expected[:, :, which])
+    return float(np.sum(sums.observed[:, which]) / expected) if expected > 0 else 1.0
+
+
+def _pixels(near: Differences, x: float, coherence: float) -> Floats:
+    """N (K,)."""
+    expected = np.einsum("c,ck->k", _series(x, coherence), near.expected[:, :, MIXED])
+    observed = near.observed[:, MIXED]
+    if np.all(near.cells >= LEAST_CELLS):
         return expected / observed
     return np.full(len(observed), expected.sum() / observed.sum())
 
 
-def _photon_term(sums: Neighbours, absorbed: Absorbed, coherence: float) -> float:
-    """x = 1/κ, by squares and products along a side."""
-    observed = sums.observed.sum(axis=0)
+def _photon_term(near: Differences, coherence: float) -> float:
+    """x."""
 
     def excess(log_x: float) -> float:
-        series = _series(np.exp(log_x), coherence)
-        powers = series[:, None] / _pixels(sums, np.exp(log_x), coherence)
-        squares, along, *_ = np.einsum("ck,cks->s", powers, sums.expected)
-        lost = _lost(absorbed, powers, squares)
-        return observed[1] * (squares - lost) - observed[0] * (along - 2 * lost)
+        x = np.exp(log_x)
+        expected = np.einsum("c,ck->k", _series(x, coherence), near.expected[:, :, SIDES])
+        return float(np.sum(expected / _pixels(near, x, coherence)) - near.observed[:, SIDES].sum())
 
     low, high = np.log(LEAST_X), np.log(MOST_X)
-    # Photons make products small: the excess rises with x.
-    if excess(low) >= 0:
+    # The more photons, the more of a difference along a side is common to both sides of a cell.
+    if excess(low) <= 0:
         return LEAST_X
-    if excess(high) <= 0:
+    if excess(high) >= 0:
         return MOST_X
     return float(np.exp(root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
 
 
-def _coherence(sums: Neighbours, absorbed: Absorbed, x: float, before: float) -> float:
-    """ρ, by products of points without a common frame."""
-    pixels = _pixels(sums, x, before)
-    speckle = np.array([1.0, 0.0, 0.0])[:, None] / pixels
-    photons = np.array([0.0, x, x * x])[:, None] / pixels
-    products = float(np.sum(sums.expected[0, :, 2] / pixels))
-    expected = products - _lost(absorbed, speckle, products)
-    squares = float(np.einsum("ck,ck->", photons, sums.expected[:, :, 0]))
-    observed = float(np.sum(sums.observed[:, 2])) + _lost(absorbed, photons, squares)
-    error = float(np.sqrt(np.sum(sums.observed[:, 0] ** 2 / np.maximum(sums.cells, 1))))
-    if expected <= VISIBLE * error:
-        return 1.0
-    return max(1.0, observed / expected)
+def _coherence(near: Differences, far: Differences, x: float, pixels: Floats) -> float:
+    """ρ."""
+    by_blocks, visible = _excess(far, MIXED, x, pixels)
+    if visible:
+        return max(1.0, by_blocks)
+    by_products, visible = _excess(near, ACROSS, x, pixels)
+    return max(1.0, min(by_blocks, by_products)) if visible else 1.0
 
 
-def _smoothness(sums: Neighbours, absorbed: Absorbed, noise: SpeckleNoise) -> float:
-    """Pixels by differences over pixels by squares."""
-    return float(np.sum(sums.observed[:, 0])) / _squares_left(sums, absorbed, noise.powers)
-
-
-def _pooled_by_squares(sums: Neighbours, absorbed: Absorbed, powers: Floats) -> float:
-    """One N of all angles, by the squares."""
-    return _squares_left(sums, absorbed, powers) / float(np.sum(sums.observed[:, 0]))
-
-
-def _squares_left(sums: Neighbours, absorbed: Absorbed, powers: Floats) -> float:
-    """Squares of residuals expected of all angles, less what the fit absorbs."""
-    squares = float(np.einsum("ck,ck->", powers, sums.expected[:, :, 0]))
-    return squares - _lost(absorbed, powers, squares)
-
-
-def _lost(absorbed: Absorbed, powers: Floats, squares: float) -> float:
-    """Squares that the fit absorbs, of all angles."""
-    return min(float(np.sum(absorbed.of(powers))), MOST_ABSORBED * squares)
+def _excess(sums: Differences, which: int, x: float, pixels: Floats) -> tuple[float, bool]:
+    """The part of speckles in a sum over what is expected of it, and whether it is visible."""
+    terms = _series(x, 1.0)[:, None] / pixels
+    speckle, *others = np.sum(terms * sums.expected[:, :, which], axis=1)
+    # A square of noise has twice its variance squared; a product of two that are independent, once.
+    squares = np.sum(terms * sums.expected[:, :, MIXED], axis=0)
+    squares = squares * (np.sqrt(2.0) if which == MIXED else 0.25)
+    error = float(np.sqrt(np.sum(squares**2 / np.maximum(sums.cells, 1))))
+    excess = float(np.sum(sums.observed[:, which]) - sum(others))
+    return excess / max(speckle, np.finfo(float).tiny), speckle > VISIBLE * error

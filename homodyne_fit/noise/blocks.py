@@ -20,6 +20,7 @@ __all__ = [
     "Blocks",
     "cut_blocks",
     "field_and_decay",
+    "field_of_frames",
     "field_on_blocks",
     "group_sums",
     "score_columns",
@@ -160,6 +161,24 @@ def field_and_decay(
     slope = np.where(small, -phase / 3, (np.cos(phase) - sinc) / safe)
     fx = sinc_power * field**2 * sinc ** (sinc_power - 1) * slope
     return g, g**2, fx
+
+
+def field_of_frames(
+    curves: Curves,
+    factors: AngleFactors,
+    angle: int,
+    sinc_power: int,
+    earlier: NDArray[np.int64],
+    later: NDArray[np.int64],
+) -> Floats:
+    """g of one angle between frames, of two arrays that broadcast against each other.
+
+    Frames beyond the last count as the last.
+    """
+    i, j = (np.minimum(at, len(curves.transport) - 1) for at in (earlier, later))
+    rise = factors.transport[angle] * (curves.transport[j] - curves.transport[i])
+    turn = factors.shear[angle] * (curves.shear[j] - curves.shear[i])
+    return field_and_decay(rise, turn, sinc_power)[0]
 
 
 def field_on_blocks(

@@ -1,24 +1,16 @@
-r"""Pixels and photons from differences of residuals, which no smooth misfit touches.
+r"""Differences of residuals, and what the noise makes them expect.
 
-For cells (i, i + 1) × (j, j + 1) with j ≥ i + 2 and residuals :math:`r_{00}, r_{01}, r_{10},
+For cells (i, i + m) × (j, j + m) with j > i + m and residuals :math:`r_{00}, r_{01}, r_{10},
 r_{11}` at their corners, the sums
 
 .. math:: o_\Delta = \sum (r_{00} - r_{01} - r_{10} + r_{11})^2, \qquad
     o_\parallel = \sum (r_{01} - r_{00})^2 + (r_{10} - r_{00})^2
 
-have expectations e = (ρ S + x M + x² P)/N, with the coefficients S of speckles, P of photons, and M
-of both that are in `homodyne_fit.noise.neighbours`; x = 1/κ. The same holds for means of residuals
-over pairs of blocks of m frames in place of residuals at pairs of frames, with averages of f and g
-over blocks, where two of the points share a frame with a probability of 1/m. Three sums give the
-three unknowns:
-
-1. N of each angle from :math:`o_\Delta` of frames;
-2. x from :math:`o_\parallel` of frames, all angles together: points along a side share the photons
-   of a frame, which the mixed difference removes;
-3. ρ from :math:`o_\Delta` of blocks so long that the speckles change from one to the next and that
-   photons average out, all angles together. It is at least 1. Where the speckles do not show so
-   clearly, it is at most what :math:`o_{11} = \sum r_{00} r_{11}` of frames says, which a misfit
-   raises; and 1 where they do not show in that either.
+and :math:`o_{11} = \sum r_{00} r_{11}` have expectations e = (ρ S + x M + x² P)/N, with the
+coefficients S of speckles, P of photons, and M of both that are in
+`homodyne_fit.noise.point_covariance`; x = 1/κ. The same holds for means of residuals over pairs of
+blocks of m frames in place of residuals at pairs of frames, with averages of f and g over blocks,
+where two of the points share a frame with a probability of 1/m.
 
 Where a model does not describe the data, residuals are a smooth function of the two times, as is
 what a fit absorbs of the noise. Of a structure of length T a mixed difference over s leaves the
@@ -28,30 +20,36 @@ share (s/T)², so that neither inflates the noise found here, as both do with su
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import root_scalar
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
-from homodyne_fit.noise.amplitudes import LEAST_CELLS, LEAST_X, MOST_X, VISIBLE, SpeckleNoise
-from homodyne_fit.noise.blocks import field_and_decay
-from homodyne_fit.noise.neighbours import shared_frame, speckle_contrast, speckle_covariance
+from homodyne_fit.noise.blocks import field_of_frames
+from homodyne_fit.noise.point_covariance import (
+    shared_frame,
+    speckle_contrast,
+    speckle_covariance,
+)
 from nlsq_stratified.objectives.portable import Portable
 
-__all__ = ["DifferenceSums", "Differences", "differences_of_blocks", "noise_of_differences"]
+__all__ = [
+    "ACROSS",
+    "MIXED",
+    "SIDES",
+    "DifferenceSums",
+    "Differences",
+    "differences_of_blocks",
+]
 
 Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]
 
-# At one row in so many, and one column, cells begin for which expectations are computed.
-STEP = 3
-
-# Rounds in which the three unknowns follow each other, at most, and the change that ends them.
-ROUNDS = 30
-SETTLED = 1e-3
+# Expectations are computed for cells that begin at one row in so many, and one column.
+SPARSE = 3
 
 # Columns of the sums: cells, o‖, oΔ and o11, and S, M and P of each.
 COLUMNS = 13
@@ -83,49 +81,44 @@ class Differences:
 
 @dataclass(frozen=True, eq=False)
 class DifferenceSums(Portable):
-    """The sums over cells of successive frames, as sums over chunks.
+    """The sums over cells of frames, as sums over chunks.
 
     Attributes
     ----------
     objective : TwoTimeObjective
     contrast, offset : (K,) array
+    steps : tuple of int
+        Sizes m of cells.
     """
 
     objective: TwoTimeObjective
     contrast: Floats
     offset: Floats
+    steps: tuple[int, ...]
 
     def chunk_sums(self, params: Floats, chunk: Chunk) -> Floats:
-        """Sums (K, COLUMNS) over the cells inside the tiles of a chunk."""
+        """Sums (steps, K, COLUMNS) over the cells inside the tiles of a chunk."""
         objective, tiles = self.objective, chunk.loaded()
         full = objective.complete(params)
         curves, factors = objective.curves(full), objective.angle_factors(full)
-        last = len(curves.transport) - 1
-        total = np.zeros((tiles.n_angles, COLUMNS))
+        total = np.zeros((len(self.steps), tiles.n_angles, COLUMNS))
         for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
-            i, j = np.minimum(rows, last), np.minimum(cols, last)
-            inside = (rows[:-1, None] + 2 <= cols[:-1]) & (np.diff(rows) == 1)[:, None]
-            inside &= np.diff(cols) == 1
-            s, gamma = curves.transport, curves.shear
-            rise, turn = s[j] - s[i][:, None], gamma[j] - gamma[i][:, None]
             for k, c2 in enumerate(tile):
-                a, b = factors.transport[k], factors.shear[k]
-                g, f, _ = field_and_decay(a * rise, b * turn, objective.sinc_power)
-                next_row, next_col = (
-                    field_and_decay(
-                        a * np.diff(s[at]), b * np.diff(gamma[at]), objective.sinc_power
-                    )[0]
-                    for at in (i, j)
-                )
-                residual = c2 - self.offset[k] - self.contrast[k] * f
+                field = partial(field_of_frames, curves, factors, k, objective.sinc_power)
+                g = field(rows[:, None], cols)
+                residual = c2 - self.offset[k] - self.contrast[k] * g**2
                 beta = speckle_contrast(self.contrast[k], self.offset[k])
-                total[k] += _cell_sums(residual, g, next_row, next_col, beta, inside)
+                for sums, m in zip(total[:, k], self.steps, strict=True):
+                    inside = (rows[:-m] + m == rows[m:])[:, None] & (cols[:-m] + m == cols[m:])
+                    inside &= rows[m:, None] < cols[:-m]
+                    next_row, next_col = (field(at[:-m], at[m:]) for at in (rows, cols))
+                    sums += _cell_sums(residual, g, next_row, next_col, beta, inside)
         return total
 
 
-def _corners(matrix: NDArray) -> list[NDArray]:
-    """00, 01, 10 and 11 of the cells of successive rows and columns."""
-    ends = slice(None, -1), slice(1, None)
+def _corners(matrix: NDArray, step: int = 1) -> list[NDArray]:
+    """00, 01, 10 and 11 of the cells of rows and columns that are a step apart."""
+    ends = slice(None, -step), slice(step, None)
     return [matrix[rows, cols] for rows, cols in product(ends, ends)]
 
 
@@ -153,18 +146,19 @@ def _cell_sums(
     ----------
     r, g : (T, T) array
         Residuals, NaN where there is no point, and the field's correlation.
-    next_row, next_col : (T - 1,) array
-        g of successive frames.
+    next_row, next_col : (T - m,) array
+        g of frames that are m apart.
     beta : float
-    inside : (T - 1, T - 1) bool
-        Cells of successive frames that are not at the diagonal.
+    inside : (T - m, T - m) bool
+        Cells that are not at the diagonal.
     """
-    counted, observed = _observed(_corners(r), inside)
-    weight = counted[::STEP, ::STEP].astype(np.float64)
+    step = len(r) - len(inside)
+    counted, observed = _observed(_corners(r, step), inside)
+    weight = counted[::SPARSE, ::SPARSE].astype(np.float64)
     weight *= observed[0] / max(1.0, weight.sum())
-    corners = [corner[::STEP, ::STEP] for corner in _corners(g)]
+    corners = [corner[::SPARSE, ::SPARSE] for corner in _corners(g, step)]
     one = np.ones_like(weight)
-    row, col = next_row[::STEP, None], next_col[::STEP]
+    row, col = next_row[::SPARSE, None], next_col[::SPARSE]
     expected = _expected(corners, (one, one), (one, one), row, col, beta)
     return np.concatenate([observed, [np.vdot(weight, each) for each in expected]])
 
@@ -263,65 +257,3 @@ def _of_both(values: Floats) -> tuple[Pair, Pair]:
     """Values (B,) of the two rows of each cell, and of its two columns."""
     first, second = values[:-1], values[1:]
     return (first[:, None], second[:, None]), (first, second)
-
-
-def noise_of_differences(near: Differences, far: Differences) -> SpeckleNoise | None:
-    """Find N, κ and ρ from cells of frames and cells of blocks; None where they are too few."""
-    if not (np.all(near.observed[:, :ACROSS] > 0) and np.sum(near.cells) > LEAST_CELLS):
-        return None
-    coherence, x = 1.0, _photon_term(near, 1.0)
-    for _ in range(ROUNDS):
-        pixels = _pixels(near, x, coherence)
-        before, coherence = coherence, _coherence(near, far, x, pixels)
-        x = _photon_term(near, coherence)
-        if abs(coherence - before) <= SETTLED * before:
-            break
-    return SpeckleNoise(_pixels(near, x, coherence), 1 / x, coherence)
-
-
-def _pixels(near: Differences, x: float, coherence: float) -> Floats:
-    """N (K,)."""
-    expected = np.array([coherence, x, x * x]) @ near.expected[:, :, MIXED]
-    observed = near.observed[:, MIXED]
-    if np.all(near.cells >= LEAST_CELLS):
-        return expected / observed
-    return np.full(len(observed), expected.sum() / observed.sum())
-
-
-def _photon_term(near: Differences, coherence: float) -> float:
-    """x."""
-
-    def excess(log_x: float) -> float:
-        x = np.exp(log_x)
-        expected = np.array([coherence, x, x * x]) @ near.expected[:, :, SIDES]
-        return float(np.sum(expected / _pixels(near, x, coherence)) - near.observed[:, SIDES].sum())
-
-    low, high = np.log(LEAST_X), np.log(MOST_X)
-    # The more photons, the more of a difference along a side is common to both sides of a cell.
-    if excess(low) <= 0:
-        return LEAST_X
-    if excess(high) >= 0:
-        return MOST_X
-    return float(np.exp(root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
-
-
-def _coherence(near: Differences, far: Differences, x: float, pixels: Floats) -> float:
-    """ρ."""
-    by_blocks, visible = _excess(far, MIXED, x, pixels)
-    if visible:
-        return max(1.0, by_blocks)
-    by_products, visible = _excess(near, ACROSS, x, pixels)
-    return max(1.0, min(by_blocks, by_products)) if visible else 1.0
-
-
-def _excess(sums: Differences, which: int, x: float, pixels: Floats) -> tuple[float, bool]:
-    """The part of speckles in a sum over what is expected of it, and whether it is visible."""
-    terms = np.array([1.0, x, x * x])[:, None]
-    of_angles = terms * sums.expected[:, :, which] / pixels
-    speckle, *others = of_angles.sum(axis=1)
-    # A square of noise has twice its variance squared; a product of two that are independent, once.
-    squares = np.sum(terms * sums.expected[:, :, MIXED] / pixels, axis=0)
-    squares = squares * (np.sqrt(2.0) if which == MIXED else 0.25)
-    error = float(np.sqrt(np.sum(squares**2 / np.maximum(sums.cells, 1))))
-    excess = float(np.sum(sums.observed[:, which]) - sum(others))
-    return excess / max(speckle, np.finfo(float).tiny), speckle > VISIBLE * error

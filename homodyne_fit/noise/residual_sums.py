@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
-from homodyne_fit.noise.blocks import Blocks
+from homodyne_fit.noise.blocks import Blocks, field_of_frames, group_sums
 from nlsq_stratified.objectives.portable import Portable
 
 __all__ = ["ResidualSums"]
@@ -38,25 +38,18 @@ class ResidualSums(Portable):
         objective, tiles = self.objective, chunk.loaded()
         full = objective.complete(params)
         curves, factors = objective.curves(full), objective.angle_factors(full)
-        starts, last = self.blocks.starts, len(curves.transport) - 1
+        starts = self.blocks.starts
         total = np.zeros((2, tiles.n_angles, len(starts), len(starts)))
         for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
-            i, j = np.minimum(rows, last), np.minimum(cols, last)
-            rise = curves.transport[j] - curves.transport[i][:, None]
-            turn = curves.shear[j] - curves.shear[i][:, None]
             (row_blocks, first_rows), (col_blocks, first_cols) = (
                 np.unique(np.searchsorted(starts, at, side="right") - 1, return_index=True)
                 for at in (rows, cols)
             )
             for k, c2 in enumerate(tile):
-                f = np.exp(-factors.transport[k] * rise)
-                if factors.shear[k]:
-                    f *= np.sinc(factors.shear[k] / np.pi * turn) ** objective.sinc_power
-                residual = c2 - self.offset[k] - self.contrast[k] * f
+                g = field_of_frames(curves, factors, k, objective.sinc_power, rows[:, None], cols)
+                residual = c2 - self.offset[k] - self.contrast[k] * g**2
                 present = np.isfinite(c2)
                 values = np.stack([np.where(present, residual, 0.0), present])
-                sums = np.add.reduceat(
-                    np.add.reduceat(values, first_cols, axis=2), first_rows, axis=1
-                )
+                sums = group_sums(values, first_rows, first_cols)
                 total[:, k, row_blocks[:, None], col_blocks] += sums
         return total

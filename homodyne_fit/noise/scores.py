@@ -13,7 +13,7 @@ from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.rates import Curves
 from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks, score_columns
-from homodyne_fit.noise.neighbours import speckle_contrast
+from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
 
 __all__ = ["blocks_of", "joint_covariances_of_angles", "score_covariances_of_angles"]

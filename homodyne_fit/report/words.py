@@ -191,19 +191,19 @@ def _misfit(result: FitResult) -> list[str]:
     if worst.phi is not None:
         angle = f"at φ = {format_number(worst.phi)}°"
     lags, ages = (
-        f"{_two_digits(low)} to {_two_digits(high)} s" for low, high in (worst.lags, worst.ages)
+        f"{_plain_digits(low)} to {_plain_digits(high)} s" for low, high in (worst.lags, worst.ages)
     )
     side = "above" if worst.mean > 0 else "below"
     return [
         f"The model does not describe the data ({_probability(result.adequacy.p_value or 0.0)}): "
-        f"{angle}, c2 at lags of {lags} and ages of {ages} lies {_two_digits(worst.sigmas)} "
+        f"{angle}, c2 at lags of {lags} and ages of {ages} lies {_plain_digits(worst.sigmas)} "
         f"standard errors {side} the fit, by {format_number(100 * worst.share, 2)} % of the "
         "contrast. The error bars hold only for a model that describes the data. "
         f"Look at the residuals in the report: {joined_with_or(_reasons(result))}."
     ]
 
 
-def _two_digits(value: float) -> str:
+def _plain_digits(value: float) -> str:
     """In two digits, but not tens."""
     return format_number(round(value) if value >= 10 else value, 6 if value >= 10 else 2)
 

@@ -10,8 +10,9 @@ from numpy.testing import assert_allclose
 import homodyne_fit as hf
 from homodyne_fit.fitting.adequacy import NOT_JUDGED
 from homodyne_fit.kernel.tiles import tile_chunks
+from homodyne_fit.noise.amplitudes import find_noise
 from homodyne_fit.noise.blocks import Blocks
-from homodyne_fit.noise.differences import Differences, DifferenceSums, noise_of_differences
+from homodyne_fit.noise.differences import Differences, DifferenceSums
 from homodyne_fit.noise.residual_sums import ResidualSums
 from homodyne_fit.noise.windows import cut_windows, window_weights
 from homodyne_fit.report.words import adequacy_text, warnings
@@ -112,17 +113,18 @@ def test_windows_hold_all_points_twice_and_their_means_are_means():
     assert not np.any(weights[1])
 
 
-def test_differences_are_those_of_a_direct_loop(true_fit):
+@pytest.mark.parametrize("m", [1, 2])
+def test_differences_are_those_of_a_direct_loop(true_fit, m):
     result = fitted(masked(true_fit.data, slice(30, 37)))
-    found = Differences.of(objective_sums(DifferenceSums, result))
+    found = Differences.of(objective_sums(DifferenceSums, result, (m,))[0])
     cells, observed = np.zeros(4), np.zeros((4, 3))
     # Cells inside a tile of 64 frames alone are counted.
-    starts = [i for i in range(N - 1) if i % 64 != 63]
+    starts = [i for i in range(N - m) if i % 64 < 64 - m]
     for k, r in enumerate(residuals(result)):
         for i in starts:
             for j in starts:
-                a, b, c, d = r[i, j], r[i, j + 1], r[i + 1, j], r[i + 1, j + 1]
-                if j >= i + 2 and np.isfinite(a + b + c + d):
+                a, b, c, d = r[i, j], r[i, j + m], r[i + m, j], r[i + m, j + m]
+                if j > i + m and np.isfinite(a + b + c + d):
                     cells[k] += 1
                     sides = (b - a) ** 2 + (c - a) ** 2
                     observed[k] += sides, (a - b - c + d) ** 2, a * d
@@ -133,11 +135,9 @@ def test_differences_are_those_of_a_direct_loop(true_fit):
 @pytest.mark.parametrize("photons", [0.1, 0.5, 5.0])
 @pytest.mark.parametrize("shear", [0.0, FLOW])
 def test_pixels_and_photons_are_found_whether_the_model_is_right_or_not(photons, shear):
-    near = Differences.of(
-        objective_sums(DifferenceSums, fitted(measured(photons=photons, shear=shear)))
-    )
+    sums = objective_sums(DifferenceSums, fitted(measured(photons=photons, shear=shear)), (1, 2))
     none = Differences(np.ones(4), np.zeros((4, 3)), np.zeros((3, 4, 3)))
-    noise = noise_of_differences(near, none)
+    noise, _ = find_noise(*map(Differences.of, sums), none)
     # Best known is the noise that prevails, at large lags; κ scatters by half at 0.1 photons.
     prevailing = (1 / 3 + 1 / noise.photons) ** 2 / noise.pixels.mean()
     assert prevailing == pytest.approx((1 / 3 + 1 / photons) ** 2 / PIXELS, rel=0.3)

@@ -17,7 +17,7 @@ from homodyne_fit.noise.blocks import (
     field_on_blocks,
     score_columns,
 )
-from homodyne_fit.noise.neighbours import shared_frame, speckle_covariance
+from homodyne_fit.noise.point_covariance import shared_frame, speckle_covariance
 from homodyne_fit.noise.speckle import score_covariances
 
 pytestmark = pytest.mark.numerics

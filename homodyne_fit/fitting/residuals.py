@@ -1,0 +1,100 @@
+"""Residuals at a solution: sums over pairs of blocks of frames, and differences of neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.fitting.search.samples import Sample, Samples
+from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.kernel.tiles import TILE
+from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks
+from homodyne_fit.noise.differences import Differences, DifferenceSums, differences_of_blocks
+from homodyne_fit.noise.point_covariance import speckle_contrast
+from homodyne_fit.noise.residual_sums import ResidualSums
+from homodyne_fit.noise.scores import blocks_of
+
+__all__ = ["Residuals"]
+
+Floats = NDArray[np.float64]
+
+# Cells of an angle that tell N well enough: to one or two per cent.
+ENOUGH_CELLS = 50_000
+
+# Blocks between which speckles change: decay of f in one, in exponents, and how many at least.
+LONG_DECAY, LONG_BLOCKS = 0.5, 12
+
+
+@dataclass(frozen=True, eq=False)
+class Residuals:
+    """Sums of the residuals at a solution.
+
+    Attributes
+    ----------
+    solution : Solution
+    blocks : Blocks
+        Of frames, short against the correlation time.
+    sums, counts : (K, B, B) array
+        Of residuals and of points, the earlier block first.
+    near, further : Differences
+        Over one frame, and over two.
+    """
+
+    solution: Solution
+    blocks: Blocks
+    sums: Floats
+    counts: Floats
+    near: Differences
+    further: Differences
+
+    @classmethod
+    def at(cls, solution: Solution, samples: Samples) -> Residuals | None:
+        """Sum the residuals of all points; for their differences, of enough of them.
+
+        None where the data agree with the model to rounding, or the model is not finite.
+        """
+        joint = solution.joint
+        if joint.sum_of_squares <= joint.rounding or not joint.equations.finite:
+            return None
+        objective, y = solution.objective, solution.result.x
+        contrast, offset = solution.scaling.reshape(2, -1)
+        blocks = blocks_of(objective, y)
+        sums, counts = samples.all_points.reduce(
+            ResidualSums(objective, contrast, offset, blocks), y
+        )
+        near, further = _large_enough(samples, len(contrast)).reduce(
+            DifferenceSums(objective, contrast, offset, steps=(1, 2)), y
+        )
+        return cls(solution, blocks, sums, counts, Differences.of(near), Differences.of(further))
+
+    @property
+    def points(self) -> Floats:
+        """Points in each pair of blocks, in both orders, (K, B, B)."""
+        return self.counts + self.counts.transpose(0, 2, 1)
+
+    def far(self) -> Differences:
+        """Differences between blocks so long that speckles change from one to the next."""
+        objective, solution = self.solution.objective, self.solution
+        full = objective.complete(solution.result.x)
+        curves, factors = objective.curves(full), objective.angle_factors(full)
+        decays = len(cut_blocks(curves, factors, LONG_DECAY, fewest=1).starts)
+        blocks = self.blocks.joined(max(LONG_BLOCKS, decays))
+        sums, counts = (blocks.sums_of(self.blocks, each) for each in (self.sums, self.counts))
+        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+        fields = [
+            field_on_blocks(curves, factors, k, objective.sinc_power, self.blocks, blocks)
+            for k in range(len(means))
+        ]
+        f, g = (np.stack(each) for each in zip(*fields, strict=True))
+        scaling = zip(*solution.scaling.reshape(2, -1), strict=True)
+        beta = np.array([speckle_contrast(float(c), float(o)) for c, o in scaling])
+        return differences_of_blocks(means, f, g, blocks.sizes, beta)
+
+
+def _large_enough(samples: Samples, n_angles: int) -> Sample:
+    """The smallest sample that tells the number of pixels of each angle; else all points."""
+    enough = ENOUGH_CELLS * n_angles
+    sizes = ((sample.tiles * TILE**2, sample) for sample in samples.growing)
+    return next((sample for size, sample in sizes if size >= enough), samples.all_points)
