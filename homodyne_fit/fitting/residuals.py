@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from homodyne_fit.fitting.search.samples import Sample, Samples
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.tiles import TILE
-from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks
+from homodyne_fit.noise.blocks import Blocks, cut_blocks
 from homodyne_fit.noise.differences import Differences, DifferenceSums, differences_of_blocks
 from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.residual_sums import ResidualSums
-from homodyne_fit.noise.scores import blocks_of
+from homodyne_fit.noise.scores import block_model, blocks_of
 
 __all__ = ["Residuals"]
 
@@ -83,13 +83,10 @@ class Residuals:
         blocks = self.blocks.joined(max(LONG_BLOCKS, decays))
         sums, counts = (blocks.sums_of(self.blocks, each) for each in (self.sums, self.counts))
         means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
-        fields = [
-            field_on_blocks(curves, factors, k, objective.sinc_power, self.blocks, blocks)
-            for k in range(len(means))
-        ]
+        model = block_model(objective, solution.result.x, self.blocks, blocks)
+        fields = [model.field(k) for k in range(len(means))]
         f, g = (np.stack(each) for each in zip(*fields, strict=True))
-        scaling = zip(*solution.scaling.reshape(2, -1), strict=True)
-        beta = np.array([speckle_contrast(float(c), float(o)) for c, o in scaling])
+        beta = speckle_contrast(*solution.scaling.reshape(2, -1))
         return differences_of_blocks(means, f, g, blocks.sizes, beta)
 
 

@@ -1,10 +1,4 @@
-"""Blocks of frames short against the correlation time, and the model on them.
-
-An average over a pair of blocks is the value at their mean integrals S and Γ. Within a block it is
-that at the mean distance of two of its frames, which S and Γ give as they never fall. Derivatives
-by parameters nearly cancel each other, so that they are averaged over the pairs of parts of two
-blocks.
-"""
+"""Blocks of frames short against the correlation time."""
 
 from __future__ import annotations
 
@@ -16,23 +10,12 @@ from numpy.typing import NDArray
 from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.model.rates import Curves
 
-__all__ = [
-    "Blocks",
-    "cut_blocks",
-    "field_and_decay",
-    "field_of_frames",
-    "field_on_blocks",
-    "group_sums",
-    "score_columns",
-]
+__all__ = ["Blocks", "cut_blocks", "group_sums"]
 
 Floats = NDArray[np.float64]
 
 # Longest block, in decays of f to 1/e.
 BLOCK_LENGTH = 0.25
-
-# Parts of a block for its derivatives.
-PARTS = 2
 
 # Blocks at least, where there are so many frames, and at most.
 FEWEST = 64
@@ -137,105 +120,3 @@ def cut_blocks(
         starts = starts[:: -(-len(starts) // MOST)]
     edges = np.array([*starts, n])
     return Blocks(edges[:-1], np.diff(edges))
-
-
-def field_and_decay(
-    transport: Floats, phase: Floats, sinc_power: int
-) -> tuple[Floats, Floats, Floats]:
-    """g, f, and the derivative of f by the shear phase.
-
-    Parameters
-    ----------
-    transport : array
-        q² ΔS.
-    phase : array
-        b ΔΓ.
-    sinc_power : int
-        Power m of the sinc in f; g has the sign of the sinc where m = 2.
-    """
-    sinc = np.sinc(phase / np.pi)
-    field = np.exp(-transport / 2)
-    g = field * sinc ** (sinc_power // 2)
-    small = np.abs(phase) < 1e-4
-    safe = np.where(small, 1.0, phase)
-    slope = np.where(small, -phase / 3, (np.cos(phase) - sinc) / safe)
-    fx = sinc_power * field**2 * sinc ** (sinc_power - 1) * slope
-    return g, g**2, fx
-
-
-def field_of_frames(
-    curves: Curves,
-    factors: AngleFactors,
-    angle: int,
-    sinc_power: int,
-    earlier: NDArray[np.int64],
-    later: NDArray[np.int64],
-) -> Floats:
-    """g of one angle between frames, of two arrays that broadcast against each other.
-
-    Frames beyond the last count as the last.
-    """
-    i, j = (np.minimum(at, len(curves.transport) - 1) for at in (earlier, later))
-    rise = factors.transport[angle] * (curves.transport[j] - curves.transport[i])
-    turn = factors.shear[angle] * (curves.shear[j] - curves.shear[i])
-    return field_and_decay(rise, turn, sinc_power)[0]
-
-
-def field_on_blocks(
-    curves: Curves,
-    factors: AngleFactors,
-    angle: int,
-    sinc_power: int,
-    blocks: Blocks,
-    joined: Blocks | None = None,
-) -> tuple[Floats, Floats]:
-    """Averages of f and g (B, B) of one angle over pairs of blocks, each frame with itself too.
-
-    Over pairs of `joined` blocks, each of some of the others, if there are any.
-    """
-    a, b = float(factors.transport[angle]), float(factors.shear[angle])
-    rise, turn = blocks.between(curves.transport), blocks.between(curves.shear)
-    g, f, _ = field_and_decay(a * rise, b * turn, sinc_power)
-    diagonal, share = np.diag_indices(len(f)), 1.0 / blocks.sizes
-    for values in (f, g):
-        values[diagonal] = share + (1 - share) * values[diagonal]
-    if joined is None:
-        return f, g
-    frames = np.outer(blocks.sizes, blocks.sizes)
-    f, g = joined.sums_of(blocks, np.stack([f, g]) * frames) / np.outer(joined.sizes, joined.sizes)
-    return f, g
-
-
-def score_columns(
-    curves: Curves,
-    factors: AngleFactors,
-    angle: int,
-    sinc_power: int,
-    contrast: float,
-    searched: NDArray[np.bool_],
-    blocks: Blocks,
-    parts: Blocks | None = None,
-) -> Floats:
-    """Derivatives of c2 by searched parameters, contrast and offset, (p + 2, B, B).
-
-    Averages over the pairs of two different frames of two blocks. The derivative by the contrast
-    is f. `parts` are what the blocks consist of: by default `PARTS` of each.
-    """
-    parts = blocks.parts(PARTS) if parts is None else parts
-    a, b, direction = (
-        float(each[angle]) for each in (factors.transport, factors.shear, factors.direction)
-    )
-    rise, turn = parts.between(curves.transport), parts.between(curves.shear)
-    _, f, fx = field_and_decay(a * rise, b * turn, sinc_power)
-    pairs = parts.pairs
-    slopes = [(-a * f, curve) for curve in curves.transport_jacobian.T]
-    slopes += [(b * fx, curve) for curve in curves.shear_jacobian.T]
-    if curves.shear_jacobian.shape[1]:
-        slopes.append((direction * fx, curves.shear))
-    columns = [
-        blocks.sums_of(parts, contrast * slope * pairs * parts.between(curve))
-        for (slope, curve), wanted in zip(slopes, searched, strict=True)
-        if wanted
-    ]
-    columns += [blocks.sums_of(parts, f * pairs), blocks.pairs]
-    return np.stack(columns) / np.maximum(blocks.pairs, 1)

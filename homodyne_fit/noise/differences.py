@@ -20,15 +20,16 @@ share (s/T)², so that neither inflates the noise found here, as both do with su
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
-from homodyne_fit.noise.blocks import field_of_frames
+from homodyne_fit.model.rates import Curves
+from homodyne_fit.noise.fields import field_and_decay, fields_of_tile
 from homodyne_fit.noise.point_covariance import (
     shared_frame,
     speckle_contrast,
@@ -54,6 +55,9 @@ SPARSE = 3
 # Columns of the sums: cells, o‖, oΔ and o11, and S, M and P of each.
 COLUMNS = 13
 SIDES, MIXED, ACROSS = range(3)
+
+# Where an axis is added to values of rows, and of columns.
+AXES = (slice(None), None), (None, slice(None))
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,34 +106,49 @@ class DifferenceSums(Portable):
         full = objective.complete(params)
         curves, factors = objective.curves(full), objective.angle_factors(full)
         total = np.zeros((len(self.steps), tiles.n_angles, COLUMNS))
+        contrast, offset = self.contrast[:, None, None], self.offset[:, None, None]
+        beta = speckle_contrast(contrast, offset)
         for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
-            for k, c2 in enumerate(tile):
-                field = partial(field_of_frames, curves, factors, k, objective.sinc_power)
-                g = field(rows[:, None], cols)
-                residual = c2 - self.offset[k] - self.contrast[k] * g**2
-                beta = speckle_contrast(self.contrast[k], self.offset[k])
-                for sums, m in zip(total[:, k], self.steps, strict=True):
-                    inside = (rows[:-m] + m == rows[m:])[:, None] & (cols[:-m] + m == cols[m:])
-                    inside &= rows[m:, None] < cols[:-m]
-                    next_row, next_col = (field(at[:-m], at[m:]) for at in (rows, cols))
-                    sums += _cell_sums(residual, g, next_row, next_col, beta, inside)
+            g = fields_of_tile(curves, factors, objective.sinc_power, rows, cols)
+            residual = tile - offset - contrast * g**2
+            for sums, m in zip(total, self.steps, strict=True):
+                inside = (rows[:-m] + m == rows[m:])[:, None] & (cols[:-m] + m == cols[m:])
+                inside &= rows[m:, None] < cols[:-m]
+                next_row, next_col = (
+                    _ahead(curves, factors, objective.sinc_power, at, m) for at in (rows, cols)
+                )
+                sums += _cell_sums(residual, g, next_row, next_col, beta, inside)
         return total
 
 
-def _corners(matrix: NDArray, step: int = 1) -> list[NDArray]:
+def _ahead(
+    curves: Curves, factors: AngleFactors, sinc_power: int, frames: NDArray[np.int64], step: int
+) -> Floats:
+    """g of K angles between frames (T,) of which each follows another by a step, (K, T - step)."""
+    at = np.minimum(frames, len(curves.transport) - 1)
+    rise, turn = (each[at[step:]] - each[at[:-step]] for each in (curves.transport, curves.shear))
+    phase = factors.shear[:, None] * turn
+    return field_and_decay(factors.transport[:, None] * rise, phase, sinc_power)[0]
+
+
+def _corners(matrices: NDArray, step: int = 1) -> list[NDArray]:
     """00, 01, 10 and 11 of the cells of rows and columns that are a step apart."""
     ends = slice(None, -step), slice(step, None)
-    return [matrix[rows, cols] for rows, cols in product(ends, ends)]
+    return [matrices[..., rows, cols] for rows, cols in product(ends, ends)]
 
 
-def _observed(r: list[Floats], inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Floats]:
-    """Which cells count, and their number, o‖, oΔ and o11."""
-    mixed = r[0] - r[1] - r[2] + r[3]
-    counted = np.isfinite(mixed) & inside
-    mixed = mixed[counted]
-    sides = np.concatenate([(r[1] - r[0])[counted], (r[2] - r[0])[counted]])
-    sums = [np.vdot(sides, sides), np.vdot(mixed, mixed), np.vdot(r[0][counted], r[3][counted])]
-    return counted, np.array([len(mixed), *sums])
+def _observed(r: list[Floats], inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[Floats]]:
+    """Which cells (K, R, C) count, and of each angle their number, o‖, oΔ and o11."""
+    counted = np.isfinite(r[0] - r[1] - r[2] + r[3]) & inside
+    r = [np.where(counted, corner, 0.0) for corner in r]
+    sides = _sum((r[1] - r[0]) ** 2 + (r[2] - r[0]) ** 2)
+    mixed = _sum((r[0] - r[1] - r[2] + r[3]) ** 2)
+    return counted, [_sum(counted.astype(np.float64)), sides, mixed, _sum(r[0] * r[3])]
+
+
+def _sum(values: Floats) -> Floats:
+    """Of each angle."""
+    return values.sum(axis=(-2, -1))
 
 
 def _cell_sums(
@@ -137,30 +156,31 @@ def _cell_sums(
     g: Floats,
     next_row: Floats,
     next_col: Floats,
-    beta: float,
+    beta: Floats,
     inside: NDArray[np.bool_],
 ) -> Floats:
-    """The sums of a tile, (COLUMNS,).
+    """The sums of a tile, (K, COLUMNS).
 
     Parameters
     ----------
-    r, g : (T, T) array
+    r, g : (K, T, T) array
         Residuals, NaN where there is no point, and the field's correlation.
-    next_row, next_col : (T - m,) array
+    next_row, next_col : (K, T - m) array
         g of frames that are m apart.
-    beta : float
+    beta : (K, 1, 1) array
     inside : (T - m, T - m) bool
         Cells that are not at the diagonal.
     """
-    step = len(r) - len(inside)
+    step = len(r[0]) - len(inside)
     counted, observed = _observed(_corners(r, step), inside)
-    weight = counted[::SPARSE, ::SPARSE].astype(np.float64)
-    weight *= observed[0] / max(1.0, weight.sum())
-    corners = [corner[::SPARSE, ::SPARSE] for corner in _corners(g, step)]
+    sparse = (..., slice(None, None, SPARSE), slice(None, None, SPARSE))
+    weight = counted[sparse].astype(np.float64)
+    weight *= (observed[0] / np.maximum(1.0, _sum(weight)))[:, None, None]
+    corners = [corner[sparse] for corner in _corners(g, step)]
     one = np.ones_like(weight)
-    row, col = next_row[::SPARSE, None], next_col[::SPARSE]
+    row, col = next_row[:, ::SPARSE, None], next_col[:, None, ::SPARSE]
     expected = _expected(corners, (one, one), (one, one), row, col, beta)
-    return np.concatenate([observed, [np.vdot(weight, each) for each in expected]])
+    return np.stack([*observed, *(_sum(weight * each) for each in expected)], axis=-1)
 
 
 def _expected(
@@ -169,7 +189,7 @@ def _expected(
     cols: Pair,
     row: Floats,
     col: Floats,
-    beta: float,
+    beta: Floats,
     shares: tuple[Pair, Pair] | None = None,
 ) -> list[Floats]:
     """S of o‖, oΔ and o11 of each cell, then M, then P.
@@ -182,7 +202,7 @@ def _expected(
         g of the earlier and of the later row, or column, with itself: less than 1 of blocks.
     row, col : array
         g between the two rows, and between the two columns.
-    beta : float
+    beta : array
     shares : two pairs of arrays, optional
         1/m of the two rows and of the two columns; 1 where they are frames.
     """
@@ -241,19 +261,24 @@ def differences_of_blocks(
         Contrast of the speckles.
     """
     order = np.arange(len(sizes) - 1)
-    inside = order[:, None] + 2 <= order
-    shares = _of_both(1.0 / sizes)
-    sums = np.zeros((len(means), COLUMNS))
-    for k, mean in enumerate(means):
-        counted, observed = _observed(_corners(mean), inside)
-        # The field of a block with itself, and with the next one: what they make of f.
-        own, step = _of_both(np.sqrt(np.diag(f[k]))), np.sqrt(np.diag(f[k], 1))
-        expected = _expected(_corners(g[k]), *own, step[:, None], step, float(beta[k]), shares)
-        sums[k] = [*observed, *(float(np.sum(each[counted])) for each in expected)]
-    return Differences.of(sums)
+    counted, observed = _observed(_corners(means), order[:, None] + 2 <= order)
+    # The field of a block with itself, and with the next one: what they make of f.
+    own, step = (np.sqrt(np.diagonal(f, n, 1, 2)) for n in (0, 1))
+    expected = _expected(
+        _corners(g),
+        *_of_both(own),
+        step[:, :, None],
+        step[:, None, :],
+        beta[:, None, None],
+        _of_both(1.0 / sizes),
+    )
+    return Differences.of(
+        np.stack([*observed, *(_sum(counted * each) for each in expected)], axis=-1)
+    )
 
 
 def _of_both(values: Floats) -> tuple[Pair, Pair]:
-    """Values (B,) of the two rows of each cell, and of its two columns."""
-    first, second = values[:-1], values[1:]
-    return (first[:, None], second[:, None]), (first, second)
+    """Values (..., B) of the two rows of each cell, and of its two columns."""
+    first, second = values[..., :-1], values[..., 1:]
+    rows, cols = ([one[(..., *axes)] for one in (first, second)] for axes in AXES)
+    return (rows[0], rows[1]), (cols[0], cols[1])

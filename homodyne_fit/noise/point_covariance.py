@@ -15,13 +15,14 @@ __all__ = ["shared_frame", "speckle_contrast", "speckle_covariance"]
 Floats = NDArray[np.float64]
 
 
-def speckle_contrast(contrast: float, offset: float) -> float:
-    """β of a matrix of which the baseline is `offset`; that of one mode is 1."""
-    return min(1.0, max(0.0, contrast / offset)) if offset > 0 else 0.0
+def speckle_contrast(contrast: Floats, offset: Floats) -> Floats:
+    """β of matrices of which the baseline is `offset`; that of one mode is 1."""
+    beta = np.divide(contrast, offset, out=np.zeros_like(contrast), where=offset > 0)
+    return np.clip(beta, 0.0, 1.0)
 
 
 def speckle_covariance(
-    beta: float, ij: Floats, kl: Floats, ik: Floats, jl: Floats, il: Floats, jk: Floats
+    beta: Floats, ij: Floats, kl: Floats, ik: Floats, jl: Floats, il: Floats, jk: Floats
 ) -> Floats:
     """C0: the covariance of c2 at (i, j) and (k, l) by the speckles, from g of the six pairs."""
     a, x, y = ij * kl, ik * jl, il * jk
@@ -33,6 +34,6 @@ def speckle_covariance(
     return beta**2 * first + beta**3 * second
 
 
-def shared_frame(beta: float, sj: Floats, sl: Floats, jl: Floats) -> Floats:
+def shared_frame(beta: Floats, sj: Floats, sl: Floats, jl: Floats) -> Floats:
     """C1: the covariance of c2 at (s, j) and (s, l) by speckles and photons together."""
     return beta * jl**2 + beta**2 * (2 * sj * jl * sl - sj**2 * sl**2)

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
-from homodyne_fit.noise.blocks import Blocks, field_of_frames, group_sums
+from homodyne_fit.noise.blocks import Blocks, group_sums
+from homodyne_fit.noise.fields import fields_of_tile
 from nlsq_stratified.objectives.portable import Portable
 
 __all__ = ["ResidualSums"]
@@ -45,11 +46,10 @@ class ResidualSums(Portable):
                 np.unique(np.searchsorted(starts, at, side="right") - 1, return_index=True)
                 for at in (rows, cols)
             )
-            for k, c2 in enumerate(tile):
-                g = field_of_frames(curves, factors, k, objective.sinc_power, rows[:, None], cols)
-                residual = c2 - self.offset[k] - self.contrast[k] * g**2
-                present = np.isfinite(c2)
-                values = np.stack([np.where(present, residual, 0.0), present])
-                sums = group_sums(values, first_rows, first_cols)
-                total[:, k, row_blocks[:, None], col_blocks] += sums
+            g = fields_of_tile(curves, factors, objective.sinc_power, rows, cols)
+            residual = tile - self.offset[:, None, None] - self.contrast[:, None, None] * g**2
+            present = np.isfinite(tile)
+            values = np.stack([np.where(present, residual, 0.0), present])
+            sums = group_sums(values, first_rows, first_cols)
+            total[:, :, row_blocks[:, None], col_blocks] += sums
         return total

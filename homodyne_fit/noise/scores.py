@@ -9,14 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.kernel.objective import TwoTimeObjective
-from homodyne_fit.model.rates import Curves
-from homodyne_fit.noise.blocks import Blocks, cut_blocks, field_on_blocks, score_columns
+from homodyne_fit.noise.block_model import BlockModel
+from homodyne_fit.noise.blocks import Blocks, cut_blocks
 from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
 
-__all__ = ["blocks_of", "joint_covariances_of_angles", "score_covariances_of_angles"]
+__all__ = ["block_model", "blocks_of", "joint_covariances_of_angles", "score_covariances_of_angles"]
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +24,15 @@ def blocks_of(objective: TwoTimeObjective, params: Floats) -> Blocks:
     """Blocks of frames that are short for every angle, at the searched parameters."""
     full = objective.complete(params)
     return cut_blocks(objective.curves(full), objective.angle_factors(full))
+
+
+def block_model(
+    objective: TwoTimeObjective, params: Floats, blocks: Blocks, joined: Blocks | None = None
+) -> BlockModel:
+    """The model of an objective on pairs of blocks, at the searched parameters."""
+    full = objective.complete(params)
+    curves, factors = objective.curves(full), objective.angle_factors(full)
+    return BlockModel(curves, factors, objective.sinc_power, blocks, joined)
 
 
 def score_covariances_of_angles(
@@ -120,14 +128,11 @@ def joint_covariances_of_angles(
 class _Scene:
     """The model of all angles on blocks of frames; see `score_covariances_of_angles`."""
 
-    objective: TwoTimeObjective
-    curves: Curves
-    factors: AngleFactors
+    model: BlockModel
+    searched: NDArray[np.bool_]
     contrasts: Floats
     beta: Floats
-    blocks: Blocks
     present: Floats | None
-    joined: Blocks | None
 
     @classmethod
     def of(
@@ -139,34 +144,23 @@ class _Scene:
         present: Floats | None,
         joined: Blocks | None = None,
     ) -> _Scene:
-        full = objective.complete(params)
         contrasts, offsets = scaling.reshape(2, -1)
-        beta = np.array([speckle_contrast(*each) for each in zip(contrasts, offsets, strict=True)])
-        curves, factors = objective.curves(full), objective.angle_factors(full)
-        return cls(objective, curves, factors, contrasts, beta, blocks, present, joined)
+        model = block_model(objective, params, blocks, joined)
+        beta = speckle_contrast(contrasts, offsets)
+        return cls(model, objective.searched, contrasts, beta, present)
 
     def counts(self, k: int) -> Floats:
         """Points in each pair of blocks, in both orders, (B, B)."""
-        return self.blocks.pairs if self.present is None else self.present[k]
+        return self._blocks.pairs if self.present is None else self.present[k]
 
     def columns(self, k: int) -> Floats:
         """Derivatives (p + 2, B, B) of c2."""
-        return score_columns(
-            self.curves,
-            self.factors,
-            k,
-            self.objective.sinc_power,
-            float(self.contrasts[k]),
-            self.objective.searched,
-            *((self.joined, self.blocks) if self.joined else (self.blocks,)),
-        )
+        return self.model.columns(k, float(self.contrasts[k]), self.searched)
 
     def covariances(self, k: int, columns: Floats, products: Floats) -> Floats:
         """V0, V1 and V2 (3, c, c) of columns (c, B, B), given their products over the points."""
         counts, beta = self.counts(k), float(self.beta[k])
-        f, g = field_on_blocks(
-            self.curves, self.factors, k, self.objective.sinc_power, self.blocks, self.joined
-        )
+        f, g = self.model.field(k)
         # The last column but one of a fit is f.
         weighted = (columns * (counts * columns[-2] / 2)).reshape(len(columns), -1)
         shot = products + beta * weighted @ columns.reshape(len(columns), -1).T
@@ -174,8 +168,12 @@ class _Scene:
         units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
         w = columns * (counts / units[:, None, None])
         scaled = shot / np.outer(units, units)
-        frames = _frames(self.joined or self.blocks, counts)
+        frames = _frames(self._blocks, counts)
         return score_covariances(w, f, g, frames, beta, scaled) * np.outer(units, units)
+
+    @property
+    def _blocks(self) -> Blocks:
+        return self.model.joined or self.model.blocks
 
 
 def _frames(blocks: Blocks, counts: Floats) -> Floats:

@@ -10,13 +10,12 @@ from numpy.testing import assert_allclose
 
 from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.model.rates import LAMINAR_FLOW, curves
+from homodyne_fit.noise.block_model import BlockModel
 from homodyne_fit.noise.blocks import (
     Blocks,
     cut_blocks,
-    field_and_decay,
-    field_on_blocks,
-    score_columns,
 )
+from homodyne_fit.noise.fields import field_and_decay, fields_of_tile
 from homodyne_fit.noise.point_covariance import shared_frame, speckle_covariance
 from homodyne_fit.noise.speckle import score_covariances
 
@@ -151,8 +150,8 @@ def model_on(blocks, angle):
     integrals = curves(LAMINAR_FLOW, PHYSICS, DT, N_FRAMES)
     searched = np.zeros(7, dtype=bool)
     searched[[0, 3]] = True
-    of_angle = integrals, FACTORS, angle, 2
-    return *field_on_blocks(*of_angle, blocks), score_columns(*of_angle, 0.3, searched, blocks)
+    model = BlockModel(integrals, FACTORS, 2, blocks)
+    return *model.field(angle), model.columns(angle, 0.3, searched)
 
 
 def standard_errors(blocks, angle):
@@ -218,9 +217,9 @@ def test_derivatives_on_blocks_of_one_frame_are_those_of_the_model():
     shear = np.array([0.5 * 0.0054 * 2e6 * np.cos(angle)])
     direction = np.array([-0.5 * 0.0054 * 2e6 * np.sin(angle) * np.pi / 180])
     factors = AngleFactors(np.array([0.0054**2]), shear, direction, np.ones(1))
-    of_angle, every = (integrals, factors, 0, 2), np.ones(7, dtype=bool)
-    f, g = field_on_blocks(*of_angle, blocks)
-    columns = score_columns(*of_angle, 0.3, every, blocks)
+    on_blocks = BlockModel(integrals, factors, 2, blocks)
+    f, g = on_blocks.field(0)
+    columns = on_blocks.columns(0, 0.3, np.ones(7, dtype=bool))
     assert_allclose(f, model(parameters), atol=1e-12)
     assert_allclose(g**2, f, atol=1e-12)
     for i, value in enumerate(parameters):
@@ -230,3 +229,18 @@ def test_derivatives_on_blocks_of_one_frame_are_those_of_the_model():
         down[i] -= step
         difference = 0.3 * (model(up) - model(down)) / (2 * step)
         assert_allclose(columns[i], difference, atol=1e-6 * np.abs(difference).max())
+
+
+@pytest.mark.parametrize("sinc_power", [2, 4])
+@pytest.mark.parametrize("start", [0, 5, 60])
+def test_fields_of_a_tile_are_those_of_each_pair_of_frames(sinc_power, start):
+    integrals = curves(LAMINAR_FLOW, PHYSICS, DT, N_FRAMES)
+    rows, cols = np.arange(0, 64), np.arange(start, start + 64)
+    fields = fields_of_tile(integrals, FACTORS, sinc_power, rows, cols)
+    i, j = np.meshgrid(rows, np.minimum(cols, N_FRAMES - 1), indexing="ij")
+    s, gamma = integrals.transport, integrals.shear
+    for k, (a, b) in enumerate(zip(FACTORS.transport, FACTORS.shear, strict=True)):
+        x = b * (gamma[j] - gamma[i])
+        expected = np.exp(-a * (s[j] - s[i]) / 2) * np.sinc(x / np.pi) ** (sinc_power // 2)
+        later = j >= i
+        assert_allclose(fields[k][later], expected[later], rtol=1e-11, atol=1e-13)

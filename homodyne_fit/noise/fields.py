@@ -1,0 +1,75 @@
+"""The field's correlation g, and the decay f = g² that c2 shows, between two frames."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from homodyne_fit.kernel.moments import AngleFactors
+from homodyne_fit.model.rates import Curves
+
+__all__ = ["field_and_decay", "fields_of_tile"]
+
+Floats = NDArray[np.float64]
+
+# Shear phase below which the sinc is a series: sines of two frames cancel each other.
+SMALL_PHASE = 1e-2
+
+# Exponents are cut off here: beyond are pairs of frames in the wrong order, which do not count.
+LARGEST_EXPONENT = 300.0
+
+
+def field_and_decay(
+    transport: Floats, phase: Floats, sinc_power: int
+) -> tuple[Floats, Floats, Floats]:
+    """g, f, and the derivative of f by the shear phase.
+
+    Parameters
+    ----------
+    transport : array
+        q² ΔS.
+    phase : array
+        b ΔΓ.
+    sinc_power : int
+        Power m of the sinc in f; g has the sign of the sinc where m = 2.
+    """
+    sinc = np.sinc(phase / np.pi)
+    field = np.exp(-transport / 2)
+    g = field * sinc ** (sinc_power // 2)
+    small = np.abs(phase) < 1e-4
+    safe = np.where(small, 1.0, phase)
+    slope = np.where(small, -phase / 3, (np.cos(phase) - sinc) / safe)
+    fx = sinc_power * field**2 * sinc ** (sinc_power - 1) * slope
+    return g, g**2, fx
+
+
+def fields_of_tile(
+    curves: Curves,
+    factors: AngleFactors,
+    sinc_power: int,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+) -> Floats:
+    """g of K angles between rows (R,) of earlier frames and columns (C,) of later ones, (K, R, C).
+
+    Frames beyond the last count as the last. The exponential, and sines and cosines, of a
+    difference are products of those of the two frames.
+    """
+    i, j = (np.minimum(at, len(curves.transport) - 1) for at in (rows, cols))
+    s, gamma = curves.transport, curves.shear
+    half = factors.transport[:, None] / 2
+    middle = (s[i[-1]] + s[j[0]]) / 2
+    left, right = (
+        np.exp(np.minimum(half * each, LARGEST_EXPONENT)) for each in (s[i] - middle, middle - s[j])
+    )
+    g = left[:, :, None] * right[:, None, :]
+    if not np.any(factors.shear) or not np.any(gamma):
+        return g
+    turns = [factors.shear[:, None] * (gamma[at] - gamma[i[-1]]) for at in (i, j)]
+    (sin_i, sin_j), (cos_i, cos_j) = map(np.sin, turns), map(np.cos, turns)
+    phase = turns[1][:, None, :] - turns[0][:, :, None]
+    sines = sin_j[:, None, :] * cos_i[:, :, None] - cos_j[:, None, :] * sin_i[:, :, None]
+    square = phase * phase
+    sinc = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
+    np.divide(sines, phase, out=sinc, where=np.abs(phase) > SMALL_PHASE)
+    return g * sinc ** (sinc_power // 2)
