@@ -133,7 +133,7 @@ def _fit(
     released = samples.all_points.with_held_searched(solution)
     search = settings.search
     residuals = Residuals.at(solution, samples)
-    noise = noise_of_points(solution, residuals, search.uncertainty, search.threads)
+    noise = noise_of_points(solution, released, residuals, search.uncertainty, search.threads)
     adequacy = judge_model(solution, residuals, noise, search.uncertainty, success)
     return assemble_result(solution, released, noise, adequacy, info)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,6 @@ from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.elimination import joint_matrix
 from homodyne_fit.noise.amplitudes import SpeckleNoise, find_noise
-from homodyne_fit.noise.blocks import Blocks
 from homodyne_fit.noise.scores import score_covariances_of_angles
 from nlsq_stratified import Covariance, covariance_of
 
@@ -34,36 +33,38 @@ TOO_FEW_NOTE = (
 
 @dataclass(frozen=True, eq=False)
 class SpeckleScores:
-    """Covariance of the scores by speckles and photons, computed once for each solution.
+    """Covariance of the scores by speckles and photons.
 
     Attributes
     ----------
-    blocks : Blocks
-        Of frames, short against the correlation time.
-    present : (K, B, B) array or None
-        Points in each pair of blocks, in both orders; None where none is missing.
-    threads : int or None
-        One for each processor when None.
+    of_angles : (3, K, p + 2, p + 2) array
+        V0, V1 and V2 of each angle, in the coordinates of a space that holds no parameter.
+    searched : (P,) bool
+        Which parameters these are.
     """
 
-    blocks: Blocks
-    present: Floats | None
-    threads: int | None
-    _known: dict[Solution, Floats] = field(default_factory=dict, init=False)
+    of_angles: Floats
+    searched: NDArray[np.bool_]
 
-    def of_angles(self, solution: Solution) -> Floats:
-        """V0, V1 and V2 of each angle, (3, K, p + 2, p + 2)."""
-        if solution not in self._known:
-            self._known[solution] = score_covariances_of_angles(
-                solution.objective,
-                solution.result.x,
-                solution.scaling,
-                solution.joint.local,
-                self.blocks,
-                self.present,
-                self.threads,
-            )
-        return self._known[solution]
+    @classmethod
+    def at(cls, released: Solution, residuals: Residuals, threads: int | None) -> SpeckleScores:
+        """Those at a solution in a space that holds no parameter."""
+        points, pairs = residuals.points, residuals.blocks.pairs
+        of_angles = score_covariances_of_angles(
+            released.objective,
+            released.result.x,
+            released.scaling,
+            released.joint.local,
+            residuals.blocks,
+            None if np.all(points == pairs) else points,
+            threads,
+        )
+        return cls(of_angles, released.objective.searched)
+
+    def among(self, searched: NDArray[np.bool_]) -> Floats:
+        """Those of fewer parameters, (3, K, q + 2, q + 2)."""
+        kept = np.flatnonzero(np.append(searched[self.searched], [True, True]))
+        return self.of_angles[:, :, kept[:, None], kept]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +103,7 @@ class NoiseOfPoints:
         penalty[joint.n_physics :, joint.n_physics :] = self.variance * joint.scaling.penalty
         if self.speckle is None or self.scores is None:
             return self.variance * joint.score_covariance + penalty
-        scores = self.scores.of_angles(solution)
+        scores = self.scores.among(solution.objective.searched)
         of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, scores)
         weighted = joint.weights[:, None, None] ** 2 * of_angles
         return joint_matrix(weighted, joint.scaling.matrix) + penalty
@@ -152,13 +153,24 @@ def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
 
 def noise_of_points(
     solution: Solution,
+    released: Solution,
     residuals: Residuals | None,
     model: UncertaintyModel,
     threads: int | None = None,
 ) -> NoiseOfPoints:
-    """Find the noise of the points at the solution.
+    """Find the noise of the points.
 
     That of independent points where there are no residuals, or too few neighbours to tell.
+
+    Parameters
+    ----------
+    solution : Solution
+    released : Solution
+        The solution in a space that holds no parameter at a limit.
+    residuals : Residuals or None
+    model : {'speckle', 'white'}
+    threads : int, optional
+        One for each processor when None.
     """
     white = NoiseOfPoints(solution.variance)
     if model == "white" or residuals is None:
@@ -167,11 +179,7 @@ def noise_of_points(
     if found is None:
         return replace(white, notes=(TOO_FEW_NOTE,))
     speckle, notes = found
-    points, blocks = residuals.points, residuals.blocks
-    present = (
-        None if np.array_equal(points, np.broadcast_to(blocks.pairs, points.shape)) else points
-    )
-    scores = SpeckleScores(blocks, present, threads)
+    scores = SpeckleScores.at(released, residuals, threads)
     return replace(white, speckle=speckle, scores=scores, notes=notes)
 
 
