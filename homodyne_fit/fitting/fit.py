@@ -24,9 +24,9 @@ from homodyne_fit.fitting.problem import (
     start_parameters,
     two_time_objective,
 )
-from homodyne_fit.fitting.residuals import Residuals
+from homodyne_fit.fitting.residuals import Residuals, enough_points
 from homodyne_fit.fitting.result import FitInfo, FitResult
-from homodyne_fit.fitting.score_noise import noise_of_points
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import GlobalSearch, Refinement
 from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_samples
@@ -106,7 +106,8 @@ def _fit(
         scaling, weights = like.objective.scaling, like.objective.weights
         objective = replace(objective, scaling=scaling, weights=weights)
     global_search = _global_search(data, settings, space, parameters)
-    refinement = Refinement(samples, layers, global_search)
+    noise_of = functools.partial(_noise_of_sample, settings)
+    refinement = Refinement(samples, layers, global_search, noise_of)
 
     start = SearchPoint(space, space.to_coordinates(parameters))
     sums = finite_sums(samples, objective, start, data.source)
@@ -119,7 +120,14 @@ def _fit(
         starts = screening.points(space)
     solution, others = refinement.to_all_points(objective, starts, settings.search.tolerance)
 
+    released = samples.all_points.with_held_searched(solution)
+    few = enough_points(samples, data.n_angles)
+    residuals = Residuals.at(solution, samples.all_points, few)
+    search = settings.search
+    noise = noise_of_points(solution, released, residuals, search.uncertainty, search.threads)
+    layers.conclude(solution, noise)
     success, message = _verdict(solution, layers, samples.budget)
+    adequacy = judge_model(solution, residuals, noise, search.uncertainty, success)
     n_points = solution.equations.n_points
     info = FitInfo(
         success=success,
@@ -130,12 +138,15 @@ def _fit(
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
         alternatives=other_minima(solution, others) if success else [],
     )
-    released = samples.all_points.with_held_searched(solution)
-    search = settings.search
-    residuals = Residuals.at(solution, samples)
-    noise = noise_of_points(solution, released, residuals, search.uncertainty, search.threads)
-    adequacy = judge_model(solution, residuals, noise, search.uncertainty, success)
     return assemble_result(solution, released, noise, adequacy, info)
+
+
+def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:
+    """The noise of the points of a sample at a solution there."""
+    search = settings.search
+    residuals = None if search.uncertainty == "white" else Residuals.at(solution, sample)
+    released = sample.with_held_searched(solution)
+    return noise_of_points(solution, released, residuals, search.uncertainty, search.threads)
 
 
 def _compile_kernels(

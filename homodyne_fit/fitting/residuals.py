@@ -16,7 +16,7 @@ from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.residual_sums import ResidualSums
 from homodyne_fit.noise.scores import block_model, blocks_of
 
-__all__ = ["Residuals"]
+__all__ = ["Residuals", "enough_points"]
 
 Floats = NDArray[np.float64]
 
@@ -25,6 +25,9 @@ ENOUGH_CELLS = 50_000
 
 # Blocks between which speckles change: decay of f in one, in exponents, and how many at least.
 LONG_DECAY, LONG_BLOCKS = 0.5, 12
+
+# Share of the points of a pair of blocks from which on their mean is one over the blocks.
+WHOLE = 0.8
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +53,8 @@ class Residuals:
     further: Differences
 
     @classmethod
-    def at(cls, solution: Solution, samples: Samples) -> Residuals | None:
-        """Sum the residuals of all points; for their differences, of enough of them.
+    def at(cls, solution: Solution, sample: Sample, few: Sample | None = None) -> Residuals | None:
+        """Sum the residuals of a sample; for their differences, of few points where this is given.
 
         None where the data agree with the model to rounding, or the model is not finite.
         """
@@ -61,10 +64,8 @@ class Residuals:
         objective, y = solution.objective, solution.result.x
         contrast, offset = solution.scaling.reshape(2, -1)
         blocks = blocks_of(objective, y)
-        sums, counts = samples.all_points.reduce(
-            ResidualSums(objective, contrast, offset, blocks), y
-        )
-        near, further = _large_enough(samples, len(contrast)).reduce(
+        sums, counts = sample.reduce(ResidualSums(objective, contrast, offset, blocks), y)
+        near, further = (few or sample).reduce(
             DifferenceSums(objective, contrast, offset, steps=(1, 2)), y
         )
         return cls(solution, blocks, sums, counts, Differences.of(near), Differences.of(further))
@@ -82,7 +83,9 @@ class Residuals:
         decays = len(cut_blocks(curves, factors, LONG_DECAY, fewest=1).starts)
         blocks = self.blocks.joined(max(LONG_BLOCKS, decays))
         sums, counts = (blocks.sums_of(self.blocks, each) for each in (self.sums, self.counts))
-        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+        # Of a pair of blocks of which a sample has some of the points more noise is left.
+        whole = counts >= WHOLE * np.where(np.eye(len(blocks.sizes)), 0.5, 1.0) * blocks.pairs
+        means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=whole & (counts > 0))
         model = block_model(objective, solution.result.x, self.blocks, blocks)
         fields = [model.field(k) for k in range(len(means))]
         f, g = (np.stack(each) for each in zip(*fields, strict=True))
@@ -90,7 +93,7 @@ class Residuals:
         return differences_of_blocks(means, f, g, blocks.sizes, beta)
 
 
-def _large_enough(samples: Samples, n_angles: int) -> Sample:
+def enough_points(samples: Samples, n_angles: int) -> Sample:
     """The smallest sample that tells the number of pixels of each angle; else all points."""
     enough = ENOUGH_CELLS * n_angles
     sizes = ((sample.tiles * TILE**2, sample) for sample in samples.growing)

@@ -20,6 +20,7 @@ __all__ = [
     "NoiseOfPoints",
     "covariance_of_solution",
     "from_whitened",
+    "newton_step",
     "noise_of_points",
 ]
 
@@ -141,6 +142,13 @@ def covariance_of_solution(solution: Solution, noise: NoiseOfPoints) -> Covarian
     values, vectors = np.linalg.eigh((v + v.T) / 2)
     root = root @ vectors * np.sqrt(np.maximum(values, 0.0))
     return replace(inverse, root=directions @ root, null=directions @ inverse.null)
+
+
+def newton_step(solution: Solution) -> Floats:
+    """To where the gradient by coordinates and z vanishes, over the directions that are free."""
+    directions, inverse = _inverse_hessian(solution)
+    outward = directions @ inverse.root
+    return -outward @ (outward.T @ solution.equations.gradient)
 
 
 def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:

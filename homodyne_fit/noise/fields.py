@@ -15,7 +15,7 @@ Floats = NDArray[np.float64]
 # Shear phase below which the sinc is a series: sines of two frames cancel each other.
 SMALL_PHASE = 1e-2
 
-# Exponents are cut off here: beyond are pairs of frames in the wrong order, which do not count.
+# Exponents of pairs of frames in the wrong order, which do not count, are cut off here.
 LARGEST_EXPONENT = 300.0
 
 
@@ -62,7 +62,7 @@ def fields_of_tile(
     left, right = (
         np.exp(np.minimum(half * each, LARGEST_EXPONENT)) for each in (s[i] - middle, middle - s[j])
     )
-    g = left[:, :, None] * right[:, None, :]
+    g = np.minimum(left[:, :, None] * right[:, None, :], 1.0)
     if not np.any(factors.shear) or not np.any(gamma):
         return g
     turns = [factors.shear[:, None] * (gamma[at] - gamma[i[-1]]) for at in (i, j)]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 
-__all__ = ["Layer", "PreliminaryFit", "Layers"]
+__all__ = ["Layer", "Layers", "NoiseOf", "PreliminaryFit"]
+
+# The noise of the points at a solution.
+NoiseOf = Callable[[Solution], NoiseOfPoints]
 
 
 class PreliminaryFit(Protocol):
@@ -36,8 +40,11 @@ class Layer:
         """Before the search: return the objective and the start to go on with."""
         return objective, start
 
-    def before_sample(self, tolerance: float) -> None:
-        """Before the searches on a sample of the data or on all of them, to this tolerance."""
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
+        """Before the searches on a sample of the data or on all of them, to this tolerance.
+
+        `noise_of` finds the noise of the points of the sample.
+        """
 
     def after_step(
         self,
@@ -60,6 +67,9 @@ class Layer:
         """Why the fit is to end here and not to count as converged, or None."""
         return None
 
+    def conclude(self, solution: Solution, noise: NoiseOfPoints) -> None:
+        """At the end, with the noise of all points: look once more at what is reported."""
+
     def report(self) -> dict[str, Any]:
         """What the layer did, for the result; `effect` says it in words."""
         raise NotImplementedError
@@ -79,10 +89,10 @@ class Layers:
             objective, start = layer.prepare(objective, start, preliminary_fit)
         return objective, start
 
-    def before_sample(self, tolerance: float) -> None:
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
         """Tell every layer that other data are taken up."""
         for layer in self.layers:
-            layer.before_sample(tolerance)
+            layer.before_sample(tolerance, noise_of)
 
     def after_step(
         self,
@@ -109,6 +119,11 @@ class Layers:
         """Why the fit is to end here and not to count as converged, or None."""
         reasons = (layer.failure() for layer in self.layers)
         return next((reason for reason in reasons if reason is not None), None)
+
+    def conclude(self, solution: Solution, noise: NoiseOfPoints) -> None:
+        """Let every layer look at the end."""
+        for layer in self.layers:
+            layer.conclude(solution, noise)
 
     def report(self) -> dict[str, Any]:
         """What each layer did."""

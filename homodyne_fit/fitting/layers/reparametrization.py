@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
-from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, newton_step
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
+from homodyne_fit.fitting.shared_pair import SharedPairTest, shared_pair_test
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.scaling import ScalingMap
 
@@ -22,6 +24,12 @@ __all__ = ["Reparametrization"]
 # zero half of the time all the same, and letting them differ then costs accuracy.
 REJECTED = 1.0
 
+# One shared pair is kept if such deviations from it, or larger ones, are more probable than this.
+IMPROBABLE = 1e-3
+
+# Decrease of χ² by a step, below which a solution is near enough to the minimum to be tested.
+NEAR_MINIMUM = 1.0
+
 # Builds the map of one of the modes of `scaling_map`.
 BuildMap = Callable[..., ScalingMap]
 
@@ -30,8 +38,10 @@ BuildMap = Callable[..., ScalingMap]
 class Reparametrization(Layer):
     """The scaling map of a mode.
 
-    ``auto`` starts with one pair for all angles and asks the evidence at the minimum whether the
-    angles differ; ``sequential`` fits each angle by itself and then holds its pair.
+    ``auto`` starts with one pair for all angles and asks at the minimum whether the angles differ:
+    the evidence, which takes the points to be independent, and where that says so a Wald test by
+    the noise found, which neighbouring points share. ``sequential`` fits each angle by itself and
+    then holds its pair.
 
     Attributes
     ----------
@@ -54,6 +64,12 @@ class Reparametrization(Layer):
     shrink: bool = True
     relaxed: ScalingPrior | None = None
     tested: ScalingPrior | None = None
+    wald: SharedPairTest | None = None
+    noise_of: NoiseOf | None = None
+
+    @override
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
+        self.noise_of = noise_of
 
     @override
     def prepare(
@@ -73,20 +89,36 @@ class Reparametrization(Layer):
     def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
         if self.mode != "auto" or self.relaxed is not None or len(solution.objective.phi) < 2:
             return None
+        apart = self._apart(solution)
+        self.tested, self.wald = fit_scaling_prior(apart.joint, apart.free, apart.variance), None
+        if self.tested.log_evidence <= REJECTED or not _is_near_minimum(solution):
+            return None
+        if self.noise_of is not None:
+            self.wald = shared_pair_test(apart, self.noise_of(solution))
+            if self.wald.probability > IMPROBABLE:
+                return None
+        self.relaxed, individual = self.tested, apart.objective
+        if not self.shrink:
+            return individual
+        spreads = np.array([self.tested.contrast, self.tested.offset])
+        weights = solution.variance / spreads**2
+        return replace(individual, scaling=individual.scaling.penalised(*weights))
+
+    @override
+    def conclude(self, solution: Solution, noise: NoiseOfPoints) -> None:
+        if self.tested is not None and self.tested.log_evidence > REJECTED:
+            self.wald = shared_pair_test(self._apart(solution), noise)
+
+    def _apart(self, solution: Solution) -> Solution:
+        """The same point, each angle having a pair that nothing draws to the others."""
         each = replace(self.build("individual"), mode="auto: hierarchical")
         individual = replace(solution.objective, scaling=each)
         joint = solution.joint_equations_of(individual, solution.scaling)
         # A limit holds the angles that would rather be beyond it.
-        held = solution.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
+        limits = solution.joint.limits
+        held = limits * joint.equations.gradient[joint.n_physics :] < 0
         joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
-        self.tested = fit_scaling_prior(joint, solution.free, solution.variance)
-        if self.tested.log_evidence <= REJECTED:
-            return None
-        self.relaxed = self.tested
-        if not self.shrink:
-            return individual
-        spreads = np.array([self.tested.contrast, self.tested.offset])
-        return replace(individual, scaling=each.penalised(*(solution.variance / spreads**2)))
+        return replace(solution, objective=individual, joint=joint)
 
     def _each_alone(
         self, objective: TwoTimeObjective, start: SearchPoint, preliminary_fit: PreliminaryFit
@@ -108,19 +140,38 @@ class Reparametrization(Layer):
         if self.tested is None:
             return report | {"effect": _EFFECTS[self.mode]}
         test = self.tested
-        numbers = (
-            f"{test.degrees} more parameters lower χ² by {test.chi2:.4g}, and a spread over the "
-            f"angles raises the log evidence by {test.log_evidence:.3g}"
-        )
-        verdict = "keep one shared pair" if self.relaxed is None else "differ"
         return report | {
             "test": {
                 "chi2_decrease": test.chi2,
                 "degrees_of_freedom": test.degrees,
                 "log_evidence": test.log_evidence,
+                "wald": self.wald and self.wald.to_json(),
             },
-            "effect": f"the angles {verdict}: {numbers}",
+            "effect": self._effect(test),
         }
+
+    def _effect(self, test: ScalingPrior) -> str:
+        if self.wald is None:
+            return (
+                "the angles keep one shared pair: a spread over them changes the log evidence by "
+                f"{test.log_evidence:.3g}"
+            )
+        numbers = (
+            f"pairs of their own deviate from a shared one by a χ² of {self.wald.statistic:.4g} "
+            f"with {self.wald.degrees_of_freedom} degrees of freedom (p = "
+            f"{self.wald.probability:.2g})"
+        )
+        if self.relaxed is None:
+            return f"the angles keep one shared pair: {numbers}"
+        if self.wald.probability > IMPROBABLE:
+            return f"the angles may share one pair, though a part of the data denied it: {numbers}"
+        return f"the angles differ: {numbers}"
+
+
+def _is_near_minimum(solution: Solution) -> bool:
+    """Whether a step would hardly lower χ²: elsewhere residuals are more than noise."""
+    decrease = -float(solution.equations.gradient @ newton_step(solution))
+    return decrease <= NEAR_MINIMUM * solution.variance
 
 
 _EFFECTS = {

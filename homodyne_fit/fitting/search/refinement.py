@@ -6,6 +6,7 @@ out are therefore followed up on the next larger one, beside the best.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.layer import Layers
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.minimum import MOST_NFEV, find_minimum
 from homodyne_fit.fitting.search.other_minima import distance_between
 from homodyne_fit.fitting.search.samples import Sample, Samples
@@ -63,11 +65,14 @@ class Refinement:
     layers : Layers
     global_search : callable or None
         None where the start is taken as it is.
+    noise_of : callable
+        Finds the noise of the points of a sample.
     """
 
     samples: Samples
     layers: Layers
     global_search: GlobalSearch | None
+    noise_of: Callable[[Sample, Solution], NoiseOfPoints]
 
     def preliminary_fit(
         self, objective: TwoTimeObjective, start: SearchPoint, *, all_points: bool = False
@@ -170,7 +175,7 @@ class Refinement:
         self, sample: Sample, objective: TwoTimeObjective, start: SearchPoint, tolerance: float
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
-        self.layers.before_sample(tolerance)
+        self.layers.before_sample(tolerance, functools.partial(self.noise_of, sample))
         nfev = 1 if self.layers.failure() else sample.evaluations_left
         # What the layers would ask for at the end, most of it, they can have at once: the start is
         # near the end on all points if samples led there.
