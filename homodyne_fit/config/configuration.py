@@ -8,7 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from homodyne_fit.config.consistency import bounds, held, limits, questions_of_file, starts
+from homodyne_fit.config.consistency import (
+    bounds,
+    held,
+    model_parameters,
+    questions_of_file,
+    starts,
+)
 from homodyne_fit.config.effects import Ignored, without_effect
 from homodyne_fit.config.keys import FLOW, KEYS, Root
 from homodyne_fit.config.overrides import Override
@@ -22,6 +28,7 @@ from homodyne_fit.errors import (
     rename_places,
     unexplained,
 )
+from homodyne_fit.fitting.default_bounds import Limits, bounds_in_force
 from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions, gap_problems
 from homodyne_fit.model.parameters import SCALING
 
@@ -135,7 +142,7 @@ class Config:
                 phi=root.experimental_data.phi_angles,
                 mask_frames=masked,
             )
-            problems += map(self._located, self._for_angles(len(selection.phi)))
+            problems += map(self._located, self._for_angles(selection))
         if problems:
             raise InputError(problems)
         assert selection is not None
@@ -215,15 +222,37 @@ class Config:
                 search=SearchOptions(**options),
             )
 
-    def _for_angles(self, n_angles: int) -> Iterator[Problem]:
+    def bounds_for(
+        self, selection: Selection, names: Sequence[str] | None = None
+    ) -> dict[str, Limits]:
+        """Bounds that a fit keeps: those given, or what the measurement could resolve.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            All parameters of the model, contrast and offset when None.
+        """
+        root = self.root
+        return bounds_in_force(
+            (*model_parameters(root), *SCALING) if names is None else names,
+            q=selection.q,
+            dt=selection.dt,
+            n_frames=selection.n_frames,
+            gap=root.analyzer_parameters.geometry.stator_rotor_gap,
+            given=bounds(root),
+            initial=starts(root),
+            fixed=held(root),
+        )
+
+    def _for_angles(self, selection: Selection) -> Iterator[Problem]:
         """What the number of angles does not allow."""
         keys = dict(KEYS)
         for name in SCALING:
             if getattr(self.root.initial_parameters.per_angle_scaling, name) is not None:
                 key = f"initial_parameters.per_angle_scaling.{name}"
                 keys[f"anti_degeneracy.constant.{name}"] = key
-        scaling_bounds = {name: limits(self.root, name) for name in SCALING}
-        for problem in self.anti_degeneracy.problems(n_angles, scaling_bounds):
+        scaling_bounds = self.bounds_for(selection, SCALING)
+        for problem in self.anti_degeneracy.problems(len(selection.phi), scaling_bounds):
             yield problem.renamed(keys)
 
     def _located(self, problem: Problem) -> Problem:

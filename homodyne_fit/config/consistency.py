@@ -9,14 +9,13 @@ from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
-from homodyne_fit.fitting.options import bounds_of, parameter_problems
-from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING
+from homodyne_fit.fitting.options import parameter_problems
+from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 
 __all__ = [
     "bounds",
     "contradictions",
     "held",
-    "limits",
     "model_parameters",
     "questions",
     "questions_of_file",
@@ -56,7 +55,7 @@ def contradictions(root: Root) -> Iterator[Problem]:
 
 def model_parameters(root: Root) -> tuple[str, ...]:
     """Parameters of the model besides contrast and offset."""
-    return tuple(name for name in PARAMETERS if name not in SCALING) if root.has_flow else DIFFUSION
+    return (*DIFFUSION, *SHEAR, "phi0") if root.has_flow else DIFFUSION
 
 
 def held(root: Root) -> dict[str, float]:
@@ -82,13 +81,8 @@ def starts(root: Root) -> dict[str, float]:
 def bounds(root: Root) -> dict[str, tuple[float, float]]:
     """Bounds that are given, of contrast, offset and the parameters of the model."""
     names = (*model_parameters(root), *SCALING)
-    bounds_of = root.parameter_space.bounds
-    return {bound.name: (bound.min, bound.max) for bound in bounds_of if bound.name in names}
-
-
-def limits(root: Root, name: str) -> tuple[float, float]:
-    """Bounds of a parameter: those given, or the defaults."""
-    return bounds_of(name, bounds(root))
+    given = root.parameter_space.bounds
+    return {bound.name: (bound.min, bound.max) for bound in given if bound.name in names}
 
 
 def questions(root: Root) -> Iterator[Problem]:

@@ -71,14 +71,16 @@ def _replaced_by_name(
 ) -> list[Any]:
     spelt = _as_spelt([str(item["name"]) for item in items], name)
     if not any(item["name"] == spelt for item in items):
-        items = [*items, _default_bounds(name)]
+        items = [*items, _bounds_without_any(name)]
     return [_replaced(item, rest, value, path) if item["name"] == spelt else item for item in items]
 
 
-def _default_bounds(name: str) -> dict[str, Any]:
-    """The bounds that a parameter has without any, so that one of them can be set."""
+def _bounds_without_any(name: str) -> dict[str, Any]:
+    """The bounds that a parameter has at any measurement, so that one of them can be set."""
     known = PARAMETERS.get(ALIASES.get(name, name))
-    return {"name": name} | ({"min": known.lower, "max": known.upper} if known else {})
+    if known is None or known.bounds is None:
+        return {"name": name}
+    return {"name": name, "min": known.bounds[0], "max": known.bounds[1]}
 
 
 def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:

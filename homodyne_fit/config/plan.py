@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homodyne_fit.config import Config
-from homodyne_fit.config.consistency import held, limits, model_parameters
+from homodyne_fit.config.consistency import bounds, held, model_parameters
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.data.unpacking import COPIES
@@ -38,6 +38,9 @@ class ParameterPlan:
         Start, or the value held; None where it comes from the data.
     lower, upper : float or None
         Bounds; None for what is held.
+    bounds_from : str or None
+        ``given``, ``measurement`` where they come from q, dt, duration and gap, or ``default``;
+        None for what is held.
     """
 
     name: str
@@ -46,6 +49,7 @@ class ParameterPlan:
     start: float | None
     lower: float | None
     upper: float | None
+    bounds_from: Literal["given", "measurement", "default"] | None
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
     return Plan(
         config=config,
         selection=selection,
-        parameters=tuple(_parameters(config)),
+        parameters=tuple(_parameters(config, selection)),
         layers=dict(_layers(config, len(selection.phi))),
         search=_search(config),
         estimate=estimate(selection, config.root.optimization.nlsq.memory),
@@ -191,21 +195,28 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
     )
 
 
-def _parameters(config: Config) -> list[ParameterPlan]:
-    root = config.root
+def _parameters(config: Config, selection: Selection) -> list[ParameterPlan]:
+    root, limits = config.root, config.bounds_for(selection)
+    given = bounds(root)
+
+    def source(name: str) -> Literal["given", "measurement", "default"]:
+        if name in given:
+            return "given"
+        return "measurement" if PARAMETERS[name].bounds is None else "default"
+
     fixed, start_values = held(root), root.initial_parameters.start
     plans = []
     for name in model_parameters(root):
         unit = PARAMETERS[name].unit
         if name in fixed:
-            plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None))
+            plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None, None))
         else:
             start = start_values.get(name, PARAMETERS[name].start)
-            plans.append(ParameterPlan(name, unit, "searched", start, *limits(root, name)))
+            plans.append(ParameterPlan(name, unit, "searched", start, *limits[name], source(name)))
     if config.anti_degeneracy.per_angle_mode == "constant":
         return plans
     return plans + [
-        ParameterPlan(name, "", "eliminated", None, *limits(root, name)) for name in SCALING
+        ParameterPlan(name, "", "eliminated", None, *limits[name], source(name)) for name in SCALING
     ]
 
 

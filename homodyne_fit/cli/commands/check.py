@@ -22,6 +22,10 @@ __all__ = ["plan_lines", "show"]
 
 LABEL = 12  # characters
 
+BOUNDS_FROM_MEASUREMENT = (
+    "(measurement: what q, dt, the duration and the gap allow to resolve, a decade to spare)"
+)
+
 
 def run(args: argparse.Namespace) -> int:
     """Print what would be done, or every mistake; return 0 if there is none, else 1."""
@@ -101,7 +105,10 @@ def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
     if config.root.optimization.nlsq.precision != "double":
         yield _entry("precision", f"{config.root.optimization.nlsq.precision} for every point")
     yield _entry("parameters", "")
-    yield table([("", "start", "lower", "upper", "unit"), *map(_row, plan.parameters)])
+    heads = ("", "start", "lower", "upper", "unit", "bounds")
+    yield table([heads, *map(_row, plan.parameters)])
+    if any(parameter.bounds_from == "measurement" for parameter in plan.parameters):
+        yield _entry("", BOUNDS_FROM_MEASUREMENT)
     estimate = plan.estimate
     yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
     yield _entry("time", _between(*map(_duration, estimate.seconds)))
@@ -141,9 +148,9 @@ def _row(parameter: ParameterPlan) -> tuple[str, ...]:
     if parameter.role == "eliminated":
         start = "none needed"
     if parameter.lower is None or parameter.upper is None:
-        return (f"  {parameter.name}", start, "held", "", parameter.unit)
+        return (f"  {parameter.name}", start, "held", "", parameter.unit, "")
     bounds = (format_number(parameter.lower), format_number(parameter.upper))
-    return (f"  {parameter.name}", start, *bounds, parameter.unit)
+    return (f"  {parameter.name}", start, *bounds, parameter.unit, parameter.bounds_from or "")
 
 
 def _duration(seconds: float) -> str:
