@@ -182,7 +182,8 @@ class TestParametersJson:
             assert set(angle["contrast"]) == set(angle["offset"]) == ESTIMATE
         assert set(parameters["fit"]) == {
             *("success", "message", "cost_initial", "cost", "noise", "n_points", "n_angles"),
-            *("passes", "seconds", "per_angle_mode", "layers", "alternatives"),
+            *("passes", "seconds", "per_angle_mode", "layers", "alternatives", "uncertainty"),
+            "beyond_bounds",
         }
         told = parameters["identifiability"]
         assert set(told) == {
