@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are replaced only when their new content is complete."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ __all__ = ["replacing", "require_writable"]
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path` to write; it takes its place if nothing raises.
+    """Yield a temporary file to write beside `path`; it replaces `path` if the block succeeds.
 
-    Raises
-    ------
-    InputError
-        If there can be no such file, or the system refuses to write it.
+    If the file cannot be written, raise an `InputError`.
     """
     if path.is_dir():
         raise _not_written(path, ", it is a folder")
@@ -31,8 +28,8 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
-        elsewhere = isinstance(error, OSError) and error.filename not in (None, str(temporary))
-        if not elsewhere and (reason := _reason(error)):
+        other_file = isinstance(error, OSError) and error.filename not in (None, str(temporary))
+        if not other_file and (reason := _reason(error)):
             raise _not_written(path, f" ({reason})") from error
         raise
     finally:
@@ -60,7 +57,7 @@ def _not_written(path: Path, why: str) -> InputError:
 
 
 def _reason(error: OSError | RuntimeError) -> str:
-    """What the system said; of HDF5, which wraps it in a text of its own, that part of the text."""
+    """The message of the system; HDF5 has it inside a longer text."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     stated = re.search(r"error message = '([^']*)'", str(error))

@@ -1,13 +1,13 @@
-"""What is wrong with what the user gave: problems with their places, and the one exception.
+"""Mistakes of users: problems with their places, and the exception for them.
 
-A room names places as its callers do: `homodyne_fit.data` says ``dt``, an argument. Each caller
-renames them to what its user knows: ``--dt``, a key of a configuration.
+A function names the place of a problem as its callers do: in `homodyne_fit.data` it is an argument,
+such as ``dt``. A caller replaces it by the name that its user knows: ``--dt``, or a key.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,15 +24,15 @@ __all__ = [
     "shortened",
     "shortened_numbers",
     "suggestion",
-    "unexplained",
 ]
 
-# How similar a name has to be to be suggested, from 0 to 1. Names of files have to be more alike,
-# since their endings are.
+# Smallest similarity of a name that is suggested, from 0 to 1.
 NEAR_NAME = 0.6
+
+# The same for names of files, of which many have the same ending.
 NEAR_FILE_NAME = 0.7
 
-# Names or numbers that a message lists at most.
+# Largest number of names or numbers in a message.
 MOST_LISTED = 40
 
 PLURALS = {"matrix": "matrices"}
@@ -44,8 +44,8 @@ class Problem(NamedTuple):
     Attributes
     ----------
     where : str
-        The argument, key or file that is wrong; dots separate the parts of a path. Empty where
-        the sentence says it.
+        The argument, key or file that is wrong; dots separate the parts of a path. Empty if the
+        sentence names the place.
     what : str
         What is wrong, and what to do.
     """
@@ -58,25 +58,25 @@ class Problem(NamedTuple):
         return f"{self.where}: {self.what}" if self.where else self.what
 
     def inside(self, place: str) -> Problem:
-        """The same problem, with the name of what its place is in."""
+        """The same problem, with the place that contains its place, such as a file."""
         return Problem(f"{place}: {self.where}" if self.where else place, self.what)
 
     def renamed(self, names: Mapping[str, str]) -> Problem:
-        """The same problem, its place or the first part of its place under another name."""
+        """The same problem with another name for its place, or for the first part of it."""
         first, dot, rest = self.where.partition(".")
         return Problem(names.get(self.where, f"{names.get(first, first)}{dot}{rest}"), self.what)
 
 
 class InputError(ValueError):
-    """Something the user gave cannot be used.
+    """The input of a user has mistakes.
 
-    As text it is a line for each problem: what is wrong, where, and what to do. The command line
-    prints it and exits with status 1.
+    Its text has a line for each problem: where, what is wrong, and what to do. The command line
+    prints it and ends with status 1.
 
     Parameters
     ----------
     problems : str or iterable of Problem
-        A plain sentence is a problem without a place.
+        A sentence is a problem without a place.
 
     Attributes
     ----------
@@ -94,13 +94,13 @@ class InputError(ValueError):
         return InputError((*self.problems, *other.problems))
 
     def inside(self, place: str) -> InputError:
-        """The same error, with the name of what the places are in."""
+        """The same error, with the place that contains all its places, such as a file."""
         return InputError(problem.inside(place) for problem in self.problems)
 
 
 @contextmanager
 def collect(problems: list[Problem]) -> Iterator[None]:
-    """Add the problems of an `InputError` of the block to a list, and go on after the block."""
+    """Add the problems of an `InputError` in the block to a list, and continue after the block."""
     try:
         yield
     except InputError as error:
@@ -109,42 +109,25 @@ def collect(problems: list[Problem]) -> Iterator[None]:
 
 @contextmanager
 def rename_places(names: Mapping[str, str]) -> Iterator[None]:
-    """Call the places in an `InputError` of the block by the names that the user knows."""
+    """In an `InputError` of the block, replace the places by names that the user knows."""
     try:
         yield
     except InputError as error:
         raise InputError(problem.renamed(names) for problem in error.problems) from error
 
 
-def unexplained(problems: Iterable[Problem], wrong: Collection[str]) -> Iterator[Problem]:
-    """The problems that do not follow from places known to be wrong, in or around theirs."""
-    for problem in problems:
-        if not any(_nested(problem.where, path) or _nested(path, problem.where) for path in wrong):
-            yield problem
-
-
-def _nested(inner: str, outer: str) -> bool:
-    return inner == outer or inner.startswith(f"{outer}.")
-
-
 def suggestion(name: str, known: Iterable[str], near: float = NEAR_NAME) -> str | None:
-    """The known name that is nearest to an unknown one, if it is similar enough.
-
-    Parameters
-    ----------
-    near : float
-        How similar it has to be, from 0 to 1.
-    """
+    """The known name that is nearest to an unknown one, if its similarity is at least `near`."""
     return next(iter(difflib.get_close_matches(name, list(known), n=1, cutoff=near)), None)
 
 
 def did_you_mean(near: str | None) -> str:
-    """Return ``" (did you mean 'x'?)"`` to follow a message, or nothing without a suggestion."""
+    """``" (did you mean 'x'?)"`` for the end of a message; empty without a suggestion."""
     return f" (did you mean '{near}'?)" if near else ""
 
 
 def missing_file(path: Path) -> InputError:
-    """The error for a path where nothing is; it names the nearest there is."""
+    """The error for a missing file, with the nearest name in its folder."""
     if not path.parent.is_dir():
         return InputError(f"{path}: there is no folder {path.parent}")
     names = (entry.name for entry in path.parent.iterdir())
@@ -153,24 +136,24 @@ def missing_file(path: Path) -> InputError:
 
 
 def shortened(names: Iterable[str]) -> str:
-    """Return the names in one line, cut off where it gets too long to read."""
+    """The names in one line, with a count instead of names beyond `MOST_LISTED`."""
     shown = list(names)
     more = len(shown) - MOST_LISTED
     return ", ".join(shown[:MOST_LISTED]) + (f", … ({more} more)" if more > 0 else "")
 
 
 def shortened_numbers(numbers: Iterable[float]) -> str:
-    """Return ``"0.004, 0.0054"``, cut off where it gets too long to read."""
+    """Numbers in one line as ``"0.004, 0.0054"``, with a limit as in `shortened`."""
     return shortened(f"{number:.6g}" for number in numbers)
 
 
 def counted(number: int, noun: str) -> str:
-    """The number and the noun, in the plural where there is not one."""
+    """The number and the noun, as ``"1 matrix"`` or ``"2 matrices"``."""
     return f"{number} {noun if number == 1 else PLURALS.get(noun, noun + 's')}"
 
 
 def ranges(numbers: Iterable[int]) -> str:
-    """Ascending numbers in one line, those that follow each other as a range: ``1, 4–6``."""
+    """Ascending numbers in one line, successive numbers as a range: ``1, 4–6``."""
     runs: list[list[int]] = []
     for number in numbers:
         if runs and number == runs[-1][-1] + 1:

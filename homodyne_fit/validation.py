@@ -1,6 +1,6 @@
-"""Values of a wrong type or size: what pydantic finds, in words.
+"""Checks of types and sizes by pydantic, and their results in words.
 
-Those of a configuration, and the arguments of what Python users call.
+For values of a configuration, and for arguments of functions that Python users call.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
 ]
 
 
-# What a value should have been, by pydantic's name of the error.
+# What is needed, for each type of error in pydantic.
 NEEDED = {
     "missing": "this key is missing",
     "extra_forbidden": "there is no such key",
@@ -84,21 +84,21 @@ NEEDED = {
     "literal_error": "must be {expected}",
 }
 
-# Problems of one call that are reported.
+# Largest number of problems that are reported for one call.
 MOST_PROBLEMS = 8
 
-# Characters of a value that are shown.
+# Largest number of characters that are shown of a value.
 LONGEST = 80
 
-# Sizes as text.
+# A size in bytes such as 2e9.
 EXPONENTIAL = re.compile(r"\s*[\d.]+e\+?\d+\s*", re.IGNORECASE)
 
+# A size with a unit such as 2GB.
 WITH_UNIT = re.compile(r"\s*[\d.]+\s*[kmgtp]?i?b?\s*", re.IGNORECASE)
 
 
 def _real(value: Any) -> Any:
-    # What Python and NumPy would make a number of in silence: what is behind a mask, True, and the
-    # real part of a complex number.
+    # Python and NumPy silently convert masked values, True and complex numbers to real numbers.
     if np.ma.is_masked(value):
         raise ValueError("a number is needed (got a masked one)")
     if isinstance(value, bool) or (_is_scalar(value) and value.dtype.kind in "bc"):
@@ -125,27 +125,21 @@ Size = Annotated[int, GetPydanticSchema(lambda _, h: h(Annotated[ByteSize, WrapV
 
 T = TypeVar("T")
 
-# As an argument a number is what `Values` makes a list of.
+# A number or a list of numbers, of which `Values` makes a list.
 NumberOrList = Annotated[
     float | Sequence[float], GetPydanticSchema(lambda _, handler: handler(Values))
 ]
 
 
 def dotted_path(location: Iterable[str | int]) -> str:
-    """Dotted path of a value, from where pydantic says it is."""
+    """Dotted path of a value, from its location in pydantic."""
     return ".".join(str(part) for part in location if part != "[key]")
 
 
 def what_is_wrong(detail: Mapping[str, Any]) -> str:
-    """What an error of pydantic says, with the value that was given.
-
-    Parameters
-    ----------
-    detail : mapping
-        One of `pydantic.ValidationError.errors`.
-    """
+    """An item of `pydantic.ValidationError.errors` in words, with the wrong value."""
     known, value, context = NEEDED.get(detail["type"]), detail["input"], detail.get("ctx", {})
-    if known is None:  # an error raised by a validator, which says what was given
+    if known is None:  # a validator has raised it, with the value in its message
         return detail["msg"].removeprefix("Value error, ")
     near = ""
     if detail["type"] == "float_parsing" and isinstance(value, str):
@@ -163,7 +157,7 @@ def what_is_wrong(detail: Mapping[str, Any]) -> str:
 
 
 def _plain_number(text: str) -> str:
-    """How to write a number that has separators or a unit, if this is one."""
+    """Advice for a number with separators or a unit, or an empty string."""
     if re.fullmatch(r"-?\d{1,3}([,_ ']\d{3})+(\.\d*)?", text):
         return f"write {re.sub("[,_ ']", '', text)}"
     if re.fullmatch(r"-?[\d.]+(e[-+]?\d+)? ?[^\W\d_]+([-⁻]?[1¹])?", text.strip()):
@@ -172,14 +166,10 @@ def _plain_number(text: str) -> str:
 
 
 def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
-    """Hold the arguments of a function to its annotations, as keys of a configuration are.
+    """Decorate a function so that its arguments are checked and converted by its annotations.
 
-    The function gets them converted: NumPy numbers and arrays as numbers and lists, for example.
-
-    Raises
-    ------
-    InputError
-        By the function made, with one line for each argument that is wrong.
+    NumPy numbers and arrays, for example, become numbers and lists. The decorated function raises
+    an `InputError` with one line for each wrong argument.
     """
     checking = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
     names = list(inspect.signature(function).parameters)
@@ -197,7 +187,7 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
             problems = [*problems[:MOST_PROBLEMS], more]
         raise InputError(problem.inside(function.__name__) for problem in problems)
 
-    # Help shows the plain types, float rather than Positive.
+    # The help of the function shows plain types: float, not Positive.
     plain, signature = typing.get_type_hints(function), inspect.signature(function)
     parameters = [
         each.replace(annotation=plain.get(name, each.annotation))
@@ -208,13 +198,7 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
 
 
 def checked_fields(instance: Any) -> None:
-    """Hold the fields of a new dataclass to their annotations, and convert them.
-
-    Raises
-    ------
-    InputError
-        With one line for each field that is wrong.
-    """
+    """Check and convert the fields of a new dataclass by their annotations."""
     problems: list[Problem] = []
     for name, adapter in _adapters(type(instance)).items():
         try:
@@ -255,7 +239,7 @@ def _wrong_argument(detail: Mapping[str, Any], names: list[str]) -> Problem:
 
 
 class Section(BaseModel):
-    """A mapping of the file; unknown keys are sorted out before validation."""
+    """A section of a configuration; unknown keys are removed before the validation."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -263,7 +247,7 @@ class Section(BaseModel):
 def _size(value: Any, parse: ValidatorFunctionWrapHandler) -> int:
     try:
         _real(value)
-        # pydantic knows no exponents, and ignores what follows the unit.
+        # pydantic does not accept exponents, and ignores text after the unit.
         if isinstance(value, str) and EXPONENTIAL.fullmatch(value):
             size = int(float(value))
         elif isinstance(value, str) and not WITH_UNIT.fullmatch(value):
@@ -280,7 +264,7 @@ def _size(value: Any, parse: ValidatorFunctionWrapHandler) -> int:
 
 
 def shown(value: Any) -> str:
-    """The value in a line, or its type where that would be long."""
+    """The value in one line, or its type if the line would be long."""
     text = repr(value)
     return text if len(text) <= LONGEST and "\n" not in text else f"a {type(value).__name__}"
 
@@ -293,7 +277,7 @@ def _path(value: Any) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    # NumPy arrays are no sequences to Python; a text is one, of letters. A set has no order.
+    # To Python a NumPy array is no sequence, but a text is one. A set has no order.
     unordered = isinstance(value, str | bytes | Set | Mapping)
     if unordered or not isinstance(value, Iterable) or _is_scalar(value):
         raise ValueError(f"a list is needed (got {shown(value)})")
@@ -306,7 +290,7 @@ def _one_or_more(value: Any) -> Any:
 
 
 def _is_scalar(value: Any) -> bool:
-    """Whether this is a single number, or the like, of NumPy."""
+    """Whether this is a single value of NumPy."""
     return isinstance(value, np.ndarray | np.generic) and value.ndim == 0
 
 

@@ -1,8 +1,8 @@
 """Exact large-data least squares for NLSQ, for any chunking of the data.
 
-A fit only ever needs sums over points. Each chunk returns its sums, the sums add, and the
-optimiser sees the total; so the answer is the full-data least-squares answer whatever the chunks
-are, in whatever order and wherever they are summed.
+A fit needs only sums over the points. Each chunk returns its sums, and the optimiser gets their
+total; so the answer is the least-squares answer of all data, for any chunks in any order, wherever
+the sums are computed.
 """
 
 from __future__ import annotations
@@ -30,8 +30,7 @@ if TYPE_CHECKING:
     from nlsq_stratified.objectives.curve import CurveObjective
     from nlsq_stratified.objectives.local import LocalParameters
 
-# Importing nlsq switches JAX to 64 bits for the whole process; only those who use the names that
-# need it ask for that.
+# Imported on first use: importing nlsq switches JAX to 64 bits for the whole process.
 LAZY = {
     "DaskExecutor": "executors.dask_cluster",
     "ResidentProcesses": "executors.processes",

@@ -1,4 +1,4 @@
-"""Which of NLSQ's arguments a fit by chunks takes, and what values they may have."""
+"""The arguments of NLSQ that a fit with chunks takes, and the values that they may have."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
     "whole_number",
 ]
 
-# What steers NLSQ's own algorithms, with the values that ask for nothing.
+# Arguments that control NLSQ's own algorithms, with the values that need no warning.
 WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "auto_size_detection": (True,),
     "batch_size": (None,),
@@ -54,7 +54,7 @@ WITHOUT_EFFECT: dict[str, tuple[Any, ...]] = {
     "verbose": (0, 1),
 }
 
-# What asks for something that there is not, the value that does not, and what there is instead.
+# Arguments that are refused: the one value that is accepted, and what to use instead.
 REFUSED: dict[str, tuple[Any, str]] = {
     "auto_bounds": (False, "give bounds"),
     "cmaes_config": (None, "multistart=True tries several starts"),
@@ -63,26 +63,21 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "return_eval": (False, "the result has predictions"),
 }
 
-# Whose frames a warning to the caller passes over.
+# Folders whose frames are skipped, so that a warning points to the caller's line.
 INSIDE = tuple(str(Path(file).parent) for file in (__file__, nlsq.__file__))
 
 
 def accepted(arguments: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
-    """The keyword arguments that have an effect, of those known by name.
+    """The keyword arguments with known names; one warning names arguments without effect.
 
-    One warning names those of NLSQ that are without.
-
-    Raises
-    ------
-    TypeError
-        If one is not supported.
+    All other arguments raise a `TypeError`.
     """
-    arguments = dict(arguments)
-    if "maxfev" in arguments and "max_nfev" not in arguments:
-        arguments["max_nfev"] = arguments.pop("maxfev")
-    taken = {name: arguments.pop(name) for name in known if name in arguments}
+    others = dict(arguments)
+    if "maxfev" in others and "max_nfev" not in others:
+        others["max_nfev"] = others.pop("maxfev")
+    used = {name: others.pop(name) for name in known if name in others}
     ignored, unsupported = [], []
-    for name, value in arguments.items():
+    for name, value in others.items():
         if name in WITHOUT_EFFECT:
             if not _one_of(value, WITHOUT_EFFECT[name]):
                 ignored.append(name)
@@ -98,7 +93,7 @@ def accepted(arguments: Mapping[str, Any], known: Iterable[str]) -> dict[str, An
             UserWarning,
             skip_file_prefixes=INSIDE,
         )
-    return taken
+    return used
 
 
 def _one_of(value: Any, defaults: tuple[Any, ...]) -> bool:
@@ -106,7 +101,7 @@ def _one_of(value: Any, defaults: tuple[Any, ...]) -> bool:
 
 
 def check_method(method: object) -> None:
-    """Raise a `TypeError` unless NLSQ has this method, and it is not a global search."""
+    """Raise a `TypeError` for a method that NLSQ does not have, and for its global search."""
     if method not in (None, "trf", "lm"):
         raise TypeError(
             f"method {method!r} is not supported together with chunks: there is one method, which "
@@ -115,49 +110,28 @@ def check_method(method: object) -> None:
 
 
 def check_loss(loss: object) -> None:
-    """Raise a `ValueError` unless there is this loss."""
+    """Raise a `ValueError` for an unknown loss function."""
     if not isinstance(loss, str) or loss not in LOSSES:
         raise ValueError(f"loss must be one of {', '.join(LOSSES)}, not {loss!r}")
 
 
 def positive(name: str, value: Any) -> float:
-    """A number above zero.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """Check that an argument is a number above zero."""
     return _number(name, value, "a positive finite number", lambda number: number > 0)
 
 
 def not_negative(name: str, value: Any) -> float:
-    """A number of zero or more.
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
+    """Check that an argument is a number of zero or more."""
     return _number(name, value, "a finite number of at least 0", lambda number: number >= 0)
 
 
 def whole_number(name: str, value: Any, least: int) -> int:
-    """An integer of at least so much.
+    """Check that an argument is a whole number of at least `least`."""
 
-    Raises
-    ------
-    ValueError
-        If it is none.
-    """
-    return int(
-        _number(
-            name,
-            value,
-            f"a whole number of at least {least}",
-            lambda number: number >= least and number == int(number),
-        )
-    )
+    def allowed(number: Any) -> bool:
+        return number >= least and number == int(number)
+
+    return int(_number(name, value, f"a whole number of at least {least}", allowed))
 
 
 def _number(name: str, value: Any, kind: str, allowed: Any) -> float:
@@ -168,13 +142,7 @@ def _number(name: str, value: Any, kind: str, allowed: Any) -> float:
 
 
 def plain_numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """An array of real numbers.
-
-    Raises
-    ------
-    ValueError
-        If they are none, or some are masked.
-    """
+    """Real numbers as an array; masked values are refused."""
     array = real_numbers(name, values)
     if np.ma.is_masked(array):
         raise ValueError(f"{name} holds masked values: numbers are needed")
@@ -182,13 +150,7 @@ def plain_numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def scales(x_scale: ArrayLike | None, n_params: int) -> NDArray[np.float64] | None:
-    """Sizes of the p parameters; None where the curvature shall give them.
-
-    Raises
-    ------
-    ValueError
-        If they are neither 'jac' nor positive numbers, one or p.
-    """
+    """Sizes (p,) of the parameters; None if they follow from the curvature, as with 'jac'."""
     if x_scale is None or (isinstance(x_scale, str) and x_scale == "jac"):
         return None
     if isinstance(x_scale, str):
@@ -207,13 +169,7 @@ def scales(x_scale: ArrayLike | None, n_params: int) -> NDArray[np.float64] | No
 def box(
     bounds: tuple[ArrayLike, ArrayLike], n_params: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bounds (p,) each.
-
-    Raises
-    ------
-    ValueError
-        If there are not two, or they are no numbers.
-    """
+    """Lower and upper bounds, (p,) each."""
     if len(bounds) != 2:
         raise ValueError(f"bounds must be a pair (lower, upper), not {bounds!r}")
     lower, upper = (np.broadcast_to(plain_numbers("bounds", b), n_params) for b in bounds)

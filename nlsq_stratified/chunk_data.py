@@ -11,17 +11,17 @@ from numpy.typing import ArrayLike, NDArray
 from nlsq_stratified.chunks import ArrayChunks, Chunks
 from nlsq_stratified.reduction import ChunkSequence, in_memory
 
-__all__ = ["FirstChunks", "KeptPoints", "chunk_data", "points_in", "real_numbers"]
+__all__ = ["FirstChunks", "chunk_data", "points_in", "real_numbers"]
 
 Chunk = tuple[NDArray[Any], ...]
 NanPolicy = Literal["raise", "omit", "propagate"]
 
 
 def points_in(memory_limit_gb: float | None, n_params: int) -> int:
-    """Points whose sums can be formed within a memory limit; no end of them without one.
+    """Largest number of points whose sums can be formed within a memory limit.
 
-    Jacobian, its scaled copy and the copy that the factorisation works on: three arrays of
-    p + 1 numbers a point.
+    A point takes p + 1 numbers in each of three arrays: the Jacobian, its scaled copy, and the
+    copy that is factored.
     """
     if memory_limit_gb is None:
         return np.iinfo(np.int64).max
@@ -36,30 +36,23 @@ def chunk_data(
     check_finite: bool = True,
     nan_policy: NanPolicy = "raise",
 ) -> ChunkSequence:
-    """Check the data and see them chunk by chunk.
+    """Check the data, and return them as a sequence of chunks.
 
     A point that is masked in one of the arrays (`numpy.ma`) is left out.
 
     Parameters
     ----------
     xdata : (N,), (features, N) or (N, features) array, or None
-        None with chunks that bring their own data.
+        None if the chunks hold their own data.
     ydata : (N,) array or None
     sigma : (N,) array or None
     chunks : Chunks or sequence
-        A partition of the points, or items ``(x, y)`` or ``(x, y, sigma)``; these are read one
-        by one and may live on disk.
+        A partition of the points, or a sequence of ``(x, y)`` or ``(x, y, sigma)``, which are
+        read one by one and may be on disk.
     check_finite : bool
-        Raise if the data hold a value that is not finite, unless `nan_policy` deals with it.
+        With the policy 'raise': raise if the data hold a value that is not finite.
     nan_policy : {'raise', 'omit', 'propagate'}
         'omit' leaves out the points with such a value; 'propagate' keeps them.
-
-    Raises
-    ------
-    ValueError
-        If the data do not fit together, or are not real or not finite, or a sigma is not positive.
-    TypeError
-        If `chunks` is neither a partition nor a sequence of chunks.
     """
     if nan_policy not in ("raise", "omit", "propagate"):
         raise ValueError(f"nan_policy must be 'raise', 'omit' or 'propagate', not {nan_policy!r}")
@@ -68,14 +61,14 @@ def chunk_data(
     if isinstance(chunks, Chunks):
         if xdata is None or ydata is None:
             raise ValueError("xdata and ydata are needed with a partition of the points")
-        arrays, axis, keep = _whole(xdata, ydata, sigma, check, omit)
+        arrays, axis, keep = _checked_arrays(xdata, ydata, sigma, check, omit)
         if chunks.n_points != len(arrays[1]):
             raise ValueError(f"the chunks hold {chunks.n_points} points, the data {len(arrays[1])}")
         if np.all(keep):
             return ArrayChunks(chunks, arrays, axis)
         if not np.any(keep):
             raise ValueError("no point is left: each is masked or holds a value that is not finite")
-        return KeptPoints(ArrayChunks(chunks, (*arrays, keep), axis))
+        return ArrayChunks(chunks, arrays, axis, keep)
     if hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__"):
         if xdata is not None or ydata is not None or sigma is not None:
             raise TypeError(
@@ -92,7 +85,7 @@ def chunk_data(
 
 @dataclass(frozen=True)
 class _CheckedChunks:
-    """Chunks that the caller cut, checked when they are read."""
+    """Chunks with their own data, which are checked when they are read."""
 
     chunks: ChunkSequence
     check_finite: bool
@@ -103,7 +96,6 @@ class _CheckedChunks:
 
     @property
     def in_memory(self) -> bool:
-        """Whether those chunks are."""
         return in_memory(self.chunks)
 
     def __getitem__(self, index: int) -> Chunk:
@@ -112,38 +104,15 @@ class _CheckedChunks:
             raise ValueError(f"chunk {index} is not a tuple (x, y) or (x, y, sigma)")
         try:
             x, y, *sigma = chunk
-            arrays, axis, keep = _whole(
+            arrays, axis, keep = _checked_arrays(
                 x, y, sigma[0] if sigma else None, self.check_finite, self.omit
             )
         except ValueError as error:
             raise ValueError(f"chunk {index}: {error}") from error
-        return _kept(arrays, axis, keep)
-
-
-@dataclass(frozen=True)
-class KeptPoints:
-    """Chunks of a partition without some of the points; the last array says which are kept."""
-
-    chunks: ArrayChunks
-
-    def __len__(self) -> int:
-        return len(self.chunks)
-
-    @property
-    def in_memory(self) -> bool:
-        """They are."""
-        return True
-
-    def __getitem__(self, index: int) -> Chunk:
-        *arrays, keep = self.chunks[index]
-        return _kept(tuple(arrays), self.chunks.axis, keep)
-
-
-def _kept(arrays: Chunk, axis: int, keep: NDArray[np.bool_]) -> Chunk:
-    if np.all(keep):
-        return arrays
-    x, *rest = arrays
-    return (np.compress(keep, x, axis=axis), *(array[keep] for array in rest))
+        if np.all(keep):
+            return arrays
+        x, *others = arrays
+        return (np.compress(keep, x, axis=axis), *(array[keep] for array in others))
 
 
 @dataclass(frozen=True)
@@ -158,25 +127,25 @@ class FirstChunks:
 
     @property
     def in_memory(self) -> bool:
-        """Whether those chunks are."""
         return in_memory(self.chunks)
 
     def __getitem__(self, index: int) -> Any:
         return self.chunks[range(self.count)[index]]
 
 
-def _whole(
+def _checked_arrays(
     xdata: ArrayLike, ydata: ArrayLike, sigma: ArrayLike | None, check_finite: bool, omit: bool
 ) -> tuple[Chunk, int, NDArray[np.bool_]]:
-    """The arrays, checked to fit together.
+    """Check that the arrays are real and agree in length.
 
     Returns
     -------
     arrays : tuple
+        x, y and, if there is one, sigma.
     axis : int
-        Of x along which the points run.
+        The axis of x along which the points run.
     keep : (N,) array
-        Points that are not masked and, if those shall be omitted, not without a value.
+        Points that are not masked and, with `omit`, have finite values only.
     """
     x, y = real_numbers("xdata", xdata), real_numbers("ydata", ydata)
     if y.ndim != 1:
@@ -199,30 +168,24 @@ def _whole(
     for name, array in data.items():
         if not check_finite and not omit:
             break
-        lost = _any_feature(~np.isfinite(array), axis)
-        if check_finite and np.any(lost & keep):
+        not_finite = _any_feature(~np.isfinite(array), axis)
+        if check_finite and np.any(not_finite & keep):
             raise ValueError(f"{name} holds values that are not finite")
-        keep &= ~lost
+        keep &= ~not_finite
     return tuple(data.values()), axis, keep
 
 
 def _any_feature(marked: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
-    """Which points are marked in one of their features, (N,)."""
+    """Points (N,) that are marked in at least one of their features."""
     return np.any(marked, axis=tuple(i for i in range(marked.ndim) if i != axis % marked.ndim))
 
 
 def real_numbers(name: str, values: ArrayLike) -> NDArray[Any]:
-    """An array of them, masked where the values are.
-
-    Raises
-    ------
-    ValueError
-        If they are complex, or no numbers.
-    """
+    """The values as an array, masked if they are masked; complex numbers and text are refused."""
     array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     if np.iscomplexobj(array):
         raise ValueError(
-            f"{name} holds complex numbers: fit real and imaginary parts as points of their own"
+            f"{name} holds complex numbers: fit real and imaginary parts as separate points"
         )
     if array.dtype.kind in "OSUMm":
         raise ValueError(f"{name} holds values of type {array.dtype}, not real numbers")
@@ -230,7 +193,7 @@ def real_numbers(name: str, values: ArrayLike) -> NDArray[Any]:
 
 
 def _points_axis(x: NDArray[Any], n_points: int) -> int:
-    """The axis of x along which the points run; the last one where both fit."""
+    """The axis of x along which the points run; the last axis if both have the right length."""
     if x.ndim and x.shape[-1] == n_points:
         return x.ndim - 1
     if x.ndim and x.shape[0] == n_points:

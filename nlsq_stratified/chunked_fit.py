@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
-from types import TracebackType
+from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -41,20 +40,29 @@ from nlsq_stratified.solver.trust_region import TrustRegionResult, solve
 __all__ = ["FitOptions", "fit_chunks", "parameter_names", "ProgressBar"]
 
 
-# Accuracy, in standard errors of the sample, of all stages but the last; and how many times as
-# many chunks each stage takes.
-STAGE_TOLERANCE, STAGE_GROWTH = 0.3, 4
+# Accuracy of a preliminary fit, in standard errors.
+STAGE_TOLERANCE = 0.3
 
-# Evaluations of a stage, at the most.
+# Each stage of a progressive fit takes so many times the chunks of the stage before.
+STAGE_GROWTH = 4
+
+# Largest number of evaluations in one stage.
 STAGE_NFEV = 100
 
-# Losses that count a point less the farther it is away, without end, and one that does not.
-REDESCENDING, MONOTONE = ("cauchy", "arctan"), "soft_l1"
+# Loss functions for which the pull of a point fades to zero with its distance.
+REDESCENDING = ("cauchy", "arctan")
 
-# Starts that are refined after all have been evaluated on the sample, and with how many passes.
-REFINED_STARTS, REFINEMENT_NFEV = 3, 20
+# A loss function for which it does not.
+MONOTONE = "soft_l1"
 
-# Half the width of the region in which starts are drawn for a parameter without bounds.
+# Starts of a multi-start fit that are refined on the sample.
+REFINED_STARTS = 3
+
+# Largest number of evaluations of the sample for each of them.
+REFINEMENT_NFEV = 20
+
+# Half width of the region in which starts are drawn for a parameter without bounds, in units of
+# its start value or of 1, whichever is larger.
 UNBOUNDED_SPAN = 10.0
 
 
@@ -87,7 +95,7 @@ class FitOptions:
         positive("scale_factor", self.scale_factor)
 
     def tolerances(self) -> dict[str, Any]:
-        """Those that were given; where some are, standard errors no longer stop the fit."""
+        """The tolerances that the caller chose; with any of them, standard errors stop no fit."""
         tolerances = {"ftol": self.ftol, "xtol": self.xtol, "gtol": self.gtol}
         chosen = {name: value for name, value in tolerances.items() if value is not None}
         if self.tolerance is not None:
@@ -111,9 +119,9 @@ def fit_chunks(
     objective : Objective
     data : sequence of chunks
     names : sequence of str
-        Of the p parameters, for messages.
+        Names of the p parameters, for messages.
     p0 : (p,) array, optional
-        Start; ones, moved into the bounds, when None.
+        Start; if None, ones, moved into the bounds.
     bounds : (lower, upper)
     options : FitOptions
     absolute_sigma : bool
@@ -130,49 +138,37 @@ def fit_chunks(
     with ProgressBar(options.show_progress) as bar:
         placed = distribute(data, options.executor)
         budget = _Budget(options.max_nfev or 100 * len(names), len(data))
-        everything = _Pass(objective, placed, names, options.executor, bar, budget)
+        full = _Pass(objective, placed, names, lower, upper, options.executor, bar, budget)
 
         def search(start: NDArray[np.float64]) -> TrustRegionResult:
-            return solve(
-                everything,
-                start,
-                lower,
-                upper,
-                max_nfev=everything.evaluations_left,
-                x_scale=x_scale,
-                callback=_callback(options.callback),
-                **options.tolerances(),
-            )
+            callback = _callback(options.callback)
+            return full.minimise(start, x_scale=x_scale, callback=callback, **options.tolerances())
 
         try:
-            chosen = start
+            better_start = start
             if options.n_starts > 0:
-                chosen = _best_start(everything.first(_sample(data)), start, lower, upper, options)
+                better_start = _best_start(full.first(_sample(data)), start, options)
             if getattr(objective, "loss", None) in REDESCENDING:
-                chosen = _monotone_start(everything, chosen, lower, upper)
+                better_start = _monotone_start(full, better_start)
             if options.progressive:
-                chosen = _staged_start(everything, chosen, lower, upper)
-            fit = search(chosen)
+                better_start = _staged_start(full, better_start)
+            fit = search(better_start)
         except _NotFiniteError:
-            # A sample may have led to where other points have no value; the caller's start has
-            # one, or the error tells where not.
+            # The sample may have led to parameters at which the model of other points is not
+            # finite. Begin at the caller's start; if the model is not finite there, say so.
             fit = search(start)
-        initial = everything.evaluated_first(start)
-    fit = _without_effect(fit, initial, names, lower, upper)
-    return _result(fit, initial.cost, everything, absolute_sigma)
+        initial = full.evaluated_first(start)
+    fit = _with_dead_parameters(fit, initial, full)
+    return _result(fit, initial.cost, full, absolute_sigma)
 
 
-def _without_effect(
-    fit: TrustRegionResult,
-    initial: Equations,
-    names: Sequence[str],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
+def _with_dead_parameters(
+    fit: TrustRegionResult, initial: Equations, full: _Pass
 ) -> TrustRegionResult:
-    """Say which parameters no point depends on where the fit ended.
+    """Say in the message which parameters change no point where the fit ended.
 
-    Another one at its bound explains it (an amplitude that is zero leaves its rate undetermined);
-    if not, the search has lost the parameter and is no success.
+    Another parameter at its bound can be the reason: if an amplitude is zero, its rate has no
+    effect. Without such a reason the search has lost the parameter, and the fit has failed.
 
     Raises
     ------
@@ -182,20 +178,20 @@ def _without_effect(
     dead = np.diag(fit.state.hessian) == 0
     if not np.any(dead):
         return fit
-    explained = bool(np.any((fit.x <= lower) | (fit.x >= upper)))
-    listed = ", ".join(name for name, is_dead in zip(names, dead, strict=True) if is_dead)
+    explained = bool(np.any((fit.x <= full.lower) | (fit.x >= full.upper)))
+    dead_names = ", ".join(name for name, flag in zip(full.names, dead, strict=True) if flag)
     if not explained and np.all(np.diag(initial.hessian)[dead] == 0):
-        raise ValueError(f"no point depends on parameter {listed} at {fit.x.tolist()}")
-    message = f"{fit.message}; no point depends on {listed} there"
+        raise ValueError(f"no point depends on parameter {dead_names} at {fit.x.tolist()}")
+    message = f"{fit.message}; no point depends on {dead_names} there"
     return replace(fit, success=fit.success and explained, message=message)
 
 
 class _NotFiniteError(ValueError):
-    """The model has no value at the parameters of a first pass."""
+    """The model is not finite at the parameters of a first pass."""
 
 
 class _Budget:
-    """Evaluations of all chunks that a fit may take; one of some chunks counts by their share."""
+    """Evaluations of all chunks that are left; evaluating some chunks counts by their share."""
 
     def __init__(self, limit: int, n_chunks: int) -> None:
         self.limit, self.n_chunks, self.spent = limit, n_chunks, 0.0
@@ -205,48 +201,53 @@ class _Budget:
         self.spent += n_chunks / self.n_chunks
 
     def evaluations_left(self, n_chunks: int) -> int:
-        """How often so many chunks may still be evaluated; once in any case."""
+        """How often so many chunks may still be evaluated; at least once."""
         return max(1, int((self.limit - self.spent) * self.n_chunks / n_chunks + 1e-9))
 
 
+@dataclass(eq=False)
 class _Pass:
-    """Evaluates all chunks at some parameters, and keeps the costs of the chunks."""
+    """Evaluates the equations of all its chunks at some parameters."""
 
-    def __init__(
-        self,
-        objective: Objective[Any],
-        data: ChunkSequence,
-        names: Sequence[str],
-        executor: Executor | None,
-        bar: ProgressBar,
-        budget: _Budget,
-    ) -> None:
-        self.objective, self.data, self.names = objective, data, names
-        self.executor, self.bar, self.budget = executor, bar, budget
-        self._first: tuple[NDArray[np.float64], Equations] | None = None
-        # Of each evaluation for as long as someone keeps it: the search keeps the best.
-        self.chunk_costs: WeakKeyDictionary[Equations, tuple[float, ...]] = WeakKeyDictionary()
-        self.chunk_sizes: tuple[int, ...] = ()
-        self.started = False
+    objective: Objective[Any]
+    data: ChunkSequence
+    names: Sequence[str]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    executor: Executor | None
+    bar: ProgressBar
+    budget: _Budget
+    # Costs of the chunks for each evaluation that is still in use; the search keeps the best one.
+    chunk_costs: WeakKeyDictionary[Equations, tuple[float, ...]] = field(
+        default_factory=WeakKeyDictionary, init=False
+    )
+    chunk_sizes: tuple[int, ...] = field(default=(), init=False)
+    may_be_not_finite: bool = field(default=False, init=False)
+    _first: tuple[NDArray[np.float64], Equations] | None = field(default=None, init=False)
 
     def first(self, count: int) -> _Pass:
-        """The same on the first few chunks."""
-        part = FirstChunks(self.data, count)
-        return _Pass(self.objective, part, self.names, self.executor, self.bar, self.budget)
+        """The same for the first few chunks."""
+        return replace(self, data=FirstChunks(self.data, count))
 
     def with_loss(self, loss: str) -> _Pass:
-        """The same with another loss."""
+        """The same with another loss function."""
         objective: Any = self.objective
-        objective = replace(objective, loss=loss)
-        return _Pass(objective, self.data, self.names, self.executor, self.bar, self.budget)
+        return replace(self, objective=replace(objective, loss=loss))
 
-    @property
-    def evaluations_left(self) -> int:
-        """How often this may still be evaluated."""
-        return self.budget.evaluations_left(len(self.data))
+    def minimise(
+        self, start: NDArray[np.float64], *, max_nfev: float = np.inf, **options: Any
+    ) -> TrustRegionResult:
+        """Search the minimum with the evaluations that are left, at most `max_nfev`."""
+        left = min(max_nfev, self.budget.evaluations_left(len(self.data)))
+        return solve(self, start, self.lower, self.upper, max_nfev=int(left), **options)
+
+    def cost(self, params: NDArray[np.float64]) -> float:
+        """The cost, infinite where the model is not finite."""
+        equations = self(params)
+        return equations.cost if equations.finite else np.inf
 
     def evaluated_first(self, start: NDArray[np.float64]) -> Equations:
-        """The equations at the start, which most fits evaluate first."""
+        """The equations at the start, which are known if the search began there."""
         if self._first is not None and np.array_equal(self._first[0], start):
             return self._first[1]
         return self(start)
@@ -254,32 +255,31 @@ class _Pass:
     def __call__(self, params: NDArray[np.float64]) -> Equations:
         self.bar.start_pass(len(self.data))
         parts = partial_sums(self.objective, params, self.data, self.executor)
-        everything = add_up(map(self._counted, parts))
-        _require_sigma_of_all_or_none(everything.widths)
-        self.chunk_sizes = everything.sizes
-        total = self.objective.normal_equations(params, everything.sums)
-        self.chunk_costs[total] = everything.costs
-        if not self.started and not total.finite:
-            self._name_the_chunk(params, everything.finite)
-        self.started = True
-        self.bar.pass_done(total)
+        total = add_up(map(self._show_progress, parts))
+        _require_sigma_of_all_or_none(total.widths)
+        self.chunk_sizes = total.sizes
+        equations = self.objective.normal_equations(params, total.sums)
+        self.chunk_costs[equations] = total.costs
+        if not self.may_be_not_finite and not equations.finite:
+            self._raise_not_finite(params, total.finite)
+        self.may_be_not_finite = True
+        self.bar.pass_done(equations)
         self.budget.spend(len(self.data))
-        self._first = self._first or (params.copy(), total)
-        return total
+        self._first = self._first or (params.copy(), equations)
+        return equations
 
-    def _counted(self, part: Partial[Any]) -> Partial[Any]:
+    def _show_progress(self, part: Partial[Any]) -> Partial[Any]:
         self.bar.chunks_done(len(part.sizes))
         return part
 
-    def _name_the_chunk(self, params: NDArray[np.float64], finite: Sequence[bool]) -> None:
+    def _raise_not_finite(self, params: NDArray[np.float64], finite: Sequence[bool]) -> None:
         at = ", ".join(f"{n} = {v:.6g}" for n, v in zip(self.names, params, strict=True))
-        if not all(finite):
-            raise _NotFiniteError(f"the model is not finite in chunk {finite.index(False)} at {at}")
-        raise _NotFiniteError(f"the model is not finite at {at}")
+        where = "" if all(finite) else f" in chunk {finite.index(False)}"
+        raise _NotFiniteError(f"the model is not finite{where} at {at}")
 
 
 def _require_sigma_of_all_or_none(widths: Sequence[int]) -> None:
-    """Compare the number of arrays of each chunk, (x, y) or (x, y, sigma), with the first."""
+    """Require as many arrays, (x, y) or (x, y, sigma), in each chunk as in the first."""
     for i, width in enumerate(widths):
         if width != widths[0]:
             with_one, without = (0, i) if width < widths[0] else (i, 0)
@@ -294,49 +294,33 @@ def _sample(data: ChunkSequence) -> int:
     return max(1, len(data) // STAGE_GROWTH**2)
 
 
-def _staged_start(
-    everything: _Pass,
-    start: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Fit one chunk, then four, sixteen, ...; return where the last stage before all ends."""
+def _staged_start(full: _Pass, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit one chunk, then 4, 16, ...; return where the last stage before all chunks ends."""
     count = 1
-    while count < len(everything.data):
-        stage = everything.first(count)
-        left = min(STAGE_NFEV, stage.evaluations_left)
-        start = solve(stage, start, lower, upper, tolerance=STAGE_TOLERANCE, max_nfev=left).x
+    while count < len(full.data):
+        stage = full.first(count)
+        start = stage.minimise(start, tolerance=STAGE_TOLERANCE, max_nfev=STAGE_NFEV).x
         count *= STAGE_GROWTH
     return start
 
 
-def _monotone_start(
-    everything: _Pass,
-    start: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-) -> NDArray[np.float64]:
-    """Fit with a loss whose pull does not fade with distance; return the better of both ends.
+def _monotone_start(full: _Pass, start: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fit with a loss whose pull does not fade with distance; return the better of both points.
 
-    A redescending loss has local minima wherever some points agree, and far from the data its
-    gradient vanishes; the estimate of a monotone one is where to start it (R. Maronna, D. Martin
+    A redescending loss has local minima wherever some points agree, and its gradient vanishes far
+    from the data; so its search begins at the estimate of a monotone loss (R. Maronna, D. Martin
     and V. Yohai, *Robust statistics*, 2006, section 5.5).
     """
-    monotone = everything.with_loss(MONOTONE)
-    left = monotone.evaluations_left
-    end = solve(monotone, start, lower, upper, tolerance=STAGE_TOLERANCE, max_nfev=left).x
-    costs = [state.cost if (state := everything(x)).finite else np.inf for x in (start, end)]
-    return start if costs[0] <= costs[1] else end
+    end = full.with_loss(MONOTONE).minimise(start, tolerance=STAGE_TOLERANCE).x
+    cost_at_start, cost_at_end = full.cost(start), full.cost(end)
+    return start if cost_at_start <= cost_at_end else end
 
 
 def _best_start(
-    sample: _Pass,
-    start: NDArray[np.float64],
-    lower: NDArray[np.float64],
-    upper: NDArray[np.float64],
-    options: FitOptions,
+    sample: _Pass, start: NDArray[np.float64], options: FitOptions
 ) -> NDArray[np.float64]:
     """Draw starts as NLSQ does, evaluate them on the sample, refine the best, return the best."""
+    lower, upper = sample.lower, sample.upper
     span = UNBOUNDED_SPAN * np.maximum(1.0, np.abs(start))
     low, high = np.maximum(lower, start - span), np.minimum(upper, start + span)
     low, high = (np.where(np.isfinite(b), b, s) for b, s in ((lower, low), (upper, high)))
@@ -347,18 +331,11 @@ def _best_start(
     else:
         drawn = scale_samples_to_bounds(unit, *box)
     candidates = [start, *np.clip(np.asarray(drawn, dtype=np.float64), lower, upper)]
-    sample.started = True  # a candidate that is not finite is passed over, not an error
-    costs = [state.cost if (state := sample(c)).finite else np.inf for c in candidates]
+    sample.may_be_not_finite = True  # such a candidate is passed over; it is no error
+    costs = [sample.cost(candidate) for candidate in candidates]
     order = [i for i in np.argsort(costs, kind="stable") if np.isfinite(costs[i])]
     refined = [
-        solve(
-            sample,
-            candidates[i],
-            lower,
-            upper,
-            tolerance=STAGE_TOLERANCE,
-            max_nfev=min(REFINEMENT_NFEV, sample.evaluations_left),
-        )
+        sample.minimise(candidates[i], tolerance=STAGE_TOLERANCE, max_nfev=REFINEMENT_NFEV)
         for i in order[:REFINED_STARTS]
     ]
     return min(refined, key=lambda fit: fit.state.cost).x if refined else start
@@ -392,7 +369,7 @@ def _callback(
 
 
 def _result(
-    fit: TrustRegionResult, cost_initial: float, everything: _Pass, absolute_sigma: bool
+    fit: TrustRegionResult, cost_initial: float, full: _Pass, absolute_sigma: bool
 ) -> CurveFitResult:
     free = fit.active == 0
     spare = fit.state.n_points - np.count_nonzero(free)
@@ -418,14 +395,14 @@ def _result(
         status=int(fit.success),
         message=fit.message,
         n_points=fit.state.n_points,
-        chunk_costs=list(everything.chunk_costs[fit.state]),
-        chunk_sizes=everything.chunk_sizes,
-        **_as_of_single_fits(everything.chunk_sizes, everything.chunk_costs[fit.state]),
+        chunk_costs=list(full.chunk_costs[fit.state]),
+        chunk_sizes=full.chunk_sizes,
+        **_as_of_single_fits(full.chunk_sizes, full.chunk_costs[fit.state]),
     )
 
 
 def _as_of_single_fits(sizes: Sequence[int], costs: Sequence[float]) -> dict[str, Any]:
-    """What NLSQ's result says of the fits of single chunks; here there is none that could fail."""
+    """What NLSQ's result reports on the fits of single chunks. Here no chunk can fail alone."""
     return {
         "n_chunks": len(sizes),
         "success_rate": 1.0,
@@ -464,44 +441,36 @@ def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
 
 
 class ProgressBar:
-    """Counts chunks within a pass, and shows cost and gradient of the last one.
+    """Counts the chunks of a pass, and shows cost and gradient of the last pass; or does nothing.
 
     Parameters
     ----------
     shown : bool
-        If False every method does nothing.
     """
 
     def __init__(self, shown: bool) -> None:
-        self._bar: Any = tqdm(unit="chunk", desc="pass 0") if shown else None
+        self._bar: Any = tqdm(unit="chunk", desc="pass 0", disable=not shown)
         self._passes = 0
 
     def __enter__(self) -> ProgressBar:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._bar is not None:
-            self._bar.close()
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
 
     def start_pass(self, n_chunks: int) -> None:
-        """Begin to count the chunks of one more pass."""
-        if self._bar is not None:
-            self._passes += 1
-            self._bar.reset(total=n_chunks)
-            self._bar.set_description(f"pass {self._passes}")
+        """Begin to count the chunks of the next pass."""
+        self._passes += 1
+        self._bar.reset(total=n_chunks)
+        self._bar.set_description(f"pass {self._passes}")
 
     def chunks_done(self, count: int) -> None:
         """Count so many chunks."""
-        if self._bar is not None:
-            self._bar.update(count)
+        self._bar.update(count)
 
-    def pass_done(self, state: Equations) -> None:
-        """Show where the pass has led."""
-        if self._bar is not None:
-            gradient = float(np.max(np.abs(state.gradient)))
-            self._bar.set_postfix(cost=f"{state.cost:.6g}", gradient=f"{gradient:.3g}")
+    def pass_done(self, equations: Equations) -> None:
+        """Show the cost and the largest component of the gradient."""
+        if self._bar.disable:
+            return
+        gradient = float(np.max(np.abs(equations.gradient)))
+        self._bar.set_postfix(cost=f"{equations.cost:.6g}", gradient=f"{gradient:.3g}")

@@ -34,7 +34,7 @@ class ChunkReport:
 
     @property
     def missing(self) -> tuple[tuple[Any, ...], ...]:
-        """For each chunk, the groups of which it holds no point."""
+        """The groups that have no point in a chunk, for each chunk."""
         return tuple(
             tuple(group for group, count in zip(self.groups, row, strict=True) if count == 0)
             for row in self.counts
@@ -66,7 +66,7 @@ class ChunkReport:
 
 
 class Chunks:
-    """Every one of N points in exactly one chunk.
+    """A partition of N points: each point is in exactly one chunk.
 
     Parameters
     ----------
@@ -94,12 +94,12 @@ class Chunks:
 
     @classmethod
     def from_sizes(cls, sizes: Iterable[int]) -> Chunks:
-        """Consecutive runs of points, of the given lengths."""
+        """Consecutive runs of points with these lengths."""
         return cls(sizes)
 
     @classmethod
     def of_size(cls, n_points: int, size: int) -> Chunks:
-        """Consecutive runs of `size` points; the last one takes what is left."""
+        """Consecutive runs of `size` points; the last run holds the rest."""
         if size <= 0:
             raise ValueError(f"the chunk size must be positive, got {size}")
         if n_points <= 0:
@@ -117,7 +117,7 @@ class Chunks:
 
     @classmethod
     def from_labels(cls, labels: ArrayLike) -> Chunks:
-        """One chunk for each distinct label, by ascending label; order kept within a chunk."""
+        """One chunk for each distinct label, ascending; points keep their order in a chunk."""
         labels = np.asarray(labels)
         _, inverse, counts = np.unique(labels, return_inverse=True, return_counts=True)
         return cls(counts, np.argsort(inverse, kind="stable"))
@@ -125,7 +125,7 @@ class Chunks:
     by_group = from_labels
 
     def resized(self, size: int) -> Chunks:
-        """The points in the same order, in runs of `size`: boundaries taken as hints."""
+        """The points in the same order, cut into runs of `size`; the old boundaries are dropped."""
         return Chunks(Chunks.of_size(self.n_points, size).sizes, self.order)
 
     @classmethod
@@ -134,17 +134,17 @@ class Chunks:
     ) -> Chunks:
         """Chunks that hold every group in proportion to its size.
 
-        A full chunk takes the share of `target_size` that is each group's share of the points,
-        rounded down but at least one point; the last chunk takes what is left.
+        In a full chunk, the share of each group is its share of all points, rounded down to a
+        number of points but not below one. The last chunk holds the rest.
 
         Parameters
         ----------
         groups : (N,) array
             Group label of each point.
         target_size : int
-            Points in a full chunk, up to the rounding.
+            Points in a full chunk, apart from rounding.
         seed : int, optional
-            Take the points of each group in random order instead of theirs.
+            Take the points of each group in random order; in their own order when None.
         """
         labels, inverse, counts = np.unique(
             np.asarray(groups), return_inverse=True, return_counts=True
@@ -177,7 +177,7 @@ class Chunks:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, index: int) -> slice | NDArray[np.int64]:
-        """Index of chunk `index` into arrays of N points: a slice, or positions."""
+        """What selects the points of a chunk from an array of N points: a slice, or positions."""
         index = range(len(self))[index]
         stop = int(self._ends[index])
         run = slice(stop - self.sizes[index], stop)
@@ -201,19 +201,23 @@ class Chunks:
 
 @dataclass(frozen=True)
 class ArrayChunks:
-    """Arrays of N points seen chunk by chunk: item i is the tuple of their i-th parts.
+    """Arrays of N points as a sequence of chunks: item i is a tuple with chunk i of each array.
 
     Attributes
     ----------
     chunks : Chunks
     arrays : tuple of array
-        Points run along the last axis of each, but for the first array along `axis`.
+        Points run along the last axis of each array, except for the first array.
     axis : int
+        The axis of the first array along which points run.
+    keep : (N,) bool array, optional
+        Points to keep; the others are left out. All when None.
     """
 
     chunks: Chunks
     arrays: tuple[NDArray[Any], ...]
     axis: int = -1
+    keep: NDArray[np.bool_] | None = None
     in_memory = True
 
     def __post_init__(self) -> None:
@@ -229,13 +233,22 @@ class ArrayChunks:
 
     def __getitem__(self, index: int) -> tuple[NDArray[Any], ...]:
         part = self.chunks[index]
+        if self.keep is not None:
+            positions = np.arange(part.start, part.stop) if isinstance(part, slice) else part
+            part = positions[self.keep[positions]]
         first, *rest = self.arrays
         of_first = first[part] if self.axis == 0 else first[..., part]
         return (of_first, *(array[..., part] for array in rest))
 
+    @property
+    def kept_order(self) -> NDArray[np.int64]:
+        """The points that are kept, in the order in which the chunks take them."""
+        order = np.arange(self.chunks.n_points) if self.chunks.order is None else self.chunks.order
+        return order if self.keep is None else order[self.keep[order]]
+
 
 def _permutation(order: ArrayLike, n_points: int) -> NDArray[np.int64]:
-    """Return `order` as int64 after checking that it takes every point exactly once."""
+    """Return `order` as int64, checked to hold each point exactly once."""
     order = np.asarray(order)
     if order.ndim != 1 or not np.issubdtype(order.dtype, np.integer):
         raise ValueError(f"point indices must be integers in one dimension, got {order.dtype}")

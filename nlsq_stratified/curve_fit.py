@@ -1,4 +1,4 @@
-"""``curve_fit_large``: NLSQ's function, with chunks that are kept as the caller made them."""
+"""``curve_fit_large``: NLSQ's function, with chunks that stay as the caller made them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 from threadpoolctl import threadpool_limits
 
 from nlsq_stratified.arguments import accepted, check_loss, check_method, positive
-from nlsq_stratified.chunk_data import KeptPoints, NanPolicy, chunk_data, points_in
+from nlsq_stratified.chunk_data import NanPolicy, chunk_data, points_in
 from nlsq_stratified.chunked_fit import FitOptions, fit_chunks, parameter_names
-from nlsq_stratified.chunks import Chunks
+from nlsq_stratified.chunks import ArrayChunks, Chunks
 from nlsq_stratified.fit_result import ChunkedResult, FittedPoints, TupleResult
 from nlsq_stratified.objectives.correlated import CorrelatedObjective, covariance_root
 from nlsq_stratified.objectives.curve import CurveObjective
@@ -25,7 +25,16 @@ from nlsq_stratified.start import estimated_start
 
 __all__ = ["curve_fit_large", "fit_with_chunks"]
 
+# Points in a chunk with ``chunks="auto"``.
 DEFAULT_CHUNK = 100_000
+
+# Arguments that NLSQ's own function does not have, and the values that stand for its own way.
+NEW_ARGUMENTS: dict[str, Any] = {
+    "executor": None,
+    "progressive": False,
+    "preserve_chunks": True,
+    "local": None,
+}
 
 
 def curve_fit_large(
@@ -71,15 +80,15 @@ def curve_fit_large(
     f : callable
         ``f(x, *params) -> y`` in jax.numpy operations.
     xdata : (N,), (features, N) or (N, features) array
-        With chunks; None where these hold their own data. The model sees each chunk of x in the
-        same orientation.
+        None if the chunks hold their own data. The model gets each chunk of x in the same
+        orientation.
     ydata : (N,) array
     p0 : (p,) array or 'auto', optional
-        Start; ones (moved into the bounds) when None. With 'auto' the method ``estimate_p0(x, y)``
-        of f gives it, or else the ranges of the data do, as in NLSQ; where chunks bring their own
-        data, those of the first one.
+        Start; ones (moved into the bounds) when None. With 'auto' the start comes from the method
+        ``estimate_p0(x, y)`` of f or, without one, from the ranges of the data, as in NLSQ. If the
+        chunks hold their own data, the first chunk is used.
     sigma : (N,) or (N, N) array, optional
-        Standard deviation of each y, or the covariance matrix of all.
+        Standard deviation of each y, or the covariance matrix of all y.
     absolute_sigma : bool
         If False the covariance is scaled by the reduced chi-square.
     check_finite : bool
@@ -87,54 +96,54 @@ def curve_fit_large(
     bounds : (lower, upper)
         Each a float or a (p,) array.
     method : {None, 'trf', 'lm'}
-        Has no effect with chunks, where there is one method.
+        Has no effect with chunks: there is one method.
     memory_limit_gb : float, optional
-        Limits the size of chunks that are not the caller's to keep.
+        Limits the size of chunks that are cut here, not by the caller.
     show_progress : bool
-        Show pass, chunk, cost and gradient while it runs.
+        Show pass, chunk, cost and gradient during the fit.
     chunk_size : int, optional
         With ``chunks='auto'``: points in a chunk.
     multistart, n_starts, global_search, sampler, center_on_p0, scale_factor
         As in NLSQ: draw further starts, compare them on a sample of the chunks, take the best.
     chunks : Chunks, int, 'auto', or sequence, optional
-        A partition of the points; a chunk size; a size chosen here; or any object with
+        A partition of the points; a chunk size; 'auto' for a default size; or any object with
         ``__len__`` and ``__getitem__(i) -> (x, y)`` or ``(x, y, sigma)``, which may read from
         disk.
     preserve_chunks : bool
-        If True the model is called on exactly these chunks. If False their boundaries are hints,
-        and the points are cut, in the order of the chunks, into runs that meet the memory limit.
+        If True the model is called on exactly these chunks. If False the points are taken in the
+        order of the chunks, and cut anew into runs that meet the memory limit.
     executor : concurrent.futures.Executor, optional
-        Where the chunks are summed; here, reading one chunk ahead, when None.
+        Computes the sums of the chunks. When None, this thread does, while the next chunk is read.
     progressive : bool
-        Fit on one chunk first, then on 4, 16, ..., all: for chunks that each are a fair sample
-        of the data, as `Chunks.stratified` makes them.
+        Fit one chunk first, then 4, 16, ..., all. Each chunk should be a fair sample of the data,
+        as `Chunks.stratified` makes them.
     local : LocalParameters, optional
-        Parameters that each group of points has its own values of. `f` is then the model of one
-        group, and the time of a pass follows its parameters rather than all p.
+        Parameters with a separate value for each group of points. `f` is then the model of one
+        group, and the time of a pass depends on the parameters of one group, not on all p.
     **kwargs
         With chunks: ``ftol``, ``xtol``, ``gtol``, ``max_nfev``, ``x_scale``, ``loss``,
         ``f_scale``, ``nan_policy``, ``callback`` (NLSQ's protocol), ``jac`` (its
         ``jac(x, *params)``, (n, p), in jax.numpy operations), ``full_output``, and ``tolerance``:
-        how far from the minimum, in standard errors, the fit may stop. Without any of the
-        tolerances it is 1e-4. One warning names those that steer NLSQ's own algorithms and have
-        no effect here. With ``chunks=None``: whatever NLSQ takes.
+        how far from the minimum, in standard errors, the fit may stop; 1e-4 if none of the
+        tolerances is passed. Arguments that control NLSQ's own algorithms have no effect; one
+        warning names them. With ``chunks=None``: all arguments of NLSQ.
 
     Returns
     -------
     CurveFitResult
         NLSQ's result, which is also the tuple ``(popt, pcov)``; has x, pcov, cost, cost_initial,
         grad, nit, nfev (of the last stage), success, message, chunk_sizes, chunk_costs. A fit
-        that did not converge has success False and an infinite covariance. Where the data do not
-        determine a parameter, or it sits at a bound, its covariance is infinite. With
-        ``full_output=True`` the tuple ``(popt, pcov, infodict, mesg, ier)`` of SciPy and NLSQ.
-        With ``chunks=None`` a plain tuple where NLSQ gives one.
+        that did not converge has success False and an infinite covariance. The covariance of a
+        parameter is infinite if the data do not determine it, or if it is at a bound. With
+        ``full_output=True``: the tuple ``(popt, pcov, infodict, mesg, ier)`` of SciPy and NLSQ.
+        With ``chunks=None``: what NLSQ returns.
 
     Raises
     ------
     ValueError
-        If lengths disagree, data are not real or not finite, sigma is not positive or is given
-        for some chunks only, the model is not finite at p0, no point depends on some parameter,
-        or an option has a value that it cannot have.
+        If lengths disagree, data are not real or not finite, sigma is not positive or missing in
+        some of the chunks, the model is not finite at p0, no point depends on a parameter, or the
+        value of an argument is not allowed.
     TypeError
         If an argument is not supported together with `chunks`.
 
@@ -142,73 +151,20 @@ def curve_fit_large(
     -----
     Points that are masked (`numpy.ma`) in x, y or sigma are left out.
     """
+    arguments = locals()  # all arguments by name, to pass on
+    arguments |= arguments.pop("kwargs")
     if chunks is None:
-        if executor is not None or progressive or not preserve_chunks or local is not None:
+        del arguments["chunks"]
+        if any(arguments.pop(name) != value for name, value in NEW_ARGUMENTS.items()):
             raise TypeError(
                 "executor, progressive, preserve_chunks and local need chunks: without them "
                 "NLSQ's own path is taken"
             )
-        upstream: Any = nlsq.curve_fit_large
-        result = upstream(
-            f,
-            xdata,
-            ydata,
-            p0=p0,
-            sigma=sigma,
-            absolute_sigma=absolute_sigma,
-            check_finite=check_finite,
-            bounds=bounds,
-            method=method,
-            stability=stability,
-            rescale_data=rescale_data,
-            max_jacobian_elements_for_svd=max_jacobian_elements_for_svd,
-            memory_limit_gb=memory_limit_gb,
-            auto_size_detection=auto_size_detection,
-            size_threshold=size_threshold,
-            show_progress=show_progress,
-            chunk_size=chunk_size,
-            multistart=multistart,
-            n_starts=n_starts,
-            global_search=global_search,
-            sampler=sampler,
-            center_on_p0=center_on_p0,
-            scale_factor=scale_factor,
-            **kwargs,
-        )
+        result: Any = nlsq.curve_fit_large(**arguments)
         return TupleResult(result) if isinstance(result, CurveFitResult) else result
     # The matrices are narrow: threads of the linear algebra would only wait for each other.
     with threadpool_limits(1, user_api="blas"):
-        return fit_with_chunks(
-            f,
-            xdata,
-            ydata,
-            chunks,
-            p0=p0,
-            sigma=sigma,
-            absolute_sigma=absolute_sigma,
-            check_finite=check_finite,
-            bounds=bounds,
-            method=method,
-            memory_limit_gb=memory_limit_gb,
-            chunk_size=chunk_size,
-            preserve_chunks=preserve_chunks,
-            executor=executor,
-            progressive=progressive,
-            local=local,
-            show_progress=show_progress,
-            multistart=multistart,
-            n_starts=n_starts,
-            global_search=global_search,
-            sampler=sampler,
-            center_on_p0=center_on_p0,
-            scale_factor=scale_factor,
-            stability=stability,
-            rescale_data=rescale_data,
-            max_jacobian_elements_for_svd=max_jacobian_elements_for_svd,
-            auto_size_detection=auto_size_detection,
-            size_threshold=size_threshold,
-            **kwargs,
-        )
+        return fit_with_chunks(**arguments)
 
 
 def fit_with_chunks(
@@ -237,16 +193,16 @@ def fit_with_chunks(
     local: LocalParameters | None = None,
     **others: Any,
 ) -> ChunkedResult | tuple[Any, ...]:
-    """The part of `curve_fit_large` that has chunks.
+    """`curve_fit_large` with chunks.
 
-    `others` are those of `FitOptions`, and what NLSQ takes and has no effect here.
+    `others` are the arguments of `FitOptions`, and arguments of NLSQ that have no effect here.
     """
     starts = 20 if global_search else n_starts if multistart else 0
     known = FitOptions.__dataclass_fields__.keys() - {"n_starts"}
     options = FitOptions(n_starts=starts, **accepted(others, known))
     check_method(method)
     check_loss(loss)
-    how: dict[str, Any] = {"loss": loss, "f_scale": positive("f_scale", f_scale), "jac": jac}
+    cost: dict[str, Any] = {"loss": loss, "f_scale": positive("f_scale", f_scale), "jac": jac}
     if jac is not None and not callable(jac):
         raise ValueError(f"jac must be a function jac(x, *params) or None, not {jac!r}")
     names = _names(f, p0, local)
@@ -257,23 +213,23 @@ def fit_with_chunks(
         if local is not None:
             raise TypeError("a covariance matrix is not supported together with local parameters")
         order, root = _covariance(sigma, parts, data, nan_policy)
-        objective = CorrelatedObjective(f, root, order, **how)
+        objective = CorrelatedObjective(f, root, order, **cost)
     elif local is not None:
-        objective = LocalObjective(f, local, **how)
+        objective = LocalObjective(f, local, **cost)
     else:
-        objective = CurveObjective(f, **how)
+        objective = CurveObjective(f, **cost)
     if isinstance(p0, str):
         p0 = estimated_start(f, data, local, len(names))
     fit = fit_chunks(objective, data, names, p0, bounds, options, absolute_sigma)
     result = ChunkedResult(fit, model=f, xdata=xdata, ydata=ydata)
-    result.seen_through(FittedPoints(objective, data))
+    result.with_points(FittedPoints(objective, data))
     return result.full_output() if full_output else result
 
 
 def _names(
     f: Callable[..., Any], p0: ArrayLike | str | None, local: LocalParameters | None
 ) -> list[str]:
-    """Names of the parameters, as many as there are values in p0 if that holds some."""
+    """Names of the parameters; without names in f, numbers as many as p0 has values."""
     if isinstance(p0, str):
         if p0 != "auto":
             raise ValueError(f"p0 must be numbers, 'auto' or None, not {p0!r}")
@@ -294,13 +250,13 @@ def _names(
 def _covariance(
     sigma: Any, parts: Chunks | ChunkSequence, data: ChunkSequence, nan_policy: NanPolicy
 ) -> tuple[NDArray[np.int64] | None, NDArray[np.float64]]:
-    """The order of the points, and the root of their covariance."""
+    """The order in which the chunks take the points, and the root of their covariance."""
     if not isinstance(parts, Chunks) or nan_policy == "omit":
         raise TypeError(
-            "a covariance matrix needs a partition of the points, and all of them: "
-            "pass xdata and ydata whole"
+            "a covariance matrix needs all points, and chunks that cut them: "
+            "pass all of xdata and ydata"
         )
-    if isinstance(data, KeptPoints) or np.ma.is_masked(sigma):
+    if (isinstance(data, ArrayChunks) and data.keep is not None) or np.ma.is_masked(sigma):
         raise ValueError(
             "a covariance matrix needs all points: take those that are masked out of xdata, ydata "
             "and sigma"
@@ -318,7 +274,7 @@ def _partition(
     chunk_size: int | None,
     preserve: bool,
 ) -> Chunks | ChunkSequence:
-    """Chunks of the size asked for, or the caller's own."""
+    """The caller's chunks, or chunks of the size that the caller wants."""
     most = points_in(memory_limit_gb, n_params)
     if isinstance(chunks, str | int | np.integer):
         if ydata is None:

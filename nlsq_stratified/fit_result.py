@@ -1,4 +1,4 @@
-r"""Results: NLSQ's, which are also a tuple; and what one of chunks tells by seeing them again.
+r"""Results of fits, and what is computed from the points again after a fit with chunks.
 
 The properties have NLSQ's definitions: residuals are y − f, not divided by sigma, and
 
@@ -25,7 +25,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import t as student
 
 from nlsq_stratified.arguments import INSIDE
-from nlsq_stratified.chunk_data import KeptPoints
 from nlsq_stratified.chunks import ArrayChunks
 from nlsq_stratified.objectives.curve import ModelObjective
 from nlsq_stratified.objectives.local import LocalObjective
@@ -35,7 +34,7 @@ __all__ = ["ChunkedResult", "FittedPoints", "TupleResult"]
 
 
 class TupleResult(CurveFitResult):
-    """NLSQ's result, and by position the tuple (popt, pcov) that NLSQ gives for large data."""
+    """NLSQ's result, which by position is also the tuple (popt, pcov), as NLSQ returns it."""
 
     def __len__(self) -> int:
         return 2
@@ -47,7 +46,16 @@ class TupleResult(CurveFitResult):
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """Of residuals and of y over some points, to which those of others add."""
+    """Sums of the residuals and of y over n points.
+
+    Attributes
+    ----------
+    n : int
+    squares, absolute : float
+        Sums of squared and of absolute residuals.
+    mean, about_mean : float
+        Mean of y, and sum of squares of y about it.
+    """
 
     n: int = 0
     squares: float = 0.0
@@ -56,10 +64,7 @@ class _Sums:
     about_mean: float = 0.0
 
     def with_points(self, y: NDArray[np.float64], residual: NDArray[np.float64]) -> _Sums:
-        """Those of n more points; mean of y and sum of squares about it as T. F. Chan et al.
-
-        (*Updating formulae and a pairwise algorithm for computing sample variances*, 1979).
-        """
+        """The sums with more points added (T. F. Chan, G. H. Golub and R. J. LeVeque, 1979)."""
         if len(y) == 0:
             return self
         y = np.asarray(y, np.float64)
@@ -76,17 +81,17 @@ class _Sums:
 
 @dataclass(frozen=True, eq=False)
 class FittedPoints:
-    """The points of a fit and its model, to go through once more, chunk by chunk.
+    """The model and the chunks of a fit, for further passes over the points.
 
-    Points come in the caller's order where they are a partition's, and in the order of the chunks
-    where these bring them; without those that the fit has left out.
+    Arrays of all points are in the caller's order if the chunks are a partition, else in the order
+    of the chunks. Points that were left out of the fit are not in them.
     """
 
     objective: ModelObjective
     data: ChunkSequence
 
     def sums(self, params: NDArray[np.float64]) -> _Sums:
-        """Of the residuals of all points."""
+        """Sums over all points."""
         sums = _Sums()
         for x, y, *_ in self._chunks():
             sums = sums.with_points(y, y - self.objective.values(params, x))
@@ -97,15 +102,13 @@ class FittedPoints:
         return self._together(self.objective.values(params, x) for x, *_ in self._chunks())
 
     def residuals(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Of all points, y − f."""
+        """y − f at all points."""
         return self._together(y - self.objective.values(params, x) for x, y, *_ in self._chunks())
 
     def weighted(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What is squared in the cost: (f − y)/σ."""
+        """(f − y)/σ at all points, of which the cost is the sum of squares."""
         residual = self._together(
-            self.objective.values(params, x) - y
-            if not sigma
-            else (self.objective.values(params, x) - y) / sigma[0]
+            (self.objective.values(params, x) - y) / (sigma[0] if sigma else 1.0)
             for x, y, *sigma in self._chunks()
         )
         return self.objective.whitened(residual)
@@ -119,7 +122,7 @@ class FittedPoints:
         return together[0], together[1]
 
     def arrays(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """x, of one feature, and y."""
+        """x and y of all points; x must have one feature."""
         parts = [(np.asarray(x), np.asarray(y)) for x, y, *_ in self._chunks()]
         if any(x.ndim > 1 for x, _ in parts):
             raise ValueError("plot draws x of one feature: this one has several")
@@ -134,19 +137,15 @@ class FittedPoints:
     def _together(self, parts: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
         """Arrays (..., n) of the chunks as one, in the order of the points."""
         whole = np.concatenate(list(parts), axis=-1)
-        chunks = self.data.chunks if isinstance(self.data, KeptPoints) else self.data
-        if isinstance(chunks, ArrayChunks) and chunks.chunks.order is not None:
-            order = chunks.chunks.order
-            if isinstance(self.data, KeptPoints):
-                order = order[chunks.arrays[-1][order]]
-            whole = whole[..., np.argsort(order)]
+        if isinstance(self.data, ArrayChunks) and self.data.chunks.order is not None:
+            whole = whole[..., np.argsort(self.data.kept_order)]
         return whole
 
 
 def band(
     objective: ModelObjective, params: NDArray[np.float64], pcov: NDArray[np.float64], x: ArrayLike
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The curve at some x and its variance, infinite where an undetermined parameter acts."""
+    """The curve at some x and its variance, infinite where an undetermined parameter matters."""
     values, jacobian = objective.curve(params, x)
     known = np.isfinite(np.diag(pcov))
     of_known = jacobian[:, known]
@@ -156,22 +155,22 @@ def band(
 
 
 class ChunkedResult(TupleResult):
-    """The result of a fit by chunks.
+    """The result of a fit with chunks.
 
-    Everything that `nlsq.result.CurveFitResult` has is here for all kinds of chunks. What is asked
-    of the points takes one more pass over them when it is first asked for; arrays of all points
-    are made only by `residuals`, `predictions`, and intervals without x.
+    It has everything that `nlsq.result.CurveFitResult` has. Statistics of the points take one more
+    pass over the chunks when they are first used. Arrays of all points are made only by
+    `residuals`, `predictions`, and intervals without x.
     """
 
-    def seen_through(self, points: FittedPoints) -> ChunkedResult:
-        """The same result, knowing the points that it belongs to."""
-        # Set as an attribute it would be a field. The copy is without what has been compiled.
+    def with_points(self, points: FittedPoints) -> ChunkedResult:
+        """The same result, with the points that it belongs to."""
+        # An attribute would become a field of the result. The copy holds no compiled code.
         objective = replace(points.objective)  # type: ignore[type-var]
         self.__dict__["_points"] = replace(points, objective=objective)
         return self
 
     def full_output(self) -> tuple[Any, ...]:
-        """(popt, pcov, infodict, mesg, ier), as SciPy and NLSQ have them."""
+        """The tuple (popt, pcov, infodict, mesg, ier), as in SciPy and NLSQ."""
         info = {"nfev": self.nfev, "fvec": self._points.weighted(self.popt)}
         return self.popt, self.pcov, info, self.message, 1 if self.success else 5
 
@@ -180,22 +179,14 @@ class ChunkedResult(TupleResult):
         return self._points.sums(self.popt)
 
     @functools.cached_property
-    def _values(self) -> NDArray[np.float64]:
+    def predictions(self) -> NDArray[np.float64]:  # type: ignore[override]
+        """The model at all points (N,); see `FittedPoints` for their order."""
         return self._points.values(self.popt)
 
     @functools.cached_property
-    def _residuals(self) -> NDArray[np.float64]:
+    def residuals(self) -> NDArray[np.float64]:  # type: ignore[override]
+        """y − f at all points (N,), in the same order."""
         return self._points.residuals(self.popt)
-
-    @property
-    def predictions(self) -> NDArray[np.float64]:
-        """The model at all points (N,): in their order, or in that of chunks with own data."""
-        return self._values
-
-    @property
-    def residuals(self) -> NDArray[np.float64]:
-        """y − f of all points (N,), in the same order."""
-        return self._residuals
 
     @property
     def r_squared(self) -> float:
@@ -206,7 +197,7 @@ class ChunkedResult(TupleResult):
 
     @property
     def adj_r_squared(self) -> float:
-        """The same for unbiased variances."""
+        """The share of the variance from unbiased estimates of both variances."""
         n, p = self._sums.n, len(self.popt)
         if n - p - 1 <= 0:
             return _undefined(f"{n} points are too few for an adjusted R² of {p} parameters")
@@ -214,22 +205,18 @@ class ChunkedResult(TupleResult):
 
     @property
     def rmse(self) -> float:
-        """Root of the mean squared residual."""
         return float(np.sqrt(self._sums.squares / self._sums.n))
 
     @property
     def mae(self) -> float:
-        """Mean absolute residual."""
         return self._sums.absolute / self._sums.n
 
     @property
     def aic(self) -> float:
-        """Akaike's information criterion."""
         return 2 * len(self.popt) + self._deviance
 
     @property
     def bic(self) -> float:
-        """The Bayesian information criterion."""
         return len(self.popt) * np.log(self._sums.n) + self._deviance
 
     @property
@@ -247,7 +234,7 @@ class ChunkedResult(TupleResult):
     def prediction_interval(
         self, x: ArrayLike | None = None, alpha: float = 0.95
     ) -> NDArray[np.float64]:
-        """Lower and upper end, (n, 2), of where a new y at each x lies; at all points when None."""
+        """Ends, (n, 2), of the interval for a new y at each x; at all points when x is None."""
         values, variance = self._band(x)
         noise = self._sums.squares / self._spare
         half = self._quantile(alpha) * np.sqrt(variance + noise)
@@ -256,7 +243,7 @@ class ChunkedResult(TupleResult):
     def confidence_band(
         self, x: ArrayLike | None = None, alpha: float = 0.95
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Lower and upper end, (n,) each, of the curve at each x; at all points when None."""
+        """Lower and upper end, (n,) each, for the curve at each x; at all points when x is None."""
         values, variance = self._band(x)
         half = self._quantile(alpha) * np.sqrt(variance)
         return values - half, values + half
@@ -281,16 +268,9 @@ class ChunkedResult(TupleResult):
         return float(student.ppf((1 + alpha) / 2, self._spare))
 
     def plot(self, *args: Any, **kwargs: Any) -> Any:
-        """Points, curve and residuals, as `nlsq.result.CurveFitResult.plot` draws them.
-
-        Raises
-        ------
-        ValueError
-            If x has several features, or groups have parameters of their own: neither is one
-            curve.
-        """
+        """Points, curve and residuals, as `nlsq.result.CurveFitResult.plot` draws them."""
         if isinstance(self._points.objective, LocalObjective):
-            raise ValueError("plot draws one curve: here each group has parameters of its own")
+            raise ValueError("plot draws one curve: here each group has its own curve")
         x, y = self._points.arrays()
         drawn = _Drawn(self)
         drawn.__dict__.update(self.__dict__)

@@ -43,7 +43,7 @@ class StratifiedLargeDatasetFitter(LargeDatasetFitter):
         progressive: bool = False,
         **kwargs: Any,
     ) -> OptimizeResult:
-        """Fit by chunks where there are some, else as NLSQ does."""
+        """Fit with chunks if they are passed, and as NLSQ does if not."""
         if chunks is None:
             if executor is not None or progressive or not preserve_chunks:
                 raise TypeError("executor, progressive and preserve_chunks need chunks")

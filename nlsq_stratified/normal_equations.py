@@ -1,4 +1,4 @@
-"""What a least-squares step needs to know of the data: cost, gradient and Hessian."""
+"""The sums over the data from which a least-squares step follows: cost, gradient, Hessian."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 
 __all__ = ["Covariance", "Equations", "FactoredEquations", "NormalEquations", "covariance_of"]
 
-# Rounding error of a sum over many points, relative to the diagonal of the Hessian. A direction
-# with less curvature than this has none that can be resolved.
+# Rounding error of a sum over many points, relative to the diagonal of the Hessian. Curvature
+# below it cannot be told from zero.
 CURVATURE_RESOLUTION = 50 * np.finfo(float).eps
 
 
 @dataclass(frozen=True, eq=False)
 class NormalEquations:
-    """Sums over points at one set of p parameters; they add, so chunks do.
+    """Sums over points at one set of p parameters; the sums of chunks can be added.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class NormalEquations:
     n_points : int
         Number of residuals.
     rounding : float
-        What rounding may add to the cost; at a cost below, the model agrees with the data exactly.
+        Rounding error of the cost. If the cost is lower, the model agrees with the data exactly.
     """
 
     cost: float
@@ -48,14 +48,13 @@ class NormalEquations:
         )
 
     def after_step(self, step: NDArray[np.float64]) -> NormalEquations:
-        """As the quadratic model has them after a step (p,)."""
+        """The equations that the quadratic model predicts after a step (p,)."""
         slope = self.hessian @ step
         gain = float(self.gradient @ step + 0.5 * step @ slope)
         return replace(self, cost=self.cost + gain, gradient=self.gradient + slope)
 
     @property
     def finite(self) -> bool:
-        """Whether every number is."""
         return bool(
             np.isfinite(self.cost)
             and np.all(np.isfinite(self.gradient))
@@ -64,7 +63,7 @@ class NormalEquations:
 
     @property
     def majorant(self) -> NDArray[np.float64]:
-        """Curvature by each parameter (p,) that steps are damped with."""
+        """Curvature for each parameter (p,) that damps the steps."""
         return np.diag(self.hessian)
 
     def linear_problem(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -77,8 +76,8 @@ class NormalEquations:
         target : (p,) array
             ``b = -R⁻ᵀg``, so that a step s changes the cost by ``½|Rs - b|² - ½|b|²``.
 
-        The eigenvalues are taken of the Hessian scaled to unit diagonal, so that the loss of
-        digits reflects the problem rather than the units; those below rounding are dropped.
+        The Hessian is scaled to unit diagonal before its eigenvalues are computed, so that the
+        loss of digits does not depend on units. Eigenvalues below rounding are dropped.
         """
         diagonal = np.sqrt(np.maximum(np.diag(self.hessian), 0.0))
         d = np.where(diagonal > 0, diagonal, 1.0)
@@ -91,10 +90,10 @@ class NormalEquations:
 
 @dataclass(frozen=True, eq=False)
 class FactoredEquations:
-    """The same sums with the Hessian kept as a triangular factor, which adds by QR.
+    """The same sums with a triangular factor of the Hessian; factors are added by QR.
 
-    A Hessian squares the condition number of the Jacobian; its factor does not, so parameters
-    that differ by eight digits in their effect are still told apart.
+    A Hessian has the squared condition number of the Jacobian. Its factor does not, so it can
+    tell parameters apart that differ by eight digits in their effect.
 
     Attributes
     ----------
@@ -103,8 +102,8 @@ class FactoredEquations:
         R of the QR factorisation of ``[J, r]``.
     n_points : int
     majorant : (p,) float64
-        Curvature by each parameter that steps are damped with. For a robust loss it bounds that
-        of the cost from above, and does not vanish where all points are outliers.
+        Curvature for each parameter that damps the steps. For a robust loss it is at least the
+        curvature of the cost, and does not vanish where all points are outliers.
     rounding : float
         As in `NormalEquations`.
     """
@@ -130,7 +129,7 @@ class FactoredEquations:
         )
 
     def after_step(self, step: NDArray[np.float64]) -> FactoredEquations:
-        """As the quadratic model has them after a step (p,)."""
+        """The equations that the quadratic model predicts after a step (p,)."""
         triangle, change = self.triangle.copy(), self.triangle[:, :-1] @ step
         triangle[:, -1] += change
         gain = float(self.gradient @ step + 0.5 * change @ change)
@@ -138,39 +137,36 @@ class FactoredEquations:
 
     @property
     def gradient(self) -> NDArray[np.float64]:
-        """Gradient of the cost (p,)."""
         return self.triangle[:, :-1].T @ self.triangle[:, -1]
 
     @property
     def hessian(self) -> NDArray[np.float64]:
-        """Gauss-Newton Hessian of the cost (p, p)."""
         return self.triangle[:, :-1].T @ self.triangle[:, :-1]
 
     @property
     def finite(self) -> bool:
-        """Whether every number is."""
         return bool(np.isfinite(self.cost) and np.all(np.isfinite(self.triangle)))
 
     def linear_problem(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The quadratic model of the cost, as `NormalEquations.linear_problem` gives it."""
+        """The quadratic model of the cost; see `NormalEquations.linear_problem`."""
         return self.triangle[:-1, :-1], -self.triangle[:-1, -1]
 
 
-# What the solver works with: the sums over all points, in either form.
+# The sums over all points, in one of two forms.
 type Equations = NormalEquations | FactoredEquations
 
 
 @dataclass(frozen=True, eq=False)
 class Covariance:
-    """How far parameters can move for one unit of residual variance.
+    """Covariance of the parameters for a residual variance of one.
 
     Attributes
     ----------
     root : (p, m) array
-        The covariance is ``root @ root.T``. Errors propagate as ``norm(jacobian @ root)``,
-        without the cancellation that a nearly singular covariance would suffer.
+        The covariance is ``root @ root.T``. The error of a function of the parameters is
+        ``norm(jacobian @ root)``, without the cancellation in a nearly singular covariance.
     null : (p, k) array
-        Directions without curvature, one a column.
+        Directions without curvature, one for each column.
     condition : float
         Condition number of the Hessian of the free parameters, scaled to unit diagonal.
     directions, eigenvalues : (m, p) array, (m,) array
@@ -185,19 +181,19 @@ class Covariance:
 
     @property
     def undetermined(self) -> NDArray[np.bool_]:
-        """Parameters (p,) that take part in a direction without curvature."""
+        """The parameters (p,) that change along a direction without curvature."""
         return self.lost(np.eye(len(self.null)))
 
     def lost(self, jacobian: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which functions of the parameters, given by their derivatives (n, p), are undetermined.
+        """Which functions of the parameters, with derivatives (n, p), are undetermined.
 
-        Those that change along a direction without curvature: their variance is infinite.
+        They change along a direction without curvature, so that their variance is infinite.
         """
         change = np.abs(jacobian @ self.null)
         return np.any(change > 1e-5 * (np.abs(jacobian) @ np.abs(self.null)), axis=1)
 
     def matrix(self) -> NDArray[np.float64]:
-        """Covariance (p, p) with infinite entries for what is not determined."""
+        """Covariance (p, p) with infinite entries for undetermined parameters."""
         covariance = self.root @ self.root.T
         lost = self.undetermined
         covariance[lost, :] = covariance[:, lost] = np.inf
@@ -205,14 +201,14 @@ class Covariance:
 
 
 def covariance_of(factor: NDArray[np.float64], free: NDArray[np.bool_]) -> Covariance:
-    """Invert a Hessian over some of its parameters.
+    """Invert the Hessian of the free parameters.
 
     Parameters
     ----------
     factor : (m, p) array
         Square root of the Hessian.
     free : (p,) bool
-        The parameters that can move; the others do not spread.
+        The parameters that can move; the variance of the others is zero.
     """
     p = factor.shape[1]
     norms = np.linalg.norm(factor, axis=0)

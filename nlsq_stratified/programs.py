@@ -1,10 +1,10 @@
-"""Functions compiled for as long as they are needed, and code that is known again.
+"""Compiled functions that live as long as their owner, and share compiled code.
 
-``jax.jit`` remembers by the function what it has compiled: a function that reads an attribute or a
-global would be answered from before it changed. Here a function has an owner who traces it, once
-for each shape of its arguments, and with whom the trace goes. Tracing is a small part of the time
-that compiling takes; the code itself is kept under the text of the program that was traced, which
-those who trace the same share.
+``jax.jit`` keeps compiled code for each function. If the function reads an attribute or a global
+variable that has changed, the old code still answers. Here a function has an owner: it is traced
+once for each shape of its arguments, and the trace is dropped with the owner. Tracing takes little
+time; compiling takes long. The compiled code is therefore kept by the text of the traced program,
+and equal programs share it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,17 @@ import numpy as np
 
 __all__ = ["MOST_SHARED", "Traced"]
 
-# Programs that are kept for others, the last that were asked for; the bytes of their constants,
-# and the length of their texts, which may have more. Larger arrays go with the model they are of.
-MOST_SHARED, MOST_CONSTANTS, LONGEST_TEXT = 256, 1 << 14, 1 << 18
+# Largest number of programs that are kept to be shared; the oldest are dropped.
+MOST_SHARED = 256
 
-# In a text: calls, which may be to functions of this process, and constants that it leaves out.
+# Largest size of the constants of a shared program, bytes.
+MOST_CONSTANTS = 1 << 14
+
+# Longest text of a shared program, characters.
+LONGEST_TEXT = 1 << 18
+
+# Words in a text that does not describe its whole program: calls, which may be to functions of
+# this process, and constants that the text leaves out.
 LEFT_OUT = "custom_call", "jax.const", "dense_resource"
 
 type Program = Callable[..., Any]
@@ -34,12 +40,12 @@ _lock = threading.Lock()
 
 
 class Traced:
-    """A function of arrays, or of trees of them, traced once for each of their shapes.
+    """A function of arrays, or of trees of arrays, traced once for each set of their shapes.
 
     Parameters
     ----------
     function : callable
-        Called in nothing but tracing.
+        It is called only to be traced.
     """
 
     def __init__(self, function: Callable[..., Any]) -> None:
@@ -48,7 +54,7 @@ class Traced:
         self._programs: defaultdict[Hashable, _Once] = defaultdict(_Once)
 
     def __call__(self, *arguments: Any) -> Any:
-        """The function's result, of code compiled for arguments of such shapes."""
+        """The result of the function."""
         leaves, tree = jax.tree.flatten(arguments)
         device = jax.config.jax_default_device  # type: ignore[attr-defined]
         shapes = device, tree, tuple((leaf.shape, leaf.dtype) for leaf in leaves)
@@ -58,7 +64,7 @@ class Traced:
 
 
 class _Once:
-    """A program that the first of several threads compiles while the others wait."""
+    """A program that one thread compiles while other threads wait for it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,7 +78,7 @@ class _Once:
 
 
 def _compiled(jitted: Any, arguments: tuple[Any, ...], shapes: Hashable) -> Program:
-    """The code of a function for such arguments, that of another owner if it is the same."""
+    """The code of a function for such arguments; equal code of another owner if there is some."""
     traced = jitted.trace(*arguments)
     lowered = traced.lower()
     if (text := _text_of_all(traced, lowered)) is None:
@@ -91,7 +97,7 @@ def _compiled(jitted: Any, arguments: tuple[Any, ...], shapes: Hashable) -> Prog
 
 
 def _text_of_all(traced: Any, lowered: Any) -> str | None:
-    """The text of a program, if there is nothing more to it and it is small."""
+    """The text of a program; None if it is long, or does not describe the whole program."""
     if sum(getattr(array, "nbytes", np.inf) for array in traced.jaxpr.consts) > MOST_CONSTANTS:
         return None
     text = lowered.as_text()

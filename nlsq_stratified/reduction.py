@@ -1,4 +1,4 @@
-"""Objectives made of sums over chunks, and the one loop that adds them."""
+"""Objectives that are sums over chunks, and the loop that adds these sums."""
 
 from __future__ import annotations
 
@@ -37,20 +37,21 @@ __all__ = [
     "require_no_fork",
 ]
 
-# Sums that are added one after the other before the sum is handed up.
+# Number of sums in a run; see `add_up`.
 FAN_IN = 64
-# Chunks that at least may wait for an executor.
+
+# Smallest number of chunks that may wait for an executor.
 LEAST_WINDOW = 16
 
 
 class Sums(Protocol):
-    """Anything that adds: an array, `Equations`, ..."""
+    """Anything that can be added: an array, `Equations`, ..."""
 
     def __add__(self, other: Any, /) -> Any: ...
 
 
 class ChunkSequence(Protocol):
-    """Data in chunks. Items may be read from disk when they are asked for."""
+    """Data in chunks. Items may be read from disk when they are used."""
 
     def __len__(self) -> int: ...
 
@@ -68,8 +69,8 @@ class Summable[S: Sums](Protocol):
 class Objective[S: Sums](Summable[S], Protocol):
     """A least-squares cost that needs only sums over the points.
 
-    `chunk_sums` is heavy: it touches the points and runs where the chunk lives.
-    `normal_equations` is light: it turns the sum over all chunks into what the solver needs.
+    `chunk_sums` takes long: it uses the points, and runs where the chunk is. `normal_equations` is
+    fast: it makes the equations for the solver from the sum over all chunks.
     """
 
     def normal_equations(self, params: NDArray[np.float64], sums: S) -> Equations:
@@ -79,19 +80,19 @@ class Objective[S: Sums](Summable[S], Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Partial[S: Sums]:
-    """The sum over some chunks, and what each of them contributed; adds like the sums.
+    """The sum over some chunks, with some values of each chunk; can be added like the sums.
 
     Attributes
     ----------
     sums : S
     costs : tuple of float
-        Of each chunk; NaN where the sums have no attribute ``cost``.
+        Cost of each chunk; NaN if its sums have no attribute ``cost``.
     sizes : tuple of int
-        Points of each chunk; 0 where the sums have no attribute ``n_points``.
+        Points of each chunk; 0 if its sums have no attribute ``n_points``.
     finite : tuple of bool
-        Whether every number of each chunk's sums is; True where the sums do not say.
+        Whether all sums of each chunk are finite; True if they have no attribute ``finite``.
     widths : tuple of int
-        Arrays of each chunk; 0 where it is no tuple.
+        Number of arrays in each chunk; 0 if a chunk is no tuple.
     """
 
     sums: S
@@ -115,26 +116,21 @@ class ChunkExecutor(Protocol):
     """An executor that keeps chunks where they are summed, so that only sums travel."""
 
     def distribute(self, chunks: ChunkSequence, /) -> ChunkSequence:
-        """Hand out the chunks, once. Items of the result stand for the chunks in `sums`.
+        """Give the chunks to the workers, once. Items of the result stand for chunks in `sums`.
 
-        A chunk is given up when nothing refers to the result any more.
+        The workers release the chunks when nothing refers to the result any more.
         """
         ...
 
     def sums[P: Sums](self, function: Callable[[Any], P], chunks: ChunkSequence, /) -> Iterable[P]:
-        """``function(chunk)`` of each chunk in order, or runs of them added as `add_up` does."""
+        """``function(chunk)`` of each chunk in order, or sums of runs as in `add_up`."""
         ...
 
 
 def distribute(chunks: ChunkSequence, executor: Executor | None) -> ChunkSequence:
-    """Hand out the chunks to an executor that keeps them; for any other they stay as they are.
+    """Give the chunks to an executor that keeps them; other executors leave them as they are.
 
-    To be called once before many passes over the same chunks.
-
-    Raises
-    ------
-    ValueError
-        If the executor forks this process: it would hang.
+    Call it once before many passes over the same chunks.
     """
     require_no_fork(executor)
     return executor.distribute(chunks) if isinstance(executor, ChunkExecutor) else chunks
@@ -150,7 +146,7 @@ def require_no_fork(executor: Executor | None) -> None:
 
 
 def forks(executor: Executor) -> bool:
-    """Whether an executor forks this process, of whose threads (JAX's) it has the locks alone."""
+    """Whether an executor forks this process: a fork inherits locks of JAX's threads, and hangs."""
     if not isinstance(executor, ProcessPoolExecutor):
         return False
     context = getattr(executor, "_mp_context", None) or multiprocessing.get_context()
@@ -158,17 +154,17 @@ def forks(executor: Executor) -> bool:
 
 
 def in_memory(chunks: ChunkSequence) -> bool:
-    """Whether items are there already, so that they travel rather than the sequence.
+    """Whether the items are in memory, so that the items are sent to workers, not the sequence.
 
-    True for a list or a tuple; any other sequence may say so by its attribute ``in_memory``, and
-    is otherwise taken to read its items when it is asked for them.
+    A sequence can say so by its attribute ``in_memory``. Without the attribute a list or a tuple is
+    in memory, and any other sequence reads its items.
     """
     return getattr(chunks, "in_memory", isinstance(chunks, list | tuple))
 
 
 @dataclass(frozen=True, eq=False)
 class ChunkReference:
-    """What a worker needs to have chunk `index`: the chunk itself if that is in memory."""
+    """A chunk for a worker: the way to read it, or the chunk itself if it is in memory."""
 
     chunks: ChunkSequence
     index: int
@@ -178,7 +174,7 @@ class ChunkReference:
         return self.chunks[self.index]
 
     def __reduce__(self) -> tuple[type[ChunkReference], tuple[ChunkSequence, int]]:
-        # Taken out of its arrays no earlier than when it leaves.
+        # The chunk is cut from its arrays only now, when it is sent.
         if in_memory(self.chunks):
             return ChunkReference, ([self.load()], 0)
         return ChunkReference, (self.chunks, self.index)
@@ -192,19 +188,19 @@ def partial_sums[S: Sums](
 ) -> Iterator[Partial[S]]:
     """Yield ``objective.chunk_sums`` of each chunk, or of runs of them, in their order.
 
-    A few chunks at most are in memory at a time: without an executor the one that is summed and
-    the next, which is read meanwhile; with one, those that wait for it. An executor that keeps
-    chunks has them all, and may add up runs of chunks where they are.
+    Few chunks are in memory at a time: without an executor, the chunk that is summed and the next
+    one, which is read meanwhile; with an executor, the chunks that wait for it. An executor that
+    keeps chunks has all of them, and may add up runs of chunks where they are.
 
     Parameters
     ----------
     objective : Objective
     params : (p,) array
     chunks : sequence
-        At least one chunk. With an executor that keeps chunks: what `distribute` returned, or each
-        chunk travels.
+        At least one chunk. With an executor that keeps chunks: the result of `distribute`; if not,
+        each chunk is sent in each pass.
     executor : concurrent.futures.Executor, optional
-        Runs the chunks; in this thread, one after the other, when None.
+        Computes the sums; when None, this thread does, one chunk after the other.
     """
     function = functools.partial(_partial, objective, params)
     if isinstance(executor, ChunkExecutor):
@@ -235,13 +231,13 @@ def _partial[S: Sums](
 
 
 def _window(executor: Executor) -> int:
-    """Chunks handed to an executor before the first result is waited for: two for each worker."""
+    """Number of chunks that an executor has at a time: two for each worker."""
     workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
     return max(LEAST_WINDOW, 2 * workers)
 
 
 def in_order[T](tasks: Iterator[Future[T]], window: int) -> Iterator[T]:
-    """Results in the order of submission, with at most `window` tasks under way."""
+    """Yield results in the order of the tasks, with at most `window` tasks unfinished."""
     pending: deque[Future[T]] = deque()
     try:
         for task in tasks:
@@ -258,8 +254,8 @@ def in_order[T](tasks: Iterator[Future[T]], window: int) -> Iterator[T]:
 def add_up[P: Sums](parts: Iterable[P]) -> P:
     """Add in a fixed order: runs of `FAN_IN` successive parts, then runs of these sums, ...
 
-    The order depends on the number of the parts alone, so sums have the same bits wherever and
-    whenever the parts are made; and the runs can be added by whoever has them.
+    The order depends only on the number of parts, so sums have the same bits wherever and whenever
+    the parts are made. A worker that has a run can add it.
     """
     while True:
         left = iter(parts)
@@ -280,8 +276,8 @@ def reduce[S: Sums](
 ) -> S:
     """Sum ``objective.chunk_sums`` over all chunks.
 
-    The additions are made in one order (that of `add_up`) whatever the order in which the chunks
-    finish, so every executor gives the same bits.
+    The sums are added in the order of `add_up`, whatever the order in which the chunks finish, so
+    every executor gives the same bits.
     """
     return add_up(partial_sums(objective, params, chunks, executor)).sums
 

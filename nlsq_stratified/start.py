@@ -1,4 +1,4 @@
-"""A start that is estimated from the data, as NLSQ does it."""
+"""A start that is estimated from the data, as in NLSQ."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 from nlsq.precision.parameter_estimation import estimate_initial_parameters
 from numpy.typing import NDArray
 
-from nlsq_stratified.chunk_data import KeptPoints
 from nlsq_stratified.chunks import ArrayChunks
 from nlsq_stratified.objectives.local import LocalParameters
 from nlsq_stratified.reduction import ChunkSequence
@@ -20,28 +19,17 @@ __all__ = ["estimated_start"]
 def estimated_start(
     f: Callable[..., Any], data: ChunkSequence, local: LocalParameters | None, n_params: int
 ) -> NDArray[np.float64]:
-    """What NLSQ estimates for all points, or for those of the first chunk where these are read.
+    """NLSQ's estimate for all points, or for the first chunk if the chunks hold their own data.
 
-    Parameters
-    ----------
-    f : callable
-        Asked by its method ``estimate_p0(x, y)``, if it has one.
-    data : sequence of chunks
-    local : LocalParameters, optional
-        All groups start from the same values.
-    n_params : int
-        All p parameters.
-
-    Raises
-    ------
-    ValueError
-        If nothing can be estimated for this model, or not p numbers.
+    A method ``f.estimate_p0(x, y)`` makes the estimate, if there is one. Local parameters start
+    from the same value in all groups.
     """
-    if isinstance(data, KeptPoints):
-        arrays, keep = data.chunks, data.chunks.arrays[-1]
-        x, y = np.compress(keep, arrays.arrays[0], axis=arrays.axis), arrays.arrays[1][keep]
+    if isinstance(data, ArrayChunks):
+        x, y, *_ = data.arrays
+        if data.keep is not None:
+            x, y = np.compress(data.keep, x, axis=data.axis), y[data.keep]
     else:
-        x, y, *_ = data.arrays if isinstance(data, ArrayChunks) else data[0]
+        x, y, *_ = data[0]
     start = np.atleast_1d(np.asarray(estimate_initial_parameters(f, x, y, "auto"), np.float64))
     if local is not None:
         names = local.signature(f)

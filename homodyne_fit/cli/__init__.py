@@ -1,6 +1,6 @@
 """The command line: ``homodyne_fit --config FILE``, and one module for each command.
 
-Only the module of the command that is asked for is imported.
+Only the module of the command that runs is imported.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     command, args = parse(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that knows no Å gets an escape, not a failure.
+        # A terminal that cannot print Å gets an escape sequence instead of a failure.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(Output(sys.stdout)) as output:
@@ -51,15 +51,15 @@ def program() -> int:
     """`main` as a process of its own."""
     sys.unraisablehook = _raise_interrupts_again
     status = main()
-    # At its end Python looks through all that is left for what could go: a lot, and nothing.
+    # Skip the garbage collection at exit: it takes long, and frees nothing that matters.
     gc.freeze()
     return status
 
 
 def _raise_interrupts_again(ignored: sys.UnraisableHookArgs) -> None:
-    """Interrupt again where an interrupt came while something was cleared away, and was ignored."""
+    """Interrupt again if Python has ignored an interrupt, as it does inside a finalizer."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
-        # To the main thread itself: a signal to another one would not end what it waits for.
+        # To the main thread: a signal to another thread would not end its waiting.
         main_thread = threading.main_thread().ident
         threading.Timer(0.01, signal.pthread_kill, [main_thread, signal.SIGINT]).start()
     else:

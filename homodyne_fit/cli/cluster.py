@@ -1,4 +1,4 @@
-"""Where the chunks of a fit are summed: a Dask cluster at an address."""
+"""The connection to a Dask cluster that sums the chunks of a fit."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from homodyne_fit.errors import InputError
 
 __all__ = ["connect"]
 
-# What must be the same everywhere for sums to be.
+# Packages that must have the same version on all workers, so that sums have the same bits.
 PACKAGES = ("homodyne_fit", "jax", "numpy")
 
-# Seconds to wait for an answer of the scheduler, and for the first worker.
+# Time to wait for the scheduler, and for the first worker, seconds.
 PATIENCE = 10.0
 
 
@@ -29,7 +29,7 @@ def connect(address: str, threads: int = 1) -> Iterator[Executor]:
     address : str
         Such as ``tcp://node17:8786``.
     threads : int
-        That share a task, where a worker is a whole machine.
+        Number of threads that share a task, for workers that have a whole machine.
     """
     try:
         import distributed
@@ -43,12 +43,12 @@ def connect(address: str, threads: int = 1) -> Iterator[Executor]:
     with suppress(OSError, ValueError):
         client = distributed.Client(address, timeout=PATIENCE)
     if client is None:
-        # The client that found nothing closes itself when it is collected. If that happened while
-        # another one starts, both would wait for one lock, forever.
+        # The client without a scheduler closes itself when it is collected. If this happened while
+        # another client starts, both would wait for the same lock forever.
         gc.collect()
         raise InputError(
-            f"--scheduler {address}: no Dask scheduler answers there; its log says at which "
-            "address it listens, such as tcp://node17:8786"
+            f"--scheduler {address}: no Dask scheduler answers there; the log of the "
+            "scheduler has its address, such as tcp://node17:8786"
         )
     with client:
         try:
@@ -72,6 +72,6 @@ def _require_same_versions(address: str, versions: dict[str, object]) -> None:
     for worker, there in versions.items():
         if there != here:
             raise InputError(
-                f"--scheduler {address}: the worker at {worker} has {there}, and this is {here}; "
-                "give it the same environment"
+                f"--scheduler {address}: the worker at {worker} has {there}, and this "
+                f"program has {here}; give it the same environment"
             )

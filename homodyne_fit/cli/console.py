@@ -1,4 +1,4 @@
-"""What commands print to."""
+"""Output of the commands."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ __all__ = ["Output", "new_console", "print_json", "by_section", "explanation", "
 
 
 class Output:
-    """A stream that goes on in silence once its reader has gone, as ``head`` does.
+    """A stream that ignores further output after its reader has ended, as ``head`` does.
 
-    What a command does besides printing is not lost with it, nor is its exit status.
+    The command can then finish its work, and its exit status is kept.
     """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write; nobody need read it."""
+        """Write, or ignore the text if the reader has ended."""
         try:
             return self._stream.write(text)
         except BrokenPipeError:
-            self._turn_away()
+            self._ignore_output()
             return len(text)
 
     def flush(self) -> None:
-        """Flush; nobody need read it."""
+        """Flush, or do nothing if the reader has ended."""
         try:
             self._stream.flush()
         except BrokenPipeError:
-            self._turn_away()
+            self._ignore_output()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
-    def _turn_away(self) -> None:
-        """Let what is buffered, and all that follows, go nowhere."""
+    def _ignore_output(self) -> None:
+        """Send buffered and further output to the null device."""
         with suppress(OSError), open(os.devnull, "w", encoding="utf-8") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def new_console(quiet: bool) -> Console:
-    """Where a fit reports to: colours on a terminal only, and not if NO_COLOR is set."""
+    """The console for reports of a fit; colours only on a terminal, and not if NO_COLOR is set."""
     from rich.console import Console
 
     return Console(quiet=quiet, highlight=False, soft_wrap=True)
 
 
 def print_json(content: object) -> None:
-    """Print JSON in plain ASCII, which every terminal and pipe can take."""
+    """Print JSON in plain ASCII, which every terminal can show."""
     print(json.dumps(content, indent=2, allow_nan=False))
 
 
 def by_section(paths: Iterable[str]) -> str:
-    """Dotted paths in one line, those of a section together: ``section: key, key; other``."""
+    """Dotted paths in one line, grouped by section: ``section: key, key; other``."""
     sections: dict[str, list[str]] = {}
     for path in paths:
         section, _, key = path.rpartition(".")
@@ -74,7 +74,7 @@ def by_section(paths: Iterable[str]) -> str:
 
 
 def reasons(ignored: Iterable[tuple[str, str]]) -> list[str]:
-    """Keys without effect, given as (dotted path, reason): a line for each reason."""
+    """A line for each reason, from pairs of a key (its dotted path) and a reason."""
     grouped: dict[str, list[str]] = {}
     for path, reason in ignored:
         grouped.setdefault(reason, []).append(path)
@@ -82,7 +82,7 @@ def reasons(ignored: Iterable[tuple[str, str]]) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of equal length as lines, the columns flush right and two spaces apart."""
+    """Rows of equal length as lines; columns are right-aligned and two spaces apart."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
@@ -91,7 +91,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def explanation(error: BaseException) -> str:
-    """What an error says to a user; one that nobody foresaw is called a fault of the program."""
+    """The message for a user; an error of an unexpected type is a fault of the program."""
     match error:
         case InputError():
             return str(error)

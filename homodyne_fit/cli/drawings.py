@@ -1,4 +1,4 @@
-"""Figures without a fit: the measured matrices, and those of given parameters."""
+"""Figures without a fit: measured matrices, and matrices simulated from parameters."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def draw_simulated_data(data: TwoTimeData, folder: Path) -> list[Path]:
 def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:
     """The matrices at the start values of the configuration."""
     settings, analyzer = config.settings(), config.root.analyzer_parameters
-    usual = {name: PARAMETERS[name].start for name in settings.model.parameters}
-    values = {name: start for name, start in usual.items() if start is not None}
+    defaults = {name: PARAMETERS[name].start for name in settings.model.parameters}
+    values = {name: start for name, start in defaults.items() if start is not None}
     values |= {**settings.initial, **settings.fixed}
     missing = [
         f"initial_parameters.values.{name} (or --initial-{spelling})"
@@ -68,5 +68,5 @@ def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:
 
 
 def _frames(first: int, last: int) -> int | None:
-    """The number of frames, where both ends are known without the data."""
+    """The number of frames, if the last one is known without the data."""
     return last - first + 1 if last > 0 else None

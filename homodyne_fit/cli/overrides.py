@@ -1,7 +1,6 @@
-"""Keys of a configuration that options set.
+"""Options that set keys of a configuration.
 
-They are set before the configuration is validated, so that a wrong value is reported like one of
-the file.
+The keys are set before the validation, so that wrong values are reported like those in the file.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["overrides_of", "warn_of_foreign_options"]
 
 
 def overrides_of(args: argparse.Namespace) -> list[Override]:
-    """The keys that the options set; ``--set`` comes last, so that it wins."""
+    """The keys that the options set; ``--set`` is the last one, and has priority."""
     assignments = [parse_override(text) for text in args.set]
     paths = [path for path, _ in assignments]
     for path in paths:
@@ -55,7 +54,7 @@ def _from_own_options(args: argparse.Namespace) -> Iterator[Override]:
 
 
 def warn_of_foreign_options(args: argparse.Namespace) -> None:
-    """Print a line for each option that was given and means nothing here."""
+    """Print a warning for each option of homodyne that has no effect here."""
     for option, (_, reason) in FOREIGN.items():
         if getattr(args, option) is not None:
             print(f"homodyne_fit: warning: {option} has no effect: {reason}", file=sys.stderr)

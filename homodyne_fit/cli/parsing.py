@@ -1,6 +1,6 @@
-"""From the words of a command line to a command and its arguments.
+"""The parser of the command line.
 
-A line that begins with an option is a fit: ``--config FILE`` stands for ``fit --config FILE``.
+A line that begins with an option is a fit: ``--config FILE`` means ``fit --config FILE``.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from homodyne_fit.errors import did_you_mean, suggestion
 
 __all__ = ["complete", "parse", "print_help"]
 
-# Exit status of wrong usage; that of argparse is 2.
+# Exit status of wrong usage (argparse has 2).
 ERROR = 1
 
 FIT = "fit"
 
 VERBOSE = ("-v", "--verbose")
 
-# What the program shows without a command.
+# Options without a command.
 SHOW = ("-h", "--help", "--version")
 
 EXAMPLES = """\
 examples:
-  homodyne_fit inspect data.h5                 what is in the file
+  homodyne_fit inspect data.h5                 show the contents of a file
   homodyne_fit init data.h5 -o fit.yaml        write a configuration from it
-  homodyne_fit check fit.yaml                  what a fit would do, and every mistake
-  homodyne_fit --config fit.yaml               fit; results go to fit_results/
+  homodyne_fit check fit.yaml                  show what a fit would do, or the mistakes
+  homodyne_fit --config fit.yaml               fit; write results to fit_results/
   homodyne_fit --config fit.yaml --set analyzer_parameters.end_frame=500 --output-dir first500
   homodyne_fit --config fit.yaml --json --overwrite | jq .parameters.D0.value
-  homodyne_fit batch 'runs/*.yaml'             many fits, one table
+  homodyne_fit batch 'runs/*.yaml'             many fits with one table
   homodyne_fit batch fit.yaml --data 'runs/*.h5'
   homodyne_fit report fit_results --save-plots
   homodyne_fit demo                            simulate a measurement and fit it
@@ -47,7 +47,7 @@ exit status: 0 converged, 1 error, 2 ran but did not converge
 
 
 def parse(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
-    """The command and its arguments; wrong usage, and a call for help, end the program."""
+    """The command and its arguments; the program ends after wrong usage or ``--help``."""
     parser, commands = _make_parsers()
     command, *words = _with_command_first(words)
     if command in SHOW:
@@ -58,7 +58,7 @@ def parse(words: Sequence[str]) -> tuple[str, argparse.Namespace]:
 
 
 def complete() -> None:
-    """Tell a shell how the line may go on: with a command, or with an option of a fit."""
+    """Print possible completions of a line for a shell: commands, and options of a fit."""
     import argcomplete
 
     parser, _ = _make_parsers()
@@ -67,13 +67,13 @@ def complete() -> None:
 
 
 def print_help() -> None:
-    """Print what the program can do."""
+    """Print the help of the program."""
     parser, _ = _make_parsers()
     parser.print_help()
 
 
 def _with_command_first(words: Sequence[str]) -> list[str]:
-    """The same words, a command before all options."""
+    """The same words with a command before all options."""
     verbose = list(takewhile(VERBOSE.__contains__, words))
     rest = words[len(verbose) :]
     if not rest or (rest[0].startswith("-") and rest[0] not in SHOW):
@@ -103,7 +103,7 @@ def _parse_command(
 
 
 def _require_known_options(commands: dict[str, _Parser], command: str, words: list[str]) -> None:
-    """Name a misspelt option; argparse would complain about what follows it."""
+    """Report an unknown option; argparse would report the word after it."""
     parser = commands[command]
     for word in words:
         name = word.partition("=")[0]
@@ -119,7 +119,7 @@ def _require_known_options(commands: dict[str, _Parser], command: str, words: li
 
 
 def _require_key_values(parser: _Parser, words: list[str]) -> None:
-    """Refuse a key without an equals sign, and a second configuration: argparse takes both."""
+    """Refuse a key without an equals sign and a second --config, which argparse accepts."""
     for i, word in enumerate(words):
         following = words[i + 1 : i + 3] if word == "--set" else []
         if following and not any("=" in each or each.startswith("-") for each in following):
@@ -129,11 +129,11 @@ def _require_key_values(parser: _Parser, words: list[str]) -> None:
 
 
 def _no_command(word: str) -> str:
-    """What to say of a word in the place of a command."""
+    """The message for a word in the place of a command."""
     if word.endswith((".yaml", ".yml")):
         return f"'{word}' is no command; --config {word} fits it"
     if Path(word).is_file():
-        return f"'{word}' is no command; 'inspect {word}' shows what it holds"
+        return f"'{word}' is no command; 'inspect {word}' shows the contents of a file"
     near = did_you_mean(suggestion(word, COMMANDS)) or "; a fit is --config FILE"
     return f"there is no command '{word}'{near}"
 
@@ -155,7 +155,7 @@ def _make_parsers() -> tuple[_Parser, dict[str, _Parser]]:
             name,
             help=summary,
             description=f"{summary}.",
-            # Many options of a fit begin alike.
+            # Many options of a fit have the same beginning.
             allow_abbrev=name != FIT,
         )
         add_options(commands[name])
@@ -168,16 +168,16 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options) -> None:
         super().__init__(**options)
-        # A list of numbers may begin with a negative one.
+        # Allow a list of numbers to begin with a negative number.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
     @property
     def options(self) -> list[str]:
-        """All options, in all spellings."""
+        """All spellings of all options."""
         return list(self._option_string_actions)
 
     def has_option(self, name: str) -> bool:
-        """Whether there is an option of this name, or of one that begins so."""
+        """Whether there is an option with this name, or with this beginning if that is allowed."""
         abbreviated = self.allow_abbrev and any(option.startswith(name) for option in self.options)
         return name in self.options or abbreviated
 
@@ -188,7 +188,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _ShowVersion(argparse.Action):
-    """Looks the version up only when it is asked for."""
+    """Prints the version, which is looked up only if this option is used."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
         """Print the version and exit."""

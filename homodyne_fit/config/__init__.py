@@ -1,7 +1,7 @@
 """The YAML configuration as typed objects.
 
-Behind `load_config` nothing knows a key: `Config.load_data` and `Config.settings` give the objects
-that a fit works with.
+Only this package knows the keys: `Config.load_data` and `Config.settings` return the objects of a
+fit.
 """
 
 from __future__ import annotations

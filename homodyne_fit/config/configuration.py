@@ -1,4 +1,4 @@
-"""A configuration file: what it says, and the objects that a fit works with."""
+"""A configuration file, and the objects of a fit that follow from it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.config.consistency import (
-    bounds,
-    held,
+    contradictions,
+    explicit_bounds,
+    held_values,
     model_parameters,
-    questions_of_file,
-    starts,
+    questions,
+    questions_about_file,
+    start_values,
 )
 from homodyne_fit.config.effects import Ignored, without_effect
 from homodyne_fit.config.keys import FLOW, KEYS, Root
@@ -26,7 +28,6 @@ from homodyne_fit.errors import (
     collect,
     missing_file,
     rename_places,
-    unexplained,
 )
 from homodyne_fit.fitting.default_bounds import Limits, bounds_in_force
 from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions, gap_problems
@@ -34,16 +35,9 @@ from homodyne_fit.model.parameters import SCALING
 
 if TYPE_CHECKING:
     from homodyne_fit.data.dataset import TwoTimeData
-    from homodyne_fit.data.selection import Selection
     from homodyne_fit.fitting.settings import FitSettings
 
-__all__ = ["Config", "load_config", "parse_config", "text_of", "examine"]
-
-
-# Sections that say what is taken from the data file, and one among them that does not.
-ABOUT_DATA = ("analyzer_parameters", "experimental_data", "phi_filtering", "preprocessing")
-
-ABOUT_MODEL = "analyzer_parameters.geometry"
+__all__ = ["Config", "load_config", "parse_config", "examine"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +50,7 @@ class Config:
     root : Root
         Its contents.
     foreign : tuple of Ignored
-        Keys that have a meaning in other programs only, and why they have none here.
+        Keys that have a meaning only in other programs, with the reason.
     """
 
     path: Path
@@ -65,38 +59,38 @@ class Config:
 
     @property
     def without_effect(self) -> tuple[Ignored, ...]:
-        """Everything that has no effect, and why."""
+        """All keys that have no effect, with the reason."""
         return (*self.foreign, *without_effect(self.root))
 
     @property
     def ignored(self) -> tuple[str, ...]:
-        """Dotted paths of everything that has no effect."""
+        """Dotted paths of all keys that have no effect."""
         return tuple(path for path, _ in self.without_effect)
 
     @property
     def data_path(self) -> Path:
-        """The data file: relative paths start at the configuration's folder, else here."""
+        """The data file; a relative path starts at the folder of the configuration, or here."""
         path = self.root.experimental_data.path
         if path is None:
             raise InputError(f"{self.path}: experimental_data.file_path is missing")
-        return self._found(path)
+        return self._existing_path(path)
 
     @property
     def output_folder(self) -> Path:
-        """Where results go: the folder that the file names, or ``<configuration>_results``."""
+        """Folder of the results: `output.directory`, or ``<configuration>_results``."""
         if named := self.root.output.directory:
             return Path(named).expanduser()
         return self.path.with_name(f"{self.path.stem}_results")
 
     @property
     def masked_frames(self) -> tuple[int, ...]:
-        """Frames to leave out, counted from 1: those listed, or those of the file named."""
+        """Frames to leave out, counted from 1, from the list or the file in `mask_frames`."""
         from homodyne_fit.data.loading import read_frame_list
 
         mask = self.root.experimental_data.mask_frames
         if isinstance(mask, str):
             try:
-                return read_frame_list(self._found(Path(mask).expanduser()))
+                return read_frame_list(self._existing_path(Path(mask).expanduser()))
             except InputError as error:
                 text = f"{error}; frames themselves are a list, as [17, 18]"
                 raise InputError(
@@ -104,18 +98,12 @@ class Config:
                 ) from error
         return mask or ()
 
-    def _found(self, path: Path) -> Path:
+    def _existing_path(self, path: Path) -> Path:
         beside = self.path.parent / path
         return beside if beside.exists() or not path.exists() else path
 
     def selection(self) -> Selection:
-        """What the configuration selects from the data file; no matrix is read.
-
-        Raises
-        ------
-        InputError
-            If the file, or what is asked of it, cannot be used; one line for each mistake.
-        """
+        """The part of the data file that the configuration selects; no matrix is read."""
         from homodyne_fit.data.dataset import along_one_line
         from homodyne_fit.data.formats import open_two_time
         from homodyne_fit.data.selection import select
@@ -126,7 +114,7 @@ class Config:
         except InputError as error:
             raise error.inside(f"{self.path}: experimental_data.file_path") from error
         analyzer, root = self.root.analyzer_parameters, self.root
-        problems = list(map(self._located, questions_of_file(root, file)))
+        problems = list(map(self._located, questions_about_file(root, file)))
         masked: tuple[int, ...] = ()
         with collect(problems):
             masked = self.masked_frames
@@ -143,10 +131,9 @@ class Config:
                 mask_frames=masked,
             )
             problems += map(self._located, self._for_angles(selection))
-        if problems:
+        if problems or selection is None:
             raise InputError(problems)
-        assert selection is not None
-        if root.has_flow and "phi0" not in held(root) and along_one_line(selection.phi):
+        if root.has_flow and "phi0" not in held_values(root) and along_one_line(selection.phi):
             note = (
                 "all angles lie along one line, so that phi0 and the shear rate come as a product: "
                 "hold phi0 (initial_parameters.fixed_parameters), take more angles, or "
@@ -156,7 +143,7 @@ class Config:
         return selection
 
     def _angle_ranges(self) -> list[tuple[float, float]] | None:
-        """Ranges of the angles to use; None for all angles."""
+        """Ranges of angles to use; None for all angles."""
         filtering, ends = self.root.phi_filtering, self.root.preprocessing.phi_range
         if ends is not None:
             return [(ends[0], ends[1])]
@@ -164,32 +151,36 @@ class Config:
         return ranges if filtering.enabled and ranges else None
 
     def _at_keys(self) -> AbstractContextManager[None]:
-        """Name the keys of this file in an `InputError` that names arguments or fields."""
+        """In an `InputError` of the block, replace names of arguments by keys of this file."""
         keys = dict(KEYS)
         if self.root.preprocessing.phi_range is not None:
             keys["phi_ranges"] = "preprocessing.phi_range"
         return rename_places({name: f"{self.path}: {key}" for name, key in keys.items()})
 
     def load_data(self, selection: Selection | None = None) -> TwoTimeData:
-        """Read what the configuration selects, or has selected already."""
+        """Read the selected data; `selection` is passed if it is known already."""
         selection, nlsq = selection or self.selection(), self.root.optimization.nlsq
         scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
         with self._at_keys():
             return selection.read(nlsq.memory, scratch)
 
-    def problems(self) -> Iterator[Problem]:
-        """What keeps the configuration from being fitted, besides what `parse_config` finds."""
+    def _contradictions(self) -> list[Problem]:
+        """Questions about units, and keys that contradict each other."""
+        return list(map(self._located, [*questions(self.root), *contradictions(self.root)]))
+
+    def _problems_of_gap(self) -> Iterator[Problem]:
+        """Whether the gap, which only a fit needs, is missing."""
         gap = self.root.analyzer_parameters.geometry.stator_rotor_gap
         for problem in gap_problems(FLOW, has_flow=self.root.has_flow, gap=gap):
-            yield problem.renamed(KEYS)
+            yield self._located(problem.renamed(KEYS))
 
     @property
     def anti_degeneracy(self) -> AntiDegeneracy:
-        """How contrast and offset may differ, with the mode and the held values in force."""
+        """How contrast and offset may differ, with the final mode and held values."""
         nlsq = self.root.optimization.nlsq
-        given, constant = self.root.initial_parameters.per_angle_scaling, {}
+        constant, initial = {}, self.root.initial_parameters.per_angle_scaling
         for name in SCALING:
-            constant[name] = getattr(nlsq.anti_degeneracy.constant, name) or getattr(given, name)
+            constant[name] = getattr(nlsq.anti_degeneracy.constant, name) or getattr(initial, name)
         return nlsq.anti_degeneracy.in_force.model_copy(
             update={
                 "per_angle_mode": nlsq.per_angle_mode,
@@ -198,13 +189,7 @@ class Config:
         )
 
     def settings(self) -> FitSettings:
-        """Everything but the data.
-
-        Raises
-        ------
-        InputError
-            If something is missing that the model needs.
-        """
+        """All settings of the fit."""
         from homodyne_fit.fitting.settings import FitSettings
         from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
 
@@ -215,9 +200,9 @@ class Config:
             return FitSettings(
                 model=LAMINAR_FLOW if root.has_flow else STATIC,
                 gap=root.analyzer_parameters.geometry.stator_rotor_gap,
-                initial=starts(root),
-                fixed=held(root),
-                bounds=bounds(root),
+                initial=start_values(root),
+                fixed=held_values(root),
+                bounds=explicit_bounds(root),
                 shear=root.model.shear,
                 search=SearchOptions(**options),
             )
@@ -239,13 +224,13 @@ class Config:
             dt=selection.dt,
             n_frames=selection.n_frames,
             gap=root.analyzer_parameters.geometry.stator_rotor_gap,
-            given=bounds(root),
-            initial=starts(root),
-            fixed=held(root),
+            given=explicit_bounds(root),
+            initial=start_values(root),
+            fixed=held_values(root),
         )
 
     def _for_angles(self, selection: Selection) -> Iterator[Problem]:
-        """What the number of angles does not allow."""
+        """Settings that are not possible with this number of angles."""
         keys = dict(KEYS)
         for name in SCALING:
             if getattr(self.root.initial_parameters.per_angle_scaling, name) is not None:
@@ -259,7 +244,7 @@ class Config:
         return problem.inside(str(self.path))
 
     def to_json(self) -> dict[str, Any]:
-        """The configuration as it was understood, defaults included."""
+        """The contents, with default values."""
         return self.root.model_dump(mode="json", by_alias=True)
 
 
@@ -271,13 +256,9 @@ def load_config(path: Path | str, overrides: Sequence[Override] = ()) -> Config:
     overrides : sequence of (str, value)
         As in `parse_config`.
 
-    Raises
-    ------
-    InputError
-        If the file cannot be read or holds mistakes; see `parse_config`.
     """
     path = Path(path)
-    return parse_config(text_of(path), path, overrides)
+    return parse_config(_text_of(path), path, overrides)
 
 
 def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> Config:
@@ -288,28 +269,44 @@ def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> C
     path : Path
         Where the text is from, or will be.
     overrides : sequence of (str, value)
-        Dotted paths of keys, and the values that they get in place of those of the text.
+        Dotted paths of keys, and the values that replace those of the text.
 
     Raises
     ------
     InputError
-        If there are mistakes; the message has one line for each, with the dotted path of the
-        key, the value and what is allowed.
+        With one line for each mistake: the dotted path of the key, the value and what is allowed.
+        Contradictions between keys are looked for only if each key and value is right.
     """
-    reading = read(text, overrides)
-    if reading.root is None or reading.problems:
-        raise InputError(problem.inside(str(path)) for problem in reading.problems)
-    return Config(path, reading.root, reading.foreign)
+    config = _read(text, path, overrides)
+    if problems := config._contradictions():
+        raise InputError(problems)
+    return config
 
 
-def text_of(path: Path) -> str:
-    """Read a text file.
+def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Selection]:
+    """Read a configuration and select from its data file; no matrix is read.
 
-    Raises
-    ------
-    InputError
-        If it cannot be read, or is none.
+    Contradictions between keys and mistakes about the data are reported together.
     """
+    config = _read(_text_of(path), path, overrides)
+    problems = [*config._contradictions(), *config._problems_of_gap()]
+    selection = None
+    with collect(problems):
+        selection = config.selection()
+    if problems or selection is None:
+        raise InputError(problems)
+    return config, selection
+
+
+def _read(text: str, path: Path, overrides: Sequence[Override]) -> Config:
+    try:
+        root, foreign = read(text, overrides)
+    except InputError as error:
+        raise error.inside(str(path)) from error
+    return Config(path, root, foreign)
+
+
+def _text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -323,35 +320,3 @@ def text_of(path: Path) -> str:
             f"{path}: a configuration is a text file, and this is none; for a data file, "
             "'homodyne_fit init' writes one"
         ) from error
-
-
-def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Selection]:
-    """Read a configuration and what it selects; no matrix is read.
-
-    Parameters
-    ----------
-    overrides : sequence of (str, value)
-        As in `parse_config`.
-
-    Raises
-    ------
-    InputError
-        If there are mistakes, in the text, between its keys, or in view of the data file. The
-        message has one line for each.
-    """
-    reading = read(text_of(path), overrides)
-    problems = [problem.inside(str(path)) for problem in reading.problems]
-    if reading.root is None:
-        raise InputError(problems)
-    config = Config(path, reading.root, reading.foreign)
-    missing = unexplained(config.problems(), reading.doubtful)
-    problems += [problem.inside(str(path)) for problem in missing]
-    selection = None
-    doubtful = [key for key in reading.doubtful if not key.startswith(ABOUT_MODEL)]
-    if not any(key.startswith(ABOUT_DATA) for key in doubtful):
-        with collect(problems):
-            selection = config.selection()
-    if problems:
-        raise InputError(problems)
-    assert selection is not None
-    return config, selection

@@ -1,4 +1,4 @@
-"""Keys that contradict each other."""
+"""Keys that contradict each other, and values that may have another unit."""
 
 from __future__ import annotations
 
@@ -13,40 +13,46 @@ from homodyne_fit.fitting.options import parameter_problems
 from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 
 __all__ = [
-    "bounds",
     "contradictions",
-    "held",
+    "explicit_bounds",
+    "held_values",
     "model_parameters",
     "questions",
-    "questions_of_file",
-    "starts",
+    "questions_about_file",
+    "start_values",
 ]
 
 
 def contradictions(root: Root) -> Iterator[Problem]:
-    """Say which values of the configuration do not go together."""
-    initial, fixed = root.initial_parameters, held(root)
+    """Values of the configuration that contradict each other."""
+    initial, fixed = root.initial_parameters, held_values(root)
     active = initial.active_parameters
     if active is not None:
         unknown = [name for name in model_parameters(root) if name not in {*active, *fixed}]
         if unknown:
             yield Problem(
                 "initial_parameters.values",
-                f"what is not in active_parameters is held and needs a value: {', '.join(unknown)}",
+                "parameters that are not in active_parameters are held, and need a value: "
+                + ", ".join(unknown),
             )
     held_scaling = {name: value for name, value in initial.fixed.items() if name in SCALING}
-    for problem in parameter_problems(starts(root), fixed | held_scaling, bounds(root)):
+    for problem in parameter_problems(
+        start_values(root), fixed | held_scaling, explicit_bounds(root)
+    ):
         yield problem.renamed(KEYS)
     filtered = root.phi_filtering.enabled and root.phi_filtering.target_ranges
     if root.preprocessing.phi_range is not None and filtered:
         yield Problem(
             "preprocessing.phi_range",
-            "it and phi_filtering.target_ranges both select angles; keep one",
+            "this key and phi_filtering.target_ranges both select angles; keep one",
         )
     if root.optimization.nlsq.per_angle_mode == "constant":
-        given, also = initial.per_angle_scaling, root.optimization.nlsq.anti_degeneracy.constant
+        scaling, constant = (
+            initial.per_angle_scaling,
+            root.optimization.nlsq.anti_degeneracy.constant,
+        )
         for name in SCALING:
-            if getattr(given, name) is not None and getattr(also, name) is not None:
+            if getattr(scaling, name) is not None and getattr(constant, name) is not None:
                 yield Problem(
                     f"initial_parameters.per_angle_scaling.{name}",
                     f"optimization.nlsq.anti_degeneracy.constant.{name} gives it, too; keep one",
@@ -54,39 +60,35 @@ def contradictions(root: Root) -> Iterator[Problem]:
 
 
 def model_parameters(root: Root) -> tuple[str, ...]:
-    """Parameters of the model besides contrast and offset."""
+    """Parameters of the model, without contrast and offset."""
     return (*DIFFUSION, *SHEAR, "phi0") if root.has_flow else DIFFUSION
 
 
-def held(root: Root) -> dict[str, float]:
-    """Parameters of the model that are held, and where: fixed, or given and not active."""
+def held_values(root: Root) -> dict[str, float]:
+    """Values of the parameters that are held: fixed, or with a value and not active."""
     initial = root.initial_parameters
-    starts = dict(initial.fixed)
+    values = dict(initial.fixed)
     if initial.active_parameters is not None:
         idle = {n: v for n, v in initial.start.items() if n not in initial.active_parameters}
-        starts = idle | starts
-    return {name: starts[name] for name in model_parameters(root) if name in starts}
+        values = idle | values
+    return {name: values[name] for name in model_parameters(root) if name in values}
 
 
-def starts(root: Root) -> dict[str, float]:
-    """Start values of the parameters that are searched, as far as they are given."""
-    fixed, start_values = held(root), root.initial_parameters.start
-    return {
-        name: start_values[name]
-        for name in model_parameters(root)
-        if name in start_values.keys() - fixed
-    }
+def start_values(root: Root) -> dict[str, float]:
+    """Start values in the configuration for parameters that are not held."""
+    fixed, values = held_values(root), root.initial_parameters.start
+    return {name: values[name] for name in model_parameters(root) if name in values.keys() - fixed}
 
 
-def bounds(root: Root) -> dict[str, tuple[float, float]]:
-    """Bounds that are given, of contrast, offset and the parameters of the model."""
+def explicit_bounds(root: Root) -> dict[str, tuple[float, float]]:
+    """Bounds in the configuration for contrast, offset and the parameters of the model."""
     names = (*model_parameters(root), *SCALING)
-    given = root.parameter_space.bounds
-    return {bound.name: (bound.min, bound.max) for bound in given if bound.name in names}
+    bounds = root.parameter_space.bounds
+    return {bound.name: (bound.min, bound.max) for bound in bounds if bound.name in names}
 
 
 def questions(root: Root) -> Iterator[Problem]:
-    """Ask what the configuration alone gives reason to ask."""
+    """Ask about the unit of the gap and of angles in the configuration."""
     gap = root.analyzer_parameters.geometry.stator_rotor_gap
     if root.has_flow and gap is not None and (text := about_gap(gap)):
         key = "analyzer_parameters.geometry.stator_rotor_gap"
@@ -96,18 +98,18 @@ def questions(root: Root) -> Iterator[Problem]:
             yield from _unconfirmed(root, key, {"phi": text})
 
 
-def questions_of_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
-    """Ask about q and dt where the data file does not know them, and about its angles."""
+def questions_about_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
+    """Ask about the unit of q and dt if the data file has none, and about its angles."""
     analyzer = root.analyzer_parameters
     open_questions = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
-    # The angles are those of the file.
+    # These angles are in the file.
     keys = {**KEYS, "phi": "experimental_data.file_path"}
     for quantity, text in open_questions.items():
         yield from _unconfirmed(root, keys[quantity], {quantity: text})
 
 
 def _unconfirmed(root: Root, key: str, open_questions: dict[str, str]) -> Iterator[Problem]:
-    """The questions that the configuration does not answer, and how it can."""
+    """The questions that the configuration leaves open, each with the way to answer it."""
     names = root.analyzer_parameters.units_confirmed
     confirmed = [quantity for quantity, name in NAMES.items() if name in names]
     for text in unconfirmed(open_questions, confirmed, _answer):
@@ -119,7 +121,7 @@ def _answer(quantity: str) -> str:
 
 
 def _angles(root: Root) -> Iterator[tuple[str, str, list[float]]]:
-    """All angles of a configuration: where they are, what, and the values."""
+    """All angles of a configuration: dotted path, what they are, and their values."""
     initial = root.initial_parameters
     if root.has_flow:
         for number, bound in enumerate(root.parameter_space.bounds):

@@ -1,4 +1,4 @@
-"""What in a configuration has no effect, because of the model or of another key; and why."""
+"""Keys of a configuration that have no effect because of the model or of another key, and why."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ LAYER_PATH = f"{NLSQ}.anti_degeneracy"
 
 NO_SUCH_PARAMETER = "the model of this analysis_mode has no such parameter"
 
-ELIMINATED = "contrast and offset are found exactly from the physics, without a start"
+ELIMINATED = "contrast and offset are computed exactly from the other parameters, without a start"
 
-# Dotted paths of keys and of whole sections, without indices of lists, by the reason.
+# For each reason, the dotted paths of keys and of whole sections, without indices of lists.
 _BY_REASON: dict[str, tuple[str, ...]] = {
     "a note for the reader": (
         "metadata",
@@ -37,7 +37,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "parameter_space.model",
         "phi_filtering.target_ranges.description",
     ),
-    "the format is told from what is in the file": (
+    "the format is recognised from the contents of the file": (
         "experimental_data.data_type",
         "experimental_data.file_format",
         "experimental_data.exchange_key",
@@ -54,7 +54,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "experimental_data.cache_filename_template",
         "experimental_data.cache_compression",
     ),
-    "angles are those within the ranges; none there is an error, never all of them": (
+    "the angles within the ranges are used; it is an error if there are none": (
         "phi_filtering.fallback_to_all_angles",
         "phi_filtering.algorithm",
         "phi_filtering.tolerance",
@@ -98,7 +98,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.recovery",
         "performance",
     ),
-    "the global search is that of optimization.nlsq.multi_start": ("optimization.nlsq.cmaes",),
+    "optimization.nlsq.multi_start does the global search": ("optimization.nlsq.cmaes",),
     "the search halves its starts until one basin is left": (
         "optimization.nlsq.multi_start.n_workers",
         "optimization.nlsq.multi_start.use_screening",
@@ -108,7 +108,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.nlsq.multi_start.degeneracy_threshold",
     ),
     "each layer has an 'enable' of its own": ("optimization.nlsq.anti_degeneracy.execute_layers",),
-    "the mode 'auto' lets the data decide, not the number of angles": (
+    "in the mode 'auto' the data decide, not the number of angles": (
         "optimization.nlsq.anti_degeneracy.constant_scaling_threshold",
         "optimization.nlsq.anti_degeneracy.fourier_auto_threshold",
     ),
@@ -118,7 +118,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.nlsq.anti_degeneracy.hierarchical.physical_max_iterations",
         "optimization.nlsq.anti_degeneracy.hierarchical.per_angle_max_iterations",
     ),
-    "the weight is learned, or λ": (
+    "the weight is learned from the data, or is lambda": (
         "optimization.nlsq.anti_degeneracy.regularization.max_cv",
         "optimization.nlsq.anti_degeneracy.regularization.auto_tune_lambda",
     ),
@@ -126,24 +126,24 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.nlsq.anti_degeneracy.shear_weighting.update_frequency",
         "optimization.nlsq.anti_degeneracy.shear_weighting.normalize",
     ),
-    "every fit is diagnosed, and every input checked": (
+    "every fit is diagnosed, and all input is checked": (
         "optimization.nlsq.diagnostics",
         "optimization.nlsq.quality_validation",
         "quality_control",
         "validation",
     ),
-    "what is shown is chosen on the command line": (
+    "options of the command line choose the output": (
         "optimization.nlsq.progress",
         "optimization.nlsq.verbose",
         "logging",
     ),
-    "output.directory, or --output-dir, names the folder": (
+    "the folder is output.directory or --output-dir": (
         "output.base_directory",
         "output.output_folder",
         "output.create_subdirs",
         "output.timestamp_dirs",
     ),
-    "files and figures of a result are always the same": (
+    "the files and figures of a result are always the same": (
         "output.formats",
         "output.compress_hdf5",
         "output.compression_level",
@@ -157,7 +157,7 @@ WITHOUT_EFFECT = {path: why for why, paths in _BY_REASON.items() for path in pat
 
 
 def reason(section: str, key: str) -> str | None:
-    """Why a key of homodyne's or xpcsjax's has no effect; None for any other key.
+    """Why a key of homodyne or xpcsjax has no effect; None for other keys.
 
     Parameters
     ----------
@@ -183,26 +183,23 @@ class Ignored(NamedTuple):
 
 
 def without_effect(root: Root) -> Iterator[Ignored]:
-    """Name what the model, or another key, leaves without effect."""
-    yield from _of_the_data(root)
+    """Keys without effect because of the model or of another key."""
+    if root.experimental_data.file_path is not None:
+        for key in ("data_folder_path", "data_file_name"):
+            if getattr(root.experimental_data, key) is not None:
+                yield Ignored(
+                    f"experimental_data.{key}", "experimental_data.file_path gives the path"
+                )
     if not root.has_flow:
-        yield from _of_the_flow(root)
-    yield from _of_the_parameters(root)
-    yield from _of_the_scaling(root)
-    yield from _of_the_loss(root)
+        yield from _flow(root)
+    yield from _parameters(root)
+    yield from _scaling(root)
+    yield from _loss(root)
     yield from _switched_off(root)
 
 
-def _of_the_data(root: Root) -> Iterator[Ignored]:
-    data = root.experimental_data
-    if data.file_path is not None:
-        for key in ("data_folder_path", "data_file_name"):
-            if getattr(data, key) is not None:
-                yield Ignored(f"experimental_data.{key}", "experimental_data.file_path says it")
-
-
-def _of_the_flow(root: Root) -> Iterator[Ignored]:
-    why = "the sample does not flow in this analysis_mode"
+def _flow(root: Root) -> Iterator[Ignored]:
+    why = "there is no flow in this analysis_mode"
     if root.analyzer_parameters.geometry.stator_rotor_gap is not None:
         yield Ignored("analyzer_parameters.geometry.stator_rotor_gap", why)
     if root.model.shear != "documented":
@@ -211,7 +208,7 @@ def _of_the_flow(root: Root) -> Iterator[Ignored]:
         yield Ignored(f"{LAYER_PATH}.shear_weighting", why)
 
 
-def _of_the_parameters(root: Root) -> Iterator[Ignored]:
+def _parameters(root: Root) -> Iterator[Ignored]:
     initial = root.initial_parameters
     physics = model_parameters(root)
     if initial.parameter_names is not None and initial.values is None:
@@ -219,28 +216,27 @@ def _of_the_parameters(root: Root) -> Iterator[Ignored]:
     for name in initial.start:
         if name in SCALING:
             yield Ignored(f"{INITIAL}.values.{name}", ELIMINATED)
-        elif name not in physics:
-            yield Ignored(f"{INITIAL}.values.{name}", NO_SUCH_PARAMETER)
-        elif name in initial.fixed:
+        elif name in initial.fixed and name in physics:
             yield Ignored(
                 f"{INITIAL}.values.{name}", "initial_parameters.fixed_parameters holds it"
             )
-    for name in initial.fixed:
-        if name not in physics:
-            yield Ignored(f"{INITIAL}.fixed_parameters.{name}", NO_SUCH_PARAMETER)
-    for name in initial.active_parameters or ():
-        if name not in (*physics, *SCALING):
-            yield Ignored(f"{INITIAL}.active_parameters.{name}", NO_SUCH_PARAMETER)
-    for bound in root.parameter_space.bounds:
-        if bound.name not in (*physics, *SCALING):
-            yield Ignored(f"parameter_space.bounds.{bound.name}", NO_SUCH_PARAMETER)
+    bounds = [bound.name for bound in root.parameter_space.bounds]
+    for section, names, known in (
+        (f"{INITIAL}.values", initial.start, (*physics, *SCALING)),
+        (f"{INITIAL}.fixed_parameters", initial.fixed, physics),
+        (f"{INITIAL}.active_parameters", initial.active_parameters or (), (*physics, *SCALING)),
+        ("parameter_space.bounds", bounds, (*physics, *SCALING)),
+    ):
+        for name in names:
+            if name not in known:
+                yield Ignored(f"{section}.{name}", NO_SUCH_PARAMETER)
 
 
-def _of_the_scaling(root: Root) -> Iterator[Ignored]:
+def _scaling(root: Root) -> Iterator[Ignored]:
     nlsq = root.optimization.nlsq
     settings, mode = nlsq.anti_degeneracy, nlsq.per_angle_mode
     if nlsq.per_angle_scaling is not None and settings.names_mode:
-        yield Ignored(f"{NLSQ}.per_angle_scaling", "anti_degeneracy.per_angle_mode says it")
+        yield Ignored(f"{NLSQ}.per_angle_scaling", "anti_degeneracy.per_angle_mode is given")
     if mode != "constant":
         scaling = root.initial_parameters.per_angle_scaling
         for key in SCALING:
@@ -254,23 +250,23 @@ def _of_the_scaling(root: Root) -> Iterator[Ignored]:
         yield Ignored(f"{LAYER_PATH}.fourier_order", "the per_angle_mode is not 'fourier'")
 
 
-def _of_the_loss(root: Root) -> Iterator[Ignored]:
-    """Robust losses as they are meant elsewhere: bent at residuals of 1.
+def _loss(root: Root) -> Iterator[Ignored]:
+    """Robust losses, which other programs apply to residuals that are not divided by the noise.
 
-    At a residual r they differ from least squares by r² or less, and huber not at all. Noise of
-    c2 of 0.03 makes that 0.1 %.
+    At a residual r < 1 they differ from least squares by r² at most, and huber does not differ. For
+    noise of 0.03 in c2 this is 0.1 %.
     """
     loss = root.optimization.nlsq.loss
     if loss != "linear":
         yield Ignored(
             f"{NLSQ}.loss",
-            f"{loss} bends at residuals of 1; where those of c2 are 0.03, it is least squares "
-            "within 0.1 %, and least squares is fitted",
+            f"{loss} differs from least squares at residuals of c2 near 1; at the usual 0.03 it "
+            "is the same within 0.1 %, so least squares is fitted",
         )
 
 
 def _switched_off(root: Root) -> Iterator[Ignored]:
-    """Keys that stand in a section that is off."""
+    """Keys in a section that is switched off."""
     nlsq, filtering = root.optimization.nlsq, root.phi_filtering
     if not filtering.enabled and filtering.target_ranges:
         yield Ignored("phi_filtering.target_ranges", "phi_filtering.enabled is false")

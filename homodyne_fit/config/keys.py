@@ -1,4 +1,4 @@
-"""The keys of a configuration: sections, types, defaults, and what each means.
+"""The keys of a configuration: sections, types, defaults and meanings.
 
 The names are those of homodyne and xpcsjax. `json_schema` makes the schema for editors from these
 classes, descriptions included.
@@ -29,10 +29,10 @@ __all__ = [
 ]
 
 
-# The mode with a shear rate; the others are without.
+# The analysis mode with a shear rate.
 FLOW = "laminar_flow"
 
-# Keys of the arguments of `homodyne_fit.data.selection.select` and of the fields of `FitSettings`.
+# Dotted paths for arguments of `homodyne_fit.data.selection.select` and fields of `FitSettings`.
 KEYS = {
     "q": "analyzer_parameters.scattering.wavevector_q",
     "dt": "analyzer_parameters.dt",
@@ -52,12 +52,12 @@ Question = Literal["stator_rotor_gap", "wavevector_q", "dt", "phi"]
 
 
 class Scattering(Section):
-    """Where in reciprocal space."""
+    """The wave vector."""
 
     wavevector_q: Positive | None = Field(
         default=None,
-        description="Wave vector, Å⁻¹ (not nm⁻¹); the nearest one of the file is taken, within "
-        "half a bin. Not needed where the file has one only.",
+        description="Wave vector, Å⁻¹ (not nm⁻¹); the nearest one in the file is used, within "
+        "half a bin. Not needed if the file has only one.",
     )
 
 
@@ -75,22 +75,22 @@ class AnalyzerParameters(Section):
 
     dt: Positive | None = Field(
         default=None,
-        description="Time between two frames, s. Not needed where the file says it; it must agree.",
+        description="Time between two frames, s. Not needed if it is in the file; it must agree.",
     )
     dt_override: bool = Field(
-        default=False, description="Take `dt` even though the file says otherwise."
+        default=False, description="Use `dt` even if the file has another value."
     )
     start_frame: Whole = Field(default=1, description="First frame, counted from 1.")
     end_frame: Whole = Field(
         default=-1, description="Last frame, counted from 1, included; -1: the last."
     )
     frame_step: Literal[1] = Field(
-        default=1, description="Frames are not left out: 1 is the only choice."
+        default=1, description="1, the only choice: every frame is used."
     )
     units_confirmed: list[Question] = Field(
         default_factory=list,
-        description="Quantities that are in the unit asked for although their values look like "
-        "another one; they are not asked about any more.",
+        description="Quantities that have the right unit although their values look like another "
+        "unit; no question is asked about them.",
     )
     scattering: Scattering = Scattering()
     geometry: Geometry = Geometry()
@@ -130,17 +130,17 @@ class ExperimentalData(Section):
 
     file_path: str | None = Field(
         default=None,
-        description="Two-time file; a relative path starts at the folder of the configuration, "
-        "else at the working directory. Its format is told from its contents.",
+        description="Two-time file; a relative path starts at the folder of the configuration or, "
+        "if there is no such file, at the working directory.",
     )
     data_folder_path: str | None = Field(
-        default=None, description="Folder of `data_file_name`, where there is no `file_path`."
+        default=None, description="Folder of `data_file_name`, if there is no `file_path`."
     )
     data_file_name: str | None = Field(
-        default=None, description="Name of the two-time file, where there is no `file_path`."
+        default=None, description="Name of the two-time file, if there is no `file_path`."
     )
     phi_angles: list[Number] | None = Field(
-        default=None, description="Angle φ of each matrix, degrees, where the file has none."
+        default=None, description="Angle φ of each matrix, degrees, if the file has none."
     )
     mask_frames: FrameList | None = Field(
         default=None,
@@ -149,7 +149,7 @@ class ExperimentalData(Section):
 
     @property
     def path(self) -> Path | None:
-        """`file_path`, or the folder and the name; None where the file says neither."""
+        """`file_path`, or the folder and the name; None without both."""
         if self.file_path is not None:
             return Path(self.file_path).expanduser()
         if self.data_file_name is None:
@@ -158,13 +158,7 @@ class ExperimentalData(Section):
 
 
 def each_once(names: Any) -> Any:
-    """Pass on a list or mapping of names, unless a parameter is in it twice.
-
-    Raises
-    ------
-    ValueError
-        If one is, be it under two names.
-    """
+    """Check that no parameter is in a list or mapping twice, not even under two names."""
     if isinstance(names, list | dict):
         known = [ALIASES.get(str(name), str(name)) for name in names]
         for name in known:
@@ -184,7 +178,7 @@ def values_schema(*types: str, listed: bool = False) -> dict[str, Any]:
     types : str
         JSON types of a value.
     listed : bool
-        Whether a list of values will do as well.
+        Whether a list of values is allowed, too.
     """
     value = {"type": list(types)}
     described = {
@@ -201,10 +195,10 @@ def values_schema(*types: str, listed: bool = False) -> dict[str, Any]:
 
 
 class InitialParameters(Section):
-    """Starts, and what is held."""
+    """Start values, and parameters that are held."""
 
     parameter_names: Names | None = Field(
-        default=None, description="Names that a list of `values` belongs to, in its order."
+        default=None, description="Names for a list of `values`, in its order."
     )
     values: Annotated[
         Annotated[dict[Name, Number | None], BeforeValidator(each_once)] | None,
@@ -212,7 +206,7 @@ class InitialParameters(Section):
     ] = Field(
         default=None,
         description="Start values, `name: value`, or a list in the order of `parameter_names`; "
-        "what is null or left out comes from the data.",
+        "a missing value, or null, is taken from the data.",
     )
     per_angle_scaling: Constant = Constant()
     active_parameters: Names | None = Field(
@@ -247,12 +241,11 @@ class InitialParameters(Section):
 
     @property
     def start(self) -> dict[str, float]:
-        """Start values that were given."""
+        """Start values in the configuration."""
         return {name: value for name, value in (self.values or {}).items() if value is not None}
 
     @property
     def fixed(self) -> dict[str, float]:
-        """Parameters that are held, and the value of each."""
         return self.fixed_parameters or {}
 
 
@@ -292,14 +285,14 @@ class AngleRange(Section):
 class PhiFiltering(Section):
     """Which angles are used."""
 
-    enabled: bool = Field(default=True, description="false: all angles, whatever the ranges say.")
+    enabled: bool = Field(default=True, description="false: use all angles, and ignore the ranges.")
     target_ranges: list[AngleRange] = Field(
         default_factory=list, description="Ranges of angles to use; none: all angles."
     )
 
 
 class Preprocessing(Section):
-    """Which angles are used, in short."""
+    """Short form of `phi_filtering`."""
 
     phi_range: list[Number] | None = Field(
         default=None, description="Range of angles to use, [from, to], degrees, modulo 360°."
@@ -318,8 +311,8 @@ class ModelOptions(Section):
 
     shear: ShearForm = Field(
         default="documented",
-        description="Shear term: sinc²(½ q h cos·ΔΓ), or what homodyne ≤ 2.23 and xpcsjax 0.1.8 "
-        "compute, to compare with their results.",
+        description="Shear term: sinc²(½ q h cos·ΔΓ), or the term of homodyne ≤ 2.23 and xpcsjax "
+        "0.1.8, to compare with their results.",
     )
 
 
@@ -328,18 +321,18 @@ class Nlsq(SearchOptions):
 
     per_angle_scaling: bool | None = Field(
         default=None,
-        description="false: one contrast and one offset for all angles, as the per_angle_mode "
-        "`averaged`, which is the name to use.",
+        description="false: one contrast and one offset for all angles. Better use the "
+        "per_angle_mode `averaged`.",
     )
     loss: Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] = Field(
         default="linear",
-        description="linear: least squares. The robust losses of other programs bend at residuals "
-        "of 1; those of c2 are far smaller, and least squares is fitted.",
+        description="linear: least squares. The robust losses of other programs differ from it "
+        "only at residuals of c2 near 1, so least squares is fitted in any case.",
     )
 
     @property
     def per_angle_mode(self) -> str:
-        """Scaling mode: the one named, or what `per_angle_scaling` stands for."""
+        """The mode in `anti_degeneracy`, or the one that follows from `per_angle_scaling`."""
         if self.per_angle_scaling is False and not self.anti_degeneracy.names_mode:
             return "averaged"
         return self.anti_degeneracy.per_angle_mode
@@ -360,12 +353,12 @@ class Optimization(Section):
 
 
 class Output(Section):
-    """Where results go."""
+    """The folder of the results."""
 
     directory: str | None = Field(
         default=None,
-        description="Folder of the results, from the working directory; `<configuration>_results` "
-        "beside the configuration by default.",
+        description="Folder of the results, relative to the working directory; by default "
+        "`<configuration>_results` beside the configuration.",
     )
 
 

@@ -1,8 +1,8 @@
-"""Single keys of a configuration set from outside, before it is validated.
+"""Overrides: values from the command line for single keys, set before the validation.
 
 An override is a dotted path and a value, such as ``analyzer_parameters.dt`` and 0.1. In a list of
-mappings with a `name`, as ``parameter_space.bounds``, the name is the key; and
-``initial_parameters.values`` may be a list beside `parameter_names`.
+mappings with a `name`, such as ``parameter_space.bounds``, the name is the key.
+``initial_parameters.values`` may be a list that belongs to `parameter_names`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ Override = tuple[str, Any]
 
 
 def parse_override(text: str) -> Override:
-    """Turn ``key.path=value`` into an override; the value is YAML.
-
-    Raises
-    ------
-    InputError
-        If it has no such form.
-    """
+    """Turn ``key.path=value`` into an override; the value is YAML."""
     path, equals, value = text.partition("=")
     if not (equals and all(path.split("."))):
         raise InputError(f"--set {text}: write it as KEY.PATH=VALUE")
@@ -38,13 +32,7 @@ def parse_override(text: str) -> Override:
 
 
 def overridden(raw: Mapping[str, Any], overrides: Sequence[Override]) -> dict[str, Any]:
-    """The contents of a configuration with some values replaced, or added; `raw` stays as it is.
-
-    Raises
-    ------
-    InputError
-        If a path leads through something that has no keys.
-    """
+    """A copy of the contents of a configuration with some values replaced or added."""
     result: Any = dict(raw)
     for path, value in overrides:
         result = _replaced(result, path.split("."), value, path)
@@ -71,12 +59,15 @@ def _replaced_by_name(
 ) -> list[Any]:
     spelt = _as_spelt([str(item["name"]) for item in items], name)
     if not any(item["name"] == spelt for item in items):
-        items = [*items, _bounds_without_any(name)]
+        items = [*items, _default_bounds(name)]
     return [_replaced(item, rest, value, path) if item["name"] == spelt else item for item in items]
 
 
-def _bounds_without_any(name: str) -> dict[str, Any]:
-    """The bounds that a parameter has at any measurement, so that one of them can be set."""
+def _default_bounds(name: str) -> dict[str, Any]:
+    """The default bounds of a parameter, of which the override replaces one.
+
+    None where they come from the measurement: then an override of each is needed.
+    """
     known = PARAMETERS.get(ALIASES.get(name, name))
     if known is None or known.bounds is None:
         return {"name": name}
@@ -84,13 +75,13 @@ def _bounds_without_any(name: str) -> dict[str, Any]:
 
 
 def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:
-    """The key, or another name of the same parameter that is there already."""
+    """The key, or another name of the same parameter if that is in the configuration."""
     same = (k for k in known if ALIASES.get(k, k) == ALIASES.get(key, key))
     return next(same, key)
 
 
 def _by_name(section: Mapping[str, Any], key: str) -> Any:
-    """One value of a section; a list beside `parameter_names` as the mapping that it stands for."""
+    """One value of a section; a list with `parameter_names` is turned into a mapping."""
     value, names = section.get(key), section.get("parameter_names")
     if key == "bounds" and value is None:
         return []

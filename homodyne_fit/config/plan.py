@@ -1,4 +1,4 @@
-"""What a fit of a configuration will do, found out without running it."""
+"""The plan of a fit: what it will do, without running it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homodyne_fit.config import Config
-from homodyne_fit.config.consistency import bounds, held, model_parameters
+from homodyne_fit.config.consistency import explicit_bounds, held_values, model_parameters
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.data.unpacking import COPIES
@@ -15,32 +15,39 @@ from homodyne_fit.model.parameters import PARAMETERS, SCALING
 
 __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
 
-# What a fit takes, from fits of this version with two processors: passes over all points that it
-# makes, points that the search for the basin and limits that are hit take besides, seconds a point
-# and pass, seconds until the first pass, bytes of the program itself.
+# The following figures were measured with this version on two processors.
+
+# Fewest and most passes of a fit over all points.
 PASSES = (3, 30)
+
+# Points that the search for the basin evaluates in addition, in all its passes.
 SEARCH_POINTS = 3e7
+
+# Time for one point in one pass, seconds.
 SECONDS_PER_POINT = 1e-8
+
+# Time until the first pass, seconds.
 SECONDS_TO_START = 4.0
+
+# Memory of the program itself, bytes.
 PROGRAM_BYTES = 5e8
 
 
 @dataclass(frozen=True)
 class ParameterPlan:
-    """What happens to a parameter.
+    """What a fit does with a parameter.
 
     Attributes
     ----------
-    name, unit : str
     role : str
         ``searched``, ``held``, or ``eliminated``: computed from the others at each step.
     start : float or None
-        Start, or the value held; None where it comes from the data.
+        Start, or the held value; None if it comes from the data.
     lower, upper : float or None
-        Bounds; None for what is held.
+        Bounds; None for a held parameter.
     bounds_from : str or None
         ``given``, ``measurement`` where they come from q, dt, duration and gap, or ``default``;
-        None for what is held.
+        None for a held parameter.
     """
 
     name: str
@@ -54,16 +61,16 @@ class ParameterPlan:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a fit will take.
+    """Memory and time that a fit will need.
 
     Attributes
     ----------
     memory : float
         Bytes.
     seconds : (float, float)
-        Shortest and longest time to expect.
+        Shortest and longest time.
     basis : str
-        What the figures rest on.
+        How memory and time were estimated.
     """
 
     memory: float
@@ -77,14 +84,10 @@ class Plan:
 
     Attributes
     ----------
-    config : Config
-    selection : Selection
-    parameters : tuple of ParameterPlan
     layers : dict
-        What each layer will do, by its name; a layer that is off is not in it.
+        What each layer will do, by its name, without the layers that are off.
     search : str
-        How the basin is searched for.
-    estimate : Estimate
+        How the basin of the minimum is searched.
     output : Path
         Folder of the results.
     """
@@ -98,7 +101,7 @@ class Plan:
     output: Path
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, for programs."""
+        """The plan for programs."""
         root, chosen = self.config.root, self.selection
         return {
             "model": "laminar_flow" if root.has_flow else "static",
@@ -129,21 +132,7 @@ class Plan:
 
 
 def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
-    """Say what a fit will do.
-
-    Parameters
-    ----------
-    config : Config
-    selection : Selection
-        What `config` selects.
-    output : Path
-        Folder of the results.
-
-    Raises
-    ------
-    InputError
-        If the fit cannot have the memory that it needs.
-    """
+    """Make the plan; an `InputError` says if the fit needs more memory than it may use."""
     return Plan(
         config=config,
         selection=selection,
@@ -156,30 +145,22 @@ def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
 
 
 def estimate(selection: Selection, memory: int | None = None) -> Estimate:
-    """Estimate what a fit of the selected points takes; one row of a matrix is read for it.
+    """Estimate memory and time of a fit; one row of a matrix is read.
 
-    Parameters
-    ----------
-    selection : Selection
-    memory : int, optional
-        Bytes that may be used; three quarters of what is available by default.
-
-    Raises
-    ------
-    InputError
-        If a matrix needs more than these.
+    `memory` is the number of bytes that may be used, by default three quarters of what is
+    available.
     """
     n_angles, n_frames = len(selection.positions), selection.n_frames
     number = selection.file.read_stored(int(selection.positions[0]), slice(0, 1)).itemsize
-    # The points as the fit sorts them, and copies of a matrix that is read.
+    # The matrices, the sorted points, and copies of the matrix that is read.
     matrices = n_angles * n_frames**2 * number
     points = 1.2 * selection.n_points * number
     reading = COPIES * n_frames**2 * number
     if selection.stays_on_disk(memory):
         kept = min(points, CHUNKS_SHARE * allowed_memory(memory))
-        what = "what is kept of the points"
+        contents = "points that are kept in memory"
     else:
-        what, kept = "matrices, points", matrices + points
+        contents, kept = "matrices, points", matrices + points
     fewest, most = (n * selection.n_points for n in PASSES)
     search = SEARCH_POINTS * SECONDS_PER_POINT
     return Estimate(
@@ -188,7 +169,7 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
             SECONDS_TO_START + fewest * SECONDS_PER_POINT,
             SECONDS_TO_START + most * SECONDS_PER_POINT + search,
         ),
-        basis=f"{what} and {PROGRAM_BYTES / 1e9:g} GB for the program; "
+        basis=f"{contents} and {PROGRAM_BYTES / 1e9:g} GB for the program; "
         f"{PASSES[0]} to {PASSES[1]} passes of {SECONDS_PER_POINT * 1e9:g} ns a point, up to "
         f"{search:g} s of search and {SECONDS_TO_START:g} s to start, as measured with two "
         "processors; yours may differ",
@@ -197,14 +178,14 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
 
 def _parameters(config: Config, selection: Selection) -> list[ParameterPlan]:
     root, limits = config.root, config.bounds_for(selection)
-    given = bounds(root)
+    given = explicit_bounds(root)
 
     def source(name: str) -> Literal["given", "measurement", "default"]:
         if name in given:
             return "given"
         return "measurement" if PARAMETERS[name].bounds is None else "default"
 
-    fixed, start_values = held(root), root.initial_parameters.start
+    fixed, start_values = held_values(root), root.initial_parameters.start
     plans = []
     for name in model_parameters(root):
         unit = PARAMETERS[name].unit
@@ -221,26 +202,28 @@ def _parameters(config: Config, selection: Selection) -> list[ParameterPlan]:
 
 
 SCALING_IN_WORDS = {
-    "auto": "one contrast and offset for all angles; one pair each, their spread learned, if the "
-    "data reject that",
-    "hierarchical": "a contrast and an offset for each angle, their spread learned",
-    "individual": "a contrast and an offset for each angle, freely",
+    "auto": "one contrast and offset for all angles or, if the data reject that, for each angle "
+    "with a spread that is learned",
+    "hierarchical": "a contrast and an offset for each angle, with a spread that is learned",
+    "individual": "a contrast and an offset for each angle, without constraint",
     "averaged": "one contrast and offset for all angles",
     "fourier": "contrast and offset as series in φ of order {order}",
     "constant": "contrast and offset held at {held}",
-    "sequential": "contrast and offset held at what each angle gives when fitted alone",
+    "sequential": "contrast and offset held at the values of a separate fit of each angle",
 }
 
 
 def _layers(config: Config, n_angles: int) -> list[tuple[str, str]]:
     settings = config.anti_degeneracy
     mode, constant = settings.per_angle_mode, settings.constant
-    kept = [name for name in SCALING if getattr(constant, name) is not None]
-    what = f"the values given ({', '.join(kept)})" if kept else "their quantiles"
-    words = SCALING_IN_WORDS[mode].format(order=settings.fourier_order, held=what)
+    names = [name for name in SCALING if getattr(constant, name) is not None]
+    held = f"the values given ({', '.join(names)})" if names else "their quantiles"
+    words = SCALING_IN_WORDS[mode].format(order=settings.fourier_order, held=held)
     layers = [("reparametrization", f"{mode}: {words}")]
     if settings.hierarchical.enable and mode != "constant":
-        layers.append(("hierarchical", "the physics first, contrast and offset held"))
+        layers.append(
+            ("hierarchical", "first the physical parameters, with contrast and offset held")
+        )
     penalty = settings.regularization
     on = mode in ("auto", "hierarchical") if penalty.enable is None else penalty.enable
     if on and n_angles > 1:
@@ -261,6 +244,6 @@ def _search(config: Config) -> str:
     if not search.enable:
         return "from the start values alone"
     return (
-        f"{search.n_starts} starts ({search.sampling_strategy}, seed {search.seed}), one of them "
+        f"{search.n_starts} starts ({search.sampling_strategy}, seed {search.seed}), including "
         "the start values"
     )

@@ -1,4 +1,4 @@
-"""JSON Schema of the configuration, with which editors complete and check it."""
+"""JSON Schema of the configuration, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def json_schema() -> dict[str, Any]:
     """Make the schema from the classes of the keys.
 
-    An empty section stands for its defaults, so that null will do in place of one. Keys of other
-    programs that have no effect are deprecated, and say why.
+    A section may be null, which means its defaults. Keys of other programs that have no effect are
+    marked as deprecated, with the reason.
     """
     schema = Root.model_json_schema(by_alias=True, schema_generator=_WithoutTitles)
     definitions = schema["$defs"]
@@ -39,10 +39,10 @@ def json_schema() -> dict[str, Any]:
 
 
 class _WithoutTitles(GenerateJsonSchema):
-    """Gives keys no titles, which would repeat their names."""
+    """Makes no titles, since they would repeat the names of the keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """No key has a title."""
+        """Never."""
         return False
 
 
@@ -58,7 +58,7 @@ def _at(schema: dict[str, Any], section: str) -> dict[str, Any]:
 
 
 def _nullable_section(described: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """Allow null in place of a section, or of a list of sections."""
+    """Allow null instead of a section or a list of sections."""
     reference = described.get("$ref") or described.get("items", {}).get("$ref")
     if reference is None:
         return described

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from homodyne_fit.data.formats import TwoTimeFile
 
 
-# What a file may not know, and the options that say it.
+# Keys for values that a data file may lack.
 GAP = "analyzer_parameters.geometry.stator_rotor_gap"
 
 DT = "analyzer_parameters.dt"
@@ -25,6 +25,7 @@ Q = "analyzer_parameters.scattering.wavevector_q"
 
 PHI = "experimental_data.phi_angles"
 
+# The options of ``init`` that set them.
 OPTIONS = {GAP: "--gap", DT: "--dt", Q: "--q", PHI: "--phi"}
 
 TEMPLATE = """\
@@ -44,21 +45,22 @@ analyzer_parameters:
   geometry:
     {gap}
 {angle_choice}
-# Hold what is known. Three parameters of a power law are seldom determined one by one; two are:
+# Hold the parameters that you know. The data seldom determine all three parameters of a power law,
+# but they can determine two:
 # initial_parameters:
 #   fixed_parameters: {{{fixed}}}
-#   values: {{{start}}}  # starts; without them they are taken from the data
+#   values: {{{start}}}  # start values; by default they come from the data
 
 optimization:
   nlsq:
     anti_degeneracy:
-      # Contrast and offset of the angles: auto lets the data decide how far they differ;
-      # individual leaves each angle its own, freely; averaged has one pair for all
+      # Contrast and offset: with auto the data decide how far they differ between angles; with
+      # individual each angle has its own pair; with averaged there is one pair for all angles
       per_angle_mode: auto
 """
 
 ANGLE_CHOICE = """
-# Angles to use, in degrees; without this, all{listed}:
+# Angles to use, in degrees; by default all{listed}:
 # phi_filtering:
 #   target_ranges:
 #     - {{min_angle: -10, max_angle: 10}}
@@ -83,18 +85,13 @@ def configuration(
     ----------
     data : Path
     folder : Path
-        Where the configuration will be; the path of the data is written relative to it.
+        Folder of the configuration; the path of the data is relative to it.
     q, dt, phi, gap : float or sequence of float, optional
-        What is known besides, Å⁻¹, s, degrees, Å.
+        Values that are not in the file: Å⁻¹, s, degrees, Å.
     static : bool
-        Choose the model without flow, which is also the choice where there is one angle only.
+        Choose the model without flow; with one angle it is the default.
     units_confirmed : bool
-        Whether values that look as if they were in another unit are meant.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be used, contradicts what is given, or a unit is in doubt.
+        Whether values that look like another unit are right.
     """
     from homodyne_fit.data.formats import open_two_time
     from homodyne_fit.data.selection import about_file
@@ -115,11 +112,11 @@ def configuration(
     questions = list(unconfirmed(open_questions, confirmed, lambda _: "add --units-confirmed"))
     if questions:
         raise InputError(Problem(str(file.path), question) for question in questions)
-    doubtful = [NAMES[quantity] for quantity in open_questions]
+    confirmed_names = [NAMES[quantity] for quantity in open_questions]
     _require_angles(file, phi, n_angles)
     known = phi if file.phi is None else file.phi[chosen]
-    given = ", ".join(map(_yaml_number, phi or ()))
-    angles = f"\n  phi_angles: [{given}]" if given else ""
+    phi_text = ", ".join(map(_yaml_number, phi or ()))
+    angles = f"\n  phi_angles: [{phi_text}]" if phi_text else ""
     if known is None and n_angles > 1:
         angles = f"\n  phi_angles: null  # FILL IN: a list of {n_angles} angles, degrees"
     values = {PHI: known, DT: dt, Q: q, GAP: gap}
@@ -130,7 +127,7 @@ def configuration(
         mode=mode,
         path=_yaml_string(_relative(data, folder)),
         angles=angles,
-        units=f"\n  units_confirmed: [{', '.join(doubtful)}]" if doubtful else "",
+        units=f"\n  units_confirmed: [{', '.join(confirmed_names)}]" if confirmed_names else "",
         dt=_line("dt", dt, "s, time between two frames" + (f" ({note})" if note else "")),
         n_frames=file.n_frames,
         q=_line("wavevector_q", q, q_comment),
@@ -142,15 +139,13 @@ def configuration(
         else "",
         start="D0: 1000" if static else "D0: 1000, gamma_dot_t0: 0.001",
         fixed="D_offset: 0" if static else "D_offset: 0, gamma_dot_t_offset: 0",
-        fill_in="\n# Fill in what the file does not say: null below, marked FILL IN."
-        if missing
-        else "",
+        fill_in="\n# Fill in the values that are null and marked FILL IN." if missing else "",
     )
     return text, missing
 
 
 def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDArray[np.intp], str]:
-    """The wave vector to take, the positions of its matrices, and what to say of it."""
+    """The wave vector to use, the positions of its matrices, and a comment."""
     import numpy as np
 
     from homodyne_fit.data.selection import nearest_q, q_groups
@@ -181,7 +176,7 @@ def _frame_time(file: TwoTimeFile, dt: float | None) -> float | None:
 
 
 def _require_angles(file: TwoTimeFile, phi: Sequence[float] | None, n_angles: int) -> None:
-    """Refuse angles that the file has itself, or that are not as many as it has matrices."""
+    """Refuse angles if the file has its own, or if their number is wrong."""
     if phi is None:
         return
     if file.phi is not None:
@@ -194,7 +189,7 @@ def _require_angles(file: TwoTimeFile, phi: Sequence[float] | None, n_angles: in
 
 
 def _line(key: str, value: float | None, comment: str) -> str:
-    """A key with its value, which is to be filled in where it is not known."""
+    """A key with its value, or with a comment that asks to fill it in."""
     return f"{key}: {_yaml_number(value)}  # {'FILL IN: ' if value is None else ''}{comment}"
 
 
@@ -203,16 +198,16 @@ def _listed(angles: Iterable[float]) -> str:
 
 
 def _relative(data: Path, folder: Path) -> str:
-    """Path of the data from the configuration's folder, absolute if that leads far up.
+    """Path of the data relative to the configuration; absolute if it has many "..".
 
-    Links are followed first: behind one, ".." is another folder.
+    Links are resolved first, since ".." after a link would be another folder.
     """
     relative = os.path.relpath(data.resolve(), folder.resolve())
     return str(data.resolve()) if Path(relative).parts.count("..") > 2 else relative
 
 
 def _yaml_number(value: float | None) -> str:
-    """A number that YAML takes for one: with a point before an exponent."""
+    """A number for YAML, which needs a point before an exponent."""
     text = "null" if value is None else f"{value:.10g}"
     return text if "." in text or "null" in text else text.replace("e", ".0e")
 
@@ -221,11 +216,11 @@ def _yaml_string(text: str) -> str:
     """A YAML scalar in quotes, on one line."""
     import yaml
 
-    # Between double quotes what is not printable is escaped.
+    # Double quotes are needed to escape characters that are not printable.
     quote = "'" if text.isprintable() else '"'
     return yaml.safe_dump(text, default_style=quote, allow_unicode=True, width=2**30).strip()
 
 
 def _one_line(text: str) -> str:
-    """The text without what would end a comment."""
+    """The text without line breaks and other characters that would end a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

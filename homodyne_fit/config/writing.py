@@ -1,4 +1,4 @@
-"""The settings of a fit as a configuration file has them."""
+"""The settings of a fit as a configuration."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from homodyne_fit.fitting.settings import FitSettings
 
 __all__ = ["settings_to_config"]
 
-# Options that are written although they have their default.
+# Options that are written even if they have their default values.
 ALWAYS_WRITTEN = {"tolerance", "max_nfev", "precision", "threads", "memory"}
 
 
 def settings_to_config(
     settings: FitSettings, data: TwoTimeData, units_confirmed: Collection[str] = ()
 ) -> dict[str, Any]:
-    """The settings as a configuration file has them: what `Config.settings` turns back."""
+    """The settings as the contents of a configuration; `Config.settings` is the inverse."""
     bounds = [
         {"name": name, "min": lower, "max": upper}
         for name, (lower, upper) in settings.bounds.items()
@@ -40,7 +40,7 @@ def settings_to_config(
 def _selection(
     settings: FitSettings, data: TwoTimeData, units_confirmed: Collection[str]
 ) -> dict[str, Any]:
-    """The sections that say what is taken from a file, as far as the data know it."""
+    """The sections that select from a data file, with what the data remember of it."""
     analyzer: dict[str, Any] = {
         "dt": data.dt,
         "scattering": {"wavevector_q": data.mean_q},
@@ -70,7 +70,7 @@ def _selection(
 
 
 def _search(options: SearchOptions) -> dict[str, Any]:
-    # Defaults are left out: some have no effect beside the other values, which would be reported.
+    # Defaults are left out: some would be reported as keys without effect.
     content = options.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     return {
         **options.model_dump(by_alias=True, include=ALWAYS_WRITTEN),

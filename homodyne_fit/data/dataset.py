@@ -16,15 +16,15 @@ from homodyne_fit.validation import shown
 
 __all__ = ["LoadRequest", "TwoTimeData", "along_one_line"]
 
-# Degrees up to which angles are on one line.
+# Largest difference of angles on one line, degrees.
 SAME_LINE = 1e-3
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What `homodyne_fit.data.loading.load` was asked for, besides q and dt, which the data have.
+    """The arguments of `homodyne_fit.data.loading.load`, without q and dt, which the data have.
 
-    The attributes are its arguments; `path` is absolute.
+    `path` is absolute.
     """
 
     path: Path
@@ -40,9 +40,9 @@ class LoadRequest:
 class TwoTimeData:
     """Matrices c2(t1, t2) of K angles on one grid of n equidistant frames.
 
-    A two-time matrix is symmetric and its diagonal carries the shot-noise spike, so only the
-    entries ``c2[k, i, j]`` with ``i < j`` are data; whatever else is stored is ignored. An
-    entry that is masked or not finite is a missing point.
+    A two-time matrix is symmetric, and its diagonal contains the shot noise. Only the entries
+    ``c2[k, i, j]`` with ``i < j`` are used as data; all others are ignored. An entry that is masked
+    or not finite is a missing point.
 
     Attributes
     ----------
@@ -51,16 +51,16 @@ class TwoTimeData:
     phi : (K,) float64
         Azimuthal angle of each matrix, degrees.
     q : (K,) float64
-        Wave vector of each matrix, Å⁻¹; one number stands for all.
+        Wave vector of each matrix, Å⁻¹; or one number for all.
     dt : float
-        Time between two frames, seconds. Time starts at 0 with the first frame kept.
+        Time between two frames, seconds. Time is 0 at the first frame that is kept.
     source : str
-        Where the data came from, for messages and reports.
+        Source of the data, for messages and reports.
     notes : tuple of str
-        What a user has to know about how they were selected.
+        Remarks for the user about the selection of the data.
     origin : LoadRequest or None
-        What selects the same from a file. None for all data but those of `load`; what
-        `dataclasses.replace` makes of these has none either.
+        How `load` has loaded these data from a file; None for other data, and after
+        `dataclasses.replace`.
 
     Raises
     ------
@@ -110,7 +110,7 @@ class TwoTimeData:
                 )
 
     def with_origin(self, origin: LoadRequest) -> TwoTimeData:
-        """The same data, which know how they were loaded."""
+        """The same data, with the arguments of `load`."""
         data = copy(self)
         object.__setattr__(data, "origin", origin)
         return data
@@ -144,27 +144,25 @@ class TwoTimeData:
 
     @property
     def mean_q(self) -> float:
-        """Mean wave vector, Å⁻¹; the very number where all are equal."""
+        """Mean wave vector, Å⁻¹, without a rounding error if all are equal."""
         return float(self.q[0] + np.mean(self.q - self.q[0]))
 
     @property
     def n_angles(self) -> int:
-        """K."""
         return len(self.c2)
 
     @property
     def n_frames(self) -> int:
-        """n."""
         return self.c2.shape[1]
 
     @property
     def times(self) -> NDArray[np.float64]:
-        """Time of each frame, seconds, from 0."""
+        """Time (n,) of each frame, seconds, from 0."""
         return np.arange(self.n_frames, dtype=np.float64) * self.dt
 
 
 def _has_signal(band: NDArray[np.floating]) -> bool:
-    """Whether a value after the diagonal of each row is finite and not zero."""
+    """Whether a value above the diagonal is finite and not zero."""
     return bool(np.triu(np.isfinite(band) & (band != 0), 1).any())
 
 
@@ -173,5 +171,5 @@ def _as_tuple(notes: str | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def along_one_line(phi: NDArray[np.float64]) -> bool:
-    """Whether all angles are the same or opposite, degrees."""
+    """Whether all angles, in degrees, are equal or opposite."""
     return bool(np.all(np.abs((phi - phi[0] + 90) % 180 - 90) <= SAME_LINE))

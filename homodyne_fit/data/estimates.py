@@ -1,4 +1,4 @@
-"""Contrast and offset of each angle read off the quantiles of the data, before any fit."""
+"""Estimates of contrast, offset and noise from the data, before any fit."""
 
 from __future__ import annotations
 
@@ -17,17 +17,27 @@ __all__ = [
     "values_at_lags",
 ]
 
-# Share of the lags, from either end, and the quantile taken of c2 there.
-SHARE, LOW, HIGH = 0.2, 0.10, 0.90
-# Lags looked at of each end, and for the noise.
-LAGS, NOISE_LAGS = 32, 8
+# Fraction of all lags that is used at short lags, and at long lags.
+SHARE = 0.2
+
+# Quantile of c2 at long lags that estimates the offset.
+LOW = 0.10
+
+# Quantile of c2 at short lags that estimates the sum of offset and contrast.
+HIGH = 0.90
+
+# Largest number of short lags, and of long lags, that are used.
+LAGS = 32
+
+# Number of lags that are used for the noise.
+NOISE_LAGS = 8
 
 
 def quantile_scaling(data: TwoTimeData) -> NDArray[np.float64]:
     """Contrasts, then offsets, (2K,).
 
-    The offset is the 10 % quantile of c2 over the longest fifth of the lags; the contrast is the
-    90 % quantile over the shortest fifth, less the offset.
+    The offset is the 10 % quantile of c2 at the longest fifth of the lags. The contrast is the 90 %
+    quantile at the shortest fifth, minus the offset.
     """
     n = data.n_frames
     fifth = max(1, int(SHARE * (n - 1)))
@@ -41,14 +51,14 @@ def quantile_scaling(data: TwoTimeData) -> NDArray[np.float64]:
 
 
 def noise_guess(data: TwoTimeData) -> float:
-    """Standard deviation of a point, all angles together; see `noise_from_steps`."""
+    """Standard deviation of a point, from all angles; see `noise_from_steps`."""
     third = max(1, data.n_frames // 3)
     lags = range(third, max(third + 1, min(third + NOISE_LAGS, data.n_frames)))
     return noise_from_steps(np.concatenate([steps_at_lags(c2, lags) for c2 in data.c2]))
 
 
 def steps_at_lags(c2: NDArray[np.floating], lags: Iterable[int]) -> NDArray[np.floating]:
-    """Differences of finite neighbours on the diagonals of c2 (n, n) at some lags, as one list."""
+    """Absolute differences of finite neighbours on the diagonals of c2 (n, n) at some lags."""
     steps = [np.diff(np.diagonal(c2, lag)) for lag in lags]
     return np.concatenate([np.abs(step[np.isfinite(step)]) for step in steps])
 
@@ -56,15 +66,15 @@ def steps_at_lags(c2: NDArray[np.floating], lags: Iterable[int]) -> NDArray[np.f
 def noise_from_steps(steps: NDArray[np.floating]) -> float:
     """Standard deviation of a point, from differences of neighbours on the same diagonal.
 
-    The model hardly changes from (t1, t2) to (t1 + dt, t2 + dt). The median serves, since a few
-    early frames may age fast.
+    The model hardly changes from (t1, t2) to (t1 + dt, t2 + dt). The median is used, since the
+    first frames may age fast.
     """
-    # Of |x| for normal x with a variance of 2 σ².
+    # The median of |x| for a normal x with the variance 2 σ².
     return float(np.median(steps)) / (0.6745 * np.sqrt(2)) if len(steps) else 0.0
 
 
 def values_at_lags(c2: NDArray[np.floating], lags: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Finite entries of c2 (n, n) at some lags, as one list; of all lags where these have none."""
+    """Finite entries of c2 (n, n) at some lags; at all lags if there are none at these."""
     values = np.concatenate([np.diagonal(c2, lag) for lag in lags])
     values = values[np.isfinite(values)]
     if not len(values):

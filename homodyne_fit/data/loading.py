@@ -1,4 +1,4 @@
-"""Two-time files from Python: what one holds, and the data of one wave vector."""
+"""Two-time files from Python: the contents of a file, and the data of one wave vector."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["inspect", "load", "read_frame_list"]
 
 @checked_arguments
 def inspect(path: PathLike) -> TwoTimeFile:
-    """What a two-time file says of itself: format, q, φ, dt, frames; no matrix is read.
+    """The contents of a two-time file: format, q, φ, dt, frames; no matrix is read.
 
     Raises
     ------
@@ -56,42 +56,41 @@ def load(
     path : path
         A file of any known format.
     q : float, optional
-        Wave vector, Å⁻¹; the nearest one of the file is taken, each angle keeping its own value.
-        Not needed where the file has one only. It is the value itself where the file has none.
+        Wave vector, Å⁻¹. The nearest one in the file is used, and each angle keeps its own value.
+        Not needed if the file has only one. If the file has none, this is the wave vector.
     phi_ranges : sequence of (float, float), optional
-        Angles to keep: degrees, ends included, modulo 360, so that (350, 10) and (-10, 10) are
-        the same. All by default.
+        Ranges of angles to keep: degrees, ends included, modulo 360, so that (350, 10) and
+        (-10, 10) are the same. All angles by default.
     frames : (int, int)
-        First and last frame to keep, counted from 1; a last one of -1 is that of the file.
+        First and last frame to keep, counted from 1; -1 is the last frame of the file.
     dt : float, optional
-        Time between two frames, seconds. It must agree with that of the file, if there is one.
+        Time between two frames, seconds. It must agree with the time in the file, if there is one.
     dt_override : bool
-        Take `dt` even though the file says otherwise.
+        Use `dt` even if the file has another time.
     phi : sequence of float, optional
-        Angle of each matrix of the file, or of the wave vector, degrees, for a file that has
-        none. A single matrix is at 0 by default.
+        Angle of each matrix in the file, or of each matrix of the wave vector, degrees, if the file
+        has no angles. A single matrix is at 0 by default.
     mask_frames : sequence of int
-        Frames of the file, counted from 1, whose points are left out: their rows and columns
-        become NaN.
+        Frames of the file, counted from 1, to leave out: their rows and columns become NaN.
     units_confirmed : sequence of {'q', 'dt', 'phi'}
-        What is in the unit asked for although its value looks like another one.
+        Quantities that have the right unit although their values look like another one.
     memory : int or str, optional
-        Bytes that may be used, or a size as '2GB'; three quarters of what is available by
-        default. Matrices that need more than a quarter of them stay on the disk.
+        Memory that may be used, in bytes or as '2GB'; by default three quarters of the available
+        memory. Matrices that need more than a quarter of it stay on the disk.
     scratch : path, optional
-        Folder for a file into which packed matrices are unpacked if they stay on the disk; the
-        one for temporary files by default.
+        Folder for a file of unpacked matrices, if they stay on the disk; by default the folder for
+        temporary files.
 
     Returns
     -------
     TwoTimeData
-        The angles in the order of the file. `notes` says how far q is from the wanted one, which
-        frames are masked, and where matrices are that are not in memory.
+        The angles are in the order of the file. `notes` has the distance of q from the wanted one,
+        the masked frames, and the place of matrices that are not in memory.
 
     Raises
     ------
     InputError
-        If the file, or what is asked of it, cannot be used.
+        If the file cannot be used, or lacks something that is wanted.
     """
     file = open_two_time(path)
     open_questions = about_file(file, q, dt, phi)
@@ -126,13 +125,7 @@ def load(
 
 
 def read_frame_list(path: Path) -> tuple[int, ...]:
-    """Read whole numbers between spaces, commas or line ends; ``#`` begins a comment.
-
-    Raises
-    ------
-    InputError
-        If the file cannot be read, or holds anything else.
-    """
+    """Read whole numbers between spaces, commas or line ends; ``#`` begins a comment."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -1,4 +1,4 @@
-"""Where a result came from: programs, time, and a fingerprint of the data."""
+"""The origin of a result: programs, time, and a fingerprint of the data."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from homodyne_fit.data.dataset import TwoTimeData
 
 __all__ = ["Provenance", "fingerprint"]
 
+# Packages whose versions are recorded.
 PACKAGES = ("homodyne_fit", "nlsq", "jax", "numpy", "scipy")
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a result came from.
+    """The origin of a result.
 
     Attributes
     ----------
     created : str
-        When, ISO 8601 with the offset from UTC.
+        Time of the result, ISO 8601 with the offset from UTC.
     versions : dict of str to str
-        Of the packages that made it.
-    source : str
-        What the data were read from.
-    notes : tuple of str
-        How they were selected.
+        Versions of packages.
+    source, notes : str, tuple of str
+        As in `TwoTimeData`.
     size : int or None
-        Of that file, bytes; None where there is no file.
+        Size of the data file, bytes; None without a file.
     modified : str or None
-        When it was last changed, likewise.
+        Time of the last change of the file; None without a file.
     sha256 : str
-        Of the points that were fitted; see `fingerprint`.
+        Fingerprint of the fitted points; see `fingerprint`.
     """
 
     created: str
@@ -49,7 +48,7 @@ class Provenance:
 
     @classmethod
     def of(cls, data: TwoTimeData) -> Provenance:
-        """What is known now of a fit to `data`."""
+        """The origin of a result from these data, made now."""
         file = Path(data.source)
         status = file.stat() if file.is_file() else None
         return cls(
@@ -64,9 +63,9 @@ class Provenance:
 
 
 def fingerprint(data: TwoTimeData) -> str:
-    """SHA-256 of φ, q, dt and every matrix at t1 < t2, in this order and in the types they have.
+    """SHA-256 of φ, q, dt and all matrices, in this order and in their types.
 
-    The rest of each matrix is no data, and counts as zeros.
+    Entries of a matrix at t1 ≥ t2 are no data, and are replaced by zeros.
     """
     digest = hashlib.sha256()
     for array in (data.phi, data.q, np.float64(data.dt)):

@@ -1,7 +1,7 @@
-"""How good the matrices of a file are, before any fit.
+"""The quality of the matrices in a file, before any fit.
 
-Every function takes one matrix c2 (n, n); only t1 < t2 counts, and an entry that is not finite is
-missing. Frames are counted from 1, as everywhere that a user sees them.
+The functions take one matrix c2 (n, n). Only entries at t1 < t2 are used, and entries that are not
+finite are missing. Frames are counted from 1, as in all output.
 """
 
 from __future__ import annotations
@@ -33,43 +33,55 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 
-# A frame is compared with so many around it.
+# Number of frames with which a frame is compared, itself included.
 NEIGHBOURS = 7
-# It is odd if it is off by more than so many times the scatter, and than this of the contrast.
-ODD_SCATTER, ODD_CONTRAST = 8.0, 0.1
-# Lags of the noise, up to this part of the measurement, and diagonals taken together at each.
-NOISE_LAGS, LONGEST, DIAGONALS = 12, 0.8, 4
-# Lags that the drift is read from.
+
+# An odd frame has a level that deviates by more than this, in units of the scatter of the levels.
+ODD_SCATTER = 8.0
+
+# An odd frame has a level that deviates by more than this fraction of the contrast.
+ODD_CONTRAST = 0.1
+
+# Number of lags at which the noise is estimated.
+NOISE_LAGS = 12
+
+# The longest of these lags, as a fraction of the measurement.
+LONGEST = 0.8
+
+# Number of diagonals that are used together at a lag.
+DIAGONALS = 4
+
+# Number of lags from which the drift is estimated.
 DRIFT_LAGS = 64
 
 
 @dataclass(frozen=True, eq=False)
 class MatrixQuality:
-    """What one matrix is like.
+    """The quality of one matrix.
 
     Attributes
     ----------
     stored, expected : str
-        Which part of it is stored, and which part the file or its format says: ``"upper"``,
-        ``"lower"``, ``"all"``, or ``""`` for nothing.
+        The part that is stored, and the part that should be stored according to the file or its
+        format: ``"upper"``, ``"lower"``, ``"all"``, or ``""`` for nothing.
     asymmetric : float
-        Share of the entries t1 ≠ t2 that differ from their mirror image, if all are stored.
+        Fraction of the entries t1 ≠ t2 that differ from their mirror image, if all are stored.
     finite : float
-        Share of the points t1 < t2 that are finite.
+        Fraction of the points t1 < t2 that are finite.
     dead, odd, repeated : (.,) int
         Frames: see `dead_frames`, `odd_frames`, `repeated_frames`.
     contrast, offset : float
-        See `levels_at_the_ends`; NaN, as the others, without a finite point.
+        See `levels_at_the_ends`; NaN without a finite point.
     lags : (L,) int
-        In frames, ascending.
+        Lags in frames, ascending.
     noise : (L,) float
-        Standard deviation of a point at each of the lags.
+        Standard deviation of a point at each lag.
     drift, drift_error : float
         See `baseline_drift`.
     levels : (n,) float
         See `frame_levels`.
     digest : bytes
-        The same for matrices that are equal at t1 < t2.
+        Equal for matrices that are equal at t1 < t2.
     """
 
     stored: Populated
@@ -90,24 +102,24 @@ class MatrixQuality:
 
     @property
     def unexpectedly_full(self) -> bool:
-        """Whether both halves are stored where one was expected."""
+        """Whether both halves are stored although only one was expected."""
         return self.stored == "all" and self.expected in ("upper", "lower")
 
 
 def assess(
     stored: NDArray[np.floating], expected: Populated = "", shift: float = 0.0
 ) -> MatrixQuality:
-    """Assess a matrix as it is stored, be it a half, full, or not symmetric.
+    """Assess a matrix as it is stored: a half, full, or not symmetric.
 
-    Of a full one the upper half is assessed, as it is the one that is fitted.
+    If both halves are stored, the upper half is assessed, which is also the one that is fitted.
 
     Parameters
     ----------
     stored : (n, n) float
     expected : str
-        Which part should be stored, if that is known.
+        The part that should be stored, if this is known.
     shift : float
-        What the file left out of c2.
+        Constant to add, which gives c2.
     """
     part = populated_part(stored)
     differs = asymmetry(stored) != 0 if part == "all" else np.zeros_like(stored, dtype=bool)
@@ -138,16 +150,16 @@ def assess(
 
 
 def finite_fraction(c2: NDArray[np.floating]) -> float:
-    """Share of the points t1 < t2 that are finite."""
+    """Fraction of the points t1 < t2 that are finite."""
     points = len(c2) * (len(c2) - 1) // 2
     return float(np.triu(np.isfinite(c2), 1).sum() / points) if points else 0.0
 
 
 def levels_at_the_ends(c2: NDArray[np.floating]) -> tuple[float, float]:
-    """Contrast and offset, if the decay is all between the shortest lags and the longest fifth.
+    """Contrast and offset, for a decay that ends before the longest fifth of the lags.
 
-    The offset is the median of c2 at the latter, the contrast what the median at the former is
-    above it.
+    The offset is the median of c2 at the longest fifth of the lags. The contrast is the median at
+    the shortest lags, minus the offset.
     """
     n = len(c2)
     fifth = max(1, (n - 1) // 5)
@@ -157,9 +169,9 @@ def levels_at_the_ends(c2: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def dead_frames(c2: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Frames without a signal: nothing finite at t1 ≠ t2, or the same value everywhere.
+    """Frames without a signal: no finite value at t1 ≠ t2, or the same value everywhere.
 
-    So a frame without a photon is left, and one that is saturated throughout.
+    A frame without photons has no signal, nor has a frame that is completely saturated.
     """
     rows = _without_diagonal(c2)
     finite = np.isfinite(rows)
@@ -169,10 +181,10 @@ def dead_frames(c2: NDArray[np.floating]) -> NDArray[np.int64]:
 
 
 def frame_levels(c2: NDArray[np.floating]) -> FloatArray:
-    """Median of c2 over each frame's row, less that of the frames around it, (n,).
+    """Median (n,) of c2 in the row of each frame, minus the median of the frames around it.
 
-    Near zero where the correlation changes slowly from frame to frame. NaN for a frame without a
-    finite point.
+    It is near zero if the correlation changes slowly from frame to frame, and NaN for a frame
+    without a finite point.
     """
     rows = _without_diagonal(c2)
     usable = np.isfinite(rows).any(axis=1)
@@ -186,14 +198,9 @@ def frame_levels(c2: NDArray[np.floating]) -> FloatArray:
 
 
 def odd_frames(levels: FloatArray, contrast: float) -> NDArray[np.int64]:
-    """Frames unlike those around them, as a flash, a saturated detector or a lost beam makes them.
+    """Frames that differ from those around them: a flash, a saturated detector, a lost beam.
 
-    Parameters
-    ----------
-    levels : (n,)
-        From `frame_levels`.
-    contrast : float
-        The level has to be off by a tenth of it at least.
+    `levels` (n,) are those of `frame_levels`.
     """
     known = levels[np.isfinite(levels)]
     if not len(known) or not np.isfinite(contrast):
@@ -204,24 +211,21 @@ def odd_frames(levels: FloatArray, contrast: float) -> NDArray[np.int64]:
 
 
 def repeated_frames(c2: NDArray[np.floating]) -> NDArray[np.int64]:
-    """Frames whose correlation with every other is the same, to the last bit, as the one before.
-
-    A detector that hands out an image twice does that.
-    """
+    """Frames with exactly the same correlations as the frame before: an image is stored twice."""
     if len(c2) < 4:
         return np.zeros(0, dtype=np.int64)
     rows = _without_diagonal(c2)
     same = (rows[1:] == rows[:-1]) | (np.isnan(rows[1:]) & np.isnan(rows[:-1]))
-    # The two frames themselves are compared with no third one.
+    # The entries between the two frames themselves are not compared.
     first = np.arange(len(same))
     same[first, first] = same[first, first + 1] = True
     return np.flatnonzero(same.all(axis=1)) + 2
 
 
 def noise_by_lag(c2: NDArray[np.floating]) -> tuple[NDArray[np.int64], FloatArray]:
-    """Lags in frames, evenly spaced in their logarithm, and the noise of a point at each, (L,).
+    """Lags (L,) in frames, evenly spaced in their logarithm, and the noise (L,) of a point there.
 
-    The noise is read from differences of neighbours on a diagonal; a lag without them is left out.
+    The noise follows from differences of neighbours on a diagonal; lags without them are left out.
     """
     n = len(c2)
     if n < 3:
@@ -236,12 +240,12 @@ def noise_by_lag(c2: NDArray[np.floating]) -> tuple[NDArray[np.int64], FloatArra
 
 
 def baseline_drift(c2: NDArray[np.floating]) -> tuple[float, float]:
-    """How much c2 at long lags rises over the whole measurement, and its standard error.
+    """Rise of c2 at long lags over the whole measurement, and its standard error.
 
-    For all lags l from half of the measurement on there is one straight line in the age
-    a = (t1 + t2)/2, each lag with an intercept of its own: with means m_l over a lag, the slope is
-    Σ (a − a_l)(c2 − m_l) / Σ (a − a_l)². The error is that of independent points. A decay that has
-    not come to its end by then, and ages, counts as drift. NaN without enough points.
+    A straight line in the age a = (t1 + t2)/2 is fitted for all lags l ≥ half of the measurement,
+    with one slope and an intercept for each lag: with the means a_l and m_l of age and c2 at a lag,
+    the slope is Σ (a − a_l)(c2 − m_l) / Σ (a − a_l)². The error is for independent points. A decay
+    that has not ended at these lags, and ages, also gives a drift. NaN without enough points.
     """
     n = len(c2)
     lags = np.unique(np.linspace(n // 2, max(n // 2, n - 2), DRIFT_LAGS).astype(np.int64))
@@ -263,7 +267,7 @@ def baseline_drift(c2: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def duplicates(matrices: Sequence[MatrixQuality]) -> list[tuple[int, int]]:
-    """Return pairs of positions, (first, later), at which the matrices are equal."""
+    """Pairs of positions, (first, later), of equal matrices."""
     first: dict[bytes, int] = {}
     pairs = []
     for position, matrix in enumerate(matrices):
@@ -274,7 +278,7 @@ def duplicates(matrices: Sequence[MatrixQuality]) -> list[tuple[int, int]]:
 
 
 def _symmetric(stored: NDArray[np.floating], part: Populated) -> NDArray[np.floating]:
-    """Mirror the upper half, or a lone lower one; what is not finite, or not stored, is NaN."""
+    """The symmetric matrix from its upper half, or else its lower half; NaN if not finite."""
     if not part:
         return np.full_like(stored, np.nan)
     upper = np.where(np.isfinite(stored), stored, np.nan)

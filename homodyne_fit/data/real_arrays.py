@@ -1,4 +1,4 @@
-"""Arrays that users give: real numbers, NaN where one is masked, and nothing else."""
+"""Checks that arrays of users hold real numbers."""
 
 from __future__ import annotations
 
@@ -12,15 +12,10 @@ __all__ = ["real_array"]
 
 
 def real_array(values: object) -> NDArray[np.floating]:
-    """Return an array of this machine's floats, with NaN in the place of what is masked.
+    """Return an array of float32 or float64, with NaN for masked values.
 
-    Single and half precision become float32, all other numbers float64. Masked arrays keep their
-    masks in lists, too.
-
-    Raises
-    ------
-    ValueError
-        If these are no real numbers: 'must be real numbers, not …'.
+    Single and half precision become float32, all other numbers float64. Masked arrays may also be
+    in lists. If the values are no real numbers, raise a ValueError 'must be real numbers, not …'.
     """
     try:
         array = _with_masks(values)
@@ -36,7 +31,7 @@ def real_array(values: object) -> NDArray[np.floating]:
 
 
 def _with_masks(values: object) -> NDArray[Any]:
-    """An array, a masked one if there is a mask anywhere in lists of lists."""
+    """An array; a masked one if lists of lists contain a masked array."""
     if isinstance(values, np.ma.MaskedArray):
         return values
     if isinstance(values, list | tuple):

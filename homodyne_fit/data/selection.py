@@ -1,12 +1,12 @@
-"""From what a file says and what the user asks for to the data of one fit.
+"""Selection of the data of one fit from a file.
 
-In a `Problem` the place is an argument of `select`.
+The place of a `Problem` is an argument of `select`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,40 +23,47 @@ from homodyne_fit.errors import InputError, Problem, collect, counted, shortened
 __all__ = ["Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
 
 
-SAME_Q = 0.01  # the bins of one ring may differ in q by this fraction
+# Largest relative difference of q between the bins of one ring.
+SAME_Q = 0.01
 
-ONLY_Q = 0.1  # how far, as a fraction, a q may be from the only one of a file
+# Largest relative difference of the wanted q from the q of a file that has only one.
+ONLY_Q = 0.1
 
-SAME_DT = 1e-6  # relative
+# Largest relative difference of equal frame times.
+SAME_DT = 1e-6
 
-ROUNDING = 1e-6  # relative; a q stored as float32 is off by up to 6e-8
+# Largest relative rounding error of q; in float32 it is up to 6e-8.
+ROUNDING = 1e-6
 
+# Smallest number of frames of a fit.
 FEWEST_FRAMES = 3
 
-LARGEST_NUMBER = 8  # bytes
+# Size of a number in double precision, bytes.
+LARGEST_NUMBER = 8
 
-SAME_PHI = 1e-4  # degrees; an angle stored as float32 is off by up to 3e-5
+# Largest rounding error of an angle, degrees; in float32 it is up to 3e-5.
+SAME_PHI = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Selection:
-    """The K matrices of one wave vector that are wanted of a file, before they are read.
+    """The K selected matrices of one wave vector, before they are read.
 
     Attributes
     ----------
     file : TwoTimeFile
     positions : (K,) int
-        Of the matrices in the file.
+        Positions of the matrices in the file.
     phi, q : (K,) float64
         Degrees, Å⁻¹.
     n_angles_at_q : int
-        Angles that the file has at this wave vector, wanted or not.
+        Number of angles in the file at this wave vector, selected or not.
     dt : float
         Time between two frames, s.
     frames : slice
         Frames to keep, counted from 0.
     masked : (m,) int
-        Frames to leave out, counted from 0 within those.
+        Frames to leave out, counted from 0 at the first frame that is kept.
     notes : tuple of str
     """
 
@@ -72,54 +79,40 @@ class Selection:
 
     @property
     def n_frames(self) -> int:
-        """n, masked frames included."""
+        """n, with masked frames."""
         return self.frames.stop - self.frames.start
 
     @property
     def n_points(self) -> int:
-        """Points t1 < t2 between frames that are not masked, at all angles together."""
-        left = self.n_frames - len(self.masked)
-        return len(self.positions) * (left * (left - 1) // 2)
+        """Number of points t1 < t2 between frames that are not masked, at all angles."""
+        n_kept = self.n_frames - len(self.masked)
+        return len(self.positions) * (n_kept * (n_kept - 1) // 2)
 
     def read(
         self, memory: int | None = None, scratch: str | os.PathLike[str] | None = None
     ) -> TwoTimeData:
         """Read the matrices, or check them and leave them on the disk.
 
-        Parameters
-        ----------
-        memory, scratch : int, path, optional
-            As in `homodyne_fit.data.loading.load`.
-
-        Raises
-        ------
-        InputError
-            If a matrix cannot be used, or the memory cannot hold them.
+        `memory` and `scratch` are those of `homodyne_fit.data.loading.load`.
         """
         try:
             return self._read(memory, scratch)
         except MemoryError as error:
             k, n = len(self.phi), self.n_frames
             raise _problem(
+                self.file,
                 "frames",
-                f"{self.file.path}: the memory cannot hold {k} × {n} × {n} numbers; take fewer "
-                "frames, or ranges of angles that hold fewer of them",
+                f"the memory cannot hold {k} × {n} × {n} numbers; use fewer frames or fewer angles",
             ) from error
         finally:
             self.file.release()
 
     def stays_on_disk(self, memory: int | None = None) -> bool:
-        """Whether `read` will leave the matrices on the disk, for want of memory.
-
-        Raises
-        ------
-        InputError
-            If there is too little memory even for that.
-        """
+        """Whether `read` will leave the matrices on the disk because they need too much memory."""
         return self._to_store(allowed_memory(memory)) is not None
 
     def _to_store(self, memory: int) -> Request | None:
-        """What is left on the disk; None if the matrices fit into the memory."""
+        """The matrices to leave on the disk; None if they fit into the memory."""
         if self._size(LARGEST_NUMBER) <= MATRICES_SHARE * memory:
             return None
         masked = np.zeros(self.n_frames, dtype=bool)
@@ -138,8 +131,8 @@ class Selection:
             size = size_in_words(self._size(request.dtype.itemsize))
             notes = (
                 *notes,
-                f"the matrices ({size}) exceed a quarter of the memory allowed "
-                f"({size_in_words(memory)}): {where}, and are read as they are needed",
+                f"the matrices ({size}) exceed a quarter of the allowed memory "
+                f"({size_in_words(memory)}): {where}, and are read in parts when they are used",
             )
         else:
             c2 = self._stack()
@@ -148,7 +141,7 @@ class Selection:
         )
 
     def _size(self, number: int) -> int:
-        """Bytes of all matrices, of numbers of so many."""
+        """Size of all matrices in bytes; `number` is the size of a number."""
         return len(self.positions) * self.n_frames**2 * number
 
     def _stack(self) -> NDArray[np.floating]:
@@ -161,7 +154,7 @@ class Selection:
         return c2
 
     def _number_type(self) -> np.dtype[np.floating]:
-        """Return float32 if all matrices are stored so, else float64."""
+        """The type float32 if all matrices are stored in single precision, else float64."""
         corner = slice(self.frames.start, self.frames.start + 1)
         read = self.file.read_stored
         return np.result_type(*{read(int(k), corner).dtype for k in self.positions})
@@ -178,14 +171,9 @@ def select(
     phi: Sequence[float] | None = None,
     mask_frames: Sequence[int] = (),
 ) -> Selection:
-    """Find what is wanted of a file, without reading a matrix.
+    """Select from a file, without reading a matrix; one problem for each mistake.
 
     The arguments are those of `homodyne_fit.data.loading.load`.
-
-    Raises
-    ------
-    InputError
-        If the file does not have what is asked of it; one line for each mistake.
     """
     problems: list[Problem] = []
     with collect(problems):
@@ -210,16 +198,20 @@ def select(
         dt=step,
         frames=window,
         masked=masked,
-        notes=(*_distance(wave_vectors[kept], q), *_repeated(angles[wanted]), *notes),
+        notes=(
+            *_note_on_distance(wave_vectors[kept], q),
+            *_notes_on_repeated(angles[wanted]),
+            *notes,
+        ),
     )
 
 
 def q_groups(q: NDArray[np.float64]) -> list[NDArray[np.intp]]:
-    """Return the positions that share one wave vector, for each of them, ascending in q.
+    """Positions with the same wave vector, for each wave vector, ascending in q.
 
-    Wave vectors belong together when none exceeds the smallest by more than `SAME_Q` of it: some
-    files list the mean q of each bin, which differs a little from angle to angle. Positions
-    without a positive, finite q belong nowhere.
+    Wave vectors are the same if they differ by at most the fraction `SAME_Q`: some files have the
+    mean q of each bin, which differs a little between angles. Positions without a positive, finite
+    q are left out.
     """
     groups: list[list[np.intp]] = []
     for position in np.argsort(q, kind="stable"):
@@ -233,10 +225,10 @@ def q_groups(q: NDArray[np.float64]) -> list[NDArray[np.intp]]:
 
 
 def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDArray[np.intp]:
-    """Return the positions of the wave vector nearest to the wanted one.
+    """Positions of the wave vector that is nearest to the wanted one.
 
-    It must be within half the distance to a neighbouring wave vector or, where it is the only
-    one, within `ONLY_Q` of it. Without a wanted one there must be one only.
+    It must be within half the distance to a neighbouring wave vector or, if it is the only one,
+    within the fraction `ONLY_Q`. If none is wanted, there must be only one.
     """
     groups = q_groups(q)
     centres = np.array([q[group].mean() for group in groups])
@@ -248,44 +240,50 @@ def nearest_q(q: NDArray[np.float64], wanted: float | None, source: str) -> NDAr
         )
     if wanted is None:
         if len(groups) > 1:
-            raise _problem("q", f"{source}: {choice}; choose one of them")
+            raise InputError([Problem("q", f"{source}: {choice}; choose one of them")])
         return groups[0]
     distances = np.abs(centres - wanted)
     nearest = int(np.argmin(distances))
     spacings = np.diff(centres)[max(nearest - 1, 0) : nearest + 1]
-    reach, what = ONLY_Q * centres[nearest], f"{ONLY_Q:.0%} of it"
+    limit, meaning = ONLY_Q * centres[nearest], f"{ONLY_Q:.0%} of it"
     if len(spacings):
-        reach, what = spacings.max() / 2, "half a bin"
-    if not distances[nearest] <= reach * (1 + ROUNDING):
-        raise _problem(
-            "q",
+        limit, meaning = spacings.max() / 2, "half a bin"
+    if not distances[nearest] <= limit * (1 + ROUNDING):
+        what = (
             f"{source}: no matrix is near q = {wanted:.6g} Å⁻¹, but {choice}; the nearest is "
-            f"{distances[nearest]:.3g} Å⁻¹ away, and {what} is {reach:.3g} Å⁻¹; choose one of "
-            f"them{_q_in_another_unit(wanted, centres)}",
+            f"{distances[nearest]:.3g} Å⁻¹ away, and {meaning} is {limit:.3g} Å⁻¹; choose one of "
+            f"them{_other_unit(wanted, centres, SAME_Q, INVERSE_LENGTHS, 'Å⁻¹')}"
         )
+        raise InputError([Problem("q", what)])
     return groups[nearest]
 
 
-def _q_in_another_unit(wanted: float, q: NDArray[np.float64]) -> str:
-    """Say so if the wanted wave vector is one of the file in another unit."""
-    for unit, factor in INVERSE_LENGTHS.items():
-        if np.any(np.abs(q - wanted * factor) <= SAME_Q * q):
-            return f" (is it in {unit}? {wanted:g} {unit} is {wanted * factor:g} Å⁻¹)"
+def _other_unit(
+    value: float,
+    known: NDArray[np.float64] | float,
+    same: float,
+    units: Mapping[str, float],
+    unit: str,
+) -> str:
+    """A question if the value in another unit is a known one, up to the fraction `same`."""
+    for name, factor in units.items():
+        if np.any(np.abs(known - value * factor) <= same * np.abs(known)):
+            return f" (is it in {name}? {value:g} {name} is {value * factor:g} {unit})"
     return ""
 
 
-def _distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
-    """Say how far the wave vectors (K,) are from the wanted one, if they are."""
+def _note_on_distance(q: NDArray[np.float64], wanted: float | None) -> list[str]:
+    """A note if the wave vectors (K,) differ from the wanted one."""
     if wanted is None or np.all(np.abs(q - wanted) <= ROUNDING * np.abs(wanted)):
         return []
     return [
-        f"the nearest q, {q.mean():.6g} Å⁻¹, is {abs(q.mean() - wanted):.3g} Å⁻¹ from the "
-        f"{wanted:.6g} Å⁻¹ asked for"
+        f"the nearest q, {q.mean():.6g} Å⁻¹, is {abs(q.mean() - wanted):.3g} Å⁻¹ from the wanted "
+        f"{wanted:.6g} Å⁻¹"
     ]
 
 
-def _repeated(phi: NDArray[np.float64]) -> list[str]:
-    """Say which angles (K,) occur more than once, modulo 360 degrees."""
+def _notes_on_repeated(phi: NDArray[np.float64]) -> list[str]:
+    """Notes on angles (K,) that occur more than once, modulo 360 degrees."""
     values, counts = np.unique(phi[np.isfinite(phi)] % 360, return_counts=True)
     return [
         f"φ = {value:g}° occurs {count} times; if the data are the same, leave one out"
@@ -311,18 +309,19 @@ def _wanted(
     if ranges is None:
         if not np.all(np.isfinite(phi)):
             raise _problem(
+                file,
                 "phi_ranges",
-                f"{file.path}: an angle is not finite: {shortened_numbers(phi)}°; give ranges that "
-                "leave it out, or mend the file",
+                f"an angle is not finite: {shortened_numbers(phi)}°; give ranges that leave it "
+                "out, or mend the file",
             )
         return np.ones(len(phi), dtype=bool)
     inside = within_ranges(phi, ranges)
     if not inside.any():
         shown = ", ".join(f"{low:g} to {high:g}" for low, high in ranges) or "(none)"
         raise _problem(
+            file,
             "phi_ranges",
-            f"{file.path}: no angle is within {shown}°; at this q the file has "
-            f"φ = {shortened_numbers(phi)}°",
+            f"no angle is within {shown}°; at this q the file has φ = {shortened_numbers(phi)}°",
         )
     return inside
 
@@ -331,49 +330,42 @@ def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
     if file.dt is None:
         if dt is None:
             raise _problem(
+                file,
                 "dt",
-                f"{file.path}: the file does not give the time between frames ({file.dt_note}); "
-                "set it, in seconds",
+                f"the file does not give the time between frames ({file.dt_note}); set it, in "
+                "seconds",
             )
         return float(dt)
     if dt is None:
         return file.dt
     if not override and not abs(dt - file.dt) <= SAME_DT * abs(file.dt):
-        hint = _dt_in_another_unit(dt, file.dt)
         raise _problem(
+            file,
             "dt",
-            f"{file.path}: {dt:.9g} s is given, but the file says {file.dt:.9g} s "
-            f"({file.dt_note}); remove it, or set dt_override to true{hint}",
+            f"{dt:.9g} s is given, but the file says {file.dt:.9g} s ({file.dt_note}); remove it, "
+            f"or set dt_override to true{_other_unit(dt, file.dt, SAME_DT, TIMES, 's')}",
         )
     return float(dt) if override else file.dt
-
-
-def _dt_in_another_unit(dt: float, known: float) -> str:
-    """Say so if a time between frames is the known one in ms or µs."""
-    for unit, seconds in TIMES.items():
-        if abs(dt * seconds - known) <= SAME_DT * known:
-            return f" (is it in {unit}? {dt:g} {unit} is {known:g} s)"
-    return ""
 
 
 def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     first, last = frames
     end = file.n_frames if last == -1 else last
     if 1 <= end < first <= file.n_frames:
-        raise _problem(
-            "frames", f"{file.path}: the first frame, {first}, comes after the last, {end}"
-        )
+        raise _problem(file, "frames", f"the first frame, {first}, comes after the last, {end}")
     if not 1 <= first <= end <= file.n_frames:
         raise _problem(
+            file,
             "frames",
-            f"{file.path}: the frames {first} to {last} were asked for, but the file has the "
-            f"frames 1 to {file.n_frames} (they count from 1; -1 stands for the last)",
+            f"the frames {first} to {last} are wanted, but the file has the frames 1 to "
+            f"{file.n_frames} (they count from 1; -1 is the last)",
         )
     if end - first + 1 < FEWEST_FRAMES:
         raise _problem(
+            file,
             "frames",
-            f"{file.path}: the frames {first} to {end} are fewer than the {FEWEST_FRAMES} that are "
-            f"needed; the file has the frames 1 to {file.n_frames}",
+            f"the frames {first} to {end} are fewer than the {FEWEST_FRAMES} that are needed; the "
+            f"file has the frames 1 to {file.n_frames}",
         )
     return slice(first - 1, end)
 
@@ -381,27 +373,29 @@ def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
 def _masked(
     file: TwoTimeFile, frames: Sequence[int], window: slice
 ) -> tuple[NDArray[np.intp], list[str]]:
-    """Return the masked frames, counted from 0 in the window, and a sentence that counts them."""
+    """The masked frames, counted from 0 in the window, and a note with their number."""
     outside = sorted({frame for frame in frames if not 1 <= frame <= file.n_frames})
     if outside:
         raise _problem(
+            file,
             "mask_frames",
-            f"{file.path}: the frames {shortened_numbers(outside)} are listed, but the file has "
-            f"the frames 1 to {file.n_frames}",
+            f"the frames {shortened_numbers(outside)} are listed, but the file has the frames 1 to "
+            f"{file.n_frames}",
         )
     n_frames = window.stop - window.start
     listed_frames = np.unique(np.asarray(frames, dtype=np.int64))
     masked = listed_frames - 1 - window.start
     masked = masked[(masked >= 0) & (masked < n_frames)]
-    left = n_frames - len(masked)
-    if left < FEWEST_FRAMES:
+    n_kept = n_frames - len(masked)
+    if n_kept < FEWEST_FRAMES:
         raise _problem(
+            file,
             "mask_frames",
-            f"{file.path}: this leaves {left} of {n_frames} frames; {FEWEST_FRAMES} are needed",
+            f"this leaves {n_kept} of {n_frames} frames; {FEWEST_FRAMES} are needed",
         )
     if not len(listed_frames):
         return masked, []
-    points = n_frames * (n_frames - 1) // 2 - left * (left - 1) // 2
+    points = n_frames * (n_frames - 1) // 2 - n_kept * (n_kept - 1) // 2
     return masked, [
         f"{len(masked)} of {n_frames} frames masked, {points} points of each angle"
         + (f" ({shortened_numbers(masked + 1 + window.start)})" if len(masked) else "")
@@ -411,17 +405,18 @@ def _masked(
 def _angles(
     file: TwoTimeFile, phi: Sequence[float] | None, kept: NDArray[np.intp]
 ) -> NDArray[np.float64]:
-    """Return the angles of the matrices that are kept, those of one wave vector."""
+    """The angles of the matrices of one wave vector."""
     if file.phi is not None:
         if phi is not None:
-            raise _problem("phi", f"{file.path}: the file has its own angles; remove these")
+            raise _problem(file, "phi", "the file has its own angles; remove these")
         return file.phi[kept]
     if phi is None:
         if len(kept) > 1:
             raise _problem(
+                file,
                 "phi",
-                f"{file.path}: the file does not give the angles of its {len(kept)} matrices; "
-                "set them, in degrees",
+                f"the file does not give the angles of its {len(kept)} matrices; set them, in "
+                "degrees",
             )
         return np.zeros(1)
     angles = np.atleast_1d(np.asarray(phi, dtype=np.float64))
@@ -430,8 +425,9 @@ def _angles(
     if angles.shape != (len(kept),):
         some = "" if len(kept) == file.n_matrices else f", {len(kept)} of them at this q"
         raise _problem(
+            file,
             "phi",
-            f"{file.path}: {counted(angles.size, 'angle')} given, but the file has "
+            f"{counted(angles.size, 'angle')} given, but the file has "
             f"{counted(file.n_matrices, 'matrix')}{some}",
         )
     return angles
@@ -441,26 +437,22 @@ def _wave_vectors(file: TwoTimeFile, q: float | None) -> NDArray[np.float64]:
     if file.q is not None:
         return file.q
     if q is None:
-        raise _problem("q", f"{file.path}: the file does not give q; set it, in Å⁻¹")
+        raise _problem(file, "q", "the file does not give q; set it, in Å⁻¹")
     return np.full(file.n_matrices, q, dtype=np.float64)
 
 
-def _problem(argument: str, what: str) -> InputError:
-    return InputError([Problem(argument, what)])
+def _problem(file: TwoTimeFile, argument: str, what: str) -> InputError:
+    return InputError([Problem(argument, f"{file.path}: {what}")])
 
 
 def about_file(
     file: TwoTimeFile, q: float | None, dt: float | None, phi: Iterable[float] | None
 ) -> dict[str, str]:
-    """What to ask about a file and what is said besides, where the file does not know itself.
+    """Questions about the units of angles in a file, and of values that are not in the file.
 
-    Parameters
-    ----------
-    file : TwoTimeFile
-    q, dt, phi : float or iterable of float, optional
-        Å⁻¹, seconds, degrees.
+    q, dt and phi are the values of the user: Å⁻¹, seconds, degrees.
     """
-    unknown = q if file.q is None else None, dt if file.dt is None else None
+    values = q if file.q is None else None, dt if file.dt is None else None
     if file.phi is None:
-        return about_values(*unknown, phi or (), "φ")
-    return about_values(*unknown, file.phi, "φ of the file")
+        return about_values(*values, phi or (), "φ")
+    return about_values(*values, file.phi, "φ of the file")

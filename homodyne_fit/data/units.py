@@ -1,4 +1,4 @@
-"""Units that files state, held to the ones used here: Å⁻¹ and degrees."""
+"""Units: checks of units in files, and questions about values that look like another unit."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from homodyne_fit.errors import InputError, shortened_numbers
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = [
     "require_degrees",
@@ -30,69 +27,72 @@ __all__ = [
 ]
 
 
+# Units of wave vectors, with only the letters kept.
 ANGSTROM = re.compile(r"(inv|inverse|reciprocal|per)?(a|aa|å|[aå]ng|[aå]ngstr[oö]ms?)")
 
 NANOMETRE = re.compile(r"(inv|inverse|reciprocal|per)?(nm|nanomet(er|re)s?)")
 
 Quantity = Literal["gap", "q", "dt", "phi"]
 
+# The units in this program.
 UNITS: dict[str, str] = {"gap": "Å", "q": "Å⁻¹", "dt": "s", "phi": "degrees"}
 
-# What `units_confirmed` of a configuration calls a quantity.
+# Names of the quantities in `units_confirmed` of a configuration.
 NAMES = {"gap": "stator_rotor_gap", "q": "wavevector_q", "dt": "dt", "phi": "phi"}
 
-# Gaps in Å that are not asked about, 1 µm to 10 cm, and those of usual shear cells.
+# Gaps without a question: 1 µm to 10 cm, Å.
 POSSIBLE_GAPS = (1e4, 1e9)
 
+# Gaps of usual shear cells, Å.
 USUAL_GAPS = (1e5, 1e8)
 
-LENGTHS = {"m": 1e10, "mm": 1e7, "µm": 1e4, "nm": 10.0}  # Å
+# Other units of a gap, Å.
+LENGTHS = {"m": 1e10, "mm": 1e7, "µm": 1e4, "nm": 10.0}
 
-# Scattering at small angles ends well below; Å⁻¹.
+# Largest wave vector without a question, above those of small-angle scattering, Å⁻¹.
 LARGEST_Q = 0.3
 
+# Wave vectors of usual measurements, Å⁻¹.
 USUAL_Q = (1e-4, LARGEST_Q)
 
-INVERSE_LENGTHS = {"nm⁻¹": 0.1, "µm⁻¹": 1e-4, "m⁻¹": 1e-10}  # Å⁻¹
+# Other units of a wave vector, Å⁻¹.
+INVERSE_LENGTHS = {"nm⁻¹": 0.1, "µm⁻¹": 1e-4, "m⁻¹": 1e-10}
 
-LONGEST_DT = 100.0  # s
+# Longest time between two frames without a question, s.
+LONGEST_DT = 100.0
 
+# Frame times of usual measurements, s.
 USUAL_DT = (1e-7, LONGEST_DT)
 
-TIMES = {"ms": 1e-3, "µs": 1e-6}  # s
+# Other units of a time, s.
+TIMES = {"ms": 1e-3, "µs": 1e-6}
 
-# Angles in radians that people choose are simple fractions of π, in three digits (3.14) or more.
+# Angles in radians are usually simple fractions of π.
 FRACTIONS = [math.radians(angle) for angle in (30, 45, 60, 90, 120, 135, 150, 180, 270, 360)]
 
-DIGITS = 6e-4  # relative
+# Largest relative rounding error of such an angle: three digits, as in 3.14.
+DIGITS = 6e-4
 
 
 def require_inverse_angstrom(unit: str, where: str, q: Iterable[float]) -> None:
-    """Refuse wave vectors that are stated to be in anything but Å⁻¹.
+    """Refuse wave vectors with a unit other than Å⁻¹; an empty unit is accepted.
 
-    Parameters
-    ----------
-    unit : str
-        As stated; an empty one states nothing and passes.
-    where : str
-        File and entry, for the message.
-    q : iterable of float
-        The values, for the message.
+    `where` (file and entry) and the values q are for the message.
     """
     letters = _letters(unit)
     if NANOMETRE.fullmatch(letters):
-        stated = list(q)
-        converted = [0.1 * value for value in stated]
+        values = list(q)
+        converted = [0.1 * value for value in values]
         raise InputError(
             f"{where} says that q is in nm⁻¹, but Å⁻¹ is needed: divide q by 10 in the file "
-            f"(q = {shortened_numbers(stated)} nm⁻¹ is {shortened_numbers(converted)} Å⁻¹)"
+            f"(q = {shortened_numbers(values)} nm⁻¹ is {shortened_numbers(converted)} Å⁻¹)"
         )
     if letters and not ANGSTROM.fullmatch(letters):
         raise InputError(f"{where} says that q is in '{unit}', but Å⁻¹ is needed")
 
 
 def require_degrees(unit: str, where: str) -> None:
-    """Refuse angles that are stated to be in radians."""
+    """Refuse angles with a unit of radians."""
     if "rad" in _letters(unit):
         raise InputError(f"{where} says that φ is in '{unit}', but degrees are needed")
 
@@ -103,7 +103,7 @@ def _letters(unit: str) -> str:
 
 
 def about_gap(gap: float) -> str | None:
-    """What to ask about a gap in Å, or None."""
+    """The question about a gap in Å, or None."""
     if POSSIBLE_GAPS[0] <= gap <= POSSIBLE_GAPS[1]:
         return None
     meant = _in_other_units(gap, LENGTHS, USUAL_GAPS, "Å") or "1 mm is 1e7 Å"
@@ -111,7 +111,7 @@ def about_gap(gap: float) -> str | None:
 
 
 def about_q(q: float) -> str | None:
-    """What to ask about a wave vector in Å⁻¹, or None."""
+    """The question about a wave vector in Å⁻¹, or None."""
     if q <= LARGEST_Q:
         return None
     meant = _in_other_units(q, INVERSE_LENGTHS, USUAL_Q, "Å⁻¹") or "1 nm⁻¹ is 0.1 Å⁻¹"
@@ -119,7 +119,7 @@ def about_q(q: float) -> str | None:
 
 
 def about_dt(dt: float) -> str | None:
-    """What to ask about a time between two frames in seconds, or None."""
+    """The question about a time between two frames in seconds, or None."""
     if dt <= LONGEST_DT:
         return None
     meant = _in_other_units(dt, TIMES, USUAL_DT, "s") or "1 ms is 0.001 s"
@@ -127,26 +127,19 @@ def about_dt(dt: float) -> str | None:
 
 
 def about_angles(what: str, angles: Iterable[float]) -> str | None:
-    """What to ask about angles in degrees, or None.
-
-    Parameters
-    ----------
-    what : str
-        What they are, to begin the sentence with.
-    angles : iterable of float
-    """
-    shown = list(angles)
-    if not _in_radians(shown):
+    """The question about angles in degrees, or None; `what` is their name in the sentence."""
+    values = list(angles)
+    if not _in_radians(values):
         return None
-    radians = ", ".join(f"{angle:g}" for angle in shown)
-    degrees = ", ".join(f"{round(math.degrees(angle)):g}" for angle in shown)
+    radians = ", ".join(f"{angle:g}" for angle in values)
+    degrees = ", ".join(f"{round(math.degrees(angle)):g}" for angle in values)
     return f"{what}: {radians} looks like radians, but degrees are needed: {degrees}"
 
 
 def about_values(
     q: float | None, dt: float | None, phi: Iterable[float], angles: str
 ) -> dict[str, str]:
-    """What to ask about a wave vector, a frame time, and angles that are called so."""
+    """The questions about q, dt and φ, by quantity; `angles` is the name of the angles."""
     open_questions = {
         "q": None if q is None else about_q(q),
         "dt": None if dt is None else about_dt(dt),
@@ -160,15 +153,9 @@ def unconfirmed(
     confirmed: Collection[str],
     answer: Callable[[str], str],
 ) -> Iterator[str]:
-    """The questions that are not answered yet, each with the answer that would do.
+    """Questions about quantities that are not confirmed.
 
-    Parameters
-    ----------
-    open_questions : mapping
-    confirmed : collection
-        Quantities that are in the unit asked for.
-    answer : callable
-        How to say so of a quantity.
+    ``answer(quantity)`` says how to confirm a quantity; it ends the question.
     """
     for quantity, text in open_questions.items():
         if quantity not in confirmed:
@@ -178,7 +165,7 @@ def unconfirmed(
 def _in_other_units(
     value: float, units: Mapping[str, float], usual: tuple[float, float], unit: str
 ) -> str:
-    """Units in which the value would be a usual one."""
+    """A question with the units in which the value would be usual; empty without such a unit."""
     meant = [
         f"{value:g} {name} is {value * factor:g} {unit}"
         for name, factor in units.items()
@@ -188,7 +175,7 @@ def _in_other_units(
 
 
 def _in_radians(angles: Iterable[float]) -> bool:
-    """Whether all angles but zeros are simple fractions of π, as 1.571 is."""
+    """Whether all angles except zeros are simple fractions of π, such as 1.571."""
     sizes = [abs(angle) for angle in angles if angle]
     return bool(sizes) and all(
         any(abs(angle - exact) <= DIGITS * exact for exact in FRACTIONS) for angle in sizes

@@ -1,10 +1,10 @@
-"""Matrices that are too many for the memory: left in their file, or unpacked into another.
+"""Matrices that need too much memory: they stay in their file, or are unpacked into a scratch file.
 
-They are left where they are if their rows lie in the file as in memory, t1 < t2 included. All
-others (compressed or cut into chunks, of integers, with the bin last, upside down, of the lower
-half, less 1) are unpacked once, into a scratch file: a fit passes over the points some ten times,
-and unpacking takes longer than summing. Of each row the file holds what follows the diagonal; what
-precedes it is a hole, which takes no space where the file system knows holes.
+They stay in their file if it stores their rows as in memory, with the entries at t1 < t2. All
+others (compressed, in chunks, of integers, with the bin last, upside down, lower half, c2 − 1) are
+unpacked once into a scratch file: a fit makes about ten passes, and unpacking takes longer than
+summing. The scratch file has the entries of each row from the diagonal on. The entries before the
+diagonal are a hole, which takes no space in file systems with sparse files.
 """
 
 from __future__ import annotations
@@ -25,25 +25,25 @@ from homodyne_fit.errors import InputError
 
 __all__ = ["Request", "require_memory", "store"]
 
-# A matrix that is read needs memory for so many: as stored, completed, and compared.
+# Number of copies of a matrix in memory while it is read: as stored, completed, and compared.
 COPIES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Request:
-    """What is wanted of a file.
+    """Matrices of a file that are wanted.
 
     Attributes
     ----------
     file : TwoTimeFile
     positions : (K,) int
-        Of the matrices in the file.
+        Positions of the matrices in the file.
     frames : slice
-        Those to keep, n of them.
+        The n frames to keep.
     masked : (n,) bool
-        Which of these are left out.
+        Frames among them that are left out.
     dtype : dtype
-        Of the numbers, float32 or float64.
+        float32 or float64.
     """
 
     file: TwoTimeFile
@@ -54,7 +54,7 @@ class Request:
 
     @property
     def size(self) -> int:
-        """Bytes of a matrix."""
+        """Size of a matrix, bytes."""
         return len(self.masked) ** 2 * self.dtype.itemsize
 
 
@@ -65,20 +65,15 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
     ----------
     request : Request
     memory : int
-        Bytes that may be used.
+        Memory that may be used, bytes.
     scratch : Path or None
-        Folder for a scratch file; the one for temporary files when None.
+        Folder for a scratch file; when None, the folder for temporary files.
 
     Returns
     -------
     StoredMatrices
     str
         Where they are, in words.
-
-    Raises
-    ------
-    InputError
-        If a matrix cannot be used, one alone exceeds the memory, or a scratch file does not fit.
     """
     require_memory(request, memory)
     locations = _in_place(request)
@@ -89,7 +84,7 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
 
 
 def require_memory(request: Request, memory: int) -> None:
-    """Raise an `InputError` if a single matrix needs more than so many bytes."""
+    """Raise an `InputError` if one matrix needs more memory than this, in bytes."""
     needed = COPIES * request.size
     if needed > memory:
         raise InputError(
@@ -100,7 +95,7 @@ def require_memory(request: Request, memory: int) -> None:
 
 
 def _in_place(request: Request) -> tuple[RawMatrix, ...] | None:
-    """Check the matrices, and return where they lie if they can be used there."""
+    """Check the matrices; return their locations, or None if they cannot be used in their file."""
     file, positions = request.file, [int(index) for index in request.positions]
     locations = tuple(location for location in map(file.raw, positions) if location is not None)
     same = all(location.dtype == request.dtype for location in locations)
@@ -113,7 +108,7 @@ def _in_place(request: Request) -> tuple[RawMatrix, ...] | None:
 
 
 def _unpacked(request: Request, folder: Path) -> tuple[StoredMatrices, str]:
-    """Check the matrices, and write what follows the diagonal into a file in a folder."""
+    """Check the matrices, and write their upper halves into a scratch file."""
     n, count, number = len(request.masked), len(request.positions), request.dtype.itemsize
     path = _scratch_file(folder, count * n * (n + 1) // 2 * number, request.file.path)
     owner = ScratchFile(path)
@@ -132,7 +127,7 @@ def _unpacked(request: Request, folder: Path) -> tuple[StoredMatrices, str]:
 
 
 def _scratch_file(folder: Path, size: int, source: Path) -> Path:
-    """Make an empty file in a folder that has room for it."""
+    """Make an empty file in a folder that has enough space."""
     try:
         free = shutil.disk_usage(folder).free
         if free < size:

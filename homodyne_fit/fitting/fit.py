@@ -24,7 +24,7 @@ from homodyne_fit.fitting.problem import (
     two_time_objective,
 )
 from homodyne_fit.fitting.result import RATES, FitInfo, FitResult
-from homodyne_fit.fitting.score_noise import noise_of_points
+from homodyne_fit.fitting.score_noise import enough_points, noise_of_points
 from homodyne_fit.fitting.search.beyond_bounds import rates_beyond_bounds
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import GlobalSearch, Refinement
@@ -111,7 +111,7 @@ def _fit(
         scaling, weights = like.objective.scaling, like.objective.weights
         objective = replace(objective, scaling=scaling, weights=weights)
     global_search = _global_search(data, settings, space, parameters)
-    refinement = Refinement(samples, layers, global_search)
+    refinement = Refinement(samples, layers, global_search, settings.search.uncertainty)
 
     start = SearchPoint(space, space.to_coordinates(parameters))
     sums = finite_sums(samples, objective, start, data.source)
@@ -138,7 +138,8 @@ def _fit(
         beyond_bounds=beyond,
     )
     released = samples.all_points.with_held_searched(solution)
-    noise = noise_of_points(solution, samples, settings.search.uncertainty)
+    few = enough_points(samples, data.n_angles)
+    noise = noise_of_points(solution, samples.all_points, settings.search.uncertainty, few)
     return assemble_result(solution, released, noise, info)
 
 

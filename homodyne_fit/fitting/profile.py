@@ -1,7 +1,8 @@
 r"""Profile likelihood: the best fit of everything else, at given values of one parameter.
 
 With the noise σ of the full fit, :math:`\Delta\chi^2(x) = 2\,(\mathrm{cost}(x) -
-\mathrm{cost}_{\min})/\sigma^2`. A confidence interval is where it stays below the quantile of
+\mathrm{cost}_{\min})/\sigma^2`, divided by the square of how much wider the standard error of x is
+than independent points would make it. A confidence interval is where it stays below the quantile of
 the chi-squared distribution with one degree of freedom; unlike a standard error it follows
 curved valleys and says on which side there is no limit.
 """
@@ -147,6 +148,7 @@ def profile(
     cost, least = np.array([_minimised(at) for at in fits]), _minimised(result)
     with np.errstate(divide="ignore", invalid="ignore"):
         rise = np.where(cost == least, 0.0, 2 * (cost - least) / result.noise**2)
+    rise = rise / result.uncertainty.of(result.names.index(name)) ** 2
     return Profile(
         name=name,
         unit=result.parameters[name].unit,
@@ -210,7 +212,9 @@ def _fit_at(
         for key, x in _keeping_the_rate(before, near, fixed, name).items()
         if np.isfinite(x) and key not in fixed
     }
-    alone = settings.search.model_copy(update={"multi_start": MultiStart(enable=False)})
+    alone = settings.search.model_copy(
+        update={"multi_start": MultiStart(enable=False), "uncertainty": "white"}
+    )
     held = replace(settings, fixed=fixed, initial=start, search=alone)
     return fit(data, held, like=full)
 

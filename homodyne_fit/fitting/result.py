@@ -133,6 +133,11 @@ class Uncertainty:
         finite = self.widening[np.isfinite(self.widening)]
         return float(np.median(finite)) if len(finite) else 1.0
 
+    def of(self, row: int) -> float:
+        """Widening of one of `FitResult.names`; the typical one where it has no error."""
+        widening = float(self.widening[row])
+        return widening if np.isfinite(widening) else self.typical_widening
+
     def to_json(self) -> dict[str, Any]:
         """As in ``parameters.json``."""
         speckle = self.speckle

@@ -67,7 +67,7 @@ def assemble_result(
         Estimate(float(v), float(e), PARAMETERS[name].unit, bool(b), bool(f))
         for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
     ]
-    weak_directions, weakest = find_directions(released, at_bound[:p], solution.variance)
+    weak_directions, weakest = find_directions(released, at_bound[:p], noise)
     return FitResult(
         model=space.model,
         parameters=dict(zip(space.model.parameters, estimates, strict=False)),

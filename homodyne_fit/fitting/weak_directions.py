@@ -9,16 +9,18 @@ and :math:`\chi^2 = 2\,\mathrm{cost}/\sigma^2` changes by
 
 .. math:: \Delta\chi^2 = (2\,g^T dy + dy^T (H_{yy} - H_{yz} H_{zz}^{-1} H_{zy})\,dy) / \sigma^2,
 
-where the gradient g vanishes unless a limit holds the solution. (A contrast or offset at a limit
-follows inwards only, and its gradient counts.) Directions are eigenvectors of the
-reduced Hessian in the parameters x, scaled to unit diagonal. They are followed along a straight
+where the gradient g vanishes unless a limit holds the solution. Noise that points share makes the
+same step less noticeable: the rise is multiplied by :math:`dy^T C^{-1} dy / dy^T C_w^{-1} dy`, with
+the covariances of y for the noise found and for independent points. (A contrast or offset at a
+limit follows inwards only, and its gradient counts.) Directions are eigenvectors of the reduced
+Hessian in the parameters x, scaled to unit diagonal. They are followed along a straight
 line in y rather than in x: there the valleys of the cost are straight
 (`homodyne_fit.model.coordinates`), and the quadratic form holds for steps as long as are told here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import rates
@@ -130,7 +133,7 @@ def parameter_factor(
 
 
 def find_directions(
-    solution: Solution, at_bound: NDArray[np.bool_], variance: float
+    solution: Solution, at_bound: NDArray[np.bool_], noise: NoiseOfPoints
 ) -> tuple[list[WeakDirection], WeakDirection | None]:
     """Return the weak directions, strongest first, and the weakest of all, weak or not.
 
@@ -143,8 +146,7 @@ def find_directions(
         Parameters that its space holds at a bound do not take part.
     at_bound : (p,) bool
         Parameters that sit at a bound: directions lead away from it.
-    variance : float
-        Of a residual, σ².
+    noise : NoiseOfPoints
     """
     space, y = solution.space, solution.result.x
     if not (len(y) and np.all(np.isfinite(space.jacobian(y)))):
@@ -153,8 +155,11 @@ def find_directions(
     norms = np.linalg.norm(factor, axis=0)
     scale = np.where(norms > 0, norms, 1.0)
     hessian = covariance_of(factor, np.ones(len(y), dtype=bool))
+    rise_ratio = noise.rise_ratio(solution)
     directions = [
-        _direction(solution, at_bound, variance, value, direction, direction / scale)
+        _direction(
+            solution, at_bound, noise.variance, rise_ratio, value, direction, direction / scale
+        )
         for value, direction in zip(hessian.eigenvalues, hessian.directions, strict=True)
     ]
     least = WEAK_EIGENVALUE * hessian.eigenvalues[0]
@@ -185,6 +190,7 @@ def _direction(
     solution: Solution,
     at_bound: NDArray[np.bool_],
     variance: float,
+    rise_ratio: Callable[[NDArray[np.float64]], float],
     eigenvalue: float,
     components: NDArray[np.float64],
     step: NDArray[np.float64],
@@ -192,7 +198,7 @@ def _direction(
     """One direction (m,) of the searched parameters; `step` is the same in their units."""
     space, half = solution.space, solution.objective.scaling.n_angles
     sign = _orientation(solution, at_bound, components, step)
-    parameters, scaling, rise = _follow(solution, sign * step)
+    dy, parameters, scaling, rise = _follow(solution, sign * step)
     names = np.array(space.model.parameters)[space.searched].tolist()
     return WeakDirection(
         eigenvalue=float(eigenvalue),
@@ -204,7 +210,7 @@ def _direction(
         changes=dict(zip(names, parameters[space.searched].tolist(), strict=True)),
         contrast_changes=tuple(scaling[:half].tolist()),
         offset_changes=tuple(scaling[half:].tolist()),
-        delta_chi2=float(rise / variance) if variance > 0 else np.inf,
+        delta_chi2=float(rise / variance * rise_ratio(dy)) if variance > 0 else np.inf,
     )
 
 
@@ -249,11 +255,11 @@ def characteristic_changes(
 
 def _follow(
     solution: Solution, step: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], float]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
     """Go along `step` (m,), in units of the searched parameters, as far as `STEP` says.
 
-    Returns the changes of all parameters (p,), those of contrast and offset (2K,), and the rise
-    of twice the cost.
+    Returns the changes of the searched coordinates (m,), of all parameters (p,), those of contrast
+    and offset (2K,), and the rise of twice the cost.
     """
     space, y = solution.space, solution.result.x
     dy = np.linalg.pinv(space.jacobian(y)[space.searched]) @ step
@@ -266,7 +272,7 @@ def _follow(
     both, equations = np.concatenate([dy, dz]), solution.joint.equations
     rise = 2 * equations.gradient @ both + np.sum((equations.linear_problem()[0] @ both) ** 2)
     changes = space.to_parameters(y + dy) - space.to_parameters(y)
-    return changes, solution.objective.scaling.matrix @ dz, float(rise)
+    return dy, changes, solution.objective.scaling.matrix @ dz, float(rise)
 
 
 def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64]:

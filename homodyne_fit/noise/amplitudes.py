@@ -131,9 +131,12 @@ def find_noise(sums: Neighbours, absorbed: Absorbed) -> tuple[SpeckleNoise, tupl
     if ratio > SMOOTHED:
         only = np.array([1.0, 0.0, 0.0])[:, None] * np.ones(len(pixels))
         pooled = _pooled_by_squares(sums, absorbed, only)
-        return SpeckleNoise(np.full(len(pixels), pooled), np.inf, 1.0), (SMOOTHED_NOTE,)
+        if pooled >= 1:
+            return SpeckleNoise(np.full(len(pixels), pooled), np.inf, 1.0), (SMOOTHED_NOTE,)
     if abs(np.log(ratio)) > np.log1p(DISAGREEMENT):
-        return noise, (NOT_SPECKLE_NOTE.format(abs(ratio - 1)),)
+        # The fewer pixels, the larger the errors.
+        fewer = SpeckleNoise(pixels / max(ratio, 1.0), 1 / x, coherence)
+        return fewer, (NOT_SPECKLE_NOTE.format(abs(ratio - 1)),)
     return noise, ()
 
 

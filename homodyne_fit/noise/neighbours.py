@@ -91,7 +91,7 @@ class NeighbourSums(Portable):
             inside = (rows[:-1, None] + 2 <= cols[:-1]) & (np.diff(rows) == 1)[:, None]
             inside &= np.diff(cols) == 1
             s, gamma = curves.transport, curves.shear
-            rise, turn = s[j] - s[i][:, None], gamma[j] - gamma[i][:, None]
+            rise, turn = np.abs(s[j] - s[i][:, None]), np.abs(gamma[j] - gamma[i][:, None])
             for k, c2 in enumerate(tile):
                 a, b = factors.transport[k], factors.shear[k]
                 g, f, _ = field_and_decay(a * rise, b * turn, objective.sinc_power)

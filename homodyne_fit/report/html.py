@@ -27,7 +27,7 @@ from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.report.figures import plot_lag_cuts, plot_rates, plot_scaling, plot_two_time
 from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and
 from homodyne_fit.report.views import AngleView, angle_view
-from homodyne_fit.report.words import direction_text, warnings
+from homodyne_fit.report.words import direction_text, uncertainty_text, warnings
 
 __all__ = ["cautions", "render_report", "write_report"]
 
@@ -166,6 +166,7 @@ def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
     return [
         *facts,
         ("Noise of a point", format_number(result.noise, 3)),
+        ("Error bars", uncertainty_text(result)),
         ("½ Σ residual²", f"{format_number(info.cost_initial)} → {format_number(result.cost)}"),
         ("Contrast and offset", result.objective.scaling.mode),
         ("Time taken", f"{format_number(info.seconds, 2)} s"),

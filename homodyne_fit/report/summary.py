@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from homodyne_fit.fitting.result import Estimate, FitResult
-from homodyne_fit.report.words import direction_text, warnings
+from homodyne_fit.report.words import direction_text, uncertainty_text, warnings
 
 __all__ = ["error_text", "print_summary", "summary_html", "summary_text"]
 
@@ -103,7 +103,7 @@ def _below_the_table(result: FitResult) -> list[str]:
         effect = result.info.layers.get(layer, {}).get("effect", "none")
         if not effect.startswith("none"):
             lines.append(f"{layer.replace('_', ' ')}: {effect}")
-    lines.append(f"noise {result.noise:.4g}")
+    lines += [f"noise {result.noise:.4g}", f"error bars: {uncertainty_text(result)}"]
     determined = [name for name, (_, error, _) in _rates(result).items() if 0 < error < math.inf]
     return [
         *lines,

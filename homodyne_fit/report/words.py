@@ -19,7 +19,7 @@ from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.rates import Model
 from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and, with_unit
 
-__all__ = ["direction_text", "warnings"]
+__all__ = ["direction_text", "uncertainty_text", "warnings"]
 
 
 # Such as `FitResult.J`: value and standard error at some times.
@@ -51,6 +51,9 @@ DETERMINED = 0.1
 
 # Error of an exponent from which on it is not determined.
 LOOSE_EXPONENT = 0.5
+
+# Pixels in a speckle from which on they are worth a word.
+NOTABLE_COHERENCE = 1.2
 
 
 def direction_text(result: FitResult, direction: WeakDirection) -> str:
@@ -126,6 +129,27 @@ def warnings(result: FitResult) -> list[str]:
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
     return [*texts, *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes)]
+
+
+def uncertainty_text(result: FitResult) -> str:
+    """What the error bars assume, and how much wider they are than those of independent points."""
+    uncertainty = result.uncertainty
+    if uncertainty.speckle is None:
+        return "for independent points"
+    speckle = uncertainty.speckle
+    low, high = speckle.pixels.min(), speckle.pixels.max()
+    pixels = f"{format_number(low, 3)}"
+    if high > 1.05 * low:
+        pixels += f" to {format_number(high, 3)}"
+    text = f"from the noise of speckles, {pixels} pixels"
+    if np.isfinite(speckle.photons):
+        text += f" with {format_number(speckle.photons, 2)} photons in each frame"
+    if speckle.coherence > NOTABLE_COHERENCE:
+        text += f", {format_number(speckle.coherence, 2)} pixels in a speckle"
+    return (
+        f"{text} (found from neighbouring residuals): "
+        f"{format_number(uncertainty.typical_widening, 2)} times those of independent points"
+    )
 
 
 def _one_direction(result: FitResult) -> list[str]:

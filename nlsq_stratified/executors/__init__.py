@@ -1,1 +1,1 @@
-"""Where chunks are summed: processes, devices, a Dask cluster."""
+"""Executors that compute the sums of chunks: processes, devices, a Dask cluster."""

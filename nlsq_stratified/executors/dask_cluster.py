@@ -14,28 +14,28 @@ from nlsq_stratified.reduction import FAN_IN, ChunkReference, ChunkSequence, Sum
 
 __all__ = ["DaskExecutor", "additions", "group_size"]
 
-# Groups of chunks for each thread of the workers: the fewer, the less the scheduler has to do, and
-# the longer some wait for the last one.
+# Groups of chunks for each thread of the workers. With fewer groups the scheduler has less work,
+# but threads wait longer for the last group.
 GROUPS_A_THREAD = 4
 
 
 class DaskExecutor(Executor):
     """Runs a fit on a Dask cluster.
 
-    Workers read the chunks, once, and keep them; parameters and sums travel. The chunks are dealt
-    out in groups, and summing a group is one task: the scheduler takes about a millisecond for a
-    task, which is long beside a chunk. The sums are added by the workers, in the order that every
-    executor adds them in. Chunks of a lost worker are read again by another. Chunks that are in
-    memory when they are placed travel once, and the scheduler keeps a copy to restore them from.
+    Workers read the chunks once and keep them; only parameters and sums are sent. One task sums a
+    group of chunks, since the scheduler takes about a millisecond for a task, longer than the sum
+    of a small chunk. The workers add the sums, in the same order as every executor. If a worker is
+    lost, another one reads its chunks again. Chunks in memory are sent once, and the scheduler
+    keeps a copy to restore them.
 
     Parameters
     ----------
     client : distributed.Client
         Connected; it is not closed here.
     threads : int
-        That share the chunks of a task, to read and to sum them, where a worker is to use more
-        processors than it has threads of its own: with one worker of one thread on each machine,
-        and as many threads as the machine has processors, a pass is a few tasks a machine.
+        Number of threads that share the chunks of a task. Use it if a worker has fewer threads than
+        processors: with one worker of one thread on each machine, and as many threads here as the
+        machine has processors, a pass takes only a few tasks for each machine.
     """
 
     def __init__(self, client: distributed.Client, threads: int = 1) -> None:
@@ -51,7 +51,7 @@ class DaskExecutor(Executor):
         self._plain.shutdown(wait=wait)
 
     def distribute(self, chunks: ChunkSequence) -> Sequence[_Member]:
-        """Stand-ins of the chunks, which the workers begin to read."""
+        """Let the workers begin to read the chunks, and return what stands for them."""
         threads = cast("dict[str, int]", self.client.nthreads())
         size = group_size(len(chunks), sum(threads.values()))
         placed: list[_Member] = []
@@ -62,7 +62,7 @@ class DaskExecutor(Executor):
         return placed
 
     def sums[P: Sums](self, function: Callable[[Any], P], chunks: ChunkSequence) -> list[P]:
-        """``function(chunk)`` of each chunk in order, in runs added up until few are left."""
+        """``function(chunk)`` of each chunk in order, added up in runs until few sums are left."""
         placed = [chunks[i] for i in range(len(chunks))]
         if not isinstance(placed[0], _Member):
             placed = self.distribute(placed)
@@ -84,32 +84,28 @@ class DaskExecutor(Executor):
 
 
 def group_size(n_chunks: int, n_threads: int) -> int:
-    """Chunks in a group, for so many threads of the workers.
-
-    A power of two, so that runs of `FAN_IN` consist of whole groups.
-    """
+    """Number of chunks in a group, a power of two so that runs of `FAN_IN` have whole groups."""
     size = max(1, n_chunks // (GROUPS_A_THREAD * max(1, n_threads)))
     return min(1 << (size.bit_length() - 1), FAN_IN**2)
 
 
 def additions(n_chunks: int, size: int) -> tuple[list[int], int]:
-    """How many tasks below it a task adds the sums of, level by level; and how many sums are left.
+    """Number of tasks whose sums one task adds, for each level of additions; number of sums left.
 
-    The first level adds those of groups of `size` chunks; at most `FAN_IN` sums are left.
+    The first level adds the sums of groups of `size` chunks. At most `FAN_IN` sums are left.
     """
-    # Sums in all, and in the list that each task gives.
-    left, each, fans = n_chunks, size, []
+    n_sums, sums_per_task, fans = n_chunks, size, []
     if size >= FAN_IN:
-        left, each = -(-left // FAN_IN), size // FAN_IN
-    while left > FAN_IN:
-        fans.append(FAN_IN // each)
-        left, each = -(-left // FAN_IN), 1
-    return fans, left
+        n_sums, sums_per_task = -(-n_sums // FAN_IN), size // FAN_IN
+    while n_sums > FAN_IN:
+        fans.append(FAN_IN // sums_per_task)
+        n_sums, sums_per_task = -(-n_sums // FAN_IN), 1
+    return fans, n_sums
 
 
 @dataclass(frozen=True, eq=False)
 class _Member:
-    """Stands for a chunk: which one of which group, of a size that only the last one may lack."""
+    """Stands for a chunk: its group, the size of a full group, and its index in the group."""
 
     group: distributed.Future
     size: int
@@ -124,12 +120,11 @@ def _loaded(references: list[ChunkReference], threads: int) -> list[Any]:
 def _sums[P: Sums](
     chunks: list[Any], indices: list[int], function: Callable[[Any], P], in_runs: bool, threads: int
 ) -> list[P]:
-    """Sums of some chunks of a group, or of its runs of `FAN_IN`."""
+    """Sums of some chunks of a group, or of runs of `FAN_IN` of them."""
     with ThreadPoolExecutor(threads) as pool:
         parts = list(pool.map(function, [chunks[i] for i in indices]))
     return [add_up(run) for run in batched(parts, FAN_IN)] if in_runs else parts
 
 
 def _added[P: Sums](lists: list[list[P]]) -> list[P]:
-    """The sum of a run."""
     return [add_up([part for parts in lists for part in parts])]

@@ -14,8 +14,8 @@ __all__ = ["device_executor"]
 def device_executor() -> ThreadPoolExecutor:
     """An executor whose threads each compute on a device of their own.
 
-    There are as many threads as local devices: the GPUs of this machine, or the one CPU. Chunks
-    are copied to the device of the thread that sums them, in every pass.
+    There is one thread for each local device: each GPU of this machine, or the CPU. In every pass a
+    chunk is copied to the device of the thread that sums it.
     """
     devices = jax.local_devices()
     free: SimpleQueue[Any] = SimpleQueue()

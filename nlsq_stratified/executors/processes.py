@@ -1,4 +1,4 @@
-"""Chunks held by processes of this machine, each always summed by the same one."""
+"""Processes of this machine that keep chunks: each chunk is always summed by the same process."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from nlsq_stratified.reduction import ChunkReference, ChunkSequence, Sums
 
 __all__ = ["ResidentProcesses"]
 
-# Deaths that one chunk may meet in a pass before it is held to be their cause.
+# If the process of a chunk has died this many times in a pass, the pass fails.
 MOST_DEATHS = 3
 
 
 class ResidentProcesses(Executor):
     """Processes that keep the chunks they sum.
 
-    Each chunk belongs to one process, which reads it once; parameters and sums travel. A process
-    that dies is replaced, and its chunks are read again. Objectives and models must pickle, and
-    the main module must be guarded by ``if __name__ == "__main__"``.
+    Each chunk belongs to one process, which reads it once; only parameters and sums are sent. A
+    process that dies is replaced, and its chunks are read again. Objectives and models must be
+    picklable, and the main module must be guarded by ``if __name__ == "__main__"``.
 
     Parameters
     ----------
     max_workers : int, optional
-        Processes; as many as there are processors when None.
+        Number of processes; one for each processor when None.
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
@@ -50,23 +50,20 @@ class ResidentProcesses(Executor):
             worker.pool.shutdown(wait, cancel_futures=cancel_futures)
 
     def distribute(self, chunks: ChunkSequence) -> _Placed:
-        """Deal the chunks out to the processes, which read them when they are first summed."""
+        """Assign the chunks to the processes, which read them when they first sum them."""
         placed = _Placed(
             _Kept(next(self._numbers), worker, ChunkReference(chunks, i))
             for i, worker in zip(range(len(chunks)), itertools.cycle(self._workers))
         )
         numbers = [kept.number for kept in placed]
-        # Called by the garbage collector, at any time: it may take no lock.
+        # The garbage collector may call `release` at any time, so it must not take a lock.
         weakref.finalize(placed, _Worker.release, self._workers, numbers).atexit = False
         return placed
 
     def sums[P: Sums](self, function: Callable[[Any], P], chunks: ChunkSequence) -> Iterator[P]:
-        """``function(chunk)`` of each chunk, in order.
+        """Yield ``function(chunk)`` of each chunk, in order.
 
-        Raises
-        ------
-        BrokenProcessPool
-            If the process that sums a chunk dies again and again.
+        If the process of a chunk dies `MOST_DEATHS` times, raise a `BrokenProcessPool`.
         """
         placed = [chunks[i] for i in range(len(chunks))]
         if not isinstance(placed[0], _Kept):
@@ -94,7 +91,7 @@ class ResidentProcesses(Executor):
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """A chunk that is, or is to be, kept by a process under a number."""
+    """A chunk that a process keeps, or will keep, under a number."""
 
     number: int
     worker: _Worker
@@ -102,25 +99,25 @@ class _Kept:
 
 
 class _Placed(list[_Kept]):
-    """A list to which weak references can be made."""
+    """A list that can have weak references."""
 
 
 class _Worker:
-    """A process, and the numbers of the chunks that it is known to hold."""
+    """A process, and the numbers of the chunks that it holds."""
 
     def __init__(self) -> None:
         self.restart()
 
     def restart(self) -> None:
-        """Begin with a fresh process."""
-        # A forked process could inherit locks that threads of JAX hold.
+        """Start a new process."""
+        # A forked process could inherit locks that are held by threads of JAX.
         spawn = multiprocessing.get_context("spawn")
         self.pool = ProcessPoolExecutor(1, spawn, initializer=_one_thread)
         self.holds: set[int] = set()
         self.released: set[int] = set()
 
     def sum[P](self, function: Callable[[Any], P], kept: _Kept) -> Future[P]:
-        """``function(chunk)``, with the chunk or the way to it if it is not there yet."""
+        """``function(chunk)`` in this process, which gets the reference if it lacks the chunk."""
         reference = None if kept.number in self.holds else kept.reference
         unused, self.released = self.holds & self.released, set()
         self.holds -= unused
@@ -133,17 +130,17 @@ class _Worker:
 
     @staticmethod
     def release(workers: list[_Worker], numbers: list[int]) -> None:
-        """Let go of chunks that nobody will ask for, the next time that something is summed."""
+        """Mark chunks as unused; each process drops them before its next sum."""
         for worker in workers:
             worker.released = worker.released.union(numbers)
 
 
-# In a process: the chunks it keeps.
+# The chunks that are kept in this process, by their numbers.
 _chunks: dict[int, Any] = {}
 
 
 def _one_thread() -> None:
-    # What JAX factors matrices with; there is a process for each processor already.
+    # JAX factors matrices with SciPy's BLAS. One thread is enough: each processor has a process.
     import scipy.linalg  # noqa: F401
 
     threadpool_limits(1, user_api="blas")

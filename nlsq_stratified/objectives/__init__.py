@@ -1,1 +1,1 @@
-"""What is minimised: curves, correlated and local residuals, robust losses."""
+"""Costs to minimise: of curves, of correlated errors, with local parameters, with robust losses."""

@@ -21,7 +21,7 @@ __all__ = ["CorrelatedObjective", "Rows", "covariance_root"]
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Residuals and Jacobian of some points; they add by following one another."""
+    """Residuals and Jacobian of some points; adding two of them joins their rows."""
 
     residual: NDArray[np.float64]
     jacobian: NDArray[np.float64]
@@ -34,12 +34,10 @@ class Rows:
 
     @property
     def n_points(self) -> int:
-        """Number of residuals."""
         return len(self.residual)
 
     @property
     def finite(self) -> bool:
-        """Whether every number is."""
         return bool(np.all(np.isfinite(self.residual)) and np.all(np.isfinite(self.jacobian)))
 
 
@@ -47,17 +45,17 @@ class Rows:
 class CorrelatedObjective(ModelObjective):
     """Least squares of ``L⁻¹ (f - y)``, where ``L Lᵀ`` is the covariance of the points.
 
-    Whitening mixes points of all chunks, so their residuals are gathered before it: memory grows
-    with N p, which the N² of the covariance exceeds anyway.
+    Whitening mixes the points of all chunks, so it needs the residuals of all points in memory:
+    N p numbers, fewer than the N² numbers of the covariance.
 
     Attributes
     ----------
     f : callable
     root : (N, N) array
-        L, in the order of the points: a loss of whitened residuals depends on that order, and
-        must not depend on the one in which the chunks take them.
+        L, in the order of the points. A loss of whitened residuals depends on this order, so it
+        must be the same for all chunks.
     order : (N,) array of int, optional
-        The points in the order in which the chunks take them; that of the points when None.
+        The points in the order in which the chunks take them; the natural order when None.
     loss, f_scale, jac : str, float, callable
         As in `CurveObjective`.
     """
@@ -74,7 +72,7 @@ class CorrelatedObjective(ModelObjective):
         object.__setattr__(self, "rows", ResidualAndJacobian(self.f, self.jac))
 
     def _sent(self) -> list[Any]:
-        # Rows of a chunk need no covariance, whose N² numbers would travel with each.
+        # The N² numbers of the covariance are not sent: the rows of a chunk do not need them.
         return [self.f, np.empty((0, 0)), None, self.loss, self.f_scale, self.jac]
 
     def chunk_sums(self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]) -> Rows:
@@ -85,7 +83,7 @@ class CorrelatedObjective(ModelObjective):
             return Rows(*jax.device_get(rows))
 
     def whitened(self, residual: NDArray[np.float64]) -> NDArray[np.float64]:
-        """``L⁻¹ r`` of the residuals r of all points in their order."""
+        """``L⁻¹ r`` for the residuals r of all points, in their order."""
         return solve_triangular(self.root, residual, lower=True)
 
     def normal_equations(self, params: NDArray[np.float64], sums: Rows) -> FactoredEquations:
@@ -107,17 +105,7 @@ class CorrelatedObjective(ModelObjective):
 
 
 def covariance_root(sigma: ArrayLike) -> NDArray[np.float64]:
-    """Cholesky factor of the covariance of the points.
-
-    Parameters
-    ----------
-    sigma : (N, N) array
-
-    Raises
-    ------
-    ValueError
-        If sigma is not a finite, symmetric, positive definite matrix.
-    """
+    """Cholesky factor of the covariance (N, N), checked to be symmetric and positive definite."""
     matrix = np.asarray(real_numbers("sigma", sigma), dtype=np.float64)
     if not np.all(np.isfinite(matrix)):
         raise ValueError("sigma holds values that are not finite")

@@ -26,9 +26,9 @@ class ResidualAndJacobian:
     Parameters
     ----------
     f : callable
-        ``f(x, *params) -> y``; the code compiled for it goes with this object.
+        ``f(x, *params) -> y``; its compiled code lives as long as this object.
     jac : callable, optional
-        ``jac(x, *params)``, the derivatives of f (N, p); by forward autodiff when None.
+        ``jac(x, *params)``, the derivatives of f (N, p); JAX's forward mode when None.
     """
 
     def __init__(self, f: Callable[..., Any], jac: Callable[..., Any] | None = None) -> None:
@@ -57,9 +57,9 @@ class ResidualAndJacobian:
                     raise ValueError(f"jac returned shape {derivatives.shape}, not {expected}")
             return derivatives if sigma is None else derivatives / sigma[:, None]
 
-        # Compiled apart: in one function, or with the factorisation, XLA lays the Jacobian out
-        # column by column and evaluates the model anew for each, four times as slow for 50
-        # parameters.
+        # Two separate programs: in one program, or in one with the factorisation, XLA stores the
+        # Jacobian by columns and evaluates the model once for each column, four times as slow for
+        # 50 parameters.
         self.residual, self._jacobian = Traced(residual), Traced(jacobian)
 
     def __call__(
@@ -69,22 +69,22 @@ class ResidualAndJacobian:
         y: jax.Array | None = None,
         sigma: jax.Array | None = None,
     ) -> tuple[jax.Array, jax.Array]:
-        """Both for some points; x is what f takes, and y and sigma are 0 and 1 when None."""
+        """Residual and Jacobian of some points; without y it is 0, without sigma it is 1."""
         return self.residual(params, x, y, sigma), self._jacobian(params, x, y, sigma)
 
 
 def _real(name: str, values: Any) -> jax.Array:
-    """What the caller's function returned, in double precision."""
+    """Values that the caller's function has returned, in double precision."""
     if jnp.iscomplexobj(values):
         raise ValueError(
-            f"the {name} returned complex numbers: return real and imaginary parts as points of "
-            "their own"
+            f"the {name} returned complex numbers: return real and imaginary parts as "
+            "separate points"
         )
     return jnp.asarray(values, jnp.float64)
 
 
 class ModelObjective(Portable):
-    """Base of the objectives of a model f: the model itself, without data."""
+    """Base of the objectives with a model f: evaluates the model."""
 
     rows: ResidualAndJacobian
 
@@ -101,11 +101,11 @@ class ModelObjective(Portable):
             return jax.device_get(self.rows(*self._arguments(params, x)))
 
     def whitened(self, residual: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Residuals of all points, each divided by its sigma, as they are squared in the cost."""
+        """The residuals of the cost, from those of all points divided by sigma."""
         return residual
 
     def _arguments(self, params: NDArray[np.float64], x: ArrayLike) -> tuple[Any, Any]:
-        """What `rows` takes for parameters (p,) and x."""
+        """The arguments of `rows` for parameters (p,) and x."""
         return jnp.asarray(params, jnp.float64), jnp.asarray(x, jnp.float64)
 
 
@@ -154,7 +154,7 @@ class CurveObjective(ModelObjective):
     def normal_equations(
         self, params: NDArray[np.float64], sums: FactoredEquations
     ) -> FactoredEquations:
-        """Return the sums as they are: they are the normal equations already."""
+        """The sums themselves, which are the normal equations already."""
         return sums
 
 
@@ -168,7 +168,7 @@ def triangular_sums(
         cost, residual_factor, jacobian_factor, slope = robust(function, f_scale, residual)
         majorant = slope @ jacobian**2
         residual, jacobian = residual * residual_factor, jacobian * jacobian_factor[:, None]
-    # Rows of zeros let a chunk be smaller than the triangle.
+    # With rows of zeros, a chunk may have fewer points than the triangle has rows.
     columns = jnp.concatenate([jacobian, residual[:, None]], axis=1)
     padding = jnp.zeros((columns.shape[1], columns.shape[1]))
     return cost, jnp.linalg.qr(jnp.concatenate([columns, padding]), mode="r"), majorant

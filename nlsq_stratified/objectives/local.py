@@ -1,13 +1,13 @@
-r"""Curve fits in which each group of points has parameters of its own.
+r"""Curve fits with local parameters, which have a separate value for each group of points.
 
-Of p = S + G L parameters, S shared and L for each of G groups, a point touches m = S + L; so its
-row of the Jacobian needs m columns, and the sums of a group are the triangular factor R of its
-rows, local columns first and the residual r last,
+There are p = S + G L parameters: S are shared, and L belong to each of G groups. A point depends on
+m = S + L of them, so its row of the Jacobian has m columns. The sums of a group are the triangular
+factor R of its rows, with the local columns first and the residual r last,
 
 .. math:: Q_g^T [J_l\; J_s\; r] = \begin{pmatrix} A_g & B_g & c_g \\ & C_g & d_g \end{pmatrix}.
 
-The factor of all groups together has the shape of an arrow: A_g, B_g and c_g as they are, below
-one another, and under them the factor of all C_g, d_g stacked.
+The factor of all groups has the shape of an arrow: it holds A_g, B_g and c_g of one group below
+those of another, and at the bottom the factor of the stacked C_g, d_g of all groups.
 """
 
 from __future__ import annotations
@@ -29,27 +29,29 @@ from nlsq_stratified.objectives.loss import LOSSES, robust
 
 __all__ = ["GroupedFactors", "LocalObjective", "LocalParameters"]
 
-# Most points of a group that are factored at a time, and factors that are merged at a time.
-MOST_ROWS, MERGED = 256, 8
+# Largest number of points of a group that are factored at a time.
+MOST_ROWS = 256
+
+# Number of factors of a group that are merged at a time.
+MERGED = 8
 
 
 @dataclass(frozen=True)
 class LocalParameters:
-    """Which parameters of a model every group of points has its own values of.
+    """Parameters of a model that have a separate value for each group of points.
 
-    The model is written for one group, ``f(x, *params)``, and is elementwise: called with the x
-    of a chunk, and with an array, a value for each point, for each of the local parameters. In
-    `p0` and the result a local parameter is followed by its other groups' values:
-    ``f(x, rate, offset)`` with a local offset of three groups has the parameters rate, offset[0],
-    offset[1], offset[2].
+    The model is written for one group, ``f(x, *params)``, and works point by point: it gets the x
+    of a chunk, and for each local parameter an array with a value for each point. In `p0` and in
+    the result, a local parameter has one value for each group, in sequence: ``f(x, rate, offset)``
+    with a local offset and three groups has the parameters rate, offset[0], offset[1], offset[2].
 
     Parameters
     ----------
     names : tuple of str
-        Of the local parameters, as the signature of the model has them.
+        Names of the local parameters in the signature of the model.
     group : callable
-        ``group(x)`` is the number of the group, 0 to ``n_groups - 1``, of each point of a chunk,
-        such as ``lambda x: x[:, 1]``.
+        ``group(x)`` returns the number of the group, 0 to ``n_groups - 1``, for each point of a
+        chunk; for example ``lambda x: x[:, 1]``.
     n_groups : int
     """
 
@@ -58,13 +60,7 @@ class LocalParameters:
     n_groups: int
 
     def parameters(self, f: Callable[..., Any]) -> list[str]:
-        """Names of all parameters (p,) of a fit of f.
-
-        Raises
-        ------
-        ValueError
-            If f lacks a parameter named here, takes any number of them, or there is no group.
-        """
+        """Names of all parameters (p,) of a fit of f."""
         own = self.signature(f)
         if self.n_groups < 1:
             raise ValueError(f"n_groups must be positive, got {self.n_groups}")
@@ -91,7 +87,7 @@ class LocalParameters:
         return own
 
     def columns(self, f: Callable[..., Any]) -> NDArray[np.int64]:
-        """Where the parameters of a group are among all, (G, m): local ones first."""
+        """Indices (G, m) of the parameters of each group among all p, local ones first."""
         where, at = {}, 0
         for name in self.signature(f):
             local = name in self.names
@@ -101,13 +97,7 @@ class LocalParameters:
         return np.stack(np.broadcast_arrays(*(where[name] for name in ordered)), axis=1)
 
     def groups_of(self, x: NDArray[Any], n_points: int | None = None) -> NDArray[np.int64]:
-        """Group of each of the n points of a chunk, or of however many x has.
-
-        Raises
-        ------
-        ValueError
-            If one is not a number of a group.
-        """
+        """Group of each point of a chunk; `n_points` checks the length of the caller's answer."""
         labels = np.asarray(self.group(x))
         allowed = f"group(x) must give each point a number from 0 to {self.n_groups - 1}, and gave"
         if labels.ndim != 1 or n_points not in (None, len(labels)):
@@ -122,7 +112,7 @@ class LocalParameters:
 
 @dataclass(frozen=True, eq=False)
 class GroupedFactors:
-    """Sums over the points of each of G groups; they add by QR, group by group.
+    """Sums over the points of each of G groups; the sums of each group are added by QR.
 
     Attributes
     ----------
@@ -131,7 +121,7 @@ class GroupedFactors:
         R of the QR factorisation of ``[J_local, J_shared, r]`` of each group.
     n_points : int
     majorants : (G, m) float64
-        As in `FactoredEquations`, of each group.
+        The majorant of each group; see `FactoredEquations`.
     """
 
     cost: float
@@ -149,18 +139,17 @@ class GroupedFactors:
 
     @property
     def finite(self) -> bool:
-        """Whether every number is."""
         return bool(np.isfinite(self.cost) and np.all(np.isfinite(self.triangles)))
 
     def together(self, columns: NDArray[np.int64], n_local: int) -> FactoredEquations:
-        """The factor of all groups, an arrow.
+        """The equations of all groups.
 
         Parameters
         ----------
         columns : (G, m) array of int
-            Where the parameters of each group are among all p.
+            Indices of the parameters of each group among all p, local ones first.
         n_local : int
-            L, how many of a group's parameters come first and are its own.
+            L, the number of local parameters of a group.
         """
         p = int(columns.max()) + 1
         width = p - len(columns) * n_local + 1
@@ -179,9 +168,9 @@ class GroupedFactors:
 
 @dataclass(frozen=True, eq=False)
 class LocalObjective(ModelObjective):
-    """`nlsq_stratified.CurveObjective` of a model with local parameters.
+    """`nlsq_stratified.CurveObjective` for a model with local parameters.
 
-    Its cost follows the parameters that a point touches, not all of them.
+    The time of a pass depends on the parameters of one group, not on all parameters.
     """
 
     f: Callable[..., Any]
@@ -227,7 +216,7 @@ class LocalObjective(ModelObjective):
     def normal_equations(
         self, params: NDArray[np.float64], sums: GroupedFactors
     ) -> FactoredEquations:
-        """The groups together, in all parameters (p,)."""
+        """The equations of all groups, for all parameters (p,)."""
         return sums.together(self._columns, sum(self._is_local))
 
     def curve(
@@ -249,17 +238,23 @@ class LocalObjective(ModelObjective):
     def _of_groups(
         self, params: NDArray[np.float64], x: ArrayLike, groups: NDArray[np.int64]
     ) -> tuple[Any, Any]:
-        """What `rows` takes: no shift of parameters, and points with those of their groups."""
+        """The arguments of `rows`: shifts of zero, and the points with their parameters."""
         of_groups = jnp.asarray(params[self._columns], jnp.float64)
         points = _Points(jnp.asarray(x, jnp.float64), jnp.asarray(groups), of_groups)
         return jnp.zeros(len(self._is_local)), points
 
 
 class _Points(NamedTuple):
-    """What the model of one group needs of points that are of many.
+    """Points of several groups, with the parameters of their groups.
 
-    x as the caller has it, the group of each point (N,), and the parameters of each group (G, m),
-    local ones first.
+    Attributes
+    ----------
+    x : array
+        In the caller's shape.
+    groups : (N,) array of int
+        Group of each point.
+    params : (G, m) array
+        Parameters of each group, local ones first.
     """
 
     x: jax.Array
@@ -271,7 +266,8 @@ class _Points(NamedTuple):
 class _Shifted:
     """The model as a function of shifts of its m parameters, local ones first.
 
-    A shift that all points share has the derivative by the parameter of each point.
+    All points share a shift, so the derivative by the shift is, at each point, the derivative by
+    the parameter of the group.
     """
 
     f: Callable[..., Any]
@@ -282,11 +278,11 @@ class _Shifted:
 
     @property
     def order(self) -> list[int]:
-        """The parameters of the signature as the shifts have them: local ones first."""
+        """Positions in the signature of the parameters, local ones first."""
         return sorted(range(len(self.is_local)), key=lambda i: not self.is_local[i])
 
     def arguments(self, points: _Points, shifts: Sequence[jax.Array]) -> list[jax.Array]:
-        """What f takes: a value for each point, or one for all, in the order of the signature."""
+        """Arguments of f in the order of the signature: arrays if local, numbers if shared."""
         params = points.params
         values: list[Any] = [None] * len(shifts)
         for k, i in enumerate(self.order):
@@ -295,7 +291,7 @@ class _Shifted:
 
 
 class _ShiftedJacobian(_Shifted):
-    """The same of the derivatives of a model, (N, m)."""
+    """The derivatives (N, m) of the model as a function of the shifts."""
 
     def __call__(self, points: _Points, *shifts: jax.Array) -> jax.Array:
         return jnp.asarray(super().__call__(points, *shifts))[:, np.array(self.order)]
@@ -312,7 +308,7 @@ def _tile_sums(
         squares = slope[:, None] * squares
         residual, jacobian = residual * residual_factor, jacobian * jacobian_factor[:, None]
     columns = jnp.concatenate([jacobian, residual[:, None]], axis=1)
-    # The points that a tile lacks, numbered past the last, are rows of zeros.
+    # Points that are missing in a tile have numbers past the last point, and become rows of zeros.
     rows = columns.at[tiles].get(mode="fill", fill_value=0.0)
     sums = squares.at[tiles].get(mode="fill", fill_value=0.0).sum(axis=1)
     return cost, jnp.linalg.qr(rows, mode="r"), sums
@@ -326,13 +322,13 @@ def _tiles(
     Returns
     -------
     tiles : (B, rows) array
-        Numbers of points; N where a tile lacks one. B depends on N, not on the groups, and is
-        never less than needed: the last tiles may be empty.
+        Numbers of points; N in places without a point. B depends on N alone, so that the last
+        tiles may be empty.
     tile_groups : (used,) array
         Group of each tile that is not empty, ascending.
     """
     n = len(groups)
-    # With this many rows the tiles that are not full waste a quarter at most.
+    # With this number of rows, at most a quarter of the rows of all tiles have no point.
     rows = max(n_columns, min(MOST_ROWS, n // (4 * n_groups)))
     counts = np.bincount(groups, minlength=n_groups)
     needed = -(-counts // rows)
@@ -347,7 +343,7 @@ def _tiles(
 def _merged(
     factors: NDArray[np.float64], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """One factor for each label, from several in a row."""
+    """Merge successive factors with the same label into one factor."""
     while True:
         starts = np.flatnonzero(np.append(True, labels[1:] != labels[:-1]))
         if len(starts) == len(labels):
@@ -361,7 +357,7 @@ def _merged(
 
 
 def _triangles(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """R (..., n, n) of the rows (..., k, n), of which there are n at least."""
+    """Triangular factors (..., n, n) of rows (..., k, n), k ≥ n."""
     if np.all(np.isfinite(rows)):
         return np.linalg.qr(rows, mode="r")
     return np.full((*rows.shape[:-2], rows.shape[-1], rows.shape[-1]), np.nan)

@@ -14,8 +14,8 @@ import jax.numpy as jnp
 
 __all__ = ["LOSSES", "robust"]
 
-# Curvature of the cost at an outlier, relative to that of its majorant, at the least. It hardly
-# changes a minimum's curvature, and residuals over its root keep their digits.
+# Smallest curvature of the cost at an outlier, relative to the curvature of its majorant. It
+# hardly changes the curvature at a minimum, and dividing residuals by its root loses no digits.
 LEAST_CURVATURE = 1e-6
 
 Loss = Callable[[jax.Array], tuple[jax.Array, jax.Array, jax.Array]]
@@ -61,13 +61,13 @@ LOSSES: dict[str, Loss | None] = {
 def robust(
     loss: Loss, scale: float, residual: jax.Array
 ) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-    """Cost, and the factors that turn residual and Jacobian into those of a plain problem.
+    """Cost, and factors for residual and Jacobian that make a least-squares problem of it.
 
     With ``w = √max(ρ' + 2 z ρ'', κ ρ')`` the Jacobian ``w J`` has the Gauss-Newton Hessian of the
     robust cost, and with it the residual ``(ρ'/w) r`` has its gradient (B. Triggs et al., *Bundle
-    adjustment: a modern synthesis*, 2000, section 4.3). At outliers, where the cost hardly curves
-    or curves downwards, κ keeps it from vanishing. The Hessian of ``√ρ' J`` bounds the cost from
-    above, since ρ is concave.
+    adjustment: a modern synthesis*, 2000, section 4.3). At outliers the cost curves little or
+    downwards; κ keeps w above zero there. The Hessian of ``√ρ' J`` bounds the cost from above,
+    since ρ is concave.
 
     Returns
     -------

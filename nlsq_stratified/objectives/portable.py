@@ -1,4 +1,4 @@
-"""Objects of which another process has one copy, however often they arrive there."""
+"""Objects that are unpickled only once in each process, however often they are sent."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 
 __all__ = ["Portable"]
 
-# Objects that came from other processes, the last that were asked for. Older ones, and what they
-# hold, are let go; they would come back as new ones.
+# Largest number of objects from other processes that are kept. The one that was unused for the
+# longest time is dropped; if it is sent again, it becomes a new object.
 MOST_KEPT = 8
+
 _kept: OrderedDict[str, Portable] = OrderedDict()
 _lock = threading.Lock()
 
@@ -21,8 +22,8 @@ _lock = threading.Lock()
 class Portable:
     """Base of frozen dataclasses that hold a model.
 
-    Each unpickled copy of a lambda or a partial is another model to JAX, which would compile it
-    again; so all copies of an object are the one that arrived first.
+    To JAX each unpickled copy of a lambda or a partial is a new model, which it would compile
+    again. Therefore unpickling returns the copy that arrived first.
     """
 
     @functools.cached_property
@@ -30,7 +31,7 @@ class Portable:
         return uuid.uuid4().hex
 
     def _sent(self) -> list[Any]:
-        """The fields as another process needs them."""
+        """The values of the fields that are sent to another process."""
         fields = dataclasses.fields(self)  # type: ignore[arg-type]
         return [getattr(self, field.name) for field in fields if field.init]
 

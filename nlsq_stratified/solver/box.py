@@ -1,4 +1,4 @@
-r"""Linear least squares in a box, exactly: the step of the solver within the bounds.
+r"""Exact linear least squares in a box: the step of the solver within the bounds.
 
 The problem is :math:`\min \tfrac12 |A s - b|^2` over :math:`l \le s \le u`. It is convex, so s
 solves it if and only if the gradient :math:`w = A^T (A s - b)` vanishes for every component
@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 __all__ = ["possible_decrease", "solve_in_box"]
 
-# Rounding errors of a scalar product, per term, that count as zero.
+# Relative rounding error of each term in a scalar product; smaller values count as zero.
 ROUNDING = 4 * np.finfo(float).eps
 
-# Changes of the active set, per unknown, after which the search returns the best point so far.
+# Largest number of changes of the active set for each unknown; then the last point is returned.
 MOST_CHANGES = 50
 
 
@@ -31,7 +31,7 @@ def solve_in_box(
 ) -> NDArray[np.float64]:
     """The s (p,) in the box that minimises ``|matrix @ s - target|``.
 
-    Where several do, that of least scaled length among those the method meets.
+    If there are several, it is the one of smallest scaled length that the method has found.
 
     Parameters
     ----------
@@ -55,12 +55,12 @@ def possible_decrease(
     upper: NDArray[np.float64],
     s: NDArray[np.float64],
 ) -> float:
-    r"""How much lower than at s ``½|matrix @ s - target|²`` can be in the box, at the most.
+    r"""Upper bound for the decrease of ``½|matrix @ s - target|²`` from s, within the box.
 
-    Zero, but for rounding, if and only if s is the solution, however s was found. By convexity a
-    step d changes the sum by :math:`w^T d + \tfrac12 |A d|^2`. Each component of w enters either
-    by the least value of :math:`w_j d_j` in the box or by
-    :math:`-\tfrac12 |A^{-T} w|^2`, whichever is the tighter.
+    Apart from rounding, it is zero if and only if s is the solution. A step d changes the sum by
+    :math:`w^T d + \tfrac12 |A d|^2`, which is convex. Each component of w is bounded either by the
+    least value of :math:`w_j d_j` in the box or by :math:`-\tfrac12 |A^{-T} w|^2`, whichever bound
+    is closer.
     """
     columns, scale = _unit_columns(matrix)
     w = columns.T @ (columns @ (s * scale) - target)
@@ -105,7 +105,7 @@ def _solve_scaled(
         if inward:
             free[released], barred = True, ~movable
         else:
-            # Rounding decided the sign of its multiplier.
+            # The sign of its multiplier was a rounding error.
             barred = barred | _only(released, len(x))
     return x
 
@@ -120,7 +120,7 @@ def _step_to_minimum(
     x: NDArray[np.float64],
     free: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
-    """From x to the minimum over the free components, bounds left aside; the shortest such step."""
+    """The shortest step from x to the minimum over the free components, without the bounds."""
     step = np.zeros_like(x)
     if np.any(free):
         step[free] = np.linalg.lstsq(a[:, free], b - a @ x, rcond=None)[0]
@@ -135,7 +135,7 @@ def _minimum_on_face(
     x: NDArray[np.float64],
     free: NDArray[np.bool_],
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Go to the minimum over the free components; those that meet a bound on the way stay there."""
+    """The minimum over the free components; a component that meets a bound is fixed there."""
     while np.any(free):
         step = _step_to_minimum(a, b, x, free)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -158,7 +158,7 @@ def _to_release(
     x: NDArray[np.float64],
     kept: NDArray[np.bool_],
 ) -> int | None:
-    """The component at a bound that the sum of squares falls most steeply away from, or None."""
+    """The component at a bound for which the sum falls most steeply inwards, or None."""
     slopes = a.T @ (a @ x - b)
     sizes = np.abs(a).T @ (np.abs(a) @ np.abs(x) + np.abs(b))
     outward = np.where(x <= low, slopes, -slopes)

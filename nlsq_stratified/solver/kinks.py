@@ -10,11 +10,11 @@ Programming* 83, 373, 1998). With cost :math:`c_i` and gradient :math:`g_i` ther
           \qquad s_i = x_i - x.
 
 All share the quadratic term, so its minimum in a box, damped or not, is a least-distance problem:
-the shortest vector that satisfies linear inequalities, found by nonnegative least squares
-(C. Lawson and R. Hanson, *Solving least squares problems*, chapter 23). If that minimum is no lower
-than the cost at x, a convex combination of the gradients close by vanishes, and no step lowers the
-cost by more than what is gained within their distance (A. Goldstein, *Mathematical Programming* 13,
-14, 1977).
+the shortest vector that satisfies linear inequalities, found by nonnegative least squares (C.
+Lawson and R. Hanson, *Solving least squares problems*, chapter 23). If that minimum is not lower
+than the cost at x, a convex combination of gradients near x vanishes, and no step lowers the cost
+by more than the gain within the distance of these points (A. Goldstein, *Mathematical Programming*
+13, 14, 1977).
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ from scipy.optimize import nnls
 
 __all__ = ["KinkModel", "VisitedPoints"]
 
-# Points that are remembered.
+# Largest number of points that are remembered.
 MOST_REMEMBERED = 30
 
-# A function that is above the cost at x by more than this, in its unit, says nothing about x: the
-# cost is concave between.
+# A function that exceeds the cost at x by more than this, in units of the variance, is left out:
+# the cost is concave between its point and x.
 CONCAVE = 1e-3
 
-# Curvature of the level in the least-distance problem: a decrease d, in its unit, is wrong by
-# the share d LEVEL_CURVATURE² / 2.
+# Curvature of the level in the least-distance problem. It makes the relative error of a decrease d,
+# in units of `KinkModel.unit`, d LEVEL_CURVATURE² / 2.
 LEVEL_CURVATURE = 1e-2
 
-# Damping, relative to the curvature, that changes nothing; keeps directions without curvature
-# within the range of numbers.
+# Damping, relative to the curvature, that is too small to change a step, but keeps steps finite
+# along directions without curvature.
 LEAST_DAMPING = 1e-10
 
 
 class VisitedPoints:
-    """The points that a search has visited last, with cost and gradient."""
+    """The last points that a search has visited, with cost and gradient."""
 
     def __init__(self) -> None:
         self._visited: deque[tuple[NDArray[np.float64], float, NDArray[np.float64]]] = deque(
@@ -68,7 +68,7 @@ class VisitedPoints:
         radius: float,
         unit: float,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Slopes (p, k) and levels (k,) at x of the quadratic functions; those of x come first.
+        """Slopes (p, k) and levels (k,) at x of the quadratic functions; the first belongs to x.
 
         Parameters
         ----------
@@ -77,16 +77,16 @@ class VisitedPoints:
         factor : (m, p) array
             Square root R of the Hessian.
         weights : (p,) array
-            A point counts if ``norm(weights * (point - x)) <= radius``.
+            A point is used if ``norm(weights * (point - x)) <= radius``.
         radius : float
         """
         slopes, levels = [gradient], [0.0]
-        for point, there, slope in self._visited:
+        for point, point_cost, slope in self._visited:
             away = point - x
             if not 0 < np.linalg.norm(weights * away) <= radius:
                 continue
             curved = factor @ away
-            level = there - cost - slope @ away + 0.5 * curved @ curved
+            level = point_cost - cost - slope @ away + 0.5 * curved @ curved
             if level > CONCAVE * unit:
                 continue
             slopes.append(slope - factor.T @ curved)
@@ -96,20 +96,20 @@ class VisitedPoints:
 
 @dataclass(frozen=True, eq=False)
 class KinkModel:
-    """The largest of quadratic functions of a step, and its minimum in a box under some damping.
+    """The maximum of several quadratic functions of a step, and its damped minimum in a box.
 
     Attributes
     ----------
     factor : (m, p) array
-        Square root R of their Hessian.
+        Square root R of the Hessian of all functions.
     damper : (p,) array
         Square roots of the curvature that damping adds.
     slopes, levels : (p, k) array, (k,) array
-        Of the functions at the step 0, levels relative to the cost there.
+        Slopes and values of the functions at the step 0, values relative to the cost there.
     lower, upper : (p,) array
-        What the bounds leave for the step.
+        Bounds of the step.
     unit : float
-        A decrease of the cost that matters.
+        Unit of a decrease of the cost.
     """
 
     factor: NDArray[np.float64]
@@ -147,5 +147,5 @@ class KinkModel:
         return -float(np.max(self.slopes.T @ step + self.levels) + 0.5 * curved @ curved)
 
     def distance(self, variance: float) -> float:
-        """Of the minimum of the undamped model, in standard errors."""
+        """Distance of the minimum of the undamped model, in standard errors."""
         return math.sqrt(2 * max(0.0, self.gain(self.step(0.0))) / variance)

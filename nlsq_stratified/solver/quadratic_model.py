@@ -13,16 +13,15 @@ from nlsq_stratified.solver.box import possible_decrease, solve_in_box
 
 __all__ = ["QuadraticModel"]
 
-# Gradient, relative to the residuals, along directions without curvature: rounding below, more
-# than that above.
+# Largest rounding error of the gradient along directions without curvature, relative to the
+# residuals. A larger gradient means that the curvature of a direction is lost to rounding.
 LOST = 1e-10
 
 
 class QuadraticModel:
-    """The Gauss-Newton model at a point x, and its minimum in a box under some damping.
+    """The Gauss-Newton model at a point x, and its damped minimum in a box.
 
-    `lower` and `upper` are what the bounds leave for the step, `majorant` is the curvature that
-    steps are damped with.
+    `lower` and `upper` are the bounds of the step; `majorant` is the curvature that damps steps.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class QuadraticModel:
             sizes = np.broadcast_to(np.asarray(x_scale, dtype=np.float64), self.scale.shape)
             self.damper = np.linalg.norm(self.curvature * sizes) / np.sqrt(len(sizes)) / sizes
         left_out = (state.gradient + self.factor.T @ self.target) / self.scale
-        # Gradients are sums of products of which each factor has its rounding error.
+        # Gradients are sums of products, and both factors have rounding errors.
         rounding = 10 * math.sqrt(np.finfo(float).eps * state.rounding)
         self.lost = np.linalg.norm(left_out) > LOST * math.sqrt(2 * state.cost) + rounding
 
@@ -55,7 +54,6 @@ class QuadraticModel:
 
     @functools.cached_property
     def undamped(self) -> NDArray[np.float64]:
-        """Minimum of the model in the box."""
         return self.step(0.0)
 
     def gain(self, step: NDArray[np.float64]) -> float:
@@ -64,12 +62,12 @@ class QuadraticModel:
 
     @functools.cached_property
     def possible_gain(self) -> float:
-        """Decrease of the cost that the model allows within the bounds, at the most."""
+        """Upper bound for the decrease of the cost that the model allows within the bounds."""
         beyond = possible_decrease(self.factor, self.target, self.lower, self.upper, self.undamped)
         return max(0.0, self.gain(self.undamped)) + beyond
 
     def distance(self, variance: float) -> float:
-        """Of the minimum of the model within the bounds, in standard errors, at the most."""
+        """Upper bound for the distance of the minimum within the bounds, in standard errors."""
         if self.possible_gain == 0:
             return 0.0
         return math.sqrt(2 * self.possible_gain / variance) if variance > 0 else math.inf

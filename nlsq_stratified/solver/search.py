@@ -1,4 +1,4 @@
-"""A search under way: where it is, the steps that it can try, and where it ended."""
+"""The state of a search, the steps that it can try, and its result."""
 
 from __future__ import annotations
 
@@ -15,54 +15,53 @@ from nlsq_stratified.solver.quadratic_model import QuadraticModel
 
 __all__ = ["Search", "TrustRegionResult", "residual_variance"]
 
-# Damping at the start, relative to the curvature of each coordinate.
+# Damping at the start, relative to the curvature of each parameter.
 INITIAL_DAMPING = 1e-3
 
-# The same where the cost curves less than its majorant, as with a robust loss, whose own curvature
-# may lead far astray.
+# The same if the curvature of the cost is below its majorant, as with a robust loss: steps from the
+# curvature alone may then be far too long.
 INITIAL_DAMPING_ROBUST = 1.0
 
-# Share of the largest curvature by a parameter below which its damping never falls.
+# Smallest curvature that damps a parameter, relative to the largest curvature that it has had.
 REMEMBERED = 1e-3
 
-# Relative rounding error of a cost summed over many points. Changes below it say nothing, while
-# the gradient still knows the way.
+# Relative rounding error of a cost that is a sum over many points. Smaller changes of the cost are
+# ignored; the gradient is still accurate enough to continue.
 COST_RESOLUTION = 1e-13
 
-# Trial steps without progress after which the search changes its model of the cost.
+# Number of trial steps without progress after which the search changes its model of the cost.
 PATIENCE = 10
 
-# Trial steps after which a minimum that is near should have been reached, were the steps not damped
-# so much.
+# Number of trial steps that are enough to reach a near minimum with steps of weak damping.
 LONG_SEARCH = 40
 
-# Standard errors within which a minimum is near.
+# Distance of a near minimum, standard errors.
 NEAR = 10.0
 
-# Damping, relative to the curvature, above which steps are damped much.
+# Strong damping, relative to the curvature.
 STRONG_DAMPING = 1.0
 
-# How far, in standard errors, the minimum of the model may be away from where the search got stuck
-# for that to count as a minimum.
+# If the search is stuck and the minimum of the model is at most so far away, in standard errors,
+# the fit has succeeded.
 STALL_DISTANCE = 0.1
 
-# How far, in standard errors, the gradients on both sides of a kink may point away from a minimum
-# there. Beyond, the end is no success: standard errors mean nothing at such a kink.
+# Largest jump of the gradient at a kink, as a distance in standard errors. At a larger kink the fit
+# has failed, since standard errors mean nothing there.
 LARGEST_KINK = 2.0
 
-# How far, in standard errors, points may be away whose gradients tell of kinks.
+# Largest distance, in standard errors, of points whose gradients are used to find kinks.
 KINK_RADIUS = 1.0
 
-# Decrease of the cost, in standard errors, that counts as progress along a kink.
+# Smallest decrease of the cost that is progress along a kink, as a distance in standard errors.
 KINK_PROGRESS = 0.03
 
-# Least singular value of the scaled Jacobian that differences of the gradient still resolve.
+# Smallest singular value of the scaled Jacobian that differences of the gradient can resolve.
 LEAST_DIFFERENCED = 1e-6
 
 # Length of the differences of the gradient, in standard errors.
 DIFFERENCE = 0.1
 
-# The same, relative to a parameter or to the width of its bounds.
+# Upper bound for that length, relative to a parameter or to the width of its bounds.
 RELATIVE_DIFFERENCE = 1e-3
 
 
@@ -74,21 +73,21 @@ class TrustRegionResult:
     ----------
     x : (p,) float64
     evaluated : (p,) float64
-        Where the cost was evaluated last: `x`, but for a last step taken on trust.
+        Where the cost was evaluated last. It differs from `x` only after a last step on trust.
     state : Equations
-        Cost, gradient and Hessian at `x`; after a step on trust, going by the quadratic model.
+        Cost, gradient and Hessian at `x`; after a last step on trust, from the quadratic model.
     success : bool
-        True when one of the convergence tests holds at `x`; at a minimum on a kink of the model;
-        or when no step lowers the cost any more and the minimum of the quadratic model within the
-        bounds is at most 0.1 standard errors away.
+        True if one of the convergence tests holds at `x`; at a minimum on a kink of the model; or
+        if no step lowers the cost any more and the minimum of the quadratic model within the bounds
+        is at most 0.1 standard errors away.
     message : str
-        Which test held, or why the search stopped without one.
+        The test that holds, or why the search stopped without one.
     nit, nfev : int
         Accepted steps, and evaluations of the cost (each one pass over the data).
     cost_initial : float
     active : (p,) int
-        -1 where x sits at its lower bound and the cost would fall below it, 1 likewise above,
-        else 0.
+        -1 if x is at its lower bound and the cost would fall further below it, 1 likewise at the
+        upper bound, else 0.
     """
 
     x: NDArray[np.float64]
@@ -103,7 +102,7 @@ class TrustRegionResult:
 
 
 class Search:
-    """Where the search is: x, the equations there, the damping, and what it has cost so far."""
+    """The state of a search: x, the equations there, the damping, and the evaluations so far."""
 
     def __init__(
         self,
@@ -129,22 +128,21 @@ class Search:
 
     @property
     def active(self) -> NDArray[np.int64]:
-        """Marks parameters that sit at a bound with the cost falling beyond it."""
+        """Parameters at a bound beyond which the cost would fall; see `TrustRegionResult`."""
         below = (self.x <= self.lower) & (self.state.gradient > 0)
         above = (self.x >= self.upper) & (self.state.gradient < 0)
         return above.astype(np.int64) - below.astype(np.int64)
 
     def restart_damping(self) -> None:
-        """Damp as at the start of a search."""
+        """Set the damping to its value at the start of a search."""
         self.damping, self.growth = _initial_damping(self.state), 2.0
 
     def model(self, equations: Equations) -> QuadraticModel:
         """The model of the cost at x.
 
-        The curvature that damps it remembers the largest one met so far (J. Moré, *Lecture Notes
-        in Mathematics* 630, 105, 1978), since that by a parameter may vanish where its effect is
-        stationary. For the same reason it is not far below that by other parameters, each in its
-        size.
+        The curvature for a parameter may vanish where its effect is stationary. The curvature that
+        damps steps is therefore not far below the largest one so far (J. Moré, *Lecture Notes in
+        Mathematics* 630, 105, 1978), nor below that of the other parameters, each times its size.
         """
         self.largest_majorant = np.maximum(self.largest_majorant, equations.majorant)
         majorant = np.maximum(equations.majorant, REMEMBERED * self.largest_majorant)
@@ -156,13 +154,13 @@ class Search:
         return QuadraticModel(equations, lower, upper, majorant, self.x_scale)
 
     def distance(self) -> float:
-        """Of the minimum of the Gauss-Newton model, in standard errors."""
+        """Distance of the minimum of the Gauss-Newton model, in standard errors."""
         return self.model(self.state).distance(residual_variance(self.state))
 
     def kink_model(self, variance: float, radius: float) -> KinkModel | None:
-        """The model from the points visited within a radius, in standard errors.
+        """The model from the visited points within a radius, in standard errors.
 
-        None where there are none, or a direction is lost to rounding.
+        None if there are no such points, or if a direction is lost to rounding.
         """
         model, state = self.model(self.state), self.state
         slopes, levels = self.visited.pieces(
@@ -180,9 +178,9 @@ class Search:
         return KinkModel(model.factor, model.damper, slopes, levels, model.lower, model.upper, unit)
 
     def follow_kink(self, variance: float) -> bool:
-        """Go down along a kink; whether the search is at a minimum there.
+        """Go down along a kink; return whether the search is at a minimum there.
 
-        A step that fails makes the model of the kink better.
+        A step that fails adds a point, which makes the model of the kink better.
         """
         self.restart_damping()
         last = self.trials
@@ -193,7 +191,7 @@ class Search:
                 return True
             model = self.kink_model(variance, KINK_RADIUS)
             if model is not None and model.distance(variance) <= STALL_DISTANCE:
-                model = close  # points further away hide the way down
+                model = close  # with the points further away, no step goes down
             out_of_trials = self.trials - last >= PATIENCE or self.nfev >= self.max_nfev
             if model is None or out_of_trials:
                 return False
@@ -203,10 +201,10 @@ class Search:
             self.growth = 2.0
 
     def descend(self, model: QuadraticModel, xtol: float, since: int) -> bool:
-        """Damp the step of the model until it lowers the cost.
+        """Damp the step of the model more and more, until it lowers the cost.
 
-        False if it has not within `PATIENCE` trials, counted from trial `since` on, or before it
-        was too short to matter.
+        Return False if there was no such step in `PATIENCE` trials since trial `since`, or if the
+        step became too short to matter.
         """
         shortest = xtol * model.length(self.x)
         while self.nfev < self.max_nfev:
@@ -217,7 +215,7 @@ class Search:
         return False
 
     def step(self, model: QuadraticModel | KinkModel) -> bool:
-        """Try a damped step; whether it was taken. The damping follows what came of it."""
+        """Try a damped step, change the damping, and return whether the step was taken."""
         self.last_step = step = model.step(self.damping)
         trial_x = np.clip(self.x + step, self.lower, self.upper)
         trial_x = np.where(step <= model.lower, self.lower, trial_x)
@@ -240,10 +238,9 @@ class Search:
     def differenced_equations(self, variance: float) -> NormalEquations | None:
         """The equations at x with a Hessian from differences of the gradient, made positive.
 
-        None where the gradient is not finite nearby, and where a direction that the factor of the
-        Gauss-Newton Hessian still tells would be lost in differences. Along directions of negative
-        curvature its absolute value stands (Y. Dauphin et al., *NeurIPS*, 2014): steps then lead
-        away from a saddle.
+        None if the gradient is not finite near x, or if differences would lose a direction that the
+        factor of the Gauss-Newton Hessian resolves. Negative curvature is replaced by its absolute
+        value (Y. Dauphin et al., *NeurIPS*, 2014): steps then lead away from a saddle.
         """
         if _least_singular_value(self.state) < LEAST_DIFFERENCED:
             return None
@@ -254,10 +251,10 @@ class Search:
             length = RELATIVE_DIFFERENCE * (abs(self.x[j]) + min(1.0, width[j]))
             if diagonal[j] > 0:
                 length = min(length, DIFFERENCE * math.sqrt(variance) / diagonal[j])
-            there = self.x.copy()
-            there[j] += length if self.x[j] + length <= self.upper[j] else -length
-            shift = there[j] - self.x[j]
-            other = self.evaluate(there)
+            shifted = self.x.copy()
+            shifted[j] += length if self.x[j] + length <= self.upper[j] else -length
+            shift = shifted[j] - self.x[j]
+            other = self.evaluate(shifted)
             self.nfev += 1
             if not (shift and other.finite):
                 return None
@@ -267,39 +264,34 @@ class Search:
         size = np.where(size > 0, size, 1.0)
         values, vectors = np.linalg.eigh(hessian / np.outer(size, size))
         positive = (vectors * np.abs(values)) @ vectors.T * np.outer(size, size)
-        return NormalEquations(
-            self.state.cost,
-            self.state.gradient,
-            positive,
-            self.state.n_points,
-            self.state.rounding,
-        )
+        state = self.state
+        return NormalEquations(state.cost, state.gradient, positive, state.n_points, state.rounding)
 
     def result(
         self, success: bool, message: str, step: NDArray[np.float64] | None = None
     ) -> TrustRegionResult:
-        """End here, or a last step on."""
+        """The result here, or after a last step."""
         end, state = self.x, self.state
         if step is not None:
             end, state = np.clip(end + step, self.lower, self.upper), state.after_step(step)
         return TrustRegionResult(
-            end,
-            self.x,
-            state,
-            success,
-            message,
-            self.nit,
-            self.nfev,
-            self.cost_initial,
-            self.active,
+            x=end,
+            evaluated=self.x,
+            state=state,
+            success=success,
+            message=message,
+            nit=self.nit,
+            nfev=self.nfev,
+            cost_initial=self.cost_initial,
+            active=self.active,
         )
 
     def misled(self, distance: float) -> bool:
-        """Whether the search should have ended long ago, had its model been good."""
+        """Whether the model is bad: with a good one the search would have ended long ago."""
         return self.trials > LONG_SEARCH and self.damping > STRONG_DAMPING and distance < NEAR
 
     def stuck(self, differenced: bool) -> TrustRegionResult:
-        """End here, as no step helps any more."""
+        """The result if no step lowers the cost any more."""
         distance, variance = self.distance(), residual_variance(self.state)
         if differenced and distance > STALL_DISTANCE:
             equations = self.differenced_equations(variance)
@@ -314,7 +306,7 @@ class Search:
         )
 
     def out_of_evaluations(self) -> TrustRegionResult:
-        """End here, as no more evaluations are allowed."""
+        """The result if no more evaluations are allowed."""
         plural = "s" * (self.nfev > 1)
         return self.result(
             False, f"stopped after {self.nfev} evaluation{plural} without converging"
@@ -327,13 +319,13 @@ def _initial_damping(state: Equations) -> float:
 
 
 def residual_variance(state: Equations) -> float:
-    """Variance of a residual; where the residuals are rounding errors, that of these."""
+    """Variance of a residual, at least that of a rounding error."""
     spare = max(1, state.n_points - len(state.gradient))
     return 2 * max(state.cost, state.rounding) / spare
 
 
 def _least_singular_value(state: Equations) -> float:
-    """Least singular value, above rounding, of the factor with columns of unit norm."""
+    """Smallest singular value above rounding of the factor, with its columns scaled to norm 1."""
     factor = state.linear_problem()[0]
     norms = np.linalg.norm(factor, axis=0)
     values = np.linalg.svd(factor / np.where(norms > 0, norms, 1.0), compute_uv=False)

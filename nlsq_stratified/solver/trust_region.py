@@ -1,31 +1,30 @@
-r"""Bounded nonlinear least squares that never sees a point.
+r"""Nonlinear least squares within bounds, from sums over points alone.
 
 Each step minimises the damped Gauss-Newton model of the cost (Levenberg and Marquardt),
 
 .. math:: m(s) = g^T s + \tfrac12 s^T H s + \tfrac12 \lambda |C s|^2,
 
-inside the box that the bounds on the parameters leave for s. C is the diagonal of square roots of
-the curvature, diag H (for a robust loss, of a Hessian that bounds H from above and does not vanish
-where all points are outliers); λ follows H. B. Nielsen, *Damping parameter in Marquardt's method*,
-IMM-REP-1999-05. With R a square root of the Hessian and :math:`b = -R^{-T} g`, the model is
+inside the box that the bounds on the parameters leave for s. C² is the diagonal of H (for a robust
+loss, of a Hessian that bounds H from above and does not vanish where all points are outliers). λ
+changes as in H. B. Nielsen, *Damping parameter in Marquardt's method*, IMM-REP-1999-05. With R a
+square root of the Hessian and :math:`b = -R^{-T} g`, the model is
 :math:`\tfrac12 |R s - b|^2 + \tfrac12 \lambda |C s|^2` up to a constant: a linear least-squares
-problem in a box of p unknowns, which an active-set method solves exactly. Parameters therefore
-land on their bounds, not near them.
+problem in a box of p unknowns, which an active-set method solves exactly. Parameters at a bound are
+therefore exactly at it.
 
-The natural measure of what is left to gain is the decrease that the undamped model allows within
-the bounds. A decrease of :math:`\tfrac12 \epsilon^2 \sigma^2`, with
-:math:`\sigma^2 = 2\,\mathrm{cost}/(N - p)`, moves the solution by :math:`\epsilon` standard
-errors; below that the fit has converged for every practical purpose, whatever N is. What counts is
-an upper bound on the decrease that follows from the gradient and the bounds alone (by convexity),
-so that a step which was not found, or did not help, is never taken for a minimum.
+The search has converged when the undamped model allows only a very small decrease of the cost
+within the bounds. With :math:`\sigma^2 = 2\,\mathrm{cost}/(N - p)`, a decrease of :math:`\tfrac12
+\epsilon^2 \sigma^2` moves the solution by :math:`\epsilon` standard errors, for any N. The test
+uses an upper bound for the decrease that follows from the gradient and the bounds (by convexity),
+so that a point is not taken for a minimum because a step failed.
 
-Where a parameter has no effect to first order (an angle at which the model is stationary, say) the
-Gauss-Newton Hessian JᵀJ lacks the curvature that the residuals give, and its steps lead astray. If
-the search gets stuck, the Hessian is therefore taken from differences of the gradient: p
-evaluations for each further step.
+If a parameter has no effect to first order (for example an angle at which the model is stationary),
+the Gauss-Newton Hessian JᵀJ lacks the curvature that comes from the residuals, and its steps are
+wrong. If the search gets stuck, the Hessian is therefore computed from differences of the gradient,
+with p evaluations for each further step.
 
-Where the gradient jumps, steps that follow it end on the other side of a kink; `kinks` says how the
-search goes down along it, and how a minimum on it is told from a point that is none.
+If the gradient jumps, steps along it end on the other side of a kink. `kinks` explains how the
+search goes down along a kink, and how it recognises a minimum there.
 """
 
 from __future__ import annotations
@@ -46,19 +45,19 @@ from nlsq_stratified.solver.search import (
 
 __all__ = ["TrustRegionResult", "solve"]
 
-# A last step on trust is at most so many times the tolerance long.
+# Longest last step that is taken on trust, in units of the tolerance.
 TRUSTED = 30.0
 
-# Damping, relative to the curvature, below which steps do not notice it.
+# Damping, relative to the curvature, that is too small to change a step.
 LEAST_DAMPING = 1e-14
 
-# Unknowns up to which the Hessian is taken from differences of the gradient.
+# Largest number of parameters for a Hessian from differences of the gradient.
 MOST_DIFFERENCED = 20
 
-# Trial steps without progress, with the Hessian from differences, after which the search gives up.
+# Number of trial steps without progress, with that Hessian, after which the search ends.
 PATIENCE_DIFFERENCED = 5
 
-# Trial steps with that Hessian, at the most: Newton's method needs few.
+# Largest number of trial steps with that Hessian; Newton's method needs few.
 MOST_DIFFERENCED_STEPS = 30
 
 
@@ -85,35 +84,34 @@ def solve(
     evaluate : callable
         Parameters (p,) to `Equations`. A cost that is not finite rejects a trial step.
     x0 : (p,) array
-        Start; moved into the bounds if outside.
+        Start; moved into the bounds if it is outside.
     lower, upper : float or (p,) array
     tolerance : float
-        Converged when the solution is this close, in standard errors.
+        Converged when the minimum is at most this far away, in standard errors.
     ftol : float
-        Converged when a step can lower the cost by no more than this fraction of it.
+        Converged when a step can lower the cost by at most this fraction of it.
     xtol : float
         Converged when a step, scaled by the curvature, is shorter than this fraction of x.
     gtol : float
-        Converged when no gradient component that is free to act exceeds this value.
+        Converged when no component of the gradient exceeds this value, except at active bounds.
     max_nfev : int
-        Evaluations allowed.
+        Largest number of evaluations.
     x_scale : float or (p,) array, optional
-        Characteristic size of each parameter, in which steps are damped; from the curvature when
-        None.
+        Characteristic size of each parameter, for the damping; when None, from the curvature.
     sizes : (p,) array, optional
-        By how much each parameter must change to make a difference of order one; infinite where
-        that is not known. A parameter without effect to first order is then damped all the same.
+        Change of each parameter that has an effect of order one; infinite if not known. With it,
+        steps are also damped for a parameter without effect to first order.
     callback : callable
-        Called as ``callback(nit, x, state, nfev)`` after each accepted step; it ends the search
-        by raising StopIteration.
+        Called as ``callback(nit, x, state, nfev)`` after each accepted step. It can raise
+        StopIteration to end the search.
     trust_last_step : bool
-        Take the step that leads to within `tolerance`, going by how much the one before it
-        gained, without evaluating the cost after it: one evaluation less.
+        Save the last evaluation: if the gain of the step before shows that the next step leads to
+        within `tolerance`, take it without evaluating the cost after it.
 
     Raises
     ------
     ValueError
-        If the cost at the start is not finite, or bounds are not ordered.
+        If the cost at the start is not finite, or a lower bound exceeds the upper bound.
     """
     x = np.array(x0, dtype=np.float64)
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), x.shape) for b in (lower, upper))
@@ -179,7 +177,7 @@ def _run(
 def _message_of_callback(
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None, search: Search
 ) -> str:
-    """Call it; why it stops the search, or an empty string."""
+    """Call the callback; return its reason to stop the search, or an empty string."""
     if callback is None:
         return ""
     try:
@@ -190,10 +188,10 @@ def _message_of_callback(
 
 
 class _Progress:
-    """Notices when evaluations no longer lower the cost by an amount that matters.
+    """Detects that evaluations no longer lower the cost by an amount that matters.
 
-    That happens at a kink of the model, where the gradient never vanishes, and where a cost is
-    noisier than its gradient promises.
+    This happens at a kink of the model, where the gradient does not vanish, and if the cost has
+    more noise than its gradient.
     """
 
     def __init__(self, search: Search, tolerance: float) -> None:
@@ -201,17 +199,17 @@ class _Progress:
         self.restart(search, PATIENCE)
 
     def restart(self, search: Search, patience: int, most: float = np.inf) -> None:
-        """Count from here; `most` trials from here on are one too many."""
+        """Start to count again; after `most` trials the search is stalled in any case."""
         self.patience, self.cost, self.most = patience, np.inf, search.trials + most
         self.damping = search.damping
         self.record(search)
 
     def record(self, search: Search) -> None:
-        """Take note of a step, or of the start."""
+        """Record the state after a step, or at the start."""
         self.variance = residual_variance(search.state)
         least = 0.5 * (10 * self.tolerance) ** 2 * self.variance
         gained = self.cost - search.state.cost > least
-        # Steps that grow as they agree with their model lead along a direction of small curvature.
+        # Damping that still falls means longer and longer steps along a direction of low curvature.
         if gained or LEAST_DAMPING < search.damping < 0.5 * self.damping:
             self.cost, self.last = search.state.cost, search.trials
             self.damping = search.damping
@@ -222,7 +220,7 @@ class _Progress:
 
 
 class _Tests:
-    """The tests of convergence, each at the point where the search is."""
+    """The tests of convergence at the current point of the search."""
 
     def __init__(
         self, tolerance: float, ftol: float, xtol: float, gtol: float, trust_last_step: bool
@@ -231,7 +229,7 @@ class _Tests:
         self.trust_last_step, self.distance = trust_last_step, np.inf
 
     def converged(self, model: QuadraticModel, search: Search) -> str:
-        """Say which test holds, or return an empty string."""
+        """The test that holds, in words, or an empty string."""
         state = search.state
         if np.max(np.abs(state.gradient[search.active == 0]), initial=0.0) <= self.gtol:
             return "the gradient vanishes"
@@ -246,11 +244,11 @@ class _Tests:
         return ""
 
     def trusted(self, model: QuadraticModel, search: Search, variance: float) -> str:
-        """Say so if a last step can be taken on trust.
+        """A message if a last step can be taken on trust, or an empty string.
 
-        It can if the distance falls quadratically, going by the step before, and if a step that is
-        no longer than that one leads to within the tolerance. Along a direction that the data
-        hardly fix the model is good no further than it has been tried.
+        The distance must have fallen quadratically in the step before, and a step that is not
+        longer than that one must lead to within the tolerance. A longer step could leave the region
+        where the model is good, along a direction that the data hardly determine.
         """
         before, self.distance = self.distance, model.distance(variance)
         if not (self.trust_last_step and search.nit):

@@ -122,7 +122,7 @@ def test_an_interrupt_leaves_the_table(called, runs, monkeypatch):
 
 def test_data_in_the_place_of_a_configuration(called, runs):
     done = called("batch", runs / "fit1.yaml", runs / "run2.h5")
-    assert done.err.endswith("run2.h5: is a data file; write --data before those\n")
+    assert done.err.endswith("run2.h5: is a data file; write --data before data files\n")
 
 
 def test_results_are_no_data(called, runs):
@@ -224,7 +224,7 @@ def test_two_fits_may_not_share_a_folder(called, runs):
     done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml")
     assert done.status == 1
     assert done.err.count("\n") == 1
-    assert "would both go there" in done.err
+    assert "would both write their results there" in done.err
     assert not (runs / "same").exists()
 
 

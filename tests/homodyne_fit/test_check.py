@@ -158,8 +158,8 @@ BROKEN = {
     ),
     "too many frames": (
         changed("dt: 0.1", "end_frame: 2000"),
-        "c.yaml: analyzer_parameters.start_frame, end_frame: a.h5: the frames 1 to 2000 were asked "
-        "for, but the file has the frames 1 to 12 (they count from 1; -1 stands for the last)",
+        "c.yaml: analyzer_parameters.start_frame, end_frame: a.h5: the frames 1 to 2000 are "
+        "wanted, but the file has the frames 1 to 12 (they count from 1; -1 is the last)",
     ),
     "a list of frames": (
         changed("a.h5}", "a.h5, mask_frames: frames.txt}"),
@@ -182,8 +182,8 @@ BROKEN = {
     "angles chosen twice": (
         GOOD + "preprocessing: {phi_range: [0, 50]}\n"
         "phi_filtering: {target_ranges: [{min_angle: 0, max_angle: 20}]}\n",
-        "c.yaml: preprocessing.phi_range: it and phi_filtering.target_ranges both select angles; "
-        "keep one",
+        "c.yaml: preprocessing.phi_range: this key and phi_filtering.target_ranges both select "
+        "angles; keep one",
     ),
     "a start outside its bounds": (
         GOOD + "initial_parameters: {values: {D0: 50}}\n"
@@ -199,8 +199,8 @@ BROKEN = {
     "held at nothing": (
         GOOD + "initial_parameters: {active_parameters: [D0, alpha, gamma_dot_t0, phi0], "
         "values: {beta: 0}}\n",
-        "c.yaml: initial_parameters.values: what is not in active_parameters is held and needs a "
-        "value: D_offset, gamma_dot_t_offset",
+        "c.yaml: initial_parameters.values: parameters that are not in active_parameters are held, "
+        "and need a value: D_offset, gamma_dot_t_offset",
     ),
     "held and fitted": (
         GOOD + "initial_parameters: {active_parameters: [beta], fixed_parameters: {beta: 0}}\n",
@@ -242,42 +242,56 @@ class TestMistakes:
         assert (status, out) == (1, "")
         assert err == f"homodyne_fit: error: {line}\n"
 
-    def test_all_are_said_at_once(self, checked):
-        text = """\
-experimental_data: {file_path: a.h5}
-analyzer_parameters: {dt: 0.5, end_frame: 99, scattering: {wavevector_q: 0.02}}
-initial_parameters: {values: {D0: 5, beta: high}, fixed_parameters: {D_ofset: 0}}
-parameter_space: {bounds: [{name: phi0, min: -3.1416, max: 3.1416}, {name: D0, min: 9, max: 99}]}
-optimization: {nlsq: {max_iterations: 0}, nslq: {}}
-output: {directory: a}
-output: {directory: b}
-"""
+    @staticmethod
+    def assert_all(checked, text, *keys):
         status, _, err = checked(text)
         assert status == 1
-        keys = (
-            "key 'output' is given twice",
-            r"optimization\.nslq: there is no such key",
-            r"initial_parameters\.values\.beta: a number",
-            r"fixed_parameters\.D_ofset: there is no parameter",
-            r"max_iterations: must be greater than 0",
-            r"bounds\.0: the bounds of phi0",
-            r"values\.D0: the start of D0, 5, is outside",
-            r"stator_rotor_gap: no value is given",
-            r"dt: .*: 0\.5 s is given, but the file says 0\.1 s",
-            r"the frames 1 to 99 were asked for",
-            r"no matrix is near q = 0\.02",
-        )
         lines = err.splitlines()
         assert len(lines) == len(keys)
         for key in keys:
             assert sum(bool(re.search(key, line)) for line in lines) == 1, key
 
+    def test_all_of_the_text_are_said_at_once(self, checked):
+        text = """\
+experimental_data: {file_path: a.h5}
+analyzer_parameters: {dt: 0.5, end_frame: 99, scattering: {wavevector_q: 0.02}}
+initial_parameters: {values: {D0: 5, beta: high}, fixed_parameters: {D_ofset: 0}}
+optimization: {nlsq: {max_iterations: 0}, nslq: {}}
+output: {directory: a}
+output: {directory: b}
+"""
+        self.assert_all(
+            checked,
+            text,
+            "key 'output' is given twice",
+            r"optimization\.nslq: there is no such key",
+            r"initial_parameters\.values\.beta: a number",
+            r"fixed_parameters\.D_ofset: there is no parameter",
+            r"max_iterations: must be greater than 0",
+        )
+
+    def test_all_between_keys_and_about_the_data_are_said_at_once(self, checked):
+        text = """\
+experimental_data: {file_path: a.h5}
+analyzer_parameters: {dt: 0.5, end_frame: 99, scattering: {wavevector_q: 0.02}}
+initial_parameters: {values: {D0: 5}}
+parameter_space: {bounds: [{name: phi0, min: -3.1416, max: 3.1416}, {name: D0, min: 9, max: 99}]}
+"""
+        self.assert_all(
+            checked,
+            text,
+            r"bounds\.0: the bounds of phi0",
+            r"values\.D0: the start of D0, 5, is outside",
+            r"stator_rotor_gap: no value is given",
+            r"dt: .*: 0\.5 s is given, but the file says 0\.1 s",
+            r"the frames 1 to 99 are wanted",
+            r"no matrix is near q = 0\.02",
+        )
+
     def test_what_follows_from_a_mistake_is_not_said_as_well(self, checked):
-        _, _, err = checked(changed("2e6", "two").replace("a.h5", "b.h5"))
-        lines = err.splitlines()
-        assert len(lines) == 2
-        assert "stator_rotor_gap: a number is needed" in lines[0]
-        assert "b.h5: there is no such file" in lines[1]
+        _, _, err = checked(changed("2e6", "two"))
+        (line,) = err.splitlines()
+        assert "stator_rotor_gap: a number is needed" in line
         _, _, err = checked(changed("wavevector_q", "wavevctor_q"))
         (line,) = err.splitlines()
         assert "wavevctor_q: there is no such key" in line
@@ -397,7 +411,7 @@ class TestPlan:
         size = 4 * N * N
         less = described(checked, nlsq(f"memory: {3 * size}"))["estimate"]
         assert less["memory"] < described(checked, GOOD)["estimate"]["memory"]
-        assert less["basis"].startswith("what is kept of the points and")
+        assert less["basis"].startswith("points that are kept in memory and")
 
     def test_where_results_would_go(self, checked, folder, tmp_path):
         assert described(checked, GOOD)["output"] == str(folder / "c_results")
@@ -413,8 +427,8 @@ class TestPlan:
         status, out, err = checked(GOOD + "metadata: {a: 1}\nlogging: {}\nmodel: {shear: homodyne}")
         assert (status, err) == (0, "")
         for line in (
-            r".*c\.yaml: no mistakes found \(no matrix was read: inspect judges them\)",
-            r"model +laminar_flow: .*gap 2 × 10⁶ Å = 0\.2 mm, shear term as homodyne has it",
+            r".*c\.yaml: no mistakes found \(no matrix was read; 'inspect' assesses them\)",
+            r"model +laminar_flow: .*gap 2 × 10⁶ Å = 0\.2 mm, shear term of homodyne",
             r"data +.*a\.h5 \(APS-U\)",
             r"q +0\.0054 Å⁻¹",
             r"angles +4 of 4: 0, 45, 90, 135°",
@@ -426,7 +440,7 @@ class TestPlan:
             r" +\(measurement: what q, dt, the duration and the gap allow to resolve, .*\)",
             r"2 keys without effect",
             r"  metadata \(a note for the reader\)",
-            r"  logging \(what is shown is chosen on the command line\)",
+            r"  logging \(options of the command line choose the output\)",
         ):
             assert re.search(f"^{line}$", out, re.MULTILINE), line
 

@@ -462,8 +462,8 @@ class TestKeysHaveEffect:
             "  metadata (a note for the reader)\n"
             "  performance (there is one method, which always sums over all points, in chunks of "
             "all angles)\n"
-            "  output: formats (files and figures of a result are always the same)\n"
-            "  output: create_subdirs (output.directory, or --output-dir, names the folder)\n"
+            "  output: formats (the files and figures of a result are always the same)\n"
+            "  output: create_subdirs (the folder is output.directory or --output-dir)\n"
         )
 
 
@@ -498,11 +498,11 @@ MISTAKES = {
     ),
     "frames: out of range": (
         ("end_frame: -1", "end_frame: 81"),
-        r".*the frames 1 to 81 were asked for, but the file has the frames 1 to 80 .*",
+        r".*the frames 1 to 81 are wanted, but the file has the frames 1 to 80 .*",
     ),
     "frames: from zero": (
         ("start_frame: 1", "start_frame: 0"),
-        ".*the frames 0 to -1 were asked .*",
+        ".*the frames 0 to -1 are wanted .*",
     ),
     "frames: too few": (("end_frame: -1", "end_frame: 2"), ".*are fewer than the 3 that are .*"),
     "angles: none": (
@@ -618,7 +618,10 @@ class TestUsage:
             ("chek c.yaml", r"there is no command 'chek' \(did you mean 'check'\?\)"),
             ("c.yaml", "'c.yaml' is no command; --config c.yaml fits it"),
             ('"a\'s b.yaml"', "'a's b.yaml' is no command; --config a's b.yaml fits it"),
-            (shlex.quote(__file__), "'.*' is no command; 'inspect .*' shows what it holds"),
+            (
+                shlex.quote(__file__),
+                "'.*' is no command; 'inspect .*' shows the contents of a file",
+            ),
             ("--overwrite", "a command or --config FILE is needed"),
             ("--quiet inspect c.h5", "--quiet has no effect before the command 'inspect'"),
             ("--config c.yaml inspect c.h5", "--config has no effect before the command 'inspect'"),

@@ -97,8 +97,9 @@ class TestKeys:
         done = fitted("--memory", "20kB", "--scratch", tmp_path, "--overwrite")
         assert done.status == 0
         assert (
-            "note: the matrices (12.8 kB) exceed a quarter of the memory allowed (20 kB): they are "
-            f"unpacked into a scratch file in {tmp_path}, and are read as they are needed\n"
+            "note: the matrices (12.8 kB) exceed a quarter of the allowed memory (20 kB): they are "
+            f"unpacked into a scratch file in {tmp_path}, and are read in parts when they are "
+            "used\n"
         ) in done.out
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         for name, estimate in kept.found["parameters"].items():
@@ -168,7 +169,7 @@ class TestOptionsOfHomodyneWithoutMeaning:
         done = fitted(option)
         name = option.partition("=")[0]
         assert done.err == (
-            f"homodyne_fit: error: {name} has an effect with --plot-simulated-data only\n"
+            f"homodyne_fit: error: {name} has an effect only with --plot-simulated-data\n"
         )
 
 
@@ -247,7 +248,7 @@ class TestDryRun:
     def test_finds_mistakes(self, fitted):
         done = fitted("--dry-run", "--set", "analyzer_parameters.end_frame=99")
         assert done.status == 1
-        assert "the frames 1 to 99 were asked for" in done.err
+        assert "the frames 1 to 99 are wanted" in done.err
 
 
 class TestFigures:

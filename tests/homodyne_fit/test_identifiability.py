@@ -11,6 +11,7 @@ from scipy.optimize import lsq_linear
 
 from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.fitting.weak_directions import find_directions
 from homodyne_fit.kernel.tiles import tile_chunks
@@ -230,7 +231,7 @@ class TestDirections:
             joint=objective.joint_equations(sums),
         )
         at_bound = np.array([True, False, False])
-        weak, weakest = find_directions(solution, at_bound, result.noise**2)
+        weak, weakest = find_directions(solution, at_bound, NoiseOfPoints(result.noise**2))
         assert weakest in weak
         # Away from the bound the cost rises linearly, too.
         assert weakest.changes["D0"] < 0

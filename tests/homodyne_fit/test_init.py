@@ -122,7 +122,9 @@ class TestEveryFormat:
         assert main(["init", str(path), "-o", str(output)]) == 0
         lines = capsys.readouterr().out.splitlines()
         if np.unique(hf.inspect(path).q).size > 1:
-            assert lines.pop(1).startswith("q: of 0.002, 0.003, 0.0041 Å⁻¹ the largest with most")
+            assert lines.pop(1).startswith(
+                "q: the file has 0.002, 0.003, 0.0041 Å⁻¹, and the largest"
+            )
         assert lines == [
             f"wrote {output}",
             f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)} --overwrite: "

@@ -62,6 +62,8 @@ def settings_for(
             anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
             threads=1,
             tolerance=TIGHT,
+            # The errors of SciPy's fits are those of independent points.
+            uncertainty="white",
         ),
     )
 

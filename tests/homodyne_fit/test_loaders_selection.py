@@ -65,8 +65,8 @@ def test_the_distance_is_shown_where_it_is_too_large(path, wanted):
     [
         (0.004, ()),
         (0.0040000001, ()),
-        (0.0048, ("the nearest q, 0.004 Å⁻¹, is 0.0008 Å⁻¹ from the 0.0048 Å⁻¹ asked for",)),
-        (0.0069, ("the nearest q, 0.006 Å⁻¹, is 0.0009 Å⁻¹ from the 0.0069 Å⁻¹ asked for",)),
+        (0.0048, ("the nearest q, 0.004 Å⁻¹, is 0.0008 Å⁻¹ from the wanted 0.0048 Å⁻¹",)),
+        (0.0069, ("the nearest q, 0.006 Å⁻¹, is 0.0009 Å⁻¹ from the wanted 0.0069 Å⁻¹",)),
     ],
 )
 def test_the_distance_is_shown_where_it_is_allowed(path, wanted, notes):

@@ -189,11 +189,11 @@ REFUSED = {
     ),
     "NXxpcs, says q last and is q first": (
         lambda path: nexus(path, storage_mode="one_array_q_last"),
-        r"shape \(12, 5, 5\) and its storage_mode is 'one_array_q_last', which do not tell",
+        r"shape \(12, 5, 5\) and its storage_mode is 'one_array_q_last', which do not agree",
     ),
     "NXxpcs, as many bins as frames": (
         lambda path: nexus(path, symmetric(N), q=Q[:N], phi=PHI[:N]),
-        r"shape \(5, 5, 5\) and its storage_mode is '', which do not tell the matrices",
+        r"shape \(5, 5, 5\) and its storage_mode is '', which do not agree",
     ),
     "NXxpcs, says keys and is an array": (
         lambda path: nexus(path, storage_mode="data_exchange_keys"),

@@ -185,3 +185,50 @@ def test_a_result_keeps_what_its_errors_are_made_of(at_half_a_photon, tmp_path):
     assert after.speckle.photons == before.speckle.photons
     assert_allclose(after.widening, before.widening)
     assert (after.model, after.notes) == (before.model, before.notes)
+
+
+def mode_of(data, **options):
+    result = hf.fit(
+        data,
+        "static",
+        multi_start=False,
+        fixed={"D_offset": 0.0, "alpha": 0.0},
+        bounds={"D0": (100.0, 1e6)},
+        **options,
+    )
+    return result.objective.scaling.mode, result.info.layers["reparametrization"]
+
+
+def test_speckle_noise_is_not_taken_for_angles_that_differ():
+    # Probability of one or more of six to be rejected at 1 %: 6 %; of two: 0.1 %.
+    data = [measured(2.0, seed, pixels=400) for seed in range(20, 26)]
+    modes = [mode_of(one)[0] for one in data]
+    assert modes.count("auto: averaged") >= 5
+    assert mode_of(data[0], uncertainty="white")[0] == "auto: hierarchical"
+
+
+def test_angles_that_differ_are_told(at_half_a_photon):
+    contrast = np.array([0.7, 1.0, 1.3, 1.0])[:, None, None]
+    c2 = 1 + contrast * (np.array(at_half_a_photon.c2) - 1)
+    data = hf.TwoTimeData(c2, at_half_a_photon.phi, 0.0054, 0.1)
+    mode, report = mode_of(data)
+    assert mode == "auto: hierarchical"
+    assert report["test"]["wald"]["probability"] < 1e-3
+    assert report["effect"].startswith("the angles differ: pairs of their own deviate")
+
+
+def test_statistic_of_independent_points_is_the_decrease_of_chi_squared():
+    data = hf.simulate(
+        {"D0": 1.2e4, "alpha": 0.0, "D_offset": 0.0},
+        phi=[0, 45, 90],
+        q=0.0054,
+        dt=0.1,
+        n_frames=N,
+        contrast=[0.3, 0.31, 0.29],
+        noise=0.05,
+        seed=3,
+    )
+    _, report = mode_of(data, uncertainty="white")
+    wald, decrease = report["test"]["wald"], report["test"]["chi2_decrease"]
+    assert wald["degrees_of_freedom"] == 4
+    assert wald["statistic"] == pytest.approx(decrease, rel=1e-6)

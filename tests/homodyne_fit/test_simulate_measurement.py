@@ -254,9 +254,12 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            ("--particles 8", "--particles has an effect with --first-principles only"),
-            ("--pixels 100", "--pixels has an effect with --first-principles only"),
-            ("--first-principles --noise 0.1", "--noise has an effect without --first-principles"),
+            ("--particles 8", "--particles has an effect only with --first-principles"),
+            ("--pixels 100", "--pixels has an effect only with --first-principles"),
+            (
+                "--first-principles --noise 0.1",
+                "--noise has an effect only without --first-principles",
+            ),
             ("--static --gap 1e6", "--gap has no effect with --static"),
         ],
     )
@@ -268,7 +271,10 @@ class TestCommand:
     def test_a_measurement_is_not_replaced(self, tmp_path, capsys):
         (tmp_path / "s.h5").write_text("measured")
         assert simulate(tmp_path, "--overwrite")[1] == 1
-        assert "s.h5: is from no simulation (no s.h5.truth.json)" in capsys.readouterr().err
+        assert (
+            "s.h5: is not from a simulation (there is no s.h5.truth.json)"
+            in capsys.readouterr().err
+        )
         assert (tmp_path / "s.h5").read_text() == "measured"
 
     def test_a_name_of_another_format_is_refused(self, tmp_path, capsys):

@@ -513,7 +513,7 @@ def test_a_covariance_matrix_goes_with_all_points(data, which):
 def test_complex_numbers_are_refused(data, name, dtype):
     given = dict(zip(("xdata", "ydata", "sigma"), data, strict=True))
     given[name] = given[name].astype(dtype)
-    message = f"{name} holds complex numbers: fit real and imaginary parts as points of their own"
+    message = f"{name} holds complex numbers: fit real and imaginary parts as separate points"
     with pytest.raises(ValueError, match=f"^{message}$"):
         curve_fit_large(model, **given, chunks=20)
     with pytest.raises(ValueError, match=f"^chunk 0: {message}$"):

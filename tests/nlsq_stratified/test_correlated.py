@@ -226,8 +226,8 @@ def test_rounding_does_not_make_a_matrix_asymmetric():
 )
 def test_a_covariance_matrix_needs_all_points_whole(options):
     message = (
-        "a covariance matrix needs a partition of the points, and all of them: pass xdata and "
-        "ydata whole"
+        "a covariance matrix needs all points, and chunks that cut them: pass all of xdata and "
+        "ydata"
     )
     with pytest.raises(TypeError, match=f"^{message}$"):
         curve_fit_large(lambda x, a: a * x, sigma=np.eye(4), **options)

@@ -251,7 +251,7 @@ def test_local_parameters():
         ours.prediction_interval(at), plain.prediction_interval(at), rtol=1e-6
     )
     np.testing.assert_allclose(ours.confidence_band(), plain.confidence_band(), rtol=1e-6)
-    with pytest.raises(ValueError, match="^plot draws one curve: here each group has parameters"):
+    with pytest.raises(ValueError, match="^plot draws one curve: here each group has its own"):
         ours.plot()
 
 

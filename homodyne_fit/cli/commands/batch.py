@@ -37,17 +37,17 @@ class Job:
     Attributes
     ----------
     name : str
-        The configuration, and the data file where that is given apart.
+        The configuration, and the data file if it is from ``--data``.
     config, selection, folder : Config, Selection, Path, or None
-        None where the configuration has a mistake.
+        None if the configuration has a mistake.
     note : str
-        What the data file leaves to the configuration.
+        Values that are from the configuration because the data file does not have them.
     error : str or None
-        What went wrong.
+        The message of an error.
     verdict : str
-        Of a job without a row, for the table.
+        Verdict in the table if there is no row.
     row : dict or None
-        What the fit found, for the table and as JSON.
+        The result of the fit, for the table and as JSON.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Job:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Fit all, whatever fails; return 1 if there was an error, else 2 if one did not converge."""
+    """Run all fits, even if some fail; return 1 after an error, else 2 if one did not converge."""
     warn_of_foreign_options(args)
     jobs = _planned(args)
     _require_distinct(jobs)
@@ -97,17 +97,17 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _planned(args: argparse.Namespace) -> list[Job]:
-    """Read every configuration before the first fit, so that mistakes show at once."""
+    """Read all configurations before the first fit, so that mistakes are reported at once."""
     if not args.configs:
-        after = [path for path in args.data if path.endswith((".yaml", ".yml"))]
-        hint = f"; write {' '.join(after)} before --data" if after else ""
+        misplaced = [path for path in args.data if path.endswith((".yaml", ".yml"))]
+        hint = f"; write {' '.join(misplaced)} before --data" if misplaced else ""
         raise InputError(f"batch needs a configuration: homodyne_fit batch CONFIG{hint}")
     jobs = []
-    # A pattern for data may match results as well.
+    # A pattern for data may also match results of fits.
     data_files = [Path(path) for path in _matching(args.data) if Path(path).name != RESULT]
     for config in args.configs:
         if config.endswith(DATA_SUFFIXES):
-            raise InputError(f"{config}: is a data file; write --data before those")
+            raise InputError(f"{config}: is a data file; write --data before data files")
     for config in _matching(args.configs):
         for data in data_files or [None]:
             jobs.append(_plan(Path(config), data, args))
@@ -115,7 +115,6 @@ def _planned(args: argparse.Namespace) -> list[Job]:
 
 
 def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
-
     job = Job(str(path) if data is None else f"{path}, {data}")
     stem = path.stem if data is None else f"{path.stem}_{data.stem}"
     data_file = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
@@ -136,17 +135,17 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
 
 
 def _taken_from_configuration(selection: Selection) -> str:
-    """What a configuration says of a data file that it may not have been written for."""
+    """A note on values that are from the configuration, which may be meant for another file."""
     file = selection.file
-    taken = [f"q = {selection.q[0]:g} Å⁻¹"] if file.q is None else []
-    taken += [f"dt = {selection.dt:g} s"] if file.dt is None else []
+    values = [f"q = {selection.q[0]:g} Å⁻¹"] if file.q is None else []
+    values += [f"dt = {selection.dt:g} s"] if file.dt is None else []
     if file.phi is None and len(selection.phi) > 1:
-        taken.append(f"φ = {', '.join(f'{phi:g}' for phi in selection.phi)}°")
-    return f"from the configuration, not the file: {', '.join(taken)}" if taken else ""
+        values.append(f"φ = {', '.join(f'{phi:g}' for phi in selection.phi)}°")
+    return f"from the configuration, not the file: {', '.join(values)}" if values else ""
 
 
 def _matching(patterns: list[str]) -> list[str]:
-    """Paths, and what matches those that are patterns, each once."""
+    """Paths, and the files that match patterns, each once."""
     paths: dict[Path, str] = {}
     for pattern in patterns:
         is_path = Path(pattern).exists() or not glob.has_magic(pattern)
@@ -159,7 +158,7 @@ def _matching(patterns: list[str]) -> list[str]:
 
 
 def _require_distinct(jobs: list[Job]) -> None:
-    """Two fits may not write into one folder."""
+    """Refuse two fits that would write into the same folder."""
     seen: dict[Path, str] = {}
     for job in jobs:
         if job.folder is None:
@@ -167,14 +166,14 @@ def _require_distinct(jobs: list[Job]) -> None:
         folder = job.folder.resolve()
         if folder in seen:
             raise InputError(
-                f"{job.folder}: the results of {seen[folder]} and of {job.name} would both go "
-                "there; rename one, or fit them apart, each with an --output-dir"
+                f"{job.folder}: {seen[folder]} and {job.name} would both write their results "
+                "there; rename one, or fit them separately, each with an --output-dir"
             )
         seen[folder] = job.name
 
 
 def _show(jobs: list[Job], args: argparse.Namespace) -> int:
-    """Print the plan of each fit, and every mistake; return 0 if there is none, else 1."""
+    """Print the plan or the mistakes of each fit; return 1 if there are mistakes, else 0."""
     plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]
     planned = list(zip(jobs, plans, strict=True))
     if args.json:
@@ -200,19 +199,19 @@ def _show(jobs: list[Job], args: argparse.Namespace) -> int:
 
 
 def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
-    """The plan of a fit; None, and an error of the job, where there can be none."""
+    """The plan of a fit; None, with an error in the job, if it has mistakes."""
     if job.config is None or job.selection is None or job.folder is None:
         return None
     try:
         require_room(job.folder, overwrite=overwrite)
         return plan_of(job.config, job.selection, job.folder)
-    except Exception as error:  # noqa: BLE001 the other plans are to be seen
+    except Exception as error:  # noqa: BLE001 the other plans are shown, too
         job.error = explanation(error)
         return None
 
 
 def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
-    """One fit; whatever goes wrong is noted, and the batch goes on."""
+    """Run one fit; an error is kept in the job, and the batch continues."""
     try:
         if job.config is not None and job.folder is not None:
             if job.note:
@@ -228,7 +227,7 @@ def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
                 warn=not args.quiet,
             )
             job.row = {"results": str(job.folder), **analysis.to_json()}
-    except Exception as error:  # noqa: BLE001 the other fits have to go on
+    except Exception as error:  # noqa: BLE001 the other fits must run
         job.error = explanation(error)
         if args.verbose:
             traceback.print_exc()
@@ -245,12 +244,13 @@ def _print_table(console: Console, jobs: list[Job]) -> None:
     lines = table([COLUMNS, *map(_cells, jobs)]).splitlines()
     for line, name in zip(lines, ("fit", *(job.name for job in jobs)), strict=True):
         console.print(f"{line}  {name}", markup=False)
-    left = sum(job.error is not None and job.verdict != "error" for job in jobs)
-    failed = sum(job.error is not None for job in jobs) - left
+    unfinished = sum(job.error is not None and job.verdict != "error" for job in jobs)
+    failed = sum(job.error is not None for job in jobs) - unfinished
     stopped = sum(job.row is not None and not job.row["fit"]["success"] for job in jobs)
+    converged = len(jobs) - failed - stopped - unfinished
     console.print(
-        f"{counted(len(jobs), 'fit')}: {len(jobs) - failed - stopped - left} converged, {stopped} "
-        f"did not, {counted(failed, 'error')}" + (f", {left} not finished" if left else ""),
+        f"{counted(len(jobs), 'fit')}: {converged} converged, {stopped} did not, "
+        f"{counted(failed, 'error')}" + (f", {unfinished} not finished" if unfinished else ""),
         markup=False,
     )
 
@@ -265,7 +265,6 @@ def _cells(job: Job) -> tuple[str, ...]:
 
 
 def _with_error(estimate: dict[str, Any] | None) -> str:
-
     if estimate is None:
         return "–"
     error = estimate["stderr"]

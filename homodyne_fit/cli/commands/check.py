@@ -20,7 +20,8 @@ from homodyne_fit.results.names import OUTPUTS
 
 __all__ = ["plan_lines", "show"]
 
-LABEL = 12  # characters
+# Width of a label, characters.
+LABEL = 12
 
 BOUNDS_FROM_MEASUREMENT = (
     "(measurement: what q, dt, the duration and the gap allow to resolve, a decade to spare)"
@@ -28,7 +29,7 @@ BOUNDS_FROM_MEASUREMENT = (
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print what would be done, or every mistake; return 0 if there is none, else 1."""
+    """Print what a fit would do, or the mistakes; return 0 if there are none, else 1."""
     if args.schema:
         print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
         return 0
@@ -46,21 +47,21 @@ def show(
     quiet: bool = False,
     overwrite: bool | None = None,
 ) -> int:
-    """Print what a fit would do, or every mistake; return 0 if there is none, else 1.
+    """Print what a fit would do, or the mistakes; return 0 if there are none, else 1.
 
     Parameters
     ----------
     file : Path
         Configuration.
     folder : Path or None
-        Where results would go, if that is asked for.
+        Folder of the results; that of the configuration when None.
     overrides : sequence of (str, value)
         Keys that are set, as in `homodyne_fit.config.parse_config`.
     as_json, quiet : bool
-        How it is said; nothing but mistakes if quiet.
+        Print JSON; print nothing but mistakes.
     overwrite : bool, optional
-        If given, whatever keeps results from being written is a mistake: without leave to
-        overwrite them, those that are there already, too.
+        If given, it is a mistake if results cannot be written. With False, earlier results are such
+        a mistake.
     """
     try:
         plan = _plan(file, folder, overrides, overwrite=overwrite)
@@ -89,16 +90,16 @@ def _plan(
 
 
 def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
-    """What a fit will do, and what has no effect on it, line by line."""
+    """What a fit will do, and the keys without effect, line by line."""
     config, chosen = plan.config, plan.selection
-    yield f"{config.path}: no mistakes found (no matrix was read: inspect judges them)"
+    yield f"{config.path}: no mistakes found (no matrix was read; 'inspect' assesses them)"
     yield _entry("model", _model(plan))
     yield _entry("data", f"{chosen.file.path} ({chosen.file.format})")
     yield _entry("q", f"{format_number(float(chosen.q.mean()))} Å⁻¹")
     angles = ", ".join(f"{phi:g}" for phi in chosen.phi)
     yield _entry("angles", f"{len(chosen.phi)} of {chosen.n_angles_at_q}: {angles}°")
     yield _entry("frames", _frames(plan))
-    yield _entry("points", f"{chosen.n_points:,} with t1 < t2, less what is missing in the file")
+    yield _entry("points", f"{chosen.n_points:,} with t1 < t2, without those missing in the file")
     for name, what in plan.layers.items():
         yield _entry("layer", f"{name}: {what}")
     yield _entry("search", plan.search)
@@ -130,7 +131,7 @@ def _model(plan: Plan) -> str:
     gap = root.analyzer_parameters.geometry.stator_rotor_gap
     assert gap is not None
     millimetres = f"{format_number(gap)} Å = {gap / 1e7:g} mm"
-    form = "" if root.model.shear == "documented" else f", shear term as {root.model.shear} has it"
+    form = "" if root.model.shear == "documented" else f", shear term of {root.model.shear}"
     return f"laminar_flow: diffusion and shear, gap {millimetres}{form}"
 
 
@@ -139,8 +140,8 @@ def _frames(plan: Plan) -> str:
     text = f"{chosen.frames.start + 1} to {chosen.frames.stop} of {chosen.file.n_frames}"
     if len(chosen.masked):
         text += f", {len(chosen.masked)} masked"
-    lasting = format_number((chosen.n_frames - 1) * chosen.dt)
-    return f"{text}, {format_number(chosen.dt)} s apart, {lasting} s in all"
+    duration = format_number((chosen.n_frames - 1) * chosen.dt)
+    return f"{text}, {format_number(chosen.dt)} s apart, {duration} s in all"
 
 
 def _row(parameter: ParameterPlan) -> tuple[str, ...]:
@@ -165,10 +166,9 @@ def _between(shortest: str, longest: str) -> str:
 
 
 def _output(plan: Plan, overwrite: bool) -> str:
-    there = any((plan.output / name).exists() for name in OUTPUTS)
-    what = "which are replaced" if overwrite else "so that the fit needs --overwrite"
-    earlier = f": holds results already, {what}" if there else ""
-    return f"{plan.output}/{earlier}"
+    exists = any((plan.output / name).exists() for name in OUTPUTS)
+    consequence = "which are replaced" if overwrite else "so that the fit needs --overwrite"
+    return f"{plan.output}/" + (f": holds results already, {consequence}" if exists else "")
 
 
 def _without_effect(plan: Plan) -> Iterator[str]:

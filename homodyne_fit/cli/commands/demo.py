@@ -28,7 +28,7 @@ PHI = tuple(22.5 * k for k in range(8))
 
 
 def run(args: argparse.Namespace) -> int:
-    """Simulate, write data and configuration, fit as a user would, compare."""
+    """Simulate, write data and a configuration, fit it, and compare."""
     folder: Path = args.output_dir
     measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
     prepare_folder(folder, overwrite=args.overwrite)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 def _compare(
     console: Console, measurement: Measurement, result: FitResult, contrast: float
 ) -> None:
-    """Print truth, fit, standard error and pull of what the data determine."""
+    """Print truth, fit, standard error and pull of the quantities that the data determine."""
     middle = result.space.tau
     true_j, true_rate = measurement.rates(middle)[:, 0]
     (j,), (j_error,) = result.J(middle)

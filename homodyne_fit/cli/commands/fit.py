@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     for name in ("phi_angles", "contrast", "offset"):
         if getattr(args, name) is not None and not args.plot_simulated_data:
             option = "--" + name.replace("_", "-")
-            raise InputError(f"{option} has an effect with --plot-simulated-data only")
+            raise InputError(f"{option} has an effect only with --plot-simulated-data")
     drawn = args.plot_experimental_data or args.plot_simulated_data
     if args.json and drawn and not args.save_plots:
         raise InputError("--json prints the results of a fit; figures alone have none")
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot_simulated_data:
         config, selection = load_config(args.config, overrides_of(args)), None
     else:
-        # Every mistake at once, those that only the data file shows included.
+        # Report mistakes together with those that the data file shows.
         config, selection = examine(args.config, overrides_of(args))
     folder = args.output_dir or config.output_folder
     console = new_console(args.quiet or args.json)
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def require_method(method: str) -> None:
-    """Refuse the methods that there are not yet."""
+    """Refuse methods that are not available yet."""
     if method != "nlsq":
         raise InputError(f"--method {method} is not available yet; use nlsq")
 
@@ -95,10 +95,7 @@ def require_method(method: str) -> None:
 def executor_at(
     scheduler: str | None, threads: int | None
 ) -> AbstractContextManager[Executor | None]:
-    """The cluster of a scheduler, or None for the threads of this process.
-
-    Without a number of threads, a task on a cluster has one.
-    """
+    """The cluster of a scheduler, where a task has one thread by default; None without one."""
     if scheduler is None:
         return nullcontext()
     return connect(scheduler, threads or 1)
@@ -116,9 +113,9 @@ def fit_config(
     plots: bool = False,
     warn: bool = True,
 ) -> Analysis:
-    """Load, fit and write; the path that every fit from a file takes.
+    """Load the data, fit, and write the results, for all commands that fit.
 
-    `selection` is what was found of the data file already.
+    `selection` is passed if the data file has been examined already.
     """
     if not overwrite:
         require_no_results(folder)
@@ -129,7 +126,7 @@ def fit_config(
     require_exportable(data, exports)
     prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
 
-    # Imported late: reading comes first, so that mistakes show before JAX is loaded.
+    # Imported late: mistakes in the data are reported before JAX is loaded, which takes seconds.
     from homodyne_fit.analysis import Analysis
     from homodyne_fit.fitting.fit import fit
     from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled
@@ -150,7 +147,7 @@ def fit_config(
             ),
         )
     analysis = Analysis.of(result, data, config.to_json())
-    # The numbers first: drawing many angles takes longer than the fit.
+    # Print the numbers first: to draw many angles takes longer than the fit.
     print_summary(console, analysis)
     try:
         with console.status("drawing the report"):
@@ -187,7 +184,7 @@ def _draw(
     args: argparse.Namespace,
     console: Console,
 ) -> None:
-    """Draw what was asked for besides a fit."""
+    """Draw the figures of ``--plot-simulated-data`` and ``--plot-experimental-data``."""
     from homodyne_fit.cli import drawings
 
     drawn, plots = [], folder / PLOTS

@@ -48,16 +48,19 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _say_other_q(data: Path) -> None:
-    """Say that there was a choice, where there was one."""
+    """Print the other wave vectors of the file, if there are some."""
     file = open_two_time(data)
     groups = [] if file.q is None else q_groups(file.q)
     if file.q is not None and len(groups) > 1:
         listed = ", ".join(f"{file.q[group].mean():.6g}" for group in groups)
-        print(f"q: of {listed} Å⁻¹ the largest with most angles was taken; --q takes another")
+        print(
+            f"q: the file has {listed} Å⁻¹, and the largest one with most angles was chosen; "
+            "--q chooses another"
+        )
 
 
 def _require_replaceable(output: Path, *, overwrite: bool) -> None:
-    """Refuse to write over anything but a configuration, and over that unless it is asked for."""
+    """Refuse to replace a file without --overwrite, or a file that is no text."""
     if not overwrite:
         raise InputError(f"{output}: exists; give another -o, or --overwrite")
     if output.is_file():
@@ -65,5 +68,5 @@ def _require_replaceable(output: Path, *, overwrite: bool) -> None:
             output.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise InputError(
-                f"{output}: is no configuration, which --overwrite could replace; give another -o"
+                f"{output}: is no configuration, so it is not replaced; give another -o"
             ) from error

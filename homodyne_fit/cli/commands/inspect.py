@@ -18,10 +18,15 @@ from homodyne_fit.errors import InputError, counted, rename_places
 from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.report.quality import STORED, remarks
 
+# Columns of the table.
 HEADER = ("q (Å⁻¹)", "φ (°)", "stored", "finite", "contrast", "offset", "noise", "drift")
-# What JSON has of a matrix: numbers, and frames, counted from 1.
+# Numbers of a matrix in JSON.
 NUMBERS = ("contrast", "offset", "drift", "drift_error")
+
+# Lists of frames of a matrix in JSON, counted from 1.
 FRAMES = ("dead", "odd", "repeated")
+
+# Formats of figures, by the ending of the file name.
 FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
 
 
@@ -30,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None and args.plot.suffix.lower() not in FIGURES:
         raise InputError(f"{args.plot}: the name of a figure ends with .png, .pdf or .svg")
     if args.headers_only and args.plot is not None:
-        raise InputError("--headers-only reads no matrix, so that there is nothing to --plot")
+        raise InputError("--headers-only reads no matrix, so --plot has nothing to draw")
     file = open_two_time(args.data)
     positions = _positions(file, args.q)
     matrices = None if args.headers_only else _assessed(file, positions)
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _options(file: TwoTimeFile, q: float | None) -> str:
-    """Options of ``init`` for what the file does not say, and the unit of each as a comment."""
+    """Options of ``init`` for values that the file lacks, with their units as a comment."""
     groups = [range(file.n_matrices)] if file.q is None else q_groups(file.q)
     several = max(map(len, groups), default=0) > 1
     options = {
@@ -64,7 +69,7 @@ def _options(file: TwoTimeFile, q: float | None) -> str:
 
 
 def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
-    """Positions of the matrices to look at."""
+    """Positions of the matrices to assess."""
     if q is None:
         return list(range(file.n_matrices))
     if file.q is None:
@@ -74,7 +79,6 @@ def _positions(file: TwoTimeFile, q: float | None) -> list[int]:
 
 
 def _print_contents(path: Path, file: TwoTimeFile) -> None:
-
     print(f"{path}: {file.format}")
     print(f"{counted(file.n_matrices, 'matrix')} of {file.n_frames} × {file.n_frames} frames")
     dt = "not in the file" if file.dt is None else f"{file.dt:g} s"
@@ -96,20 +100,20 @@ def _print_contents(path: Path, file: TwoTimeFile) -> None:
 
 
 def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
-    """Read the matrices and judge each."""
+    """Read the matrices and assess the quality of each."""
     try:
         return [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
     except MemoryError as error:
         raise InputError(
-            f"{file.path}: the memory cannot hold a matrix of {file.n_frames} × {file.n_frames} "
-            "numbers and what its quality needs; --headers-only shows the rest"
+            f"{file.path}: there is not enough memory to assess a matrix of {file.n_frames} × "
+            f"{file.n_frames} numbers; --headers-only shows the rest"
         ) from error
 
 
 def _print_quality(
     file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
-    """Print a table with a row for each matrix, and what is wrong."""
+    """Print a table with a row for each matrix, and notes on problems."""
     rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
     print(table([HEADER, *rows]))
     print("noise at the shortest and longest lag; drift of the baseline ± standard error")
@@ -118,7 +122,6 @@ def _print_quality(
 
 
 def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
-
     ends = matrix.noise[[0, -1]] if len(matrix.noise) else ()
     return (
         "?" if file.q is None else f"{file.q[position]:.4g}",
@@ -135,7 +138,7 @@ def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, 
 def _to_json(
     file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality] | None
 ) -> dict[str, Any]:
-    """All that is printed, for programs; null for what the file does not say or have."""
+    """The same contents for programs; null for missing values."""
     rows: list[dict[str, Any]] = [
         {
             "name": file.names[k],
@@ -161,15 +164,15 @@ def _to_json(
 
 
 def _finite(value: float) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """The value, or None for NaN and infinity, which JSON does not have."""
     return float(value) if math.isfinite(value) else None
 
 
 def _draw(
     path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
-    """Draw the wave vector with most matrices."""
-    # Imported late: matplotlib takes longer to load than all else.
+    """Draw the matrices of the wave vector that has most of them."""
+    # Imported late: matplotlib takes long to load.
     from homodyne_fit.report.quality_figure import quality_plot
 
     shown: list[int] = list(range(len(positions)))

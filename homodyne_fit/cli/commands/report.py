@@ -14,10 +14,10 @@ from homodyne_fit.results.names import PLOTS, REPORT
 
 
 def run(args: argparse.Namespace) -> int:
-    """Write report.html, and figures if asked; return 0 even if the fit did not converge."""
+    """Write report.html, and figures with --save-plots; return 0 even without convergence."""
     result = load_result(args.results)
-    beside = args.results if args.results.is_dir() else args.results.parent
-    folder: Path = args.output_dir or beside
+    source = args.results if args.results.is_dir() else args.results.parent
+    folder: Path = args.output_dir or source
     make_folder(folder)
     write_report(folder / REPORT, result.data, result, result.config, result.provenance)
     console = new_console(quiet=False)

@@ -21,7 +21,7 @@ from homodyne_fit.simulation.measurement import (
     write_measurement,
 )
 
-# Of names that HDF5 files should not have.
+# Endings that the name of an HDF5 file must not have.
 OTHER_SUFFIXES = (".npy", ".npz", ".yaml", ".yml")
 
 
@@ -57,13 +57,15 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_room(output: Path, format: str, *, overwrite: bool) -> None:
-    """Refuse a path that something else is at, or that hides the format."""
+    """Refuse a path that belongs to something else, or whose ending is wrong for the format."""
     truth = truth_path(output)
     for path in (output, truth):
         if path.exists() and not overwrite:
             raise InputError(f"{path}: exists; give another -o, or --overwrite")
     if output.is_file() and not truth.exists():
-        raise InputError(f"{output}: is from no simulation (no {truth.name}); give another -o")
+        raise InputError(
+            f"{output}: is not from a simulation (there is no {truth.name}); give another -o"
+        )
     if FORMATS[format] in HDF5_FORMATS and output.suffix in OTHER_SUFFIXES:
         raise InputError(f"{output}: {format} is HDF5; give -o a name such as a.h5")
     if output.is_dir():
@@ -71,13 +73,13 @@ def _require_room(output: Path, format: str, *, overwrite: bool) -> None:
 
 
 def _arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Arguments of the simulation asked for; those of the other way are refused."""
-    used, unused, way = FORMULA, SPECKLE, "with"
+    """Arguments of the chosen kind of simulation; options of the other kind are refused."""
+    used, unused, condition = FORMULA, SPECKLE, "with"
     if args.first_principles:
-        used, unused, way = SPECKLE, FORMULA, "without"
+        used, unused, condition = SPECKLE, FORMULA, "without"
     for name in unused:
         if getattr(args, name) is not None:
-            raise InputError(f"--{name} has an effect {way} --first-principles only")
+            raise InputError(f"--{name} has an effect only {condition} --first-principles")
     if args.static and args.gap is not None:
         raise InputError("--gap has no effect with --static")
     arguments = {}

@@ -1,4 +1,4 @@
-"""Files of two-time correlations: their formats, and what is selected from one."""
+"""Formats of two-time files."""
 
 from __future__ import annotations
 

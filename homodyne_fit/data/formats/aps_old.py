@@ -1,9 +1,10 @@
 """Two-time results of the APS before its upgrade.
 
-q and φ are listed bin by bin, and a bin's label is its place in these lists, from 1. Two writers
-number the matrices differently. boost_corr counts them from 1, in the order of
-``qphi_bin_to_process``; xpcs-eigen puts the label into the name, and leaves out bins without
-pixels. Numbers that count exactly from 1 to the length of the list are a running index.
+There is a list of q and a list of φ, with a value for each bin. The label of a bin is its position
+in these lists, counted from 1. Two programs number the matrices differently: boost_corr counts them
+from 1 in the order of ``qphi_bin_to_process``; xpcs-eigen uses the label of the bin, and leaves out
+bins without pixels. If the numbers are 1, 2, … up to the length of the list, they are a running
+index.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ AVERAGE = "/xpcs/avg_frames"
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what an old APS file holds."""
+    """Describe an old APS file."""
     q, phi = hdf5.q_and_phi(file, Q, PHI)
     matrices = hdf5_matrices.numbered(file, MATRICES)
     labels = _labels(np.array(list(matrices)), hdf5.integers(file, LABELS), path)
@@ -59,7 +60,7 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
 def _labels(
     matrix_numbers: NDArray[np.int64], labels: NDArray[np.int64], path: Path
 ) -> NDArray[np.int64]:
-    """Return the label of each matrix."""
+    """The label of each matrix."""
     if np.array_equal(matrix_numbers, np.arange(1, len(labels) + 1)):
         return labels
     if np.all(np.isin(matrix_numbers, labels)):

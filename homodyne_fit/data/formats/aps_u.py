@@ -1,8 +1,8 @@
 """Two-time results of the upgraded APS, as boost_corr writes them.
 
-A pixel's bin is one cell of the (q, φ) grid, counted row by row: its natural bin. Cells without
-pixels are left out and the others numbered from 1: their labels. ``dynamic_index_mapping`` leads
-from a label back to the natural bin.
+A bin is a cell of the grid of q and φ. Its natural number counts the cells row by row from 0. Its
+label counts only cells with pixels, from 1. ``dynamic_index_mapping`` has the natural number for
+each label.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ AVERAGE = "/xpcs/twotime/config/avg_frame"
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what an APS-U file holds."""
+    """Describe an APS-U file."""
     q, phi = _grid(file)
     labels = hdf5.integers(file, LABELS)
     matrices = hdf5_matrices.numbered(file, MATRICES)
@@ -116,9 +116,9 @@ def write_aps_u(
     Parameters
     ----------
     path : path
-        A file that is there already is replaced, once the new one is complete.
+        An existing file is replaced when the new one is complete.
     c2 : (M, n, n)
-        Of each matrix the upper half is stored, with the diagonal, as float32.
+        The upper half of each matrix is stored, with the diagonal, as float32.
     q_values : (nq,)
         Å⁻¹
     phi_values : (nphi,)
@@ -128,9 +128,9 @@ def write_aps_u(
     dt : float
         Time between two frames of c2, seconds.
     stride, avg : int
-        How many detector frames make one frame of c2, by leaving out and by averaging.
+        Number of detector frames for one frame of c2, by leaving out and by averaging.
     pixel_bins : int sequence, optional
-        Bins that have pixels, ascending; those of the matrices by default.
+        Bins with pixels, ascending; by default the bins of the matrices.
     """
     q, phi = as_list(q_values), as_list(phi_values)
     matrices, natural = checked_matrices(c2, bins, len(q) * len(phi))

@@ -1,4 +1,4 @@
-"""Reading HDF5 such that whatever is wrong with a file is one clear error."""
+"""Reading HDF5, with one clear error for everything that is wrong with a file."""
 
 from __future__ import annotations
 
@@ -37,15 +37,16 @@ __all__ = [
 ]
 
 
-# What h5py raises on a damaged file; the last when it cannot decode HDF5's own message.
+# Errors that h5py raises for a damaged file; the last one if it cannot decode a message of HDF5.
 DAMAGE = (KeyError, OSError, RuntimeError, UnicodeDecodeError)
 
+# Names for the unit of seconds.
 SECONDS = ("", "s", "sec", "second", "seconds")
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; what HDF5 cannot do inside the block is an `InputError`."""
+    """Open a file for reading; errors of HDF5 in the block become an `InputError`."""
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -54,7 +55,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
 
 
 def contents(file: h5py.File) -> str:
-    """Return the names of the two uppermost levels, for a message."""
+    """Names in the two uppermost levels, for a message."""
     names = []
     for name in file:
         below = file.get(name)
@@ -64,13 +65,13 @@ def contents(file: h5py.File) -> str:
 
 
 def group_at(file: h5py.File, name: str) -> h5py.Group | None:
-    """Return the group of that name, or None if there is none."""
+    """The group of that name, or None if there is none."""
     group = _at(file, name)
     return group if isinstance(group, h5py.Group) else None
 
 
 def has_group(name: str) -> Callable[[h5py.File], bool]:
-    """Return a function that says whether a file has a group of that name."""
+    """A function that tells whether a file has a group of that name."""
     return lambda file: group_at(file, name) is not None
 
 
@@ -80,7 +81,7 @@ def exists(file: h5py.File, name: str) -> bool:
 
 
 def shape_of(file: h5py.File, name: str) -> tuple[int, ...] | None:
-    """Return the shape of a dataset, or None if there is none of that name."""
+    """The shape of a dataset, or None if there is none of that name."""
     node = _at(file, name)
     return node.shape if isinstance(node, h5py.Dataset) else None
 
@@ -108,7 +109,7 @@ def integers(file: h5py.File, name: str) -> NDArray[np.int64]:
 
 
 def texts(file: h5py.File, name: str) -> list[str]:
-    """Read a dataset of strings; an absent one, or one of anything else, says nothing: []."""
+    """Read a dataset of strings; the list is empty if there is no such dataset."""
     dataset = _at(file, name)
     if not isinstance(dataset, h5py.Dataset) or h5py.check_string_dtype(dataset.dtype) is None:
         return []
@@ -116,21 +117,21 @@ def texts(file: h5py.File, name: str) -> list[str]:
 
 
 def unit(file: h5py.File, name: str) -> str:
-    """Return the attribute ``units`` of a dataset, or an empty string."""
+    """The attribute ``units`` of a dataset, or an empty string."""
     return attribute_text(file, name, "units")
 
 
 def attribute_text(file: h5py.File, name: str, attribute: str) -> str:
-    """Return an attribute as text, or an empty string where there is none."""
+    """An attribute as text, or an empty string if there is none."""
     node = _at(file, name)
-    known = isinstance(node, h5py.Group | h5py.Dataset)
-    stated = node.attrs.get(attribute, "") if known else ""
-    first = np.ravel(stated)[0] if np.size(stated) else ""
+    has_attributes = isinstance(node, h5py.Group | h5py.Dataset)
+    value = node.attrs.get(attribute, "") if has_attributes else ""
+    first = np.ravel(value)[0] if np.size(value) else ""
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
 def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.float64] | None:
-    """Return an attribute as a list of numbers, or None where it is absent or holds none."""
+    """An attribute as a list of numbers, or None if there are no numbers."""
     node = _at(file, name)
     if not isinstance(node, h5py.Group | h5py.Dataset) or attribute not in node.attrs:
         return None
@@ -139,14 +140,14 @@ def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.
 
 
 def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None, str]:
-    """Return the time between correlated frames, a product of scalars, and how it came about.
+    """The time between correlated frames, a product of scalars, and an explanation.
 
     Parameters
     ----------
     name : str
-        The time between detector frames, seconds.
+        Dataset of the time between detector frames, seconds.
     factors : str
-        How many of them make one correlated frame.
+        Datasets of the numbers of detector frames that make one correlated frame.
     """
     values = []
     for key in (name, *factors):
@@ -170,7 +171,7 @@ def _values(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
-    """Return the dataset of that name, which the format needs."""
+    """The dataset of that name, which the format needs."""
     node = _at(file, name)
     if isinstance(node, h5py.Dataset):
         return node
@@ -202,7 +203,7 @@ def q_and_phi(
 
 
 def check_units(file: h5py.File, q_name: str, phi_name: str, q: NDArray[np.float64]) -> None:
-    """Refuse q that is stated to be in anything but Å⁻¹, and φ in radians."""
+    """Refuse q with a unit other than Å⁻¹, and φ with a unit of radians."""
     require_inverse_angstrom(unit(file, q_name), f"{file.filename}: {q_name}", q)
     require_degrees(unit(file, phi_name), f"{file.filename}: {phi_name}")
 
@@ -210,15 +211,7 @@ def check_units(file: h5py.File, q_name: str, phi_name: str, q: NDArray[np.float
 def at_labels[Kind: np.generic](
     values: NDArray[Kind], labels: NDArray[np.int64], values_name: str, labels_name: str
 ) -> NDArray[Kind]:
-    """Return the values at labels counted from 1.
-
-    Parameters
-    ----------
-    values : (B, ...) array
-    labels : (M,) int
-    values_name, labels_name : str
-        File and entry, for the message.
-    """
+    """The values (B, ...) at labels (M,), which are counted from 1; the names are for a message."""
     if labels.min() < 1 or labels.max() > len(values):
         raise InputError(
             f"{labels_name} goes from {labels.min()} to {labels.max()}, but {values_name} has "

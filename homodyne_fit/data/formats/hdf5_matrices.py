@@ -1,4 +1,4 @@
-"""Where the matrices lie in an HDF5 file: each a dataset of its own, or slices of one array."""
+"""Locations of matrices in an HDF5 file: separate datasets, or slices of one array."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ __all__ = ["MatrixLocation", "numbered", "locations_in_array", "two_time_file"]
 
 @dataclass(frozen=True)
 class MatrixLocation:
-    """Where one matrix lies.
+    """The location of one matrix.
 
     Attributes
     ----------
     name : str
-        Of the dataset.
+        Name of the dataset.
     axis, index : int or None
-        Which slice of an array of three dimensions it is; None for a dataset of its own.
+        The slice of an array of three dimensions; None for a separate dataset.
     """
 
     name: str
@@ -44,11 +44,11 @@ class MatrixLocation:
         return f"{self.name}[{', '.join(marks)}]"
 
     def shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Shape of the matrix, given that of the dataset."""
+        """Shape of the matrix, from the shape of the dataset."""
         return shape if self.axis is None else shape[: self.axis] + shape[self.axis + 1 :]
 
     def read(self, dataset: h5py.Dataset, rows: slice, columns: slice) -> NDArray[np.generic]:
-        """Read some rows and columns of the matrix, and nothing else."""
+        """Read only some rows and columns of the matrix."""
         selection: list[slice | int] = [rows, columns]
         if self.axis is not None:
             selection.insert(self.axis, self.index)
@@ -56,9 +56,9 @@ class MatrixLocation:
 
 
 def numbered(file: h5py.File, group: str) -> dict[int, MatrixLocation]:
-    """Return the matrices of a group by the number that each name ends with, ascending.
+    """The matrices of a group, in the order of the numbers at the end of their names.
 
-    HDF5 lists names as text, so that 10 precedes 2 unless all are padded to the same length.
+    HDF5 sorts names as text, so that 10 comes before 2 unless all numbers have the same length.
     """
     locations: dict[int, MatrixLocation] = {}
     for key in map(str, hdf5.group_at(file, group) or ()):
@@ -73,7 +73,7 @@ def numbered(file: h5py.File, group: str) -> dict[int, MatrixLocation]:
 
 
 def locations_in_array(name: str, count: int, axis: int) -> list[MatrixLocation]:
-    """Return the locations of the matrices along one axis of a dataset."""
+    """Locations of the matrices along one axis of a dataset."""
     return [MatrixLocation(name, axis, index) for index in range(count)]
 
 
@@ -90,13 +90,13 @@ def two_time_file(
     shift: float = 0.0,
     upside_down: bool = False,
 ) -> TwoTimeFile:
-    """Describe a file with a matrix at each of the locations, all of one size.
+    """Describe a file with a matrix at each location, all of the same size.
 
     Parameters
     ----------
     upside_down : bool
-        Whether time begins with the last row of a matrix, as with an origin at the lower left.
-    populated, shift, and the others
+        Whether time begins at the last row of a matrix, so that its origin is at the lower left.
+    populated, shift, and others
         As in `TwoTimeFile`.
     """
     shape = locations[0].shape(hdf5.dataset(file, locations[0].name).shape)
@@ -137,12 +137,17 @@ def _stored(
 def _raw(
     path: Path, locations: tuple[MatrixLocation, ...], n_frames: int, upside_down: bool, index: int
 ) -> RawMatrix | None:
-    """Return where the rows of a matrix follow each other in the file, if they do."""
+    """The location of a matrix in the file; None if its rows are not stored one after another."""
     location = locations[index]
     with hdf5.opened(path) as file:
         dataset = hdf5.dataset(file, location.name)
-        elsewhere = dataset.is_virtual or dataset.external is not None or file.userblock_size
-        if upside_down or elsewhere or dataset.chunks is not None or location.axis not in (None, 0):
+        other_file = dataset.is_virtual or dataset.external is not None or file.userblock_size
+        if (
+            upside_down
+            or other_file
+            or dataset.chunks is not None
+            or location.axis not in (None, 0)
+        ):
             return None
         begin, dtype = dataset.id.get_offset(), np.dtype(dataset.dtype)
         if begin is None or dtype not in (np.float32, np.float64):

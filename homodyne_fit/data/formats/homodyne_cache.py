@@ -1,8 +1,7 @@
-"""The matrices that homodyne keeps in a .npz after reading them.
+"""The cache of homodyne: a .npz with the matrices that it has read.
 
-They are of one wave vector, and cut to the frames of the configuration that they were read with.
-A cache does not say which file, or which version of it, it was made from: it is read only where
-it is named as the data, and never in place of another file.
+The matrices have one wave vector, and only the frames of the configuration that was used. The cache
+does not contain the name or version of its data file, so it is never read instead of another file.
 """
 
 from __future__ import annotations
@@ -34,17 +33,17 @@ TIME = "t1"  # (N,), or a grid (N, N) of it; seconds from 0
 
 OTHER_TIME = "t2"  # the same; written, and not read
 
-# Steps of the time differ by no more than this fraction; they come out of a linspace.
+# Largest relative difference of the steps in time, which are from a linspace.
 SAME_STEP = 1e-6
 
 
 def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
-    """Whether the matrices and the two lists of homodyne are there."""
+    """Whether there are the matrices and the two lists of homodyne."""
     return {C2, Q, PHI} <= set(arrays)
 
 
 def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
-    """Say what a cache of homodyne holds."""
+    """Describe a cache of homodyne."""
     header = arrays[C2]
     if not header.is_c2 or len(header.shape) != 3:
         raise InputError(
@@ -74,7 +73,7 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
 def _frame_time(
     arrays: Mapping[str, ArrayHeader], path: Path, n_frames: int
 ) -> tuple[float | None, str]:
-    """Return the step of the time, and how it came about."""
+    """The step of the time, and an explanation."""
     time = numpy_file.companion(arrays, path, TIME, (n_frames, n_frames**2))
     if time is None:
         return None, f"{TIME} is missing"
@@ -86,7 +85,7 @@ def _frame_time(
 
 
 def _along_one_axis(time: NDArray[np.float64], n_frames: int) -> NDArray[np.float64]:
-    """Return the time (N,) of a list, or of a grid that varies along either axis."""
+    """The time (N,) from a list, or from a grid that varies along one of its axes."""
     if len(time) == n_frames:
         return time
     grid = time.reshape(n_frames, n_frames)
@@ -96,7 +95,7 @@ def _along_one_axis(time: NDArray[np.float64], n_frames: int) -> NDArray[np.floa
 def write_homodyne_cache(
     path: str | os.PathLike[str], c2: ArrayLike, q: ArrayLike, phi: ArrayLike, dt: float
 ) -> None:
-    """Write matrices as homodyne keeps them; c2 (K, n, n), q (K,) in Å⁻¹ and phi (K,) in degrees.
+    """Write a cache of homodyne; c2 (K, n, n), q (K,) in Å⁻¹ and phi (K,) in degrees.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Reading NumPy's own files such that whatever is wrong with one is one clear error."""
+"""Reading files of NumPy, with one clear error for everything that is wrong with a file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from homodyne_fit.errors import InputError, shortened
 
 __all__ = ["ArrayHeader", "Stack", "companion", "contents", "headers", "raw", "read"]
 
-# What NumPy and zipfile raise on a damaged file.
+# Errors that NumPy and zipfile raise for a damaged file.
 DAMAGE = (
     EOFError,
     OSError,
@@ -36,20 +36,20 @@ DAMAGE = (
 
 @dataclass(frozen=True)
 class ArrayHeader:
-    """What a file says of an array ahead of its numbers."""
+    """The header of an array in a file: shape and type."""
 
     shape: tuple[int, ...]
     dtype: np.dtype
 
     @property
     def is_c2(self) -> bool:
-        """Whether the array can be one square matrix of real numbers, or several."""
+        """Whether the array can be one or several square matrices of real numbers."""
         square = len(self.shape) in (2, 3) and self.shape[-1] == self.shape[-2]
         return square and 0 not in self.shape and self.dtype.kind in "fiu"
 
 
 def headers(path: Path) -> dict[str, ArrayHeader]:
-    """Return the header of each array of a .npz; a .npy has one, and its name is empty."""
+    """The header of each array by its name; the only array of a .npy has an empty name."""
     with _readable(path):
         with path.open("rb") as stream:
             if stream.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
@@ -67,7 +67,7 @@ def headers(path: Path) -> dict[str, ArrayHeader]:
 
 
 def read(path: Path, name: str) -> NDArray[np.generic]:
-    """Return an array: that of a .npy left on the disk until it is used, of a .npz in memory."""
+    """An array: of a .npz in memory, of a .npy on the disk until it is used."""
     with _readable(path):
         if not name:
             return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -77,9 +77,9 @@ def read(path: Path, name: str) -> NDArray[np.generic]:
 
 @dataclass
 class Stack:
-    """Reads matrices of an array (n, n) or (K, n, n), one at a time.
+    """Reads single matrices of an array (n, n) or (K, n, n).
 
-    Of a .npy it reads only those; a .npz has to be unpacked, which is done once until `release`.
+    From a .npy only the matrix is read. A .npz is unpacked once, and kept until `release`.
     """
 
     path: Path
@@ -88,19 +88,19 @@ class Stack:
     _unpacked: NDArray[np.generic] | None = field(default=None, init=False)
 
     def __call__(self, index: int, frames: slice) -> NDArray[np.generic]:
-        """Return one matrix, cut to some frames."""
+        """One matrix, cut to some frames."""
         array = self._unpacked if self._unpacked is not None else read(self.path, self.name)
         if self.name:
             self._unpacked = array
         return array.reshape(-1, *self.shape[-2:])[index, frames, frames]
 
     def release(self) -> None:
-        """Let go of what is unpacked."""
+        """Release the memory of the unpacked array."""
         self._unpacked = None
 
 
 def raw(path: Path, name: str, index: int) -> RawMatrix | None:
-    """Return where the rows of matrix (n, n) follow each other in the file, if they do."""
+    """The location of a matrix in the file; None if its rows are not stored one after another."""
     array = None if name else read(path, name)
     if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
         return None
@@ -114,7 +114,7 @@ def raw(path: Path, name: str, index: int) -> RawMatrix | None:
 def companion(
     arrays: Mapping[str, ArrayHeader], path: Path, name: str, sizes: tuple[int, ...]
 ) -> NDArray[np.float64] | None:
-    """Read what stands beside C2 as a list; None if it is absent."""
+    """Read an array beside C2, such as q, as a list; None if it is absent."""
     if name not in arrays:
         return None
     header = arrays[name]
@@ -128,9 +128,9 @@ def companion(
 
 
 def contents(arrays: Mapping[str, ArrayHeader]) -> str:
-    """Return names, shapes and types, for a message."""
-    shown = (f"{name} {found.shape} {found.dtype}" for name, found in arrays.items())
-    return shortened(each.strip() for each in shown) or "nothing"
+    """Names, shapes and types, for a message."""
+    lines = (f"{name} {header.shape} {header.dtype}" for name, header in arrays.items())
+    return shortened(line.strip() for line in lines) or "nothing"
 
 
 def _header(stream: IO[bytes]) -> ArrayHeader:

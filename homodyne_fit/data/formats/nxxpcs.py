@@ -1,8 +1,8 @@
 """Two-time results in NeXus, application definition NXxpcs.
 
-The attributes of the correlation say how it is stored: all bins in one array, with q first or
-last, or a dataset for each bin; c2 or c2 − 1; time from the first row or from the last one. Bins
-are numbered from 1, by the labels of the map of regions; q and φ are listed in that order.
+Attributes of the correlation describe the storage: one array of all bins, with q first or last, or
+a dataset for each bin; c2 or c2 − 1; time from the first row or from the last row. Bins have the
+labels of the map of regions, counted from 1; the lists of q and φ are in the order of the labels.
 """
 
 from __future__ import annotations
@@ -34,15 +34,19 @@ Q = "/entry/instrument/masks/dynamic_q_list"
 
 PHI = "/entry/instrument/masks/dynamic_phi_list"
 
-# Values of the attribute storage_mode, and which axis of the array is q.
+# Values of the attribute storage_mode for one array, and the axis of q.
 Q_AXIS = {"one_array_q_first": 0, "one_array_q_last": 2}
 
+# Its value for a dataset of each bin.
 KEYS = "data_exchange_keys"
 
+# Whether time begins at the last row, for each value of time_origin_location.
 ORIGINS = {"": False, "upper_left": False, "lower_left": True}
 
-BASELINES = {"": 0.0, "1": 0.0, "0": 1.0}  # what has to be added
+# Constant to add, for each value of baseline_reference.
+BASELINES = {"": 0.0, "1": 0.0, "0": 1.0}
 
+# The stored part of a matrix, for each value of populated_elements.
 POPULATED: dict[str, Populated] = {
     "": "",
     "all": "all",
@@ -50,17 +54,17 @@ POPULATED: dict[str, Populated] = {
     "lower_half": "lower",
 }
 
-# What of a matrix is written, by the value of the attribute populated_elements.
+# Functions that keep the part to write, for each value of populated_elements.
 HALVES = {"all": np.asarray, "upper_half": np.triu, "lower_half": np.tril}
 
 
 def recognises(file: h5py.File) -> bool:
-    """Whether there are two-time correlations where NXxpcs has them."""
+    """Whether the file has the two-time correlations of NXxpcs."""
     return hdf5.exists(file, MATRICES)
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what an NXxpcs file holds."""
+    """Describe an NXxpcs file."""
     q, phi = hdf5.q_and_phi(file, Q, PHI)
     labels, locations = _matrices(file, len(q))
     return hdf5_matrices.two_time_file(
@@ -71,14 +75,14 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
         hdf5.at_labels(q, labels, Q, f"{path}: {MATRICES}"),
         hdf5.at_labels(phi, labels, PHI, f"{path}: {MATRICES}"),
         _frame_time(file),
-        populated=_stated(file, "populated_elements", POPULATED),
-        shift=_stated(file, "baseline_reference", BASELINES),
-        upside_down=_stated(file, "time_origin_location", ORIGINS),
+        populated=_meaning(file, "populated_elements", POPULATED),
+        shift=_meaning(file, "baseline_reference", BASELINES),
+        upside_down=_meaning(file, "time_origin_location", ORIGINS),
     )
 
 
-def _stated[Meaning](file: h5py.File, attribute: str, meanings: dict[str, Meaning]) -> Meaning:
-    """Return what the value of an attribute stands for; an absent one has the value ''."""
+def _meaning[Meaning](file: h5py.File, attribute: str, meanings: dict[str, Meaning]) -> Meaning:
+    """The meaning of the value of an attribute; the value is '' if there is no attribute."""
     value = hdf5.attribute_text(file, MATRICES, attribute)
     if value not in meanings:
         known = ", ".join(filter(None, meanings))
@@ -90,7 +94,7 @@ def _stated[Meaning](file: h5py.File, attribute: str, meanings: dict[str, Meanin
 
 
 def _matrices(file: h5py.File, n_bins: int) -> tuple[NDArray[np.int64], list[MatrixLocation]]:
-    """Return the label of each matrix, and where it is."""
+    """The label of each matrix, and its location."""
     mode = hdf5.attribute_text(file, MATRICES, "storage_mode")
     if mode not in ("", KEYS, *Q_AXIS):
         raise InputError(
@@ -112,7 +116,7 @@ def _matrices(file: h5py.File, n_bins: int) -> tuple[NDArray[np.int64], list[Mat
 
 
 def _q_axis(file: h5py.File, shape: tuple[int, ...], mode: str) -> int:
-    """Return which axis is q: the one stated, or else the one that the shape leaves."""
+    """The axis of q, from the storage_mode or else from the shape."""
     possible = [axis for axis in (0, 2) if len(shape) == 3 and _square_without(shape, axis)]
     if mode and Q_AXIS[mode] in possible:
         return Q_AXIS[mode]
@@ -120,7 +124,7 @@ def _q_axis(file: h5py.File, shape: tuple[int, ...], mode: str) -> int:
         return possible[0]
     raise InputError(
         f"{file.filename}: {MATRICES} has shape {shape} and its storage_mode is '{mode}', which "
-        "do not tell the matrices: (q, N, N) is one_array_q_first, (N, N, q) one_array_q_last"
+        "do not agree: (q, N, N) is one_array_q_first, (N, N, q) is one_array_q_last"
     )
 
 
@@ -130,7 +134,7 @@ def _square_without(shape: tuple[int, ...], axis: int) -> bool:
 
 
 def _labels(file: h5py.File, n_matrices: int, n_bins: int) -> NDArray[np.int64]:
-    """Return the labels of matrices in an array: all of the lists, or those that have pixels."""
+    """Labels of the matrices in an array: of all bins, or of the bins with pixels."""
     if n_matrices == n_bins:
         return np.arange(1, n_bins + 1)
     if hdf5.exists(file, ROI_MAP):
@@ -145,7 +149,7 @@ def _labels(file: h5py.File, n_matrices: int, n_bins: int) -> NDArray[np.int64]:
 
 
 def _frame_time(file: h5py.File) -> tuple[float | None, str]:
-    """Return the time between frames of the one detector, or of several that agree."""
+    """The time between frames of the detector; several detectors must agree."""
     instrument = hdf5.group_at(file, INSTRUMENT)
     names = [f"{INSTRUMENT}/{key}" for key in map(str, instrument or ())]
     detectors = [
@@ -180,16 +184,16 @@ def write_nxxpcs(
     Parameters
     ----------
     path : path
-        As for `write_aps_u`, and so for all the others.
+        As in `write_aps_u`.
     c2 : (M, n, n)
     q, phi : (B,)
         Wave vector, Å⁻¹, and angle, degrees, of the bins with the labels 1 to B.
     dt : float
         Time between two frames, seconds.
     storage_mode, baseline_reference, populated_elements, time_origin_location
-        Attributes of NXxpcs, and how the matrices are stored.
+        Attributes of NXxpcs, which describe the storage of the matrices.
     labels : (M,) int, ascending, optional
-        Which of the bins the matrices are of; all by default.
+        Labels of the bins of the matrices; all bins by default.
     """
     bins_q, bins_phi = as_list(q), as_list(phi)
     used = np.arange(1, len(bins_q) + 1) if labels is None else np.asarray(labels, dtype=np.int64)

@@ -21,6 +21,7 @@ from homodyne_fit.errors import InputError
 __all__ = ["PLAIN_ARRAY", "write_array"]
 
 
+# Arrays that may be in a .npz beside C2.
 COMPANIONS = ("phi", "q", "dt")
 
 
@@ -31,20 +32,18 @@ def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
 
 
 def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
-    """Say what a plain array holds."""
+    """Describe a plain array."""
     (name,) = (key for key in arrays if key not in COMPANIONS)
     shape = arrays[name].shape
     n_matrices = shape[0] if len(shape) == 3 else 1
     q = numpy_file.companion(arrays, path, "q", (1, n_matrices))
     phi = numpy_file.companion(arrays, path, "phi", (n_matrices,))
     dt = numpy_file.companion(arrays, path, "dt", (1,))
-
     step, note = None, "a plain array carries none"
     if dt is not None:
         usable = np.isfinite(dt[0]) and dt[0] > 0
         step = float(dt[0]) if usable else None
         note = "array dt" if usable else f"its dt is {dt[0]:g}, not a positive number"
-
     label, stack = name or "the array", numpy_file.Stack(path, name, shape)
     return TwoTimeFile(
         path=path,
@@ -69,7 +68,7 @@ def write_array(
     phi: ArrayLike | None = None,
     dt: float | None = None,
 ) -> None:
-    """Write C2, of shape (n, n) or (K, n, n), as a .npy or, with what is known of it, a .npz."""
+    """Write C2, of shape (n, n) or (K, n, n), as a .npy, or with q, phi and dt as a .npz."""
     known = {"q": q, "phi": phi, "dt": dt}
     beside = {name: np.asarray(value) for name, value in known.items() if value is not None}
     matrices = real_array(c2) if np.ma.isMaskedArray(c2) else np.asarray(c2)

@@ -1,7 +1,7 @@
 """Two-time results as pyCHX exports them.
 
-All matrices are in one array, the bin last. What pyCHX keeps in dictionaries are attributes here:
-q and angle of each bin by its index from 0, and the metadata of the measurement.
+All matrices are in one array, with the bin as the last axis. Dictionaries of pyCHX are attributes
+here: q and angle of each bin by its index from 0, and the metadata of the measurement.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def recognises(file: h5py.File) -> bool:
 
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
-    """Say what a pyCHX export holds.
+    """Describe a pyCHX export.
 
-    Its frame time is named but not used, since versions of pyCHX differ in its unit.
+    Its frame time is reported but not used, since its unit differs between versions of pyCHX.
     """
     shape = hdf5.dataset(file, MATRICES).shape
     if len(shape) != 3 or shape[0] != shape[1] or 0 in shape:
@@ -55,7 +55,7 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
 def _bins(
     file: h5py.File, n_matrices: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
-    """Return q and, where the bins have one, the angle of each matrix, by the number of its bin."""
+    """q of each matrix and, if there are angles, the angle of each matrix."""
     values = []
     for index in range(n_matrices):
         value = hdf5.attribute_numbers(file, BINS, str(index))
@@ -96,7 +96,7 @@ def write_pychx(
     phi : (M,) or None
         Degrees; None for whole rings.
     frame_time : float
-        What is stored as such; its unit is not certain in these files.
+        The value to store; its unit is not certain in these files.
     """
     bins = as_list(q)[:, np.newaxis] if phi is None else np.column_stack([as_list(q), as_list(phi)])
     matrices, _ = checked_matrices(c2, np.arange(len(bins)), len(bins))

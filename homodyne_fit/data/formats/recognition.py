@@ -1,6 +1,6 @@
-"""Telling the format of a file from what is in it, never from its name.
+"""Recognition of the format of a file from its contents, never from its name.
 
-A further format is a module with a `Format`, entered in a table below.
+A new format is a module with a `Format`, which is added to one of the lists below.
 """
 
 from __future__ import annotations
@@ -25,25 +25,26 @@ from homodyne_fit.errors import InputError, missing_file
 __all__ = ["FORMATS", "HDF5_FORMATS", "RESULT_FORMAT", "open_two_time"]
 
 
-# The first that recognises a file describes it. APS-U files may carry an empty outline of NXxpcs
-# besides, so that APS-U is asked before it.
+# Formats in HDF5; the first one that recognises a file describes it. APS-U is before NXxpcs, since
+# an APS-U file may also have the groups of NXxpcs without data.
 HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
 
+# Formats in files of NumPy.
 NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
 
-# All of them, by their names on the command line.
+# All formats, by their names on the command line.
 FORMATS = {each.option: each for each in (*HDF5_FORMATS, *NUMPY_FORMATS)}
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 NUMPY_SIGNATURES = (b"\x93NUMPY", b"PK\x03\x04", b"PK\x05\x06")  # .npy; .npz is a zip
 
-# What `RESULT` says it is.
+# The attribute ``format`` of a result of a fit.
 RESULT_FORMAT = "homodyne_fit result"
 
 
 def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
-    """Recognise a file and say what it holds, without reading a matrix."""
+    """Recognise the format of a file and describe it, without reading a matrix."""
     where = Path(path).expanduser()
     start = _first_bytes(where)
     if start.startswith(NUMPY_SIGNATURES):

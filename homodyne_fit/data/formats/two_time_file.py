@@ -1,6 +1,6 @@
-"""What a file of two-time correlations says, before any matrix is read.
+"""The description of a two-time file, before any matrix is read.
 
-Every format describes its files as a `TwoTimeFile`; nothing after that knows formats.
+Each format describes its files as a `TwoTimeFile`. Other modules do not need to know formats.
 """
 
 from __future__ import annotations
@@ -27,14 +27,13 @@ __all__ = [
 ]
 
 
-# Two stored halves agree when they differ by less than this fraction of their size; float32
-# arithmetic in a different order leaves about 1e-6.
+# Largest relative difference of two equal halves; float32 sums in another order differ by 1e-6.
 SYMMETRY = 1e-5
 
-# Far above any correlation, far below what programs fill gaps with.
+# Largest value of a correlation. Values that programs use for missing points are far larger.
 LARGEST = 1e15
 
-# What of a matrix is stored; an empty text where nothing is said about it.
+# The part of a matrix that is stored; empty if it is not known.
 Populated = Literal["all", "upper", "lower", ""]
 
 
@@ -48,7 +47,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class TwoTimeFile:
-    """M matrices c2(t1, t2) in a file, and what the file says about them.
+    """M matrices c2(t1, t2) in a file, with the information about them.
 
     Attributes
     ----------
@@ -56,28 +55,28 @@ class TwoTimeFile:
     format : str
         Name of the format, for reports.
     names : tuple of M str
-        What the file calls each matrix, for messages.
+        Name of each matrix in the file, for messages.
     n_frames : int
         Every matrix is n_frames × n_frames.
     q, phi : (M,) float64 or None
         Wave vector (Å⁻¹) and azimuthal angle (degrees) of each matrix, in the order of the file.
-        None where the file does not say.
+        None if they are not in the file.
     dt : float or None
         Time between two frames, seconds.
     dt_note : str
-        How the file gives dt, or why it does not.
+        How dt follows from the file, or why it does not.
     stored : callable
-        ``stored(index, frames)`` is the matrix as the file has it, cut to the frames.
+        ``stored(index, frames)`` is the matrix as it is stored, cut to the frames.
     populated : str
-        Which part of each matrix the format, or the file, says is stored. Nothing relies on it:
-        what is stored shows in the matrix.
+        The part of each matrix that should be stored according to the format or the file. It is
+        only for messages: what is stored is found from the matrix itself.
     shift : float
-        What the file left out of c2, so that it has to be added: 1 where c2 − 1 is stored.
+        Constant to add, which gives c2: 1 if c2 − 1 is stored.
     raw : callable
-        ``raw(index)`` is where the numbers of a matrix lie in the file; None where they are
-        packed, or ordered otherwise.
+        ``raw(index)`` is the location of a matrix in the file; None if it is packed or in another
+        order.
     release : callable
-        Lets go of what is kept in memory to read further matrices faster.
+        Releases memory that makes reading further matrices faster.
     """
 
     path: Path
@@ -95,7 +94,7 @@ class TwoTimeFile:
     release: Callable[[], None] = _nothing
 
     def __repr__(self) -> str:
-        """All but the matrices, in a line."""
+        """The information without the matrices, in a line."""
         known = [f"{self.n_matrices} × {self.n_frames} × {self.n_frames} ({self.format})"]
         if self.q is not None:
             known.append(f"q = {shortened_numbers(np.unique(self.q))} Å⁻¹")
@@ -107,22 +106,22 @@ class TwoTimeFile:
 
     @property
     def n_matrices(self) -> int:
-        """Number of matrices, of all wave vectors and angles together."""
+        """Number of matrices of all wave vectors and angles."""
         return len(self.names)
 
     def read(self, index: int, frames: slice = slice(None)) -> NDArray[np.floating]:
-        """Read one matrix, whichever half of it is stored.
+        """Read one matrix, of which both halves or only one may be stored.
 
         Parameters
         ----------
         index : int
         frames : slice
-            The frames to keep, of both times, counted from 0.
+            The frames to keep, for both times, counted from 0.
 
         Returns
         -------
-        (n, n) float32 if stored so, else float64
-            The symmetric matrix.
+        (n, n) float32 or float64
+            The symmetric matrix; float32 if it is stored in single precision.
         """
         c2 = completed(self.read_stored(index, frames), self.name(index))
         if self.shift:
@@ -130,18 +129,18 @@ class TwoTimeFile:
         return c2
 
     def read_stored(self, index: int, frames: slice = slice(None)) -> NDArray[np.floating]:
-        """Read one matrix as it is stored, (n, n), be it a half, symmetric or not."""
+        """Read one matrix (n, n) as it is stored: a half, symmetric, or not symmetric."""
         return _as_float(self.stored(index, frames), self.name(index))
 
     def name(self, index: int) -> str:
-        """What to call a matrix in a message."""
+        """The name of a matrix in a message."""
         return f"{self.path}: {self.names[index]}"
 
 
 def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
-    """Return the symmetric matrix of which the upper half, the lower half or all is stored.
+    """The symmetric matrix, from a matrix with its upper half, lower half or both.
 
-    A half that holds nothing but zeros and non-finite numbers is not stored.
+    A half with only zeros and non-finite numbers is not stored.
     """
     lower = checked_part(matrix, name) == "lower"
     c2 = np.array(matrix.T if lower else matrix, order="C")
@@ -150,7 +149,7 @@ def completed(matrix: NDArray[np.floating], name: str) -> NDArray[np.floating]:
 
 
 def checked_part(matrix: NDArray[np.floating], name: str) -> Populated:
-    """Which part of a matrix (n, n) is stored: a half, or all of one that is symmetric."""
+    """The stored part of a matrix (n, n), which must be symmetric if both halves are stored."""
     part = populated_part(matrix)
     if not part:
         raise InputError(
@@ -163,7 +162,7 @@ def checked_part(matrix: NDArray[np.floating], name: str) -> Populated:
 
 
 def populated_part(matrix: NDArray[np.floating]) -> Populated:
-    """Which half of a matrix (n, n) holds anything but zeros and non-finite numbers, or both."""
+    """The part of a matrix (n, n) that has finite numbers other than zero."""
     upper = lower = False
     for start in range(0, len(matrix), BAND):
         present = _present(matrix[start : start + BAND])
@@ -175,9 +174,9 @@ def populated_part(matrix: NDArray[np.floating]) -> Populated:
 
 
 def asymmetry(matrix: NDArray[np.floating]) -> NDArray[np.floating]:
-    """|c2(t1, t2) − c2(t2, t1)| of a full matrix (n, n): 0 within rounding, NaN if one is missing.
+    """|c2(t1, t2) − c2(t2, t1)| of a full matrix (n, n), and 0 within rounding.
 
-    Both missing is symmetric.
+    It is NaN if one of the two is missing, and 0 if both are missing.
     """
     bands = [slice(start, start + BAND) for start in range(0, len(matrix), BAND)]
     size, count = 0.0, 0
@@ -235,12 +234,12 @@ class Format[Contents]:
     option : str
         Its name on the command line.
     layout : str
-        What tells it from others, for a message.
+        How a file of this format is recognised, for a message.
     recognises : callable
-        ``recognises(contents)`` is whether a file with these contents is of the format.
+        ``recognises(contents)`` tells whether a file with these contents has this format.
     describe : callable
-        ``describe(contents, path)`` says what the file holds, without reading a matrix; what
-        contradicts itself is an `InputError`.
+        ``describe(contents, path)`` describes the file without reading a matrix; contradictions in
+        the file are an `InputError`.
     write : callable
         ``write(path, c2, q, phi, dt)`` writes matrices (K, n, n) of one wave vector, Å⁻¹, at K
         angles, degrees, with the time between two frames, seconds.

@@ -1,4 +1,4 @@
-"""What the writers of the formats share."""
+"""Functions for writers of all formats."""
 
 from __future__ import annotations
 
@@ -24,13 +24,7 @@ def write_matrices(group: h5py.Group, prefix: str, matrices: NDArray[np.float32]
 def checked_matrices(
     c2: ArrayLike, bins: ArrayLike, n_bins: int
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Matrices (M, n, n) in single precision, and the bin of each.
-
-    Raises
-    ------
-    ValueError
-        If they are not square, or bins are missing, equal or out of range.
-    """
+    """Matrices (M, n, n) in single precision, and the bin of each; both are checked."""
     matrices = real_array(c2).astype(np.float32)
     natural = as_list(bins).astype(np.int64)
     if matrices.ndim != 3 or matrices.shape[1] != matrices.shape[2]:
@@ -43,12 +37,12 @@ def checked_matrices(
 
 
 def as_list(values: ArrayLike) -> NDArray[np.float64]:
-    """A list, also of a single number."""
+    """An array of one dimension, also from a single number."""
     return np.atleast_1d(real_array(values).astype(np.float64))
 
 
 def target_file(path: str | os.PathLike[str]) -> Path:
-    """The path to write to; an `InputError` if its folder is missing."""
+    """The path of a file to write; an `InputError` if its folder is missing."""
     final = Path(path)
     if not final.parent.is_dir():
         raise InputError(f"{final}: there is no folder {final.parent}")

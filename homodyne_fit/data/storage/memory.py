@@ -1,4 +1,4 @@
-"""How much memory a fit may use."""
+"""The memory that a fit may use."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ __all__ = [
     "size_in_words",
 ]
 
-# Of what is available, where nothing else is said.
+# Fraction of the available memory that may be used by default.
 SHARE = 0.75
 
-# Of what is allowed: most that whole matrices may take, and chunks of those on the disk.
-MATRICES_SHARE, CHUNKS_SHARE = 0.25, 0.5
+# Fraction of the allowed memory for whole matrices.
+MATRICES_SHARE = 0.25
 
-# Folder of a hierarchy, and its files of the limit and of what is used; in `memory.stat`, what of
-# that is file contents that can be dropped.
+# Fraction of the allowed memory for chunks of matrices that stay on the disk.
+CHUNKS_SHARE = 0.5
+
+# Control groups of version 2 and 1: folder, file of the limit, file of the memory in use, and the
+# entry of `memory.stat` for contents of files that can be dropped.
 CGROUPS = {
     "": ("", "memory.max", "memory.current", "inactive_file"),
     "memory": (
@@ -36,17 +39,14 @@ CGROUPS = {
 
 
 def allowed_memory(memory: int | None) -> int:
-    """Bytes that may be used: those given, or three quarters of what is available."""
+    """Memory that may be used, bytes: `memory`, or by default three quarters of the available."""
     return int(SHARE * available_memory()) if memory is None else memory
 
 
 def available_memory(root: str | os.PathLike[str] = "/") -> int:
-    """Bytes that are free in the machine, or below the limit of a control group if that is less.
+    """Free memory of the machine or, if it is less, of a control group, bytes.
 
-    Parameters
-    ----------
-    root : path
-        Where the file system that says so begins.
+    `root` is the root of the file system with the information.
     """
     return max(0, min([psutil.virtual_memory().available, *_below_limits(Path(root))]))
 
@@ -60,7 +60,7 @@ def size_in_words(n_bytes: float) -> str:
 
 
 def _below_limits(root: Path) -> Iterator[int]:
-    """What is left to each control group of this process, version 1 or 2, and those above it."""
+    """Free memory, in bytes, of each control group of this process and of the groups above it."""
     for line in _text(root / "proc/self/cgroup").splitlines():
         _, controllers, group = line.split(":", 2)
         for controller in controllers.split(","):

@@ -1,4 +1,4 @@
-"""Matrices that stay on the disk, and blocks of matrices wherever they are."""
+"""Matrices that stay on the disk, and blocks of matrices on the disk or in memory."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ __all__ = [
     "upper_bands",
 ]
 
-# Rows that are worked on at a time.
+# Number of rows that are processed at a time.
 BAND = 256
 
 
 @dataclass(frozen=True)
 class RawMatrix:
-    """Where the numbers of a matrix lie in a file: row after row, as they are in memory.
+    """Location of a matrix in a file that stores it row after row, as in memory.
 
     Attributes
     ----------
     path : Path
     offset : int
-        Of the first number, bytes.
+        Offset of the first number, bytes.
     n_frames : int
         The matrix is n_frames × n_frames.
     dtype : dtype
-        float32 or float64 in the order of bytes of this machine.
+        float32 or float64 in the byte order of this machine.
     """
 
     path: Path
@@ -49,7 +49,7 @@ class RawMatrix:
 
 
 class ScratchFile:
-    """Removes a file once nothing refers to this object any more, or when Python ends."""
+    """Removes a file when nothing refers to this object any more, or when Python ends."""
 
     def __init__(self, path: Path) -> None:
         self._remove = weakref.finalize(self, path.unlink, missing_ok=True)
@@ -57,21 +57,21 @@ class ScratchFile:
 
 @dataclass(frozen=True, eq=False)
 class StoredMatrices:
-    """Symmetric matrices (K, n, n) in files, of which parts are read when they are asked for.
+    """Symmetric matrices (K, n, n) in files, read in parts when they are used.
 
-    An item is a whole matrix, or, for an array of indices, the selection of these. A pickled one
-    reads the same files; they have to be there when it is used.
+    An item is a whole matrix; an array of indices selects matrices. After unpickling the same files
+    are read, which must still exist.
 
     Attributes
     ----------
     locations : tuple of K RawMatrix
-        All of one type. Their entries at t1 ≤ t2 are read and no others.
+        All of one type. Only their entries at t1 ≤ t2 are read.
     first : int
         Frame of the files that is frame 0 here.
     masked : (n,) bool
         Frames whose rows and columns are NaN.
     scratch : ScratchFile, optional
-        Kept alive as long as it is needed.
+        The scratch file, which must exist as long as this object.
     """
 
     locations: tuple[RawMatrix, ...]
@@ -81,17 +81,14 @@ class StoredMatrices:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(K, n, n)."""
         return len(self.locations), len(self.masked), len(self.masked)
 
     @property
     def dtype(self) -> np.dtype[np.floating]:
-        """Type of the numbers."""
         return self.locations[0].dtype
 
     @property
     def ndim(self) -> int:
-        """Number of axes, 3."""
         return 3
 
     def __len__(self) -> int:
@@ -117,17 +114,11 @@ class StoredMatrices:
         self, dtype: DTypeLike | None = None, copy: bool | None = None
     ) -> NDArray[np.generic]:
         if copy is False:
-            raise ValueError("stored matrices are in memory as a copy only")
+            raise ValueError("stored matrices can be in memory only as a copy")
         return np.stack(list(self)).astype(dtype or self.dtype, copy=False)
 
     def upper(self, k: int, rows: slice, columns: slice) -> NDArray[np.floating]:
-        """Read a block of matrix k; its entries at t1 > t2 are arbitrary.
-
-        Raises
-        ------
-        InputError
-            If the file is not there any more, or shorter than it was.
-        """
+        """Read a block of matrix k; its entries at t1 > t2 are arbitrary."""
         location = self.locations[k]
         values = np.empty((rows.stop - rows.start, columns.stop - columns.start), location.dtype)
         begin = location.offset + (self.first + columns.start) * location.dtype.itemsize
@@ -161,7 +152,7 @@ def block(c2: Matrices, k: int, rows: slice, columns: slice) -> NDArray[np.float
 
 
 def upper_bands(c2: Matrices, k: int) -> Iterator[tuple[int, NDArray[np.floating]]]:
-    """Yield successive rows of c2[k] from the diagonal on.
+    """Yield bands of successive rows of c2[k], from the diagonal on.
 
     Yields
     ------

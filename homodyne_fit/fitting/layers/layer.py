@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 
-__all__ = ["Layer", "PreliminaryFit", "Layers"]
+__all__ = ["Layer", "Layers", "NoiseOf", "PreliminaryFit"]
+
+
+# The noise of the points at a solution.
+NoiseOf = Callable[[Solution], NoiseOfPoints]
 
 
 class PreliminaryFit(Protocol):
@@ -36,8 +41,11 @@ class Layer:
         """Before the search: return the objective and the start to go on with."""
         return objective, start
 
-    def before_sample(self, tolerance: float) -> None:
-        """Before the searches on a sample of the data or on all of them, to this tolerance."""
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
+        """Before the searches on a sample of the data or on all of them, to this tolerance.
+
+        `noise_of` finds the noise of the points of the sample at a solution.
+        """
 
     def after_step(
         self,
@@ -79,10 +87,10 @@ class Layers:
             objective, start = layer.prepare(objective, start, preliminary_fit)
         return objective, start
 
-    def before_sample(self, tolerance: float) -> None:
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
         """Tell every layer that other data are taken up."""
         for layer in self.layers:
-            layer.before_sample(tolerance)
+            layer.before_sample(tolerance, noise_of)
 
     def after_step(
         self,

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
-from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.scaling import ScalingMap, centering_matrix
@@ -73,7 +73,8 @@ class Regularization(Layer):
         return self._penalised(objective, weights), start
 
     @override
-    def before_sample(self, tolerance: float) -> None:
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
+        del noise_of
         # What is settled on a sample is looked at again on all points.
         self.settled, self.distance, self.searches = False, max(SETTLED, tolerance), 0
 

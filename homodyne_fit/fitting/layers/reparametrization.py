@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
-from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
+from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
+from homodyne_fit.fitting.score_noise import shared_pair_test
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.scaling import ScalingMap
@@ -22,6 +23,12 @@ __all__ = ["Reparametrization"]
 # zero half of the time all the same, and letting them differ then costs accuracy.
 REJECTED = 1.0
 
+# One shared pair is kept if such deviations from it, or larger ones, are more probable than this.
+IMPROBABLE = 0.01
+
+# What the Wald test gives.
+WALD = ("statistic", "degrees_of_freedom", "probability")
+
 # Builds the map of one of the modes of `scaling_map`.
 BuildMap = Callable[..., ScalingMap]
 
@@ -30,8 +37,10 @@ BuildMap = Callable[..., ScalingMap]
 class Reparametrization(Layer):
     """The scaling map of a mode.
 
-    ``auto`` starts with one pair for all angles and asks the evidence at the minimum whether the
-    angles differ; ``sequential`` fits each angle by itself and then holds its pair.
+    ``auto`` starts with one pair for all angles and asks at the minimum whether the angles differ:
+    the evidence, which takes the points to be independent, and where that says so a Wald test by
+    the noise found, which neighbouring points share. ``sequential`` fits each angle by itself and
+    then holds its pair.
 
     Attributes
     ----------
@@ -54,6 +63,12 @@ class Reparametrization(Layer):
     shrink: bool = True
     relaxed: ScalingPrior | None = None
     tested: ScalingPrior | None = None
+    wald: tuple[float, int, float] | None = None
+    noise_of: NoiseOf | None = None
+
+    @override
+    def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
+        self.noise_of = noise_of
 
     @override
     def prepare(
@@ -80,8 +95,14 @@ class Reparametrization(Layer):
         held = solution.joint.limits * joint.equations.gradient[joint.n_physics :] < 0
         joint = replace(joint, free=np.eye(len(joint.z))[:, ~held])
         self.tested = fit_scaling_prior(joint, solution.free, solution.variance)
+        self.wald = None
         if self.tested.log_evidence <= REJECTED:
             return None
+        if self.noise_of is not None:
+            each_at_shared = replace(solution, objective=individual, joint=joint)
+            self.wald = shared_pair_test(each_at_shared, self.noise_of(solution))
+            if self.wald[2] > IMPROBABLE:
+                return None
         self.relaxed = self.tested
         if not self.shrink:
             return individual
@@ -112,12 +133,19 @@ class Reparametrization(Layer):
             f"{test.degrees} more parameters lower χ² by {test.chi2:.4g}, and a spread over the "
             f"angles raises the log evidence by {test.log_evidence:.3g}"
         )
+        if self.wald is not None:
+            statistic, degrees, probability = self.wald
+            numbers = (
+                f"pairs of their own deviate from a shared one by a χ² of {statistic:.4g} with "
+                f"{degrees} degrees of freedom, probability {probability:.2g}"
+            )
         verdict = "keep one shared pair" if self.relaxed is None else "differ"
         return report | {
             "test": {
                 "chi2_decrease": test.chi2,
                 "degrees_of_freedom": test.degrees,
                 "log_evidence": test.log_evidence,
+                "wald": self.wald and dict(zip(WALD, self.wald, strict=True)),
             },
             "effect": f"the angles {verdict}: {numbers}",
         }

@@ -6,6 +6,7 @@ out are therefore followed up on the next larger one, beside the best.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.layer import Layers
+from homodyne_fit.fitting.options import UncertaintyModel
+from homodyne_fit.fitting.score_noise import noise_of_points
 from homodyne_fit.fitting.search.minimum import MOST_NFEV, find_minimum
 from homodyne_fit.fitting.search.other_minima import distance_between
 from homodyne_fit.fitting.search.samples import Sample, Samples
@@ -63,11 +66,14 @@ class Refinement:
     layers : Layers
     global_search : callable or None
         None where the start is taken as it is.
+    uncertainty : {'speckle', 'white'}
+        What tests of the layers take the noise for.
     """
 
     samples: Samples
     layers: Layers
     global_search: GlobalSearch | None
+    uncertainty: UncertaintyModel
 
     def preliminary_fit(
         self, objective: TwoTimeObjective, start: SearchPoint, *, all_points: bool = False
@@ -170,7 +176,8 @@ class Refinement:
         self, sample: Sample, objective: TwoTimeObjective, start: SearchPoint, tolerance: float
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
-        self.layers.before_sample(tolerance)
+        noise_of = functools.partial(noise_of_points, sample=sample, model=self.uncertainty)
+        self.layers.before_sample(tolerance, noise_of)
         nfev = 1 if self.layers.failure() else sample.evaluations_left
         # What the layers would ask for at the end, most of it, they can have at once: the start is
         # near the end on all points if samples led there.
