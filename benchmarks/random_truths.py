@@ -1,4 +1,4 @@
-"""Fits without a start, of random truths over the whole default box, against fits from the truth.
+"""Fits without start or bounds, of random truths in a wide box, against fits from the truth.
 
 Each truth is a sample, a geometry and a camera drawn at random: 1 to 23 angles, evenly spread, at
 random or all at multiples of 90°; 64 to 200 frames; contrasts of 0.02 to 0.5 that differ by up to
@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-# The default box, from PHYSICS: what a fit without bounds allows.
+# Where truths are drawn from.
 BOX = {
     "D0": (100.0, 1e5),
     "alpha": (-2.0, 2.0),

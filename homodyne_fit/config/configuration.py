@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.config.consistency import (
-    bounds_of_parameter,
     contradictions,
     explicit_bounds,
     held_values,
+    model_parameters,
     questions,
     questions_about_file,
     start_values,
@@ -29,6 +29,7 @@ from homodyne_fit.errors import (
     missing_file,
     rename_places,
 )
+from homodyne_fit.fitting.default_bounds import Limits, bounds_in_force
 from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions, gap_problems
 from homodyne_fit.model.parameters import SCALING
 
@@ -129,7 +130,7 @@ class Config:
                 phi=root.experimental_data.phi_angles,
                 mask_frames=masked,
             )
-            problems += map(self._located, self._for_angles(len(selection.phi)))
+            problems += map(self._located, self._for_angles(selection))
         if problems or selection is None:
             raise InputError(problems)
         if root.has_flow and "phi0" not in held_values(root) and along_one_line(selection.phi):
@@ -206,15 +207,37 @@ class Config:
                 search=SearchOptions(**options),
             )
 
-    def _for_angles(self, n_angles: int) -> Iterator[Problem]:
+    def bounds_for(
+        self, selection: Selection, names: Sequence[str] | None = None
+    ) -> dict[str, Limits]:
+        """Bounds that a fit keeps: those given, or what the measurement could resolve.
+
+        Parameters
+        ----------
+        names : sequence of str, optional
+            All parameters of the model, contrast and offset when None.
+        """
+        root = self.root
+        return bounds_in_force(
+            (*model_parameters(root), *SCALING) if names is None else names,
+            q=selection.q,
+            dt=selection.dt,
+            n_frames=selection.n_frames,
+            gap=root.analyzer_parameters.geometry.stator_rotor_gap,
+            given=explicit_bounds(root),
+            initial=start_values(root),
+            fixed=held_values(root),
+        )
+
+    def _for_angles(self, selection: Selection) -> Iterator[Problem]:
         """Settings that are not possible with this number of angles."""
         keys = dict(KEYS)
         for name in SCALING:
             if getattr(self.root.initial_parameters.per_angle_scaling, name) is not None:
                 key = f"initial_parameters.per_angle_scaling.{name}"
                 keys[f"anti_degeneracy.constant.{name}"] = key
-        scaling_bounds = {name: bounds_of_parameter(self.root, name) for name in SCALING}
-        for problem in self.anti_degeneracy.problems(n_angles, scaling_bounds):
+        scaling_bounds = self.bounds_for(selection, SCALING)
+        for problem in self.anti_degeneracy.problems(len(selection.phi), scaling_bounds):
             yield problem.renamed(keys)
 
     def _located(self, problem: Problem) -> Problem:

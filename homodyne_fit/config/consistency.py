@@ -9,11 +9,10 @@ from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
-from homodyne_fit.fitting.options import bounds_of, parameter_problems
-from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING
+from homodyne_fit.fitting.options import parameter_problems
+from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 
 __all__ = [
-    "bounds_of_parameter",
     "contradictions",
     "explicit_bounds",
     "held_values",
@@ -62,7 +61,7 @@ def contradictions(root: Root) -> Iterator[Problem]:
 
 def model_parameters(root: Root) -> tuple[str, ...]:
     """Parameters of the model, without contrast and offset."""
-    return tuple(name for name in PARAMETERS if name not in SCALING) if root.has_flow else DIFFUSION
+    return (*DIFFUSION, *SHEAR, "phi0") if root.has_flow else DIFFUSION
 
 
 def held_values(root: Root) -> dict[str, float]:
@@ -86,11 +85,6 @@ def explicit_bounds(root: Root) -> dict[str, tuple[float, float]]:
     names = (*model_parameters(root), *SCALING)
     bounds = root.parameter_space.bounds
     return {bound.name: (bound.min, bound.max) for bound in bounds if bound.name in names}
-
-
-def bounds_of_parameter(root: Root, name: str) -> tuple[float, float]:
-    """Bounds of a parameter, from the configuration or by default."""
-    return bounds_of(name, explicit_bounds(root))
 
 
 def questions(root: Root) -> Iterator[Problem]:

@@ -262,9 +262,10 @@ class ParameterSpace(Section):
 
     bounds: list[Bound] = Field(
         default_factory=list,
-        description="Bounds in place of the defaults: D0 100 to 1e5 Å²/s, alpha -2 to 2, D_offset "
-        "-1e5 to 1e5 Å²/s, gamma_dot_t0 1e-6 to 0.5 1/s, beta -2 to 2, gamma_dot_t_offset -0.1 to "
-        "0.1 1/s, phi0 -10 to 10°, contrast 0 to 1, offset 0.5 to 1.5.",
+        description="Bounds in place of the defaults: for D0, D_offset (Å²/s), gamma_dot_t0 and "
+        "gamma_dot_t_offset (1/s) what q, dt, the number of frames and the gap allow to resolve, "
+        "with a decade to spare, as `homodyne_fit check` shows; alpha and beta -2 to 2, phi0 -10 "
+        "to 10°, contrast 0 to 1, offset 0.5 to 1.5.",
     )
 
     @field_validator("bounds")

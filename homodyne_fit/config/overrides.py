@@ -64,9 +64,14 @@ def _replaced_by_name(
 
 
 def _default_bounds(name: str) -> dict[str, Any]:
-    """The default bounds of a parameter, of which the override replaces one."""
+    """The default bounds of a parameter, of which the override replaces one.
+
+    None where they come from the measurement: then an override of each is needed.
+    """
     known = PARAMETERS.get(ALIASES.get(name, name))
-    return {"name": name} | ({"min": known.lower, "max": known.upper} if known else {})
+    if known is None or known.bounds is None:
+        return {"name": name}
+    return {"name": name, "min": known.bounds[0], "max": known.bounds[1]}
 
 
 def _as_spelt(known: Mapping[str, Any] | Sequence[str], key: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homodyne_fit.config import Config
-from homodyne_fit.config.consistency import bounds_of_parameter, held_values, model_parameters
+from homodyne_fit.config.consistency import explicit_bounds, held_values, model_parameters
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.data.unpacking import COPIES
@@ -45,6 +45,9 @@ class ParameterPlan:
         Start, or the held value; None if it comes from the data.
     lower, upper : float or None
         Bounds; None for a held parameter.
+    bounds_from : str or None
+        ``given``, ``measurement`` where they come from q, dt, duration and gap, or ``default``;
+        None for a held parameter.
     """
 
     name: str
@@ -53,6 +56,7 @@ class ParameterPlan:
     start: float | None
     lower: float | None
     upper: float | None
+    bounds_from: Literal["given", "measurement", "default"] | None
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
     return Plan(
         config=config,
         selection=selection,
-        parameters=tuple(_parameters(config)),
+        parameters=tuple(_parameters(config, selection)),
         layers=dict(_layers(config, len(selection.phi))),
         search=_search(config),
         estimate=estimate(selection, config.root.optimization.nlsq.memory),
@@ -172,24 +176,28 @@ def estimate(selection: Selection, memory: int | None = None) -> Estimate:
     )
 
 
-def _parameters(config: Config) -> list[ParameterPlan]:
-    root = config.root
+def _parameters(config: Config, selection: Selection) -> list[ParameterPlan]:
+    root, limits = config.root, config.bounds_for(selection)
+    given = explicit_bounds(root)
+
+    def source(name: str) -> Literal["given", "measurement", "default"]:
+        if name in given:
+            return "given"
+        return "measurement" if PARAMETERS[name].bounds is None else "default"
+
     fixed, start_values = held_values(root), root.initial_parameters.start
     plans = []
     for name in model_parameters(root):
         unit = PARAMETERS[name].unit
         if name in fixed:
-            plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None))
+            plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None, None))
         else:
             start = start_values.get(name, PARAMETERS[name].start)
-            plans.append(
-                ParameterPlan(name, unit, "searched", start, *bounds_of_parameter(root, name))
-            )
+            plans.append(ParameterPlan(name, unit, "searched", start, *limits[name], source(name)))
     if config.anti_degeneracy.per_angle_mode == "constant":
         return plans
     return plans + [
-        ParameterPlan(name, "", "eliminated", None, *bounds_of_parameter(root, name))
-        for name in SCALING
+        ParameterPlan(name, "", "eliminated", None, *limits[name], source(name)) for name in SCALING
     ]
 
 

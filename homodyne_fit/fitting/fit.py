@@ -25,11 +25,18 @@ from homodyne_fit.fitting.problem import (
     two_time_objective,
 )
 from homodyne_fit.fitting.residuals import Residuals, enough_points
-from homodyne_fit.fitting.result import FitInfo, FitResult
+from homodyne_fit.fitting.result import RATES, FitInfo, FitResult
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
+from homodyne_fit.fitting.search.beyond_bounds import rates_beyond_bounds
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import GlobalSearch, Refinement
-from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_samples
+from homodyne_fit.fitting.search.samples import (
+    Budget,
+    Progress,
+    Sample,
+    Samples,
+    make_samples,
+)
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import Screening, draw_starts, screen_starts
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
@@ -128,6 +135,7 @@ def _fit(
     layers.conclude(solution, noise)
     success, message = _verdict(solution, layers, samples.budget)
     adequacy = judge_model(solution, residuals, noise, search.uncertainty, success)
+    beyond = _beyond_bounds(data, settings, solution, samples) if success and like is None else {}
     n_points = solution.equations.n_points
     info = FitInfo(
         success=success,
@@ -137,6 +145,7 @@ def _fit(
         seconds=time.perf_counter() - began,
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
         alternatives=other_minima(solution, others) if success else [],
+        beyond_bounds=beyond,
     )
     return assemble_result(solution, released, noise, adequacy, info)
 
@@ -178,6 +187,31 @@ def _global_search(
         return screen_starts(cost_functions, starts, *space.limits)
 
     return search
+
+
+def _beyond_bounds(
+    data: TwoTimeData, settings: FitSettings, solution: Solution, samples: Samples
+) -> dict[str, float]:
+    """The rates that the data ask for where bounds that were given hold their parameters."""
+    space, parameters = solution.space, settings.model.parameters
+    at_limit = space.at_limit(solution.result.active)
+    held: dict[str, int] = {}
+    bounds = dict(settings.bounds)
+    for which, law in enumerate(space.power_laws):
+        of_law = parameters[law : law + 3]
+        at_bound = [n for n, at in zip(of_law, at_limit[law:], strict=False) if at and n in bounds]
+        if at_bound:
+            held[RATES[which]] = which
+            # Without one of the two bounds on a rate, the other would be the next to hold it.
+            for name in {of_law[0], of_law[2], *at_bound}:
+                bounds.pop(name, None)
+    if not held or samples.budget.running_out:
+        return {}
+    wider = replace(settings, bounds=bounds)
+    wide = search_space(data, wider)
+    search = _global_search(data, wider, wide, solution.parameters)
+    found = rates_beyond_bounds(solution, samples, wide, search)
+    return {} if found is None else {key: found[which] for key, which in held.items()}
 
 
 def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, str]:

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from homodyne_fit.errors import Problem
+from homodyne_fit.fitting.default_bounds import LARGEST_BOUND, Limits, bounds_known
 from homodyne_fit.kernel.precision import Precision
-from homodyne_fit.model.parameters import PARAMETERS, SCALING
+from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 from homodyne_fit.model.scaling import fourier_problems
 from homodyne_fit.validation import (
     Count,
@@ -38,13 +39,9 @@ __all__ = [
     "ShearForm",
     "ShearWeightingSettings",
     "UncertaintyModel",
-    "bounds_of",
     "gap_problems",
     "parameter_problems",
 ]
-
-# No parameter comes near; squares of it are still numbers.
-LARGEST_BOUND = 1e30
 
 # Form of the shear term; see `homodyne_fit.fitting.settings.SHEAR_FORMS`.
 ShearForm = Literal["documented", "homodyne"]
@@ -308,15 +305,10 @@ class SearchOptions(Section):
     multi_start: MultiStart = MultiStart()
 
 
-def bounds_of(name: str, bounds: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
-    """Lower and upper bound of a parameter: those given, or the defaults."""
-    return bounds.get(name, (PARAMETERS[name].lower, PARAMETERS[name].upper))
-
-
 def parameter_problems(
     initial: Mapping[str, float],
     fixed: Mapping[str, float],
-    bounds: Mapping[str, tuple[float, float]],
+    bounds: Mapping[str, Limits],
 ) -> Iterator[Problem]:
     """What is wrong with starts, held values and bounds; the place is ``bounds.D0``, for example.
 
@@ -349,13 +341,26 @@ def parameter_problems(
                 "contrast and offset are computed, not searched; narrow the bounds instead",
             )
         elif name not in fixed and name not in wrong:
-            lower, upper = bounds_of(name, bounds)
-            if not lower <= start <= upper:
-                yield Problem(
-                    f"initial.{name}",
-                    f"the start of {name}, {start:g}, is outside its bounds, {lower:g} to "
-                    f"{upper:g}; change it, or widen the bounds",
-                )
+            problem = _problem_of_start(name, start, bounds_known(name, bounds))
+            if problem is not None:
+                yield Problem(f"initial.{name}", problem)
+
+
+def _problem_of_start(name: str, start: float, limits: Limits | None) -> str | None:
+    """Why a search cannot start there; bounds that come from the measurement give way to it."""
+    if limits is not None:
+        lower, upper = limits
+        if lower <= start <= upper:
+            return None
+        return (
+            f"the start of {name}, {start:g}, is outside its bounds, {lower:g} to {upper:g}; "
+            "change it, or widen the bounds"
+        )
+    if name in (DIFFUSION[0], SHEAR[0]) and start <= 0:
+        return f"the start of {name}, {start:g}, is not above 0; change it, or give bounds"
+    if abs(start) > LARGEST_BOUND:
+        return f"the start of {name}, {start:g}, is beyond {LARGEST_BOUND:g}"
+    return None
 
 
 def gap_problems(model_name: str, *, has_flow: bool, gap: float | None) -> Iterator[Problem]:

@@ -34,7 +34,8 @@ STATIONARY = 1.0
 def search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:
     """The coordinates of the search, with the bounds and fixed values of the settings."""
     names = settings.model.parameters
-    limits = np.array([settings.limits(name) for name in names])
+    bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
+    limits = np.array([bounds[name] for name in names])
     return SearchSpace(
         model=settings.model.for_one_fit(),
         tau=float(data.times[-1]) / 2,
@@ -49,6 +50,7 @@ def two_time_objective(
 ) -> TwoTimeObjective:
     """The sum of squares of all points, contrast and offset of each angle free."""
     power, phase = SHEAR_FORMS[settings.shear]
+    bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
     return TwoTimeObjective(
         model=space.model_in_coordinates,
         dt=data.dt,
@@ -59,8 +61,8 @@ def two_time_objective(
         scaling=scaling_map(
             "individual",
             phi=data.phi,
-            contrast=settings.limits("contrast"),
-            offset=settings.limits("offset"),
+            contrast=bounds["contrast"],
+            offset=bounds["offset"],
         ),
         weights=np.ones(data.n_angles),
         # Numbers of single precision, so that subtracting them is exact there, too.
@@ -86,7 +88,8 @@ def _mean_off_diagonal(c2: Matrices, k: int) -> float:
 
 def require_reachable(data: TwoTimeData, means: NDArray[np.float64], settings: FitSettings) -> None:
     """Refuse matrices whose mean no contrast and offset within their bounds can have."""
-    (low, high), (_, contrast) = settings.limits("offset"), settings.limits("contrast")
+    bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
+    (low, high), (_, contrast) = bounds["offset"], bounds["contrast"]
     slack = SLACK * (high + contrast - low)
     outside = (means < low - slack) | (means > high + contrast + slack)
     if not np.any(outside):
@@ -113,13 +116,12 @@ def start_parameters(
     }
     start = np.empty(len(space.fixed))
     for i, name in enumerate(settings.model.parameters):
-        lower, upper = settings.limits(name)
         if name in settings.fixed:
             start[i] = settings.fixed[name]
         elif name in settings.initial:
             start[i] = settings.initial[name]
         else:
-            start[i] = np.clip(defaults[name], lower, upper)
+            start[i] = np.clip(defaults[name], space.lower[i], space.upper[i])
     return _off_symmetry(start, space, data.phi)
 
 

@@ -137,11 +137,13 @@ def profile(
         raise InputError(f"profile: the model {result.model.name} has no parameter '{name}'{near}")
     if name in settings.fixed:
         raise InputError(f"profile: {name} is fixed")
+    # Holding an exponent would change the default bounds.
+    settings = replace(settings, bounds={**settings.bounds, **_bounds_of(result)})
     best = result.parameters[name].value
     if not np.isfinite(best):
         raise InputError(f"profile: the best fit of {name} is not finite: {best:g}")
     default = values is None
-    points = np.unique(_default_values(settings, result, name, n, span) if default else values)
+    points = np.unique(_default_values(result, name, n, span) if default else values)
     fits = _outward(data, settings, result, name, points)
     cost, least = np.array([_minimised(at) for at in fits]), _minimised(result)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -161,6 +163,12 @@ def profile(
         offset=np.array([[e.value for e in at.offset] for at in fits]),
         success=np.array([at.success for at in fits]),
     )
+
+
+def _bounds_of(result: FitResult) -> dict[str, tuple[float, float]]:
+    """Bounds of the physics in a fit."""
+    limits = zip(result.space.lower.tolist(), result.space.upper.tolist(), strict=True)
+    return dict(zip(result.model.parameters, limits, strict=True))
 
 
 def _minimised(result: FitResult) -> float:
@@ -200,7 +208,7 @@ def _fit_at(
     fixed = {**settings.fixed, name: value}
     before = {key: estimate.value for key, estimate in near.parameters.items()}
     start = {
-        key: float(np.clip(x, *settings.limits(key)))
+        key: float(np.clip(x, *settings.bounds[key]))
         for key, x in _keeping_the_rate(before, near, fixed, name).items()
         if np.isfinite(x) and key not in fixed
     }
@@ -236,12 +244,10 @@ def _keeping_the_rate(
     return after
 
 
-def _default_values(
-    settings: FitSettings, result: FitResult, name: str, n: int, span: float
-) -> NDArray[np.float64]:
+def _default_values(result: FitResult, name: str, n: int, span: float) -> NDArray[np.float64]:
     """The best fit, and n - 1 values shared out between its two sides."""
     best, stderr = result.parameters[name].value, result.parameters[name].stderr
-    lower, upper = settings.limits(name)
+    lower, upper = _bounds_of(result)[name]
     if np.isfinite(stderr) and stderr > 0:
         low, high = max(lower, best - span * stderr), min(upper, best + span * stderr)
         between = np.linspace

@@ -21,7 +21,10 @@ from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
+__all__ = ["RATES", "Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
+
+# Keys of the rates, in the order of their power laws.
+RATES = ("J", "gamma_dot")
 
 
 def finite_or_none(value: float) -> float | None:
@@ -92,6 +95,9 @@ class FitInfo:
         Other minima that the data do not tell from this one: ``parameters``, by name,
         ``delta_chi2``, how far above this one they are, and ``mirror``, whether they differ by the
         reflection of the flow direction alone.
+    beyond_bounds : dict of str to float
+        Where a bound that was given holds a parameter of a rate: that rate at mid-measurement,
+        by its key, within wider bounds, as a part of the points has it.
     """
 
     success: bool
@@ -101,6 +107,7 @@ class FitInfo:
     seconds: float
     layers: dict[str, Any] = field(default_factory=dict)
     alternatives: list[dict[str, Any]] = field(default_factory=list)
+    beyond_bounds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -268,11 +275,11 @@ class FitResult:
         """J, and with flow the shear rate."""
         model = self.model
         rates = [
-            Rate("J", "transport coefficient", "J", "Å²/s", model.transport_parameters, self.J)
+            Rate(RATES[0], "transport coefficient", "J", "Å²/s", model.transport_parameters, self.J)
         ]
         if model.has_flow:
             shear = model.shear_parameters
-            rates.append(Rate("gamma_dot", "shear rate", "γ̇", "1/s", shear, self.gamma_dot))
+            rates.append(Rate(RATES[1], "shear rate", "γ̇", "1/s", shear, self.gamma_dot))
         return rates
 
     def mean_J(self) -> tuple[float, float]:

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from pydantic import PlainValidator
 
 from homodyne_fit.errors import InputError, Problem, did_you_mean, suggestion
+from homodyne_fit.fitting.default_bounds import Limits, bounds_in_force
 from homodyne_fit.fitting.options import (
     SearchOptions,
     ShearForm,
-    bounds_of,
     gap_problems,
     parameter_problems,
 )
@@ -51,7 +52,7 @@ class FitSettings:
     fixed : mapping
         Parameters held at a value.
     bounds : mapping
-        (lower, upper) by parameter name, in place of the defaults.
+        (lower, upper) by parameter name, in place of the defaults, see `bounds_for`.
     shear : str
         'documented' for sinc²(½ q h cos·ΔΓ), 'homodyne' for the form homodyne computes.
     search : SearchOptions
@@ -100,6 +101,26 @@ class FitSettings:
         near = did_you_mean(suggestion(name, known)) or f"; it has {', '.join(known)}"
         return f"the model {self.model.name} has no parameter '{name}'{near}"
 
-    def limits(self, name: str) -> tuple[float, float]:
-        """Bounds of a parameter: those given, or the defaults."""
-        return bounds_of(name, self.bounds)
+    def bounds_for(self, q: ArrayLike, dt: float, n_frames: int) -> dict[str, Limits]:
+        """Bounds of all parameters, contrast and offset for a measurement.
+
+        Those given, or what such a measurement could resolve:
+        `homodyne_fit.fitting.default_bounds`.
+
+        Parameters
+        ----------
+        q : float or (K,) array
+            Å⁻¹.
+        dt : float
+            Seconds.
+        """
+        return bounds_in_force(
+            (*self.model.parameters, *SCALING),
+            q=q,
+            dt=dt,
+            n_frames=n_frames,
+            gap=self.gap,
+            given=self.bounds,
+            initial=self.initial,
+            fixed=self.fixed,
+        )

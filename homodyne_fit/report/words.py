@@ -327,7 +327,7 @@ def _at_bounds(result: FitResult) -> list[str]:
             f"{joined_with_and(bounds)} {verb}: the sum of squares still falls beyond. A parameter "
             "at its bound has no error, and all other errors hold only with it there. Widen the "
             "bound only where physics allows more, and rather hold a parameter at a known value "
-            f"(fixed_parameters){_offset_to_hold(result)}."
+            f"(fixed_parameters){_offset_to_hold(result)}.{_beyond_bounds(result)}"
         )
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
         flags = [estimate.at_bound for estimate in estimates]
@@ -340,6 +340,23 @@ def _at_bounds(result: FitResult) -> list[str]:
                 "model or the data at that angle are in doubt."
             )
     return texts
+
+
+def _beyond_bounds(result: FitResult) -> str:
+    """The rates that the data ask for beyond bounds that were given."""
+    asked = result.info.beyond_bounds
+    wanted = [
+        f"{rate.symbol} = {with_unit(format_number(asked[rate.key], 2), rate.unit)}"
+        for rate in result.rates
+        if rate.key in asked
+    ]
+    if not wanted:
+        return ""
+    when = f"at {format_number(result.space.tau, 3)} s"
+    return (
+        f" Without the bounds that were given, part of the data leads to {joined_with_and(wanted)} "
+        f"{when}."
+    )
 
 
 def _offset_to_hold(result: FitResult) -> str:

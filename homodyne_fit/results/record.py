@@ -62,7 +62,7 @@ class FitRecord(FitResult):
         return {
             "model": self.model.name,
             "method": "nlsq",
-            "parameters": {name: e.to_json() for name, e in self.parameters.items()},
+            "parameters": self._parameters_to_json(),
             "scaling": [
                 {"phi": float(phi), "q": float(q), "contrast": c.to_json(), "offset": o.to_json()}
                 for phi, q, c, o in zip(
@@ -84,6 +84,7 @@ class FitRecord(FitResult):
                 "adequacy": self.adequacy.to_json(),
                 "layers": info.layers,
                 "alternatives": info.alternatives,
+                "beyond_bounds": info.beyond_bounds,
             },
             "identifiability": {
                 "condition_number": finite_or_none(self.condition_number),
@@ -95,6 +96,16 @@ class FitRecord(FitResult):
             "versions": versions,
             "provenance": {**provenance, "notes": list(self.provenance.notes)},
             "config": self.config,
+        }
+
+    def _parameters_to_json(self) -> dict[str, dict[str, Any]]:
+        """Estimates, and the bounds that they were searched within."""
+        limits = zip(self.space.lower.tolist(), self.space.upper.tolist(), strict=True)
+        return {
+            name: {**estimate.to_json(), "lower": lower, "upper": upper}
+            for (name, estimate), (lower, upper) in zip(
+                self.parameters.items(), limits, strict=True
+            )
         }
 
     def _direction_to_json(self, direction: WeakDirection) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.fitting.default_bounds import default_bounds
 from homodyne_fit.model.rates import curves
 
 
@@ -31,8 +31,9 @@ def test_cells_decay_as_far_as_they_say(coverage):
         assert m.q**2 * found.transport[-1] == pytest.approx(cell.decay)
         assert 0.5 * m.q * m.gap * found.shear[-1] == pytest.approx(cell.phase or 0)
         assert len(m.phi) == cell.angles
+        bounds = default_bounds(m.q, m.dt, m.n_frames, m.gap)
         for name, value in m.parameters.items():
-            assert PARAMETERS[name].lower < value < PARAMETERS[name].upper
+            assert bounds[name][0] < value < bounds[name][1]
 
 
 def row(truth=10.0, value=11.0, error=0.5, **entries):

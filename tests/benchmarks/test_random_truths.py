@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import lsq_linear
 
 import homodyne_fit as hf
+from homodyne_fit.fitting.default_bounds import default_bounds
 from homodyne_fit.model.parameters import PARAMETERS
 
 
@@ -23,13 +24,21 @@ def values(truth):
     return np.array(list(truth.parameters.values()))
 
 
-def test_the_box_is_the_default_one(truths):
-    box = {name: (p.lower, p.upper) for name, p in PARAMETERS.items()}
-    assert box == {
-        **truths.BOX,
-        "contrast": truths.CONTRAST_LIMITS,
-        "offset": truths.OFFSET_LIMITS,
-    }
+def test_the_box_is_within_the_default_bounds_where_these_need_no_measurement(truths):
+    box = {**truths.BOX, "contrast": truths.CONTRAST_LIMITS, "offset": truths.OFFSET_LIMITS}
+    assert list(box) == list(PARAMETERS)
+    for name, known in PARAMETERS.items():
+        assert known.bounds in (None, box[name])
+
+
+def test_truths_are_within_the_bounds_of_their_measurement(truths):
+    for regime in truths.REGIMES:
+        for seed in range(20):
+            truth = truths.draw(regime, seed)
+            bounds = default_bounds(truth.q, truth.dt, truth.frames, truth.gap)
+            for name, value in truth.parameters.items():
+                lower, upper = bounds[name]
+                assert lower < value < upper
 
 
 def test_the_formula_is_that_of_the_package(truths):

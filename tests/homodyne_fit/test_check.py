@@ -186,9 +186,15 @@ BROKEN = {
         "angles; keep one",
     ),
     "a start outside its bounds": (
-        GOOD + "initial_parameters: {values: {D0: 50}}\n",
+        GOOD + "initial_parameters: {values: {D0: 50}}\n"
+        "parameter_space: {bounds: [{name: D0, min: 100, max: 1e5}]}\n",
         "c.yaml: initial_parameters.values.D0: the start of D0, 50, is outside its bounds, 100 to "
         "100000; change it, or widen the bounds",
+    ),
+    "a prefactor that starts at nothing": (
+        GOOD + "initial_parameters: {values: {D0: 0}}\n",
+        "c.yaml: initial_parameters.values.D0: the start of D0, 0, is not above 0; change it, or "
+        "give bounds",
     ),
     "held at nothing": (
         GOOD + "initial_parameters: {active_parameters: [D0, alpha, gamma_dot_t0, phi0], "
@@ -269,7 +275,7 @@ output: {directory: b}
 experimental_data: {file_path: a.h5}
 analyzer_parameters: {dt: 0.5, end_frame: 99, scattering: {wavevector_q: 0.02}}
 initial_parameters: {values: {D0: 5}}
-parameter_space: {bounds: [{name: phi0, min: -3.1416, max: 3.1416}]}
+parameter_space: {bounds: [{name: phi0, min: -3.1416, max: 3.1416}, {name: D0, min: 9, max: 99}]}
 """
         self.assert_all(
             checked,
@@ -345,15 +351,23 @@ class TestPlan:
             "{D_offset: 3}}\nparameter_space: {bounds: [{name: beta, min: 0, max: 1}]}\n"
         )
         plan = described(checked, text)
-        settings = load_config(folder / "c.yaml").settings()
+        config = load_config(folder / "c.yaml")
+        data, settings = config.load_data(), config.settings()
+        bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
         by_name = {each["name"]: each for each in plan["parameters"]}
         assert tuple(by_name)[:7] == LAMINAR_FLOW.parameters
         assert {n: p["start"] for n, p in by_name.items() if p["role"] == "held"} == settings.fixed
         for name, start in settings.initial.items():
             assert by_name[name]["start"] == start
+        assert [by_name[name]["bounds_from"] for name in ("beta", "D_offset", "D0", "alpha")] == [
+            "given",
+            None,
+            "measurement",
+            "default",
+        ]
         for name, each in by_name.items():
             if each["role"] != "held":
-                assert (each["lower"], each["upper"]) == settings.limits(name)
+                assert (each["lower"], each["upper"]) == bounds[name]
 
     def test_static(self, checked):
         plan = described(checked, GOOD + "analysis_mode: static\n")
@@ -421,7 +435,9 @@ class TestPlan:
             r"frames +1 to 12 of 12, 0\.1 s apart, 1\.1 s in all",
             r"points +264 with t1 < t2, .*",
             r"search +128 starts \(latin_hypercube, seed 0\), .*",
-            r" +D0  from the data +100 +100000  Å²/s",
+            r" +D0  from the data +0\.001 +1 × 10⁹  Å²/s +measurement",
+            r" +beta +0 +−2 +2 +default",
+            r" +\(measurement: what q, dt, the duration and the gap allow to resolve, .*\)",
             r"2 keys without effect",
             r"  metadata \(a note for the reader\)",
             r"  logging \(options of the command line choose the output\)",

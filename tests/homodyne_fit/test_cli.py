@@ -173,7 +173,7 @@ class TestParametersJson:
         assert (parameters["model"], parameters["method"]) == ("laminar_flow", "nlsq")
         assert tuple(parameters["parameters"]) == PHYSICS
         for estimate in parameters["parameters"].values():
-            assert set(estimate) == ESTIMATE
+            assert set(estimate) == ESTIMATE | {"lower", "upper"}
         assert [e["unit"] for e in parameters["parameters"].values()] == list(UNITS)
         assert [angle["phi"] for angle in parameters["scaling"]] == [0, 45, 90, 135]
         for angle in parameters["scaling"]:
@@ -182,7 +182,9 @@ class TestParametersJson:
             assert set(angle["contrast"]) == set(angle["offset"]) == ESTIMATE
         assert set(parameters["fit"]) == {
             *("success", "message", "cost_initial", "cost", "noise", "n_points", "n_angles"),
-            *("passes", "seconds", "per_angle_mode", "uncertainty", "layers", "alternatives"),
+            *("passes", "seconds", "per_angle_mode", "layers", "alternatives", "uncertainty"),
+            "adequacy",
+            "beyond_bounds",
         }
         told = parameters["identifiability"]
         assert set(told) == {
@@ -510,8 +512,8 @@ MISTAKES = {
         "0, 45, 90, 135°",
     ),
     "a start out of bounds": (
-        ("optimization:", "initial_parameters: {values: {D0: 1}}\noptimization:"),
-        ".*the start of D0, 1, is outside its bounds, 100 to 100000; change it, .*",
+        ("optimization:", "initial_parameters: {values: {phi0: 12}}\noptimization:"),
+        ".*the start of phi0, 12, is outside its bounds, -10 to 10; change it, .*",
     ),
     "no YAML": (("analyzer_parameters:", "analyzer_parameters: ["), ".*not valid YAML: line .*"),
 }

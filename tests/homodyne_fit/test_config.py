@@ -612,7 +612,7 @@ class TestSettings:
             + bounds("{name: gamma_dot_0, min: 1e-4, max: 1e-2}")
         )
         assert found.initial == {"gamma_dot_t0": 1e-3}
-        assert found.limits("gamma_dot_t0") == (1e-4, 1e-2)
+        assert found.bounds == {"gamma_dot_t0": (1e-4, 1e-2)}
         assert settings(initial("fixed_parameters: {gamma_dot_0: 1}")).fixed == {"gamma_dot_t0": 1}
         listed = settings(initial("parameter_names: [gamma_dot_0], values: [0.002]"))
         assert listed.initial == {"gamma_dot_t0": 0.002}
@@ -641,13 +641,20 @@ class TestSettings:
 
     def test_bounds(self):
         found = settings(bounds("{name: D0, min: 1, max: 9}, {name: contrast, min: 0.1, max: 0.2}"))
-        assert found.limits("D0") == (1, 9)
-        assert found.limits("contrast") == (0.1, 0.2)
+        in_force = found.bounds_for(0.0054, 0.1, 100)
+        assert in_force["D0"] == (1, 9)
+        assert in_force["contrast"] == (0.1, 0.2)
 
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            (initial("values: {D0: 50}"), "the start of D0, 50, is outside its bounds, 100 to"),
+            (
+                initial("values: {D0: 50}") + bounds("{name: D0, min: 100, max: 1e5}"),
+                "the start of D0, 50, is outside its bounds, 100 to",
+            ),
+            (initial("values: {gamma_dot_0: -1}"), "the start of gamma_dot_t0, -1, is not above 0"),
+            (initial("values: {D_offset: -2e30}"), r"the start of D_offset, -2e\+30, is beyond"),
+            (initial("values: {phi0: 12}"), "the start of phi0, 12, is outside its bounds, -10 to"),
             (
                 initial("values: {beta: 0.5}") + bounds("{name: beta, min: 0, max: 0.4}"),
                 "the start of beta, 0.5, is outside its bounds, 0 to 0.4",

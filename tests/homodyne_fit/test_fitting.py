@@ -149,7 +149,7 @@ def test_of_several_minima_on_a_limit_the_lowest_is_found_as_by_scipy():
     c2 = np.load(MEASURED)
     result = fit(
         TwoTimeData(c2[None], np.zeros(1), np.array([0.0054]), 1.0, "measured"),
-        FitSettings(model=STATIC),
+        FitSettings(model=STATIC, bounds={"D0": (100.0, 1e5), "D_offset": (-1e5, 1e5)}),
     )
     i, j = np.triu_indices(len(c2), 1)
     times = np.maximum(np.arange(len(c2), dtype=float), 0.5)

@@ -61,9 +61,10 @@ class TestOverridden:
 
     @pytest.mark.parametrize("raw", [{}, {"bounds": None}])
     def test_one_of_two_bounds_where_there_are_none(self, raw):
-        given = [("bounds.D0.max", 5e4), ("bounds.DO.max", 5)]
+        given = [("bounds.phi0.max", 50), ("bounds.D0.max", 5e4), ("bounds.DO.max", 5)]
         assert overridden(raw, given)["bounds"] == [
-            {"name": "D0", "min": 100.0, "max": 5e4},
+            {"name": "phi0", "min": -10.0, "max": 50},
+            {"name": "D0", "max": 5e4},
             {"name": "DO", "max": 5},
         ]
 

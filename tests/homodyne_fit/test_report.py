@@ -69,6 +69,7 @@ def static():
         FitSettings(
             model=STATIC,
             initial=initial,
+            bounds={"D0": (100.0, 1e5), "D_offset": (-1e5, 1e5)},
             search=SearchOptions(multi_start=MultiStart(enable=False)),
         ),
     )

@@ -23,6 +23,10 @@ __all__ = ["plan_lines", "show"]
 # Width of a label, characters.
 LABEL = 12
 
+BOUNDS_FROM_MEASUREMENT = (
+    "(measurement: what q, dt, the duration and the gap allow to resolve, a decade to spare)"
+)
+
 
 def run(args: argparse.Namespace) -> int:
     """Print what a fit would do, or the mistakes; return 0 if there are none, else 1."""
@@ -102,7 +106,10 @@ def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
     if config.root.optimization.nlsq.precision != "double":
         yield _entry("precision", f"{config.root.optimization.nlsq.precision} for every point")
     yield _entry("parameters", "")
-    yield table([("", "start", "lower", "upper", "unit"), *map(_row, plan.parameters)])
+    heads = ("", "start", "lower", "upper", "unit", "bounds")
+    yield table([heads, *map(_row, plan.parameters)])
+    if any(parameter.bounds_from == "measurement" for parameter in plan.parameters):
+        yield _entry("", BOUNDS_FROM_MEASUREMENT)
     estimate = plan.estimate
     yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
     yield _entry("time", _between(*map(_duration, estimate.seconds)))
@@ -142,9 +149,9 @@ def _row(parameter: ParameterPlan) -> tuple[str, ...]:
     if parameter.role == "eliminated":
         start = "none needed"
     if parameter.lower is None or parameter.upper is None:
-        return (f"  {parameter.name}", start, "held", "", parameter.unit)
+        return (f"  {parameter.name}", start, "held", "", parameter.unit, "")
     bounds = (format_number(parameter.lower), format_number(parameter.upper))
-    return (f"  {parameter.name}", start, *bounds, parameter.unit)
+    return (f"  {parameter.name}", start, *bounds, parameter.unit, parameter.bounds_from or "")
 
 
 def _duration(seconds: float) -> str:

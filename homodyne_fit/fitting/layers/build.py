@@ -37,7 +37,8 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
         Parameters at which the search starts.
     """
     options = settings.search.anti_degeneracy
-    contrast, offset = settings.limits("contrast"), settings.limits("offset")
+    bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
+    contrast, offset = bounds["contrast"], bounds["offset"]
     problems = list(options.problems(data.n_angles, {"contrast": contrast, "offset": offset}))
     if problems:
         raise InputError(problems)
