@@ -21,6 +21,7 @@ from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.fitting.fit import fit as fit_points
 from homodyne_fit.fitting.options import (
     AntiDegeneracy,
+    ConstantParts,
     MultiStart,
     Precision,
     ScalingMode,
@@ -190,6 +191,7 @@ def fit(
     shear: ShearForm = FitSettings.shear,
     precision: Precision = DEFAULTS.precision,
     uncertainty: UncertaintyModel = DEFAULTS.uncertainty,
+    constant_parts: ConstantParts = DEFAULTS.constant_parts,
     threads: Count | None = None,
     memory: Size | None = None,
     units_confirmed: Listed[Quantity] = (),
@@ -233,6 +235,9 @@ def fit(
     uncertainty : {'speckle', 'white'}
         What the error bars assume: the noise of speckles and photons, which neighbouring points
         of c2 share; or that the points are independent.
+    constant_parts : {'auto', 'free', 'zero'}
+        Constant parts of the rates, D_offset and gamma_dot_t_offset: as the data need them, and
+        exponents likewise, unless `initial`, `fixed` or `bounds` name them; searched; or 0.
     threads : int, optional
         One for each processor by default.
     memory : int or str, optional
@@ -271,6 +276,7 @@ def fit(
             max_nfev=max_nfev,
             precision=precision,
             uncertainty=uncertainty,
+            constant_parts=constant_parts,
             threads=threads,
             memory=memory,
             anti_degeneracy=anti_degeneracy or AntiDegeneracy(per_angle_mode=per_angle_mode),

@@ -10,40 +10,42 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.adequacy import judge_model
+from homodyne_fit.fitting.beyond_bounds import beyond_bounds
+from homodyne_fit.fitting.found import found_at, starts_of, with_needed_forms
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.problem import (
     finite_sums,
+    global_search,
     require_reachable,
     search_space,
     start_parameters,
     two_time_objective,
 )
-from homodyne_fit.fitting.residuals import Residuals, enough_points
-from homodyne_fit.fitting.result import RATES, FitInfo, FitResult
+from homodyne_fit.fitting.rate_forms import (
+    described,
+    rate_keys,
+)
+from homodyne_fit.fitting.residuals import Residuals
+from homodyne_fit.fitting.result import FitInfo, FitResult
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
-from homodyne_fit.fitting.search.beyond_bounds import rates_beyond_bounds
 from homodyne_fit.fitting.search.other_minima import other_minima
-from homodyne_fit.fitting.search.refinement import GlobalSearch, Refinement
+from homodyne_fit.fitting.search.refinement import Refinement
 from homodyne_fit.fitting.search.samples import (
     Budget,
     Progress,
     Sample,
-    Samples,
     make_samples,
 )
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
-from homodyne_fit.fitting.search.starts import Screening, draw_starts, screen_starts
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
 from homodyne_fit.kernel.compilation import meanwhile
 from homodyne_fit.kernel.moments import compile_kernel
-from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
 
@@ -112,30 +114,26 @@ def _fit(
         layers = Layers([])
         scaling, weights = like.objective.scaling, like.objective.weights
         objective = replace(objective, scaling=scaling, weights=weights)
-    global_search = _global_search(data, settings, space, parameters)
+    search = global_search(data, settings, space, parameters)
     noise_of = functools.partial(_noise_of_sample, settings)
-    refinement = Refinement(samples, layers, global_search, noise_of)
+    refinement = Refinement(samples, layers, search, noise_of)
 
     start = SearchPoint(space, space.to_coordinates(parameters))
     sums = finite_sums(samples, objective, start, data.source)
     objective, start = layers.prepare(objective, start, refinement.preliminary_fit)
     at_start = objective.joint_equations(sums)
     samples.budget.restart()
-    starts = [start]
-    screening = global_search and global_search(objective, start, [samples.probe, samples.smallest])
-    if screening is not None:
-        starts = screening.points(space)
-    solution, others = refinement.to_all_points(objective, starts, settings.search.tolerance)
+    tolerance = settings.search.tolerance
+    starts, screening = starts_of(refinement, objective, start)
+    found = found_at(samples, settings, *refinement.to_all_points(objective, starts, tolerance))
+    if like is None:
+        found = with_needed_forms(data, settings, refinement, found)
 
-    released = samples.all_points.with_held_searched(solution)
-    few = enough_points(samples, data.n_angles)
-    residuals = Residuals.at(solution, samples.all_points, few)
-    search = settings.search
-    noise = noise_of_points(solution, released, residuals, search.uncertainty, search.threads)
+    solution, noise = found.solution, found.noise
     layers.conclude(solution, noise)
     success, message = _verdict(solution, layers, samples.budget)
-    adequacy = judge_model(solution, residuals, noise, search.uncertainty, success)
-    beyond = _beyond_bounds(data, settings, solution, samples) if success and like is None else {}
+    adequacy = judge_model(solution, found.residuals, noise, settings.search.uncertainty, success)
+    beyond = beyond_bounds(data, settings, solution, samples) if success and like is None else {}
     n_points = solution.equations.n_points
     info = FitInfo(
         success=success,
@@ -144,9 +142,11 @@ def _fit(
         passes=samples.budget.passes,
         seconds=time.perf_counter() - began,
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
-        alternatives=other_minima(solution, others) if success else [],
+        alternatives=other_minima(solution, found.others) if success else [],
         beyond_bounds=beyond,
+        other_forms=list(described(solution.space, found.tests, rate_keys(solution.space))),
     )
+    released = samples.all_points.released(solution)
     return assemble_result(solution, released, noise, adequacy, info)
 
 
@@ -154,8 +154,8 @@ def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) 
     """The noise of the points of a sample at a solution there."""
     search = settings.search
     residuals = None if search.uncertainty == "white" else Residuals.at(solution, sample)
-    released = sample.with_held_searched(solution)
-    return noise_of_points(solution, released, residuals, search.uncertainty, search.threads)
+    opened = sample.in_space(solution, solution.space.opened)
+    return noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
 
 
 def _compile_kernels(
@@ -166,52 +166,6 @@ def _compile_kernels(
     for precision in {settings.search.precision, "double"}:
         shape = space.model_in_coordinates, chunks[0].room, data.c2.dtype
         meanwhile(functools.partial(compile_kernel, *shape, power, precision))
-
-
-def _global_search(
-    data: TwoTimeData, settings: FitSettings, space: SearchSpace, parameters: NDArray[np.float64]
-) -> GlobalSearch | None:
-    """The search from many starts, if the settings ask for it."""
-    if not settings.search.multi_start.enable:
-        return None
-    gap = np.nan if settings.gap is None else settings.gap
-    drawn = functools.cache(
-        lambda: draw_starts(space, parameters, data, gap, settings.search.multi_start)
-    )
-
-    def search(
-        objective: TwoTimeObjective, start: SearchPoint, samples: Sequence[Sample]
-    ) -> Screening:
-        starts = np.array([start.y, *map(space.to_coordinates, drawn())])
-        cost_functions = [sample.cost_function(objective, space) for sample in samples]
-        return screen_starts(cost_functions, starts, *space.limits)
-
-    return search
-
-
-def _beyond_bounds(
-    data: TwoTimeData, settings: FitSettings, solution: Solution, samples: Samples
-) -> dict[str, float]:
-    """The rates that the data ask for where bounds that were given hold their parameters."""
-    space, parameters = solution.space, settings.model.parameters
-    at_limit = space.at_limit(solution.result.active)
-    held: dict[str, int] = {}
-    bounds = dict(settings.bounds)
-    for which, law in enumerate(space.power_laws):
-        of_law = parameters[law : law + 3]
-        at_bound = [n for n, at in zip(of_law, at_limit[law:], strict=False) if at and n in bounds]
-        if at_bound:
-            held[RATES[which]] = which
-            # Without one of the two bounds on a rate, the other would be the next to hold it.
-            for name in {of_law[0], of_law[2], *at_bound}:
-                bounds.pop(name, None)
-    if not held or samples.budget.running_out:
-        return {}
-    wider = replace(settings, bounds=bounds)
-    wide = search_space(data, wider)
-    search = _global_search(data, wider, wide, solution.parameters)
-    found = rates_beyond_bounds(solution, samples, wide, search)
-    return {} if found is None else {key: found[which] for key, which in held.items()}
 
 
 def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, str]:

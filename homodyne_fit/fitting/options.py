@@ -29,6 +29,7 @@ __all__ = [
     "LAYERS",
     "AntiDegeneracy",
     "Constant",
+    "ConstantParts",
     "GradientMonitoringSettings",
     "HierarchicalSettings",
     "MultiStart",
@@ -52,6 +53,9 @@ ScalingMode = Literal[
 
 # What the error bars assume: the statistics of speckles and photons, or independent points.
 UncertaintyModel = Literal["speckle", "white"]
+
+# Whether the rates have constant parts, and whether they may be constant.
+ConstantParts = Literal["auto", "free", "zero"]
 
 # Names of other programs for `RegularizationSettings.mode`.
 OTHER_PENALTIES = {"auto": "evidence", "relative": "cv", "absolute": "l2"}
@@ -287,6 +291,12 @@ class SearchOptions(Section):
         default="speckle",
         description="What the error bars assume: speckle, the noise of speckles and photons, which "
         "neighbouring points of c2 share; or white, that the points are independent.",
+    )
+    constant_parts: ConstantParts = Field(
+        default="auto",
+        description="Constant parts of the rates, D_offset and gamma_dot_t_offset: auto, as the "
+        "data need them, exponents likewise, unless start, bounds or value are given; free, "
+        "searched; zero, 0.",
     )
     threads: Count | None = Field(
         default=None, description="Threads that sum over the points; null: one for each processor."

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.storage.stored_matrices import Matrices, upper_bands
 from homodyne_fit.errors import InputError
-from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.rate_forms import assume_zero
+from homodyne_fit.fitting.search.refinement import GlobalSearch
+from homodyne_fit.fitting.search.samples import Sample, Samples
 from homodyne_fit.fitting.search.solution import SearchPoint
+from homodyne_fit.fitting.search.starts import Screening, draw_starts, screen_starts
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SHEAR
 from homodyne_fit.model.scaling import scaling_map
 
 __all__ = [
     "finite_sums",
+    "global_search",
     "require_reachable",
     "search_space",
     "start_parameters",
@@ -36,13 +43,17 @@ def search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:
     names = settings.model.parameters
     bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
     limits = np.array([bounds[name] for name in names])
-    return SearchSpace(
+    fixed = dict(settings.fixed)
+    if settings.search.constant_parts == "zero":
+        fixed = dict.fromkeys((DIFFUSION[2], SHEAR[2]), 0.0) | fixed
+    space = SearchSpace(
         model=settings.model.for_one_fit(),
         tau=float(data.times[-1]) / 2,
         lower=limits[:, 0],
         upper=limits[:, 1],
-        fixed=np.array([settings.fixed.get(name, np.nan) for name in names]),
+        fixed=np.array([fixed.get(name, np.nan) for name in names]),
     )
+    return assume_zero(space, settings.left_to_data)
 
 
 def two_time_objective(
@@ -116,8 +127,8 @@ def start_parameters(
     }
     start = np.empty(len(space.fixed))
     for i, name in enumerate(settings.model.parameters):
-        if name in settings.fixed:
-            start[i] = settings.fixed[name]
+        if not np.isnan(space.fixed[i]):
+            start[i] = space.fixed[i]
         elif name in settings.initial:
             start[i] = settings.initial[name]
         else:
@@ -172,3 +183,24 @@ def finite_sums(
         if n_points > unknowns:
             return sums
     raise InputError(f"{source}: {n_points} points cannot determine {unknowns} unknowns")
+
+
+def global_search(
+    data: TwoTimeData, settings: FitSettings, space: SearchSpace, parameters: NDArray[np.float64]
+) -> GlobalSearch | None:
+    """The search from many starts, if the settings ask for it."""
+    if not settings.search.multi_start.enable:
+        return None
+    gap = np.nan if settings.gap is None else settings.gap
+    drawn = functools.cache(
+        lambda: draw_starts(space, parameters, data, gap, settings.search.multi_start)
+    )
+
+    def search(
+        objective: TwoTimeObjective, start: SearchPoint, samples: Sequence[Sample]
+    ) -> Screening:
+        starts = np.array([start.y, *map(space.to_coordinates, drawn())])
+        cost_functions = [sample.cost_function(objective, space) for sample in samples]
+        return screen_starts(cost_functions, starts, *space.limits)
+
+    return search

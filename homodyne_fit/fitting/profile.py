@@ -205,7 +205,9 @@ def _fit_at(
     full: FitResult,
 ) -> FitResult:
     """The fit with one parameter held, from where a neighbouring fit ended."""
-    fixed = {**settings.fixed, name: value}
+    names = full.model.parameters
+    zero = {names[index]: 0.0 for index in full.space.assumed}
+    fixed = {**settings.fixed, **zero, name: value}
     before = {key: estimate.value for key, estimate in near.parameters.items()}
     start = {
         key: float(np.clip(x, *settings.bounds[key]))
@@ -213,7 +215,11 @@ def _fit_at(
         if np.isfinite(x) and key not in fixed
     }
     alone = settings.search.model_copy(
-        update={"multi_start": MultiStart(enable=False), "uncertainty": "white"}
+        update={
+            "multi_start": MultiStart(enable=False),
+            "uncertainty": "white",
+            "constant_parts": "free",
+        }
     )
     held = replace(settings, fixed=fixed, initial=start, search=alone)
     return fit(data, held, like=full)

@@ -16,15 +16,13 @@ from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.parameters import RATES
 from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["RATES", "Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
-
-# Keys of the rates, in the order of their power laws.
-RATES = ("J", "gamma_dot")
+__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
 
 
 def finite_or_none(value: float) -> float | None:
@@ -98,6 +96,11 @@ class FitInfo:
     beyond_bounds : dict of str to float
         Where a bound that was given holds a parameter of a rate: that rate at mid-measurement,
         by its key, within wider bounds, as a part of the points has it.
+    other_forms : list of dict
+        How the next simpler and the next larger forms of the rates compare, where the data decide:
+        ``forms`` by rate, the ``parameter`` that makes the difference and whether it is ``larger``,
+        ``statistic``, ``p_value`` and ``delta_bic``, and the ``rates`` at mid-measurement that it
+        has.
     """
 
     success: bool
@@ -108,6 +111,7 @@ class FitInfo:
     layers: dict[str, Any] = field(default_factory=dict)
     alternatives: list[dict[str, Any]] = field(default_factory=list)
     beyond_bounds: dict[str, float] = field(default_factory=dict)
+    other_forms: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, eq=False)

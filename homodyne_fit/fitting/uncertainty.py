@@ -29,17 +29,17 @@ def assemble_result(
     solution : Solution
         The solution.
     released : Solution
-        The solution in a space that holds no parameter at a limit: what the data know of a
-        parameter does not depend on its limits.
+        The same point where nothing is held or kept at a limit, of which the errors are made: an
+        error that holds only with another parameter at its bound would be too small.
     noise : NoiseOfPoints
         Of which the errors are made.
     adequacy : Adequacy
     info : FitInfo
     """
-    space, y, joint = solution.space, solution.result.x, solution.joint
-    scaling = solution.objective.scaling.matrix
+    space, y, joint = released.space, released.result.x, released.joint
+    scaling = released.objective.scaling.matrix
     p, m = len(space.fixed), len(y)
-    inverse = covariance_of_solution(solution, noise)
+    inverse = covariance_of_solution(released, noise)
     root = inverse.root
 
     # From (coordinates, z) to (parameters, contrasts, offsets).
@@ -56,11 +56,11 @@ def assemble_result(
     if noise.speckle is None:
         widening = np.ones(len(stderr))
     else:
-        white = outward @ covariance_of_solution(solution, noise.white).root
+        white = outward @ covariance_of_solution(released, noise.white).root
         with np.errstate(invalid="ignore", divide="ignore"):
             widening = stderr / np.linalg.norm(white, axis=1)
 
-    at_bound = np.concatenate([space.at_limit(solution.result.active), joint.limits != 0])
+    at_bound = np.concatenate([solution.space.at_limit(solution.result.active), joint.limits != 0])
     fixed = np.concatenate([~np.isnan(space.fixed), ~np.any(scaling, axis=1)])
     stderr[at_bound | fixed] = np.nan
     widening[~np.isfinite(stderr)] = np.nan
@@ -93,7 +93,7 @@ def assemble_result(
         ),
         n_points=joint.equations.n_points,
         info=info,
-        objective=solution.objective,
+        objective=released.objective,
         condition_number=_physics_condition(released),
         weak_directions=weak_directions,
         weakest=weakest,

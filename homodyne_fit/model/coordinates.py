@@ -9,8 +9,9 @@ straight and there is no singularity at p1 = 0:
 
 The search therefore runs in (r, s, p1), where the limits of p0 and p2 are not a box. A power law of
 which p0 or p2 is held at a limit is searched in r and the exponent, for the same reason: a constant
-part at a limit far above the rate would leave p0 and p1 to cancel it. A power law of which the user
-fixed a parameter is searched in what is left of (p0, p1, p2).
+part at a limit far above the rate would leave p0 and p1 to cancel it. So is one whose constant part
+has a known value. A power law of which p0 or p1 is known is searched in what is left of
+(p0, p1, p2).
 """
 
 from __future__ import annotations
@@ -47,12 +48,13 @@ class SearchSpace:
     lower, upper : (p,) array
         Limits of x.
     fixed : (p,) array
-        Values that the user fixed; NaN elsewhere.
+        Values that are known; NaN elsewhere.
     limited : frozenset of int
-        Prefactors and offsets that are coordinates themselves though the user fixed nothing of
-        their power law.
+        Prefactors and offsets that are coordinates themselves though their values are not known.
     held : mapping of int to float
         Those of them that are held at a limit for the time being.
+    assumed : frozenset of int
+        Offsets and exponents that are known to be 0 only as long as the data do not ask for more.
     """
 
     model: Model
@@ -62,6 +64,7 @@ class SearchSpace:
     fixed: NDArray[np.float64]
     limited: frozenset[int] = frozenset()
     held: Mapping[int, float] = field(default_factory=dict)
+    assumed: frozenset[int] = frozenset()
 
     @property
     def power_laws(self) -> tuple[int, ...]:
@@ -71,12 +74,13 @@ class SearchSpace:
     def law_form(self, law: int) -> RateFunction | None:
         """Coordinates of a power law; None where its own parameters are searched.
 
-        They are if the user fixed one of them, or made the law.
+        They are if its prefactor or its exponent is known, or the user made the law.
         """
         function = self.model.shear_rate if law else self.model.transport
-        if function is not power_law or not np.all(np.isnan(self.fixed[law : law + 3])):
+        if function is not power_law or not np.all(np.isnan(self.fixed[law : law + 2])):
             return None
-        prefactor, offset = law in self.limited, law + 2 in self.limited
+        prefactor = law in self.limited
+        offset = law + 2 in self.limited or not np.isnan(self.fixed[law + 2])
         if prefactor and offset:
             return power_law
         return on_prefactor if prefactor else on_offset if offset else value_and_slope
@@ -85,6 +89,24 @@ class SearchSpace:
     def without_held(self) -> SearchSpace:
         """The space from which this one came by `hold_at_limit`."""
         return replace(self, limited=frozenset(), held={})
+
+    @property
+    def opened(self) -> SearchSpace:
+        """The space in which what is held or assumed is searched, by the same coordinates.
+
+        Of a rate assumed to be constant the exponent alone, without which a constant part would be
+        a second prefactor.
+        """
+        fixed, limited = self.fixed.copy(), set(self.limited)
+        for law in self.power_laws:
+            exponent, offset = law + 1, law + 2
+            if exponent in self.assumed:
+                fixed[exponent] = np.nan
+                limited.add(law)
+            elif offset in self.assumed:
+                fixed[offset] = np.nan
+                limited.add(offset)
+        return replace(self, fixed=fixed, limited=frozenset(limited), held={}, assumed=frozenset())
 
     @property
     def model_in_coordinates(self) -> Model:
@@ -118,7 +140,7 @@ class SearchSpace:
                     lower[i : i + 3] = RATE_FLOOR, -np.inf, self.lower[i + 1]
                     upper[i : i + 3] = np.inf, np.inf, self.upper[i + 1]
                 case form if form is on_offset:
-                    lower[i] = max(RATE_FLOOR, self.held.get(i + 2, RATE_FLOOR))
+                    lower[i] = np.fmax(RATE_FLOOR, self.fixed_coordinates[i + 2])
                     upper[i] = np.inf
                 case form if form is on_prefactor:
                     lower[i + 2], upper[i + 2] = RATE_FLOOR, np.inf
@@ -284,7 +306,7 @@ class SearchSpace:
         Parameters
         ----------
         law : int
-            First parameter of a power law of which none is fixed.
+            First parameter of a power law of which neither prefactor nor exponent is known.
         limits : mapping of int to float
             The parameters to hold, prefactor or offset or both, and where; others of this power
             law are released.
@@ -293,15 +315,20 @@ class SearchSpace:
         """
         part = slice(law, law + 3)
         full = self.without_held.complete(self.without_held.convert(y, self))
-        r, s, _ = full[part]
+        if self.without_held.law_form(law) is on_offset:
+            r, p1, p2 = full[part]
+            s = (r - p2) * p1
+        else:
+            r, s, _ = full[part]
+        offset = limits.get(law + 2, self.fixed[law + 2])
         exponents = np.linspace(self.lower[law + 1], self.upper[law + 1], 401)
         if law in limits:
             amplitudes = limits[law] * self.tau**exponents
         else:
-            amplitudes = np.full_like(exponents, max(r - limits[law + 2], RATE_FLOOR))
+            amplitudes = np.full_like(exponents, max(r - offset, RATE_FLOOR))
         misfits = np.abs(amplitudes * exponents - s)
-        if len(limits) == 2:
-            misfits = np.hypot(misfits, amplitudes + limits[law + 2] - r)
+        if law in limits and not np.isnan(offset):
+            misfits = np.hypot(misfits, amplitudes + offset - r)
         of_others = self.limited - {law, law + 2}
         held = {i: value for i, value in self.held.items() if i in of_others} | dict(limits)
         space = replace(self, limited=frozenset(of_others | limits.keys()), held=held)
@@ -313,6 +340,8 @@ class SearchSpace:
             start = np.clip(start, self.lower[part], self.upper[part])
             for index, value in limits.items():
                 start[index - law] = value
+            if not np.isnan(offset):
+                start[2] = offset
             coordinates = full.copy()
             coordinates[part] = space._from_law(law, start)
             starts.append(coordinates[space.searched])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["ALIASES", "DIFFUSION", "PARAMETERS", "SCALING", "SHEAR", "Parameter"]
+__all__ = ["ALIASES", "DIFFUSION", "PARAMETERS", "RATES", "SCALING", "SHEAR", "Parameter"]
 
 
 @dataclass(frozen=True)
@@ -53,3 +53,6 @@ SCALING = ("contrast", "offset")
 # Prefactor, exponent and constant part of the two rates; a sample without flow has the first only.
 DIFFUSION = ("D0", "alpha", "D_offset")
 SHEAR = ("gamma_dot_t0", "beta", "gamma_dot_t_offset")
+
+# Names of these rates.
+RATES = ("J", "gamma_dot")

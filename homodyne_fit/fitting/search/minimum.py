@@ -184,7 +184,7 @@ def _best_bound(
     """
     space, y = minimum.space, minimum.result.x
     x = space.to_parameters(y)
-    of_law = [i for i in (law, law + 2) if i not in space.held]
+    of_law = [i for i in (law, law + 2) if i not in space.held and np.isnan(space.fixed[i])]
     if len(of_law) == 2:
         choices = [
             {i: float(value)}
@@ -193,11 +193,15 @@ def _best_bound(
             if np.isfinite(value)
         ]
     else:
-        # One is held already, and now the other is beyond its limit: both, or that one instead.
+        # One is held, and now the other is beyond its limit: both, or that one instead. Or one is
+        # known, so that there is no other choice.
         (i,) = of_law
         beyond = {i: float(np.clip(x[i], space.lower[i], space.upper[i]))}
         (other,) = {law, law + 2} - {i}
-        choices = [{**beyond, other: space.held[other]}, *([beyond] * exchange)]
+        if other in space.held:
+            choices = [{**beyond, other: space.held[other]}, *([beyond] * exchange)]
+        else:
+            choices = [beyond]
     starts = [
         SearchPoint(limited, y)
         for limited, several in (space.hold_at_limit(law, choice, y) for choice in choices)

@@ -109,6 +109,16 @@ class Refinement:
             return self._search_again(solution, solutions, tolerance)
         return solution, solutions
 
+    def on_all_points(
+        self,
+        objective: TwoTimeObjective,
+        start: SearchPoint,
+        others: Sequence[SearchPoint],
+        tolerance: float,
+    ) -> tuple[Solution, list[Solution]]:
+        """The same from a start near the minimum, on all points alone."""
+        return self._on_sample(self.samples.all_points, objective, start, others, tolerance)
+
     def _on_sample(
         self,
         sample: Sample,

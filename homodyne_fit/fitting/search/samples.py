@@ -153,18 +153,27 @@ class Sample:
         """Other sums over the same points, not counted as a pass of the search."""
         return reduce(objective, y, self.chunks, self.executor)
 
-    def with_held_searched(self, solution: Solution) -> Solution:
-        """The same point, the parameters that are held at a limit being coordinates, too."""
-        space = solution.space
-        if not space.held:
+    def in_space(self, solution: Solution, space: SearchSpace) -> Solution:
+        """The same point in a space that searches more of the same coordinates."""
+        if space is solution.space:
             return solution
-        free = replace(space, held={})
-        result = replace(
-            solution.result,
-            x=space.complete(solution.result.x)[free.searched],
-            evaluated=space.complete(solution.result.evaluated)[free.searched],
+        x, evaluated = (
+            solution.space.complete(y)[space.searched]
+            for y in (solution.result.x, solution.result.evaluated)
         )
-        return self.solution(solution.objective, free, result)
+        active = np.zeros(len(solution.space.fixed), dtype=np.int64)
+        active[solution.space.searched] = solution.result.active
+        result = replace(solution.result, x=x, evaluated=evaluated, active=active[space.searched])
+        return self.solution(solution.objective, space, result)
+
+    def released(self, solution: Solution) -> Solution:
+        """The same point with nothing held, and nothing kept at a limit.
+
+        What the data know of a parameter does not depend on its limits, nor on those of others.
+        """
+        free = self.in_space(solution, replace(solution.space, held={}))
+        active = np.zeros_like(free.result.active)
+        return replace(free, result=replace(free.result, active=active))
 
     def _own(self, objective: TwoTimeObjective) -> TwoTimeObjective:
         """The objective for the angles that the chunks hold.

@@ -6,17 +6,23 @@ bounds, on a part of the points, tells the order of magnitude at a small part of
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.problem import global_search, search_space
 from homodyne_fit.fitting.search.minimum import find_minimum
 from homodyne_fit.fitting.search.refinement import SAMPLE_TOLERANCE, GlobalSearch
 from homodyne_fit.fitting.search.samples import Samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import is_above
+from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.model.parameters import RATES
 from homodyne_fit.model.rates import rates
 
-__all__ = ["rates_beyond_bounds"]
+__all__ = ["beyond_bounds"]
 
 # Evaluations of the search after the screening.
 NFEV = 30
@@ -25,7 +31,32 @@ NFEV = 30
 LOWER = 5.0
 
 
-def rates_beyond_bounds(
+def beyond_bounds(
+    data: TwoTimeData, settings: FitSettings, solution: Solution, samples: Samples
+) -> dict[str, float]:
+    """The rates that the data ask for where bounds that were given hold their parameters."""
+    space, parameters = solution.space, settings.model.parameters
+    at_limit = space.at_limit(solution.result.active)
+    held: dict[str, int] = {}
+    bounds = dict(settings.bounds)
+    for which, law in enumerate(space.power_laws):
+        of_law = parameters[law : law + 3]
+        at_bound = [n for n, at in zip(of_law, at_limit[law:], strict=False) if at and n in bounds]
+        if at_bound:
+            held[RATES[which]] = which
+            # Without one of the two bounds on a rate, the other would be the next to hold it.
+            for name in {of_law[0], of_law[2], *at_bound}:
+                bounds.pop(name, None)
+    if not held or samples.budget.running_out:
+        return {}
+    wider = replace(settings, bounds=bounds)
+    wide = search_space(data, wider)
+    search = global_search(data, wider, wide, solution.parameters)
+    found = _rates_beyond_bounds(solution, samples, wide, search)
+    return {} if found is None else {key: found[which] for key, which in held.items()}
+
+
+def _rates_beyond_bounds(
     solution: Solution, samples: Samples, wide: SearchSpace, global_search: GlobalSearch | None
 ) -> list[float] | None:
     """J, and with flow the shear rate, at mid-measurement within wider bounds.

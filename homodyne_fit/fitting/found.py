@@ -1,0 +1,86 @@
+"""A minimum on all points, and those of other forms of the rates that the data ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.fitting.problem import global_search
+from homodyne_fit.fitting.rate_forms import FormTest, form_tests, point_in, revised
+from homodyne_fit.fitting.residuals import Residuals, enough_points
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
+from homodyne_fit.fitting.search.refinement import Refinement
+from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.search.solution import SearchPoint, Solution
+from homodyne_fit.fitting.search.starts import Screening
+from homodyne_fit.fitting.settings import FitSettings
+from homodyne_fit.kernel.objective import TwoTimeObjective
+
+__all__ = ["Found", "found_at", "starts_of", "with_needed_forms"]
+
+
+def starts_of(
+    refinement: Refinement, objective: TwoTimeObjective, start: SearchPoint
+) -> tuple[list[SearchPoint], Screening | None]:
+    """Where searches begin: the most promising basins, or the start alone."""
+    search, samples = refinement.global_search, refinement.samples
+    if search is None:
+        return [start], None
+    screening = search(objective, start, [samples.probe, samples.smallest])
+    return screening.points(start.space), screening
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """A minimum on all points, the noise there, and how other forms of the rates compare."""
+
+    solution: Solution
+    others: list[Solution]
+    residuals: Residuals | None
+    noise: NoiseOfPoints
+    tests: list[FormTest]
+
+
+def found_at(
+    samples: Samples, settings: FitSettings, solution: Solution, others: list[Solution]
+) -> Found:
+    """Look at the noise where a search ended, and at other forms of the rates."""
+    all_points, search = samples.all_points, settings.search
+    residuals = Residuals.at(
+        solution, all_points, enough_points(samples, len(solution.objective.phi))
+    )
+    opened = all_points.in_space(solution, solution.space.opened)
+    noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
+    tests = []
+    if solution.result.success and solution.space.assumed:
+        needed = all_points.in_space(solution, replace(opened.space, held=solution.space.held))
+        tests = form_tests(solution, needed, noise, settings.left_to_data)
+    return Found(solution, others, residuals, noise, tests)
+
+
+def with_needed_forms(
+    data: TwoTimeData, settings: FitSettings, refinement: Refinement, found: Found
+) -> Found:
+    """Fit other forms of the rates until the data ask for no other."""
+    samples, tolerance = refinement.samples, settings.search.tolerance
+    known = {found.solution.space.assumed: found}
+    while (space := revised(found.solution.space, found.tests)) is not None:
+        if space.assumed in known:
+            # Neither form is good enough for the other: the larger one is taken.
+            return min(found, known[space.assumed], key=lambda one: len(one.solution.space.assumed))
+        if samples.budget.running_out:
+            break
+        solution = found.solution
+        start, objective = point_in(space, solution), solution.objective
+        if len(space.assumed) > len(solution.space.assumed):
+            others = [point_in(space, other) for other in found.others]
+            at = refinement.on_all_points(objective, start, others, tolerance)
+        else:
+            search = global_search(data, settings, space, start.parameters)
+            refinement = replace(refinement, global_search=search)
+            starts, _ = starts_of(refinement, objective, start)
+            at = refinement.to_all_points(objective, starts, tolerance)
+        if not at[0].result.success:
+            break
+        found = known[space.assumed] = found_at(samples, settings, *at)
+    return found
