@@ -28,7 +28,6 @@ from homodyne_fit.fitting.problem import (
 )
 from homodyne_fit.fitting.rate_forms import (
     described,
-    rate_keys,
 )
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.result import FitInfo, FitResult
@@ -144,7 +143,7 @@ def _fit(
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
         alternatives=other_minima(solution, found.others) if success else [],
         beyond_bounds=beyond,
-        other_forms=list(described(solution.space, found.tests, rate_keys(solution.space))),
+        rate_forms=described(solution.space, found.tests) if settings.left_to_data else {},
     )
     released = samples.all_points.released(solution)
     return assemble_result(solution, released, noise, adequacy, info)

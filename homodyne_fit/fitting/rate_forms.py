@@ -18,7 +18,6 @@ D. A. Freedman, *Am. Stat.* 60, 299 (2006): tests of models by the sandwich cova
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -40,7 +39,6 @@ __all__ = [
     "form_tests",
     "point_in",
     "rate_form",
-    "rate_keys",
     "revised",
 ]
 
@@ -52,6 +50,9 @@ NEEDED = 0.01
 # An exponent is left out where so large a value is more probable than this.
 NOT_NEEDED = 0.05
 
+# Statistic from which a neighbour is so far off that the quadratic model says nothing of its rates.
+FAR_OFF = 10.0
+
 Floats = NDArray[np.float64]
 
 
@@ -62,11 +63,6 @@ def assume_zero(space: SearchSpace, left_to_data: frozenset[str]) -> SearchSpace
     fixed = space.fixed.copy()
     fixed[offsets] = 0.0
     return replace(space, fixed=fixed, assumed=frozenset(offsets))
-
-
-def rate_keys(space: SearchSpace) -> dict[int, str]:
-    """Names of the rates, by their power laws."""
-    return dict(zip(space.power_laws, RATES, strict=False))
 
 
 def rate_form(space: SearchSpace, law: int) -> RateForm:
@@ -218,33 +214,31 @@ def point_in(space: SearchSpace, solution: Solution) -> SearchPoint:
     return SearchPoint(space, space.to_coordinates(parameters))
 
 
-def described(
-    space: SearchSpace, tests: list[FormTest], keys: Mapping[int, str]
-) -> Iterator[dict[str, Any]]:
-    """The neighbours of the fitted forms, for the result.
-
-    Parameters
-    ----------
-    keys : mapping of int to str
-        Names of the rates, by their power laws.
-    """
+def described(space: SearchSpace, tests: list[FormTest]) -> dict[str, Any]:
+    """The fitted forms and their neighbours, for the result."""
+    keys = dict(zip(space.power_laws, RATES, strict=False))
+    chosen = {key: rate_form(space, law) for law, key in keys.items()}
+    others = []
     for test in tests:
         (law,) = (law for law in space.power_laws if law <= test.parameter < law + 3)
-        forms: dict[str, RateForm] = {key: rate_form(space, of) for of, key in keys.items()}
-        forms[keys[law]] = _neighbour(rate_form(space, law), larger=test.larger)
-        values = {
-            key: dict(zip(("value", "stderr"), map(float, pair), strict=True))
-            for key, pair in zip(keys.values(), test.rates, strict=True)
+        other = _neighbour(rate_form(space, law), larger=test.larger)
+        rates = {
+            key: {"value": float(value), "stderr": float(error)}
+            for key, (value, error) in zip(keys.values(), test.rates, strict=True)
+            if test.statistic < FAR_OFF
         }
-        yield {
-            "forms": forms,
-            "parameter": space.model.parameters[test.parameter],
-            "larger": test.larger,
-            "statistic": test.statistic,
-            "p_value": test.p_value,
-            "delta_bic": test.delta_bic,
-            "rates": values,
-        }
+        others.append(
+            {
+                "forms": {**chosen, keys[law]: other},
+                "parameter": space.model.parameters[test.parameter],
+                "larger": test.larger,
+                "statistic": test.statistic,
+                "p_value": test.p_value,
+                "delta_bic": test.delta_bic,
+                "rates": rates,
+            }
+        )
+    return {"chosen": chosen, "others": others}
 
 
 def _neighbour(form: RateForm, *, larger: bool) -> RateForm:

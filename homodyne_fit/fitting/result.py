@@ -96,11 +96,11 @@ class FitInfo:
     beyond_bounds : dict of str to float
         Where a bound that was given holds a parameter of a rate: that rate at mid-measurement,
         by its key, within wider bounds, as a part of the points has it.
-    other_forms : list of dict
-        How the next simpler and the next larger forms of the rates compare, where the data decide:
-        ``forms`` by rate, the ``parameter`` that makes the difference and whether it is ``larger``,
-        ``statistic``, ``p_value`` and ``delta_bic``, and the ``rates`` at mid-measurement that it
-        has.
+    rate_forms : dict
+        Where the data decide on the forms of the rates: those ``chosen`` by rate, and how the next
+        simpler and the next larger ``others`` compare: ``forms`` by rate, the ``parameter`` that
+        makes the difference and whether it is ``larger``, ``statistic``, ``p_value`` and
+        ``delta_bic``, and the ``rates`` at mid-measurement that it has, if it is not far off.
     """
 
     success: bool
@@ -111,7 +111,7 @@ class FitInfo:
     layers: dict[str, Any] = field(default_factory=dict)
     alternatives: list[dict[str, Any]] = field(default_factory=list)
     beyond_bounds: dict[str, float] = field(default_factory=dict)
-    other_forms: list[dict[str, Any]] = field(default_factory=list)
+    rate_forms: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,6 +250,11 @@ class FitResult:
     def times(self) -> NDArray[np.float64]:
         """Time of each frame (n,), seconds."""
         return np.arange(self.objective.n_frames, dtype=np.float64) * self.objective.dt
+
+    @property
+    def not_needed(self) -> list[str]:
+        """Parameters that are 0 because the data do not ask for more."""
+        return [self.model.parameters[index] for index in sorted(self.space.assumed)]
 
     @property
     def hardly_determined(self) -> list[str]:

@@ -27,7 +27,14 @@ from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.report.figures import plot_lag_cuts, plot_rates, plot_scaling, plot_two_time
 from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and
 from homodyne_fit.report.views import AngleView, angle_view
-from homodyne_fit.report.words import adequacy_text, direction_text, uncertainty_text, warnings
+from homodyne_fit.report.words import (
+    adequacy_text,
+    direction_text,
+    forms_text,
+    other_forms,
+    uncertainty_text,
+    warnings,
+)
 
 __all__ = ["cautions", "render_report", "write_report"]
 
@@ -108,6 +115,10 @@ def render_report(
         weak_directions=[direction_text(result, weak) for weak in result.weak_directions],
         weakest=result.weakest and direction_text(result, result.weakest),
         parameters=[_parameter_row(result, name) for name in result.parameters],
+        forms=forms_text(result),
+        other_forms=other_forms(result),
+        middle=format_number(result.space.tau, 4),
+        error_bars=_sentence(uncertainty_text(result)),
         rates=_rates_picture(data, result),
         scaling_picture=_scaling_picture(result) if data.n_angles > 1 else None,
         several_q=bool(np.ptp(data.q) > 0),
@@ -202,6 +213,8 @@ def _parameter_row(result: FitResult, name: str) -> dict[str, str]:
 def _state(result: FitResult, name: str) -> str:
     """What is particular about a parameter, in words."""
     estimate = result.parameters[name]
+    if name in result.not_needed:
+        return "not needed by the data"
     if estimate.fixed:
         return "held fixed"
     if estimate.at_bound:

@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Table
 
 from homodyne_fit.fitting.result import Estimate, FitResult
-from homodyne_fit.report.words import adequacy_text, direction_text, uncertainty_text, warnings
+from homodyne_fit.report.words import (
+    adequacy_text,
+    direction_text,
+    forms_text,
+    other_forms,
+    uncertainty_text,
+    warnings,
+)
 
 __all__ = ["error_text", "print_summary", "summary_html", "summary_text"]
 
@@ -81,7 +88,12 @@ def _verdict(result: FitResult) -> tuple[str, str, str]:
 def _rows(result: FitResult) -> list[tuple[str, ...]]:
     """Parameters, then rates at mid-measurement: name, value, error, unit."""
     rows = [
-        (name, f"{estimate.value:.6g}", error_text(estimate), estimate.unit)
+        (
+            name,
+            f"{estimate.value:.6g}",
+            "not needed" if name in result.not_needed else error_text(estimate),
+            estimate.unit,
+        )
         for name, estimate in result.parameters.items()
     ]
     middle = result.space.tau
@@ -105,6 +117,8 @@ def _below_the_table(result: FitResult) -> list[str]:
             lines.append(f"{layer.replace('_', ' ')}: {effect}")
     lines += [f"noise {result.noise:.4g}", f"error bars: {uncertainty_text(result)}"]
     lines.append(adequacy_text(result))
+    if forms := forms_text(result):
+        lines += [forms, *(f"  {text}" for text in other_forms(result))]
     determined = [name for name, (_, error, _) in _rates(result).items() if 0 < error < math.inf]
     return [
         *lines,

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import cumulative_trapezoid
 
 from homodyne_fit.data.dataset import along_one_line
+from homodyne_fit.fitting.rate_forms import NEEDED, NOT_NEEDED
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.fitting.weak_directions import (
     LEAST_CHANGE,
@@ -25,7 +26,14 @@ from homodyne_fit.report.numbers import (
     with_unit,
 )
 
-__all__ = ["adequacy_text", "direction_text", "uncertainty_text", "warnings"]
+__all__ = [
+    "adequacy_text",
+    "direction_text",
+    "forms_text",
+    "other_forms",
+    "uncertainty_text",
+    "warnings",
+]
 
 
 # Such as `FitResult.J`: value and standard error at some times.
@@ -51,6 +59,13 @@ FULL_CONTRAST = 0.9
 
 # A contrast above so many times the median of the angles is out of line.
 OUTLYING_CONTRAST = 2.0
+
+# Forms of a rate, as they follow its name.
+FORMS = {
+    "constant": "constant",
+    "power law": "a power law",
+    "power law with a constant part": "a power law with a constant part",
+}
 
 # Probabilities below this are not told apart.
 LEAST_PROBABILITY = 1e-9
@@ -165,6 +180,34 @@ def uncertainty_text(result: FitResult) -> str:
 def _rounded(pixels: float) -> str:
     """Three digits of a number of pixels."""
     return f"{float(f'{pixels:.3g}'):,.0f}"
+
+
+def forms_text(result: FitResult) -> str:
+    """Such as ``J(t) constant, γ̇(t) a power law: the simplest that the data do not reject``."""
+    chosen = result.info.rate_forms.get("chosen", {})
+    forms = [f"{rate.symbol}(t) {FORMS[chosen[rate.key]]}" for rate in result.rates if chosen]
+    if not forms:
+        return ""
+    return f"{', '.join(forms)}: the simplest that the data do not reject"
+
+
+def other_forms(result: FitResult) -> list[str]:
+    """The next simpler and larger forms of the rates, and what they would make of these."""
+    texts = []
+    for other in result.info.rate_forms.get("others", []):
+        (rate,) = (r for r in result.rates if other["parameter"] in r.parameters)
+        needed = other["p_value"] < (NEEDED if other["larger"] else NOT_NEEDED)
+        verdict = ("not needed", "needed") if other["larger"] else ("not rejected", "rejected")
+        rates = [
+            f"{r.symbol} = {with_unit(format_estimate(value['value'], value['stderr']), r.unit)}"
+            for r in result.rates
+            if (value := other["rates"].get(r.key))
+        ]
+        texts.append(
+            f"{rate.symbol}(t) {FORMS[other['forms'][rate.key]]}: {verdict[needed]} "
+            f"({_probability(other['p_value'])})" + f"; {', '.join(rates)}" * bool(rates)
+        )
+    return texts
 
 
 def adequacy_text(result: FitResult) -> str:
@@ -325,8 +368,8 @@ def _at_bounds(result: FitResult) -> list[str]:
         verb = "is at its bound" if len(bounds) == 1 else "are at their bounds"
         texts.append(
             f"{joined_with_and(bounds)} {verb}: the sum of squares still falls beyond. A parameter "
-            "at its bound has no error, and all other errors hold only with it there. Widen the "
-            "bound only where physics allows more, and rather hold a parameter at a known value "
+            "at its bound has no error; the errors of the others let it move. Widen the bound only "
+            "where physics allows more, and rather hold a parameter at a known value "
             f"(fixed_parameters){_offset_to_hold(result)}.{_beyond_bounds(result)}"
         )
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):

@@ -85,6 +85,7 @@ class FitRecord(FitResult):
                 "layers": info.layers,
                 "alternatives": info.alternatives,
                 "beyond_bounds": info.beyond_bounds,
+                "rate_forms": info.rate_forms,
             },
             "identifiability": {
                 "condition_number": finite_or_none(self.condition_number),

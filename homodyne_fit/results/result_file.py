@@ -38,7 +38,11 @@ from homodyne_fit.results.record import FitRecord
 
 __all__ = ["read_result", "write_result"]
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
+
+# Before this version, a power law with a known constant part was searched in its own parameters.
+CONSTANT_PART_KNOWN = 5
+
 
 EXPECTED = f"a result is {RESULT}, or the folder of it"
 
@@ -260,6 +264,9 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         # Version 1 marked power laws by their first parameter, and searched all of such a one.
         laws = state["space"]["direct"][()].tolist()
         space = replace(space, limited=frozenset(k for law in laws for k in (law, law + 2)))
+    if int(file.attrs["format_version"]) < CONSTANT_PART_KNOWN:
+        laws = [law for law in space.power_laws if not np.isnan(space.fixed[law + 2])]
+        space = replace(space, limited=space.limited.union(*({law, law + 2} for law in laws)))
     names, n_angles = _texts(parameters["parameter"]), fit["n_angles"]
     estimates = _estimates(parameters, "value", "", _texts(parameters["unit"]))
     return FitRecord(

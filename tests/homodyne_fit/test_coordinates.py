@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq
 
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, rates, value_and_slope
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, power_law, rates, value_and_slope
 
 pytestmark = pytest.mark.numerics
 
@@ -46,12 +46,13 @@ def test_rates_do_not_depend_on_the_coordinates(fixed):
     np.testing.assert_allclose(result, expected, rtol=1e-12)
 
 
-def test_jacobian_by_finite_differences():
-    s = space(fixed=(6,))
+@pytest.mark.parametrize("fixed", [(6,), (2,), (2, 5)])
+def test_jacobian_by_finite_differences(fixed):
+    s = space(fixed)
     y = s.to_coordinates(X)
     exact = s.jacobian(y)
-    assert exact.shape == (7, 6)
-    for i in range(6):
+    assert exact.shape == (7, 7 - len(fixed))
+    for i in range(len(y)):
         h = 1e-6 * max(abs(y[i]), 1e-6)
         up, down = y.copy(), y.copy()
         up[i] += h
@@ -61,9 +62,12 @@ def test_jacobian_by_finite_differences():
 
 
 def test_limits_are_boxes_of_what_is_searched_directly():
+    lower, upper = space(fixed=(0,)).limits
+    np.testing.assert_array_equal(lower[:2], LOWER[1:3])
+    np.testing.assert_array_equal(upper[:2], UPPER[1:3])
     lower, upper = space(fixed=(2,)).limits
-    np.testing.assert_array_equal(lower[:2], LOWER[:2])
-    np.testing.assert_array_equal(upper[:2], UPPER[:2])
+    assert (lower[0], upper[0]) == (X[2], np.inf)  # the rate is above its constant part
+    assert (lower[1], upper[1]) == (LOWER[1], UPPER[1])
     assert lower[3] == -np.inf  # the slope of the shear rate
     assert upper[4] == UPPER[4]  # its exponent
 
@@ -97,6 +101,39 @@ def test_a_start_on_a_limit_is_on_it_and_within_the_others(limit, slope):
         np.testing.assert_allclose(x[3:], X[3:], rtol=1e-9)
         if index == 0:  # the offset is free to keep the value at tau
             assert x[0] * TAU ** x[1] + x[2] == pytest.approx(2500.0)
+
+
+@settings(max_examples=30)
+@given(st.sampled_from([100.0, 1e5]), st.floats(150, 1e6), st.floats(-1.5, 1.5))
+def test_a_known_constant_part_stays_where_it_is(limit, rate, exponent):
+    s = space(fixed=(2,))
+    y = s.to_coordinates(X)
+    y[:2] = X[2] + rate, exponent
+    limited, starts = s.hold_at_limit(0, {0: limit}, y)
+    for start in starts:
+        x = limited.to_parameters(start)
+        assert (x[0], x[2]) == (limit, X[2])
+        assert LOWER[1] <= x[1] <= UPPER[1]
+
+
+@pytest.mark.parametrize("exponents", [(), (1,), (1, 4), (4,)])
+def test_what_is_assumed_is_searched_by_the_same_coordinates(exponents):
+    assumed = frozenset({2, 5, *exponents})
+    x = X.copy()
+    x[list(assumed)] = 0.0
+    fixed = np.full(7, np.nan)
+    fixed[list(assumed)] = 0.0
+    narrow = replace(space(), fixed=fixed, assumed=assumed)
+    opened = narrow.opened
+    y = narrow.complete(narrow.to_coordinates(x))
+    np.testing.assert_allclose(opened.complete(opened.to_coordinates(x)), y, rtol=1e-12)
+    for law in narrow.power_laws:
+        forms = {narrow.law_form(law), opened.law_form(law)}
+        assert len(forms) == 1 or forms == {None, power_law}
+    # Of a constant rate the constant part would be a second prefactor.
+    searched = np.ones(7, dtype=bool)
+    searched[[exponent + 1 for exponent in exponents]] = False
+    np.testing.assert_array_equal(opened.searched, searched)
 
 
 def test_a_falling_rate_has_two_starts_on_a_limit_of_the_prefactor():
