@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from homodyne_fit.config.consistency import (
+    constant_parts,
     contradictions,
     explicit_bounds,
     held_values,
@@ -196,6 +197,7 @@ class Config:
         root, nlsq = self.root, self.root.optimization.nlsq
         options: dict[str, Any] = {name: getattr(nlsq, name) for name in SearchOptions.model_fields}
         options["anti_degeneracy"] = self.anti_degeneracy
+        options["constant_parts"] = constant_parts(root)
         with self._at_keys():
             return FitSettings(
                 model=LAMINAR_FLOW if root.has_flow else STATIC,

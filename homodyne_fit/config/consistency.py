@@ -9,10 +9,11 @@ from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
-from homodyne_fit.fitting.options import parameter_problems
+from homodyne_fit.fitting.options import ConstantParts, parameter_problems
 from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 
 __all__ = [
+    "constant_parts",
     "contradictions",
     "explicit_bounds",
     "held_values",
@@ -78,6 +79,13 @@ def start_values(root: Root) -> dict[str, float]:
     """Start values in the configuration for parameters that are not held."""
     fixed, values = held_values(root), root.initial_parameters.start
     return {name: values[name] for name in model_parameters(root) if name in values.keys() - fixed}
+
+
+def constant_parts(root: Root) -> ConstantParts:
+    """Whether the rates have constant parts: as the data need, unless it is said what is active."""
+    chosen = root.optimization.nlsq.constant_parts
+    named = root.initial_parameters.active_parameters is not None
+    return "free" if chosen == "auto" and named else chosen
 
 
 def explicit_bounds(root: Root) -> dict[str, tuple[float, float]]:

@@ -7,11 +7,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from homodyne_fit.config import Config
-from homodyne_fit.config.consistency import explicit_bounds, held_values, model_parameters
+from homodyne_fit.config.consistency import (
+    constant_parts,
+    explicit_bounds,
+    held_values,
+    model_parameters,
+)
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.data.unpacking import COPIES
-from homodyne_fit.model.parameters import PARAMETERS, SCALING
+from homodyne_fit.fitting.options import left_to_data
+from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING, SHEAR
 
 __all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
 
@@ -40,7 +46,8 @@ class ParameterPlan:
     Attributes
     ----------
     role : str
-        ``searched``, ``held``, or ``eliminated``: computed from the others at each step.
+        ``searched``, ``optional``, where the data decide whether it is needed, ``held``, or
+        ``eliminated``: computed from the others at each step.
     start : float or None
         Start, or the held value; None if it comes from the data.
     lower, upper : float or None
@@ -52,7 +59,7 @@ class ParameterPlan:
 
     name: str
     unit: str
-    role: Literal["searched", "held", "eliminated"]
+    role: Literal["searched", "optional", "held", "eliminated"]
     start: float | None
     lower: float | None
     upper: float | None
@@ -186,14 +193,19 @@ def _parameters(config: Config, selection: Selection) -> list[ParameterPlan]:
         return "measurement" if PARAMETERS[name].bounds is None else "default"
 
     fixed, start_values = held_values(root), root.initial_parameters.start
+    names, parts = model_parameters(root), constant_parts(root)
+    optional = left_to_data(parts, names, (*fixed, *given, *start_values))
     plans = []
-    for name in model_parameters(root):
+    for name in names:
         unit = PARAMETERS[name].unit
-        if name in fixed:
+        if parts == "zero" and name in (DIFFUSION[2], SHEAR[2]) and name not in fixed:
+            plans.append(ParameterPlan(name, unit, "held", 0.0, None, None, None))
+        elif name in fixed:
             plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None, None))
         else:
             start = start_values.get(name, PARAMETERS[name].start)
-            plans.append(ParameterPlan(name, unit, "searched", start, *limits[name], source(name)))
+            role = "optional" if name in optional else "searched"
+            plans.append(ParameterPlan(name, unit, role, start, *limits[name], source(name)))
     if config.anti_degeneracy.per_angle_mode == "constant":
         return plans
     return plans + [

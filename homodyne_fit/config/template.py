@@ -45,8 +45,8 @@ analyzer_parameters:
   geometry:
     {gap}
 {angle_choice}
-# Hold the parameters that you know. The data seldom determine all three parameters of a power law,
-# but they can determine two:
+# Rates are power laws; they get a constant part, or are constant, as the data need it, unless it is
+# said here. Hold the parameters that you know:
 # initial_parameters:
 #   fixed_parameters: {{{fixed}}}
 #   values: {{{start}}}  # start values; by default they come from the data

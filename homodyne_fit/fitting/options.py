@@ -5,7 +5,7 @@ Nothing here imports jax: a configuration is checked without it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -41,6 +41,7 @@ __all__ = [
     "ShearWeightingSettings",
     "UncertaintyModel",
     "gap_problems",
+    "left_to_data",
     "parameter_problems",
 ]
 
@@ -371,6 +372,25 @@ def _problem_of_start(name: str, start: float, limits: Limits | None) -> str | N
     if abs(start) > LARGEST_BOUND:
         return f"the start of {name}, {start:g}, is beyond {LARGEST_BOUND:g}"
     return None
+
+
+def left_to_data(
+    constant_parts: ConstantParts, names: Iterable[str], said: Iterable[str]
+) -> frozenset[str]:
+    """Exponents and constant parts of which the data decide whether they are needed.
+
+    Parameters
+    ----------
+    constant_parts : {'auto', 'free', 'zero'}
+    names : iterable of str
+        Parameters of the model.
+    said : iterable of str
+        Those of which a start, bounds or a value are given.
+    """
+    if constant_parts != "auto":
+        return frozenset()
+    optional = {name for _, *others in (DIFFUSION, SHEAR) for name in others}
+    return frozenset(optional.intersection(names).difference(said))
 
 
 def gap_problems(model_name: str, *, has_flow: bool, gap: float | None) -> Iterator[Problem]:

@@ -16,9 +16,10 @@ from homodyne_fit.fitting.options import (
     SearchOptions,
     ShearForm,
     gap_problems,
+    left_to_data,
     parameter_problems,
 )
-from homodyne_fit.model.parameters import ALIASES, DIFFUSION, SCALING, SHEAR
+from homodyne_fit.model.parameters import ALIASES, SCALING
 from homodyne_fit.model.rates import LAMINAR_FLOW, Model, model_named
 from homodyne_fit.validation import Number, Positive, checked_fields
 
@@ -99,11 +100,8 @@ class FitSettings:
     @property
     def left_to_data(self) -> frozenset[str]:
         """Exponents and constant parts of which the data decide whether they are needed."""
-        if self.search.constant_parts != "auto":
-            return frozenset()
-        optional = {name for _, *others in (DIFFUSION, SHEAR) for name in others}
         said = {*self.initial, *self.fixed, *self.bounds}
-        return frozenset(optional.intersection(self.model.parameters) - said)
+        return left_to_data(self.search.constant_parts, self.model.parameters, said)
 
     def _no_such_parameter(self, name: str) -> str:
         known = [*self.model.parameters, *SCALING]

@@ -148,6 +148,8 @@ def _row(parameter: ParameterPlan) -> tuple[str, ...]:
     start = "from the data" if parameter.start is None else format_number(parameter.start)
     if parameter.role == "eliminated":
         start = "none needed"
+    elif parameter.role == "optional":
+        start = "0 unless needed" if parameter.start == 0 else start
     if parameter.lower is None or parameter.upper is None:
         return (f"  {parameter.name}", start, "held", "", parameter.unit, "")
     bounds = (format_number(parameter.lower), format_number(parameter.upper))
