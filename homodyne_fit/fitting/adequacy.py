@@ -52,6 +52,9 @@ SIGNIFICANT = 1e-3
 # Variance over that found, to be safe against errors of the amplitudes of the noise.
 SAFETY = 1.15
 
+# p below which a misfit is seen even where points have been smoothed, so that noise is not known.
+GROSS = 1e-6
+
 # Blocks of frames, at most.
 MOST_BLOCKS = 96
 
@@ -162,10 +165,10 @@ def judge_model(
         return Adequacy(None, note=NOT_CONVERGED)
     if residuals is None:
         return Adequacy(True, note=EXACT)
-    if noise.speckle is not None and noise.speckle.smoothed:
-        return Adequacy(None, note=SMOOTHED)
     if noise.speckle is not None:
-        return _judged(residuals, noise.speckle.powers, white=False)
+        judged = _judged(residuals, noise.speckle.powers, white=False)
+        doubtful = noise.speckle.smoothed and (judged.p_value or 0.0) > GROSS
+        return Adequacy(None, note=SMOOTHED) if doubtful else judged
     if model == "white":
         return _judged(residuals, _white_powers(residuals), white=True)
     return Adequacy(None, note=TOO_FEW)

@@ -10,6 +10,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from homodyne_fit.data.dataset import TwoTimeData
@@ -47,11 +48,15 @@ from homodyne_fit.kernel.compilation import meanwhile
 from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
+from homodyne_fit.noise.fields import largest_falls
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
+
+# A fall of c2 that no measurement would show.
+NO_FALL = 1e-7
 
 
 def fit(
@@ -145,8 +150,11 @@ def _fit(
         beyond_bounds=beyond,
         rate_forms=described(solution.space, found.tests) if settings.left_to_data else {},
     )
-    released = samples.all_points.released(solution)
-    return assemble_result(solution, released, noise, adequacy, info)
+    unheld, opened = (
+        samples.all_points.unlimited(solution, space)
+        for space in (replace(solution.space, held={}), solution.space.opened)
+    )
+    return assemble_result(solution, unheld, opened, noise, adequacy, info)
 
 
 def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:
@@ -174,6 +182,8 @@ def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, 
         return False, failure
     if np.all(np.abs(contrast) <= NO_CONTRAST):
         return False, "the data show no decay: the contrast is zero at every angle"
+    if np.all(np.abs(contrast) * _falls(solution) <= NO_FALL):
+        return False, "the data show no decay: the fitted matrices are constant"
     if solution.without_effect:
         return False, "the model does not decay: no physical parameter has an effect"
     if not result.success and budget.exhausted:
@@ -182,3 +192,11 @@ def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, 
             "without converging"
         )
     return result.success, result.message
+
+
+def _falls(solution: Solution) -> NDArray[np.float64]:
+    """How far the fitted f falls from 1 at each angle."""
+    objective = solution.objective
+    full = objective.complete(solution.result.x)
+    factors = objective.angle_factors(full)
+    return largest_falls(objective.curves(full), factors, objective.sinc_power)

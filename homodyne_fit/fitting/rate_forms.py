@@ -45,10 +45,10 @@ __all__ = [
 RateForm = Literal["constant", "power law", "power law with a constant part"]
 
 # A constant part is needed where so large a value is less probable than this without one.
-NEEDED = 0.01
+NEEDED = 0.05
 
 # An exponent is left out where so large a value is more probable than this.
-NOT_NEEDED = 0.05
+NOT_NEEDED = 0.16
 
 # Statistic from which a neighbour is so far off that the quadratic model says nothing of its rates.
 FAR_OFF = 10.0
@@ -153,7 +153,7 @@ def _test(
         step = step - covariances[1].root @ covariances[1].root[row] / white * value
     y = solution.result.x + step[: len(searched)]
     points = solution.equations.n_points * white / variance
-    statistic = value**2 / variance
+    statistic = float(value**2 / variance)
     return FormTest(parameter, larger, statistic, points, _middle_rates(solution, noise, y))
 
 

@@ -100,6 +100,8 @@ class FitSettings:
     @property
     def left_to_data(self) -> frozenset[str]:
         """Exponents and constant parts of which the data decide whether they are needed."""
+        if self.search.anti_degeneracy.per_angle_mode == "sequential":
+            return frozenset()  # fits of single angles, whose contrast and offset are then held
         said = {*self.initial, *self.fixed, *self.bounds}
         return left_to_data(self.search.constant_parts, self.model.parameters, said)
 

@@ -17,7 +17,8 @@ __all__ = ["assemble_result"]
 
 def assemble_result(
     solution: Solution,
-    released: Solution,
+    unheld: Solution,
+    opened: Solution,
     noise: NoiseOfPoints,
     adequacy: Adequacy,
     info: FitInfo,
@@ -28,18 +29,21 @@ def assemble_result(
     ----------
     solution : Solution
         The solution.
-    released : Solution
-        The same point where nothing is held or kept at a limit, of which the errors are made: an
-        error that holds only with another parameter at its bound would be too small.
+    unheld : Solution
+        The same point where nothing is held or kept at a limit, of which the errors of parameters
+        are made: one that holds only with another parameter at its bound would be too small.
+    opened : Solution
+        The same where what is assumed to be 0 is searched as well, of which the errors of the rates
+        are made: they do not hold only for the form that was taken.
     noise : NoiseOfPoints
         Of which the errors are made.
     adequacy : Adequacy
     info : FitInfo
     """
-    space, y, joint = released.space, released.result.x, released.joint
-    scaling = released.objective.scaling.matrix
+    space, y, joint = unheld.space, unheld.result.x, unheld.joint
+    scaling = unheld.objective.scaling.matrix
     p, m = len(space.fixed), len(y)
-    inverse = covariance_of_solution(released, noise)
+    inverse = covariance_of_solution(unheld, noise)
     root = inverse.root
 
     # From (coordinates, z) to (parameters, contrasts, offsets).
@@ -51,17 +55,21 @@ def assemble_result(
     outward[endless] = 0.0
     # Away from a minimum the curvature says nothing about errors.
     undetermined = inverse.lost(outward) | endless | (not info.success)
+    at_bound = np.concatenate(
+        [solution.space.at_limit(solution.result.active), solution.joint.limits != 0]
+    )
+    fixed = np.concatenate([~np.isnan(space.fixed), ~np.any(scaling, axis=1)])
+    outward[at_bound | fixed] = 0.0
+    undetermined &= ~(at_bound | fixed)
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
     if noise.speckle is None:
         widening = np.ones(len(stderr))
     else:
-        white = outward @ covariance_of_solution(released, noise.white).root
+        white = outward @ covariance_of_solution(unheld, noise.white).root
         with np.errstate(invalid="ignore", divide="ignore"):
             widening = stderr / np.linalg.norm(white, axis=1)
 
-    at_bound = np.concatenate([solution.space.at_limit(solution.result.active), joint.limits != 0])
-    fixed = np.concatenate([~np.isnan(space.fixed), ~np.any(scaling, axis=1)])
     stderr[at_bound | fixed] = np.nan
     widening[~np.isfinite(stderr)] = np.nan
 
@@ -73,7 +81,8 @@ def assemble_result(
         Estimate(float(v), float(e), PARAMETERS[name].unit, bool(b), bool(f))
         for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
     ]
-    weak_directions, weakest = find_directions(released, at_bound[:p], noise)
+    of_rates, searched = covariance_of_solution(opened, noise), len(opened.result.x)
+    weak_directions, weakest = find_directions(unheld, at_bound[:p], noise)
     return FitResult(
         model=space.model,
         parameters=dict(zip(space.model.parameters, estimates, strict=False)),
@@ -82,10 +91,10 @@ def assemble_result(
         names=(*space.model.parameters, *(f"{kind}[{k}]" for kind, k in pairs)),
         root=outward_root,
         undetermined=undetermined,
-        space=space,
-        coordinates=y,
-        coordinates_root=root[:m],
-        coordinates_null=inverse.null[:m],
+        space=opened.space,
+        coordinates=opened.result.x,
+        coordinates_root=of_rates.root[:searched],
+        coordinates_null=of_rates.null[:searched],
         cost=0.5 * joint.sum_of_squares,
         noise=float(np.sqrt(solution.variance)),
         uncertainty=Uncertainty(
@@ -93,17 +102,18 @@ def assemble_result(
         ),
         n_points=joint.equations.n_points,
         info=info,
-        objective=released.objective,
-        condition_number=_physics_condition(released),
+        objective=opened.objective,
+        condition_number=_physics_condition(unheld),
         weak_directions=weak_directions,
         weakest=weakest,
         adequacy=adequacy,
     )
 
 
-def _physics_condition(released: Solution) -> float:
+def _physics_condition(solution: Solution) -> float:
     """Of the Hessian in the parameters that are not fixed, contrast and offset at their best."""
-    if not np.all(np.isfinite(released.space.jacobian(released.result.x))):
+    space, y = solution.space, solution.result.x
+    if not np.all(np.isfinite(space.jacobian(y))):
         return np.inf  # the prefactor and the constant part of a constant rate
-    factor = parameter_factor(released.space, released.result.x, released.joint.reduced())
-    return covariance_of(factor, np.ones(len(released.result.x), dtype=bool)).condition
+    factor = parameter_factor(space, y, solution.joint.reduced())
+    return covariance_of(factor, np.ones(len(y), dtype=bool)).condition

@@ -106,7 +106,7 @@ class SearchSpace:
             elif offset in self.assumed:
                 fixed[offset] = np.nan
                 limited.add(offset)
-        return replace(self, fixed=fixed, limited=frozenset(limited), held={}, assumed=frozenset())
+        return replace(self, fixed=fixed, limited=frozenset(limited), held={})
 
     @property
     def model_in_coordinates(self) -> Model:

@@ -116,7 +116,12 @@ def find_noise(
             break
     noise = SpeckleNoise(_pixels(near, x, coherence), 1 / x, coherence)
     if _ratio(further, noise, MIXED) > SMOOTHED or coherence > MOST_COHERENCE:
-        pooled = np.sum(far.expected[0, :, MIXED]) / np.sum(far.observed[:, MIXED])
+        expected, observed = (
+            float(np.sum(each[..., MIXED])) for each in (far.expected[0], far.observed)
+        )
+        if not (expected > 0 and observed > 0):
+            return None
+        pooled = expected / observed
         return SpeckleNoise(np.full(len(noise.pixels), pooled), np.inf, 1.0), (SMOOTHED_NOTE,)
     if _ratio(far, noise, MIXED) < TOO_STILL or _ratio(near, noise, SIDES) > TOO_RESTLESS:
         return noise, (NOT_SPECKLE_NOTE,)
@@ -178,4 +183,5 @@ def _excess(sums: Differences, which: int, x: float, pixels: Floats) -> tuple[fl
     squares = squares * (np.sqrt(2.0) if which == MIXED else 0.25)
     error = float(np.sqrt(np.sum(squares**2 / np.maximum(sums.cells, 1))))
     excess = float(np.sum(sums.observed[:, which]) - sum(others))
-    return excess / max(speckle, np.finfo(float).tiny), speckle > VISIBLE * error
+    visible = speckle > VISIBLE * error and speckle > 0
+    return (excess / speckle if visible else 0.0), visible

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.model.rates import Curves
 
-__all__ = ["field_and_decay", "fields_of_tile"]
+__all__ = ["field_and_decay", "fields_of_tile", "largest_falls"]
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +41,15 @@ def field_and_decay(
     slope = np.where(small, -phase / 3, (np.cos(phase) - sinc) / safe)
     fx = sinc_power * field**2 * sinc ** (sinc_power - 1) * slope
     return g, g**2, fx
+
+
+def largest_falls(curves: Curves, factors: AngleFactors, sinc_power: int) -> Floats:
+    """How far f falls from 1 within the measurement, (K,)."""
+    rise, turn = (each - each[0] for each in (curves.transport, curves.shear))
+    _, f, _ = field_and_decay(
+        factors.transport[:, None] * rise, factors.shear[:, None] * turn, sinc_power
+    )
+    return 1 - f.min(axis=1)
 
 
 def fields_of_tile(

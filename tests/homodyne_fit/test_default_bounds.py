@@ -57,8 +57,8 @@ def test_what_can_be_resolved_is_within_them_with_a_decade_to_spare(measurement,
         slowest, fastest = slowest / (rate * duration), fastest / (rate * dt)
         middle = slowest * (fastest / slowest) ** share
         lower, upper = bounds[prefactor]
-        assert lower < middle / (duration / 2) ** exponent / 9.9
-        assert middle / (duration / 2) ** exponent * 9.9 < upper
+        assert lower < max(middle / (duration / 2) ** exponent / 9.9, 2 / LARGEST_BOUND)
+        assert min(middle / (duration / 2) ** exponent * 9.9, LARGEST_BOUND / 2) < upper
         assert bounds[constant][0] == -bounds[constant][1]
         assert bounds[constant][1] > 9.9 * middle
 

@@ -27,7 +27,9 @@ def cluster():
 
 def test_a_fit_has_the_bits_of_one_in_this_process(cluster, measure):
     m = measure(n=130, phi=tuple(range(0, 180, 15)))
-    settings = FitSettings(gap=m.gap, search=SearchOptions(multi_start=MultiStart(enable=False)))
+    settings = FitSettings(
+        gap=m.gap, search=SearchOptions(constant_parts="free", multi_start=MultiStart(enable=False))
+    )
     assert len(tile_chunks(m.data)) > 1
     alone = fit(m.data, settings)
     with connect(cluster.scheduler_address) as executor:

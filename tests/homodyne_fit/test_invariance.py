@@ -29,6 +29,7 @@ def fitted(m, data, mode, turn=0.0, factor=1.0):
         fixed={"D_offset": m.params[2], "gamma_dot_t_offset": m.params[5]},
         bounds={"phi0": (turn - 10.0, turn + 10.0), "contrast": (0.0, factor)},
         search=SearchOptions(
+            constant_parts="free",
             multi_start=MultiStart(n_starts=32),
             anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, fourier_order=1),
             threads=1,

@@ -58,6 +58,7 @@ def settings_for(
         fixed={name: m.params[NAMES.index(name)] for name in fixed},
         bounds=bounds or {},
         search=SearchOptions(
+            constant_parts="free",
             multi_start=MultiStart(enable=multi_start),
             anti_degeneracy=AntiDegeneracy(per_angle_mode=mode, **{**LAYERS_OFF, **layers}),
             threads=1,

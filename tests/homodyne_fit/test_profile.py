@@ -30,7 +30,9 @@ def decaying(measure):
     settings = FitSettings(
         model=STATIC,
         fixed={"D_offset": 0.0},
-        search=SearchOptions(anti_degeneracy=EACH, tolerance=TIGHT, uncertainty="white"),
+        search=SearchOptions(
+            constant_parts="free", anti_degeneracy=EACH, tolerance=TIGHT, uncertainty="white"
+        ),
     )
     return m, settings, fit(m.data, settings)
 
@@ -49,7 +51,7 @@ def constant(measure):
         model=STATIC,
         fixed={"alpha": 0.0},
         bounds={"D0": (10.0, 2e4)},
-        search=SearchOptions(anti_degeneracy=EACH, uncertainty="white"),
+        search=SearchOptions(constant_parts="free", anti_degeneracy=EACH, uncertainty="white"),
     )
     return m, settings, fit(m.data, settings)
 
@@ -87,6 +89,7 @@ def test_a_learned_spread_is_held_and_counts(measure, numpy_c2, mode):
         model=STATIC,
         fixed={"D_offset": 0.0},
         search=SearchOptions(
+            constant_parts="free",
             anti_degeneracy=AntiDegeneracy(per_angle_mode=mode),
             tolerance=TIGHT,
             uncertainty="white",
@@ -162,7 +165,7 @@ def test_at_a_bound_only_one_side_is_left(measure):
         model=STATIC,
         fixed={"D_offset": 0.0, "alpha": -0.4},
         bounds={"D0": (4000.0, 5800.0)},
-        search=SearchOptions(anti_degeneracy=EACH, uncertainty="white"),
+        search=SearchOptions(constant_parts="free", anti_degeneracy=EACH, uncertainty="white"),
     )
     result = fit(m.data, settings)
     assert result.parameters["D0"].at_bound
@@ -194,7 +197,7 @@ def test_the_alias_of_the_shear_rate(measure):
     settings = FitSettings(
         gap=m.gap,
         fixed={"D_offset": 150.0, "gamma_dot_t_offset": 5e-5},
-        search=SearchOptions(anti_degeneracy=EACH, uncertainty="white"),
+        search=SearchOptions(constant_parts="free", anti_degeneracy=EACH, uncertainty="white"),
     )
     result = fit(m.data, settings)
     found = profile(m.data, settings, result, "gamma_dot_0", n=3, span=1.0)

@@ -27,7 +27,10 @@ def free(measured):
     """All parameters free."""
     return fit(
         measured.data,
-        FitSettings(gap=measured.gap, search=SearchOptions(anti_degeneracy=INDIVIDUAL)),
+        FitSettings(
+            gap=measured.gap,
+            search=SearchOptions(constant_parts="free", anti_degeneracy=INDIVIDUAL),
+        ),
     )
 
 
@@ -37,7 +40,9 @@ def well_determined(measured):
     return fit(
         measured.data,
         FitSettings(
-            gap=measured.gap, fixed=OFFSETS, search=SearchOptions(anti_degeneracy=INDIVIDUAL)
+            gap=measured.gap,
+            fixed=OFFSETS,
+            search=SearchOptions(constant_parts="free", anti_degeneracy=INDIVIDUAL),
         ),
     )
 
@@ -50,7 +55,7 @@ def at_bound(measured):
         FitSettings(
             gap=measured.gap,
             bounds={"D0": (100.0, 900.0)},
-            search=SearchOptions(anti_degeneracy=INDIVIDUAL),
+            search=SearchOptions(constant_parts="free", anti_degeneracy=INDIVIDUAL),
         ),
     )
 

@@ -166,12 +166,12 @@ class Sample:
         result = replace(solution.result, x=x, evaluated=evaluated, active=active[space.searched])
         return self.solution(solution.objective, space, result)
 
-    def released(self, solution: Solution) -> Solution:
-        """The same point with nothing held, and nothing kept at a limit.
+    def unlimited(self, solution: Solution, space: SearchSpace) -> Solution:
+        """`in_space`, with nothing kept at a limit.
 
         What the data know of a parameter does not depend on its limits, nor on those of others.
         """
-        free = self.in_space(solution, replace(solution.space, held={}))
+        free = self.in_space(solution, space)
         active = np.zeros_like(free.result.active)
         return replace(free, result=replace(free.result, active=active))
 
