@@ -27,20 +27,13 @@ from homodyne_fit.fitting.problem import (
     start_parameters,
     two_time_objective,
 )
-from homodyne_fit.fitting.rate_forms import (
-    described,
-)
+from homodyne_fit.fitting.rate_forms import described
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.result import FitInfo, FitResult
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import Refinement
-from homodyne_fit.fitting.search.samples import (
-    Budget,
-    Progress,
-    Sample,
-    make_samples,
-)
+from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result

@@ -14,6 +14,7 @@ from homodyne_fit.noise.amplitudes import find_noise
 from homodyne_fit.noise.blocks import Blocks
 from homodyne_fit.noise.differences import Differences, DifferenceSums
 from homodyne_fit.noise.residual_sums import ResidualSums
+from homodyne_fit.noise.scores import blocks_of, joint_covariances_of_angles
 from homodyne_fit.noise.windows import cut_windows, window_weights
 from homodyne_fit.report.words import adequacy_text, warnings
 from homodyne_fit.simulation.speckle import Experiment, two_time
@@ -111,6 +112,36 @@ def test_windows_hold_all_points_twice_and_their_means_are_means():
     weights = window_weights(windows, counts)
     assert_allclose(np.einsum("tij,ij->t", weights[0], counts[0]) / 2, 1)
     assert not np.any(weights[1])
+
+
+def test_window_means_scatter_as_the_closed_form_says():
+    photons, pixels, scale = 0.5, 150, [np.full(4, 1 / 3), np.ones(4)]
+    result = fitted(measured(photons=photons, pixels=pixels))
+    objective = result.objective.in_coordinates(result.space)
+    truth = np.array([STATIC["D0"]])
+    blocks = blocks_of(objective, truth)
+    joined = blocks.joined(24)
+    windows = cut_windows(joined)
+    counts = np.stack([joined.pairs] * 4)
+    weights = window_weights(windows, counts)
+    scaling = np.concatenate(scale)
+    covariances, _ = joint_covariances_of_angles(
+        objective, truth, scaling, weights, blocks, joined, counts
+    )
+    powers = np.array([1.0, 1 / photons, 1 / photons**2]) / pixels
+    expected = np.einsum("c,cij->ij", powers, covariances[:, 0, : len(windows), : len(windows)])
+    sums = ResidualSums(objective, *scale, joined)
+    means = []
+    for seed in range(60):
+        data = measured(seed, photons, pixels=pixels)
+        total, _ = sum(sums.chunk_sums(truth, chunk) for chunk in tile_chunks(data))
+        means += list(np.einsum("ktij,kij->kt", weights, total))
+    scatter = np.cov(np.array(means).T)
+    # A standard deviation of 240 is good to 5 %: four times that, of some twenty.
+    errors, found = (np.sqrt(np.diag(each)) for each in (expected, scatter))
+    assert_allclose(found / errors, 1, atol=0.2)
+    correlations = [each / np.outer(e, e) for each, e in ((expected, errors), (scatter, found))]
+    assert_allclose(*correlations, atol=0.3)
 
 
 @pytest.mark.parametrize("m", [1, 2])
