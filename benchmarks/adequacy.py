@@ -6,7 +6,7 @@ each photon rate
 
 - true models: how often a fit is called inadequate, though its model made the data;
 - misfits, how often a fit is called adequate: a static fit of a sample under flow; the mode
-  `constant`, whose contrast and offset are quantiles, which noise makes wrong; one shared pair
+  `constant`, whose contrast is low by what c2 decays over four frames; one shared pair
   where contrasts differ by 10 %; a rate that falls to a third at half time; and c2 that beats,
   f cos² of four periods in the measurement;
 - `fourier` on a sample of one contrast, which it describes: a true model, too;

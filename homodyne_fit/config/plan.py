@@ -229,7 +229,9 @@ def _layers(config: Config, n_angles: int) -> list[tuple[str, str]]:
     settings = config.anti_degeneracy
     mode, constant = settings.per_angle_mode, settings.constant
     names = [name for name in SCALING if getattr(constant, name) is not None]
-    held = f"the values given ({', '.join(names)})" if names else "their quantiles"
+    held = (
+        f"the values given ({', '.join(names)})" if names else "what c2 at short and long lags has"
+    )
     words = SCALING_IN_WORDS[mode].format(order=settings.fourier_order, held=held)
     layers = [("reparametrization", f"{mode}: {words}")]
     if settings.hierarchical.enable and mode != "constant":

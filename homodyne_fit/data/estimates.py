@@ -10,44 +10,52 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 
 __all__ = [
+    "SHORT_LAGS",
     "noise_from_steps",
     "noise_guess",
-    "quantile_scaling",
+    "estimated_scaling",
+    "levels_at_the_ends",
     "steps_at_lags",
     "values_at_lags",
 ]
 
-# Fraction of all lags that is used at short lags, and at long lags.
-SHARE = 0.2
+# Fraction of all lags that counts as long.
+LONG_SHARE = 0.2
 
-# Quantile of c2 at long lags that estimates the offset.
-LOW = 0.10
+# Number of the shortest lags that give the contrast.
+SHORT_LAGS = 4
 
-# Quantile of c2 at short lags that estimates the sum of offset and contrast.
-HIGH = 0.90
-
-# Largest number of short lags, and of long lags, that are used.
-LAGS = 32
+# Standard deviations from the median beyond which a value is an outlier.
+OUTLYING = 8.0
 
 # Number of lags that are used for the noise.
 NOISE_LAGS = 8
 
 
-def quantile_scaling(data: TwoTimeData) -> NDArray[np.float64]:
-    """Contrasts, then offsets, (2K,).
+def estimated_scaling(data: TwoTimeData) -> NDArray[np.float64]:
+    """Contrasts, then offsets, (2K,): `levels_at_the_ends` of each matrix."""
+    return np.array([levels_at_the_ends(c2) for c2 in data.c2]).T.ravel()
 
-    The offset is the 10 % quantile of c2 at the longest fifth of the lags. The contrast is the 90 %
-    quantile at the shortest fifth, minus the offset.
+
+def levels_at_the_ends(c2: NDArray[np.floating]) -> tuple[float, float]:
+    """Contrast and offset, for a decay that ends before the longest fifth of the lags.
+
+    The offset is the mean of c2 at the longest fifth of the lags, the contrast the mean at the
+    shortest lags, minus the offset. Outliers do not count; medians would be biased, since few
+    photons make c2 skew.
     """
-    n = data.n_frames
-    fifth = max(1, int(SHARE * (n - 1)))
-    short = np.unique(np.linspace(1, fifth, min(LAGS, fifth)).astype(int))
-    long = n - short
-    offset, top = np.empty((2, data.n_angles))
-    for k, c2 in enumerate(data.c2):
-        offset[k] = np.quantile(values_at_lags(c2, long), LOW)
-        top[k] = np.quantile(values_at_lags(c2, short), HIGH)
-    return np.concatenate([top - offset, offset])
+    n = len(c2)
+    fifth = max(1, int(LONG_SHARE * (n - 1)))
+    offset = _mean_without_outliers(values_at_lags(c2, np.arange(n - fifth, n)))
+    short = np.arange(1, min(SHORT_LAGS, fifth) + 1)
+    return _mean_without_outliers(values_at_lags(c2, short)) - offset, offset
+
+
+def _mean_without_outliers(values: NDArray[np.float64]) -> float:
+    """Mean of the values that are within so many standard deviations of the median."""
+    off = np.abs(values - np.median(values))
+    # The median of |x| for a normal x with the variance σ² is 0.6745 σ.
+    return float(np.mean(values[off <= OUTLYING * np.median(off) / 0.6745]))
 
 
 def noise_guess(data: TwoTimeData) -> float:

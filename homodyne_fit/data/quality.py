@@ -14,7 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from homodyne_fit.data.estimates import noise_from_steps, steps_at_lags, values_at_lags
+from homodyne_fit.data.estimates import (
+    SHORT_LAGS,
+    levels_at_the_ends,
+    noise_from_steps,
+    steps_at_lags,
+)
 from homodyne_fit.data.formats.two_time_file import Populated, asymmetry, populated_part
 
 __all__ = [
@@ -25,7 +30,6 @@ __all__ = [
     "duplicates",
     "finite_fraction",
     "frame_levels",
-    "levels_at_the_ends",
     "noise_by_lag",
     "odd_frames",
     "repeated_frames",
@@ -48,8 +52,6 @@ NOISE_LAGS = 12
 # The longest of these lags, as a fraction of the measurement.
 LONGEST = 0.8
 
-# Number of diagonals that are used together at a lag.
-DIAGONALS = 4
 
 # Number of lags from which the drift is estimated.
 DRIFT_LAGS = 64
@@ -155,19 +157,6 @@ def finite_fraction(c2: NDArray[np.floating]) -> float:
     return float(np.triu(np.isfinite(c2), 1).sum() / points) if points else 0.0
 
 
-def levels_at_the_ends(c2: NDArray[np.floating]) -> tuple[float, float]:
-    """Contrast and offset, for a decay that ends before the longest fifth of the lags.
-
-    The offset is the median of c2 at the longest fifth of the lags. The contrast is the median at
-    the shortest lags, minus the offset.
-    """
-    n = len(c2)
-    fifth = max(1, (n - 1) // 5)
-    offset = float(np.median(values_at_lags(c2, np.arange(n - fifth, n))))
-    short = np.arange(1, min(DIAGONALS, fifth) + 1)
-    return float(np.median(values_at_lags(c2, short))) - offset, offset
-
-
 def dead_frames(c2: NDArray[np.floating]) -> NDArray[np.int64]:
     """Frames without a signal: no finite value at t1 ≠ t2, or the same value everywhere.
 
@@ -232,7 +221,7 @@ def noise_by_lag(c2: NDArray[np.floating]) -> tuple[NDArray[np.int64], FloatArra
         return np.zeros(0, dtype=np.int64), np.zeros(0)
     lags, noise = [], []
     for lag in np.unique(np.geomspace(1, max(1.0, LONGEST * (n - 2)), NOISE_LAGS).astype(int)):
-        steps = steps_at_lags(c2, range(lag, min(lag + DIAGONALS, n - 1)))
+        steps = steps_at_lags(c2, range(lag, min(lag + SHORT_LAGS, n - 1)))
         if len(steps):
             lags.append(lag)
             noise.append(noise_from_steps(steps))

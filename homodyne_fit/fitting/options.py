@@ -71,7 +71,7 @@ LAYERS = ("hierarchical", "regularization", "gradient_monitoring", "shear_weight
 class Constant(Section):
     """What the mode ``constant`` holds: one value, or one for each angle.
 
-    The quantile estimates of the data where None.
+    What c2 at short and long lags has where None.
     """
 
     contrast: Values | None = Field(

@@ -290,7 +290,7 @@ def test_a_measured_matrix_with_beats_is_called_inadequate():
 @pytest.mark.skipif(not DATA.exists(), reason="the shared data are not here")
 @pytest.mark.parametrize("mode", ["averaged", "constant"])
 def test_couette_flow_is_described_but_by_a_held_contrast(mode):
-    # The sample was made with one contrast; quantiles of noisy points are none.
+    # What c2 has at short lags is less than the contrast by the decay over four frames.
     truth = json.loads((DATA / "couette_speckle.h5.truth.json").read_text())
     names = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
     result = hf.fit(

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from homodyne_fit.data.estimates import levels_at_the_ends
 from homodyne_fit.data.quality import (
     assess,
     baseline_drift,
@@ -10,7 +11,6 @@ from homodyne_fit.data.quality import (
     duplicates,
     finite_fraction,
     frame_levels,
-    levels_at_the_ends,
     noise_by_lag,
     odd_frames,
     repeated_frames,

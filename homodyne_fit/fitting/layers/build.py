@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
-from homodyne_fit.data.estimates import noise_guess, quantile_scaling
+from homodyne_fit.data.estimates import estimated_scaling, noise_guess
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.layers.gradient_monitor import GradientMonitor
 from homodyne_fit.fitting.layers.layer import Layer, Layers
@@ -42,7 +42,7 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
     problems = list(options.problems(data.n_angles, {"contrast": contrast, "offset": offset}))
     if problems:
         raise InputError(problems)
-    estimate = quantile_scaling(data)
+    estimate = estimated_scaling(data)
     lower, upper = (np.repeat([contrast[i], offset[i]], data.n_angles) for i in (0, 1))
     estimate = np.clip(estimate, lower, upper)
     build: Callable[..., ScalingMap] = partial(

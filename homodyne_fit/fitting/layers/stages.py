@@ -20,7 +20,7 @@ class HierarchicalStages(Layer):
     Attributes
     ----------
     held : ScalingMap
-        Contrasts and offsets at their quantile estimates.
+        Contrasts and offsets as c2 at short and long lags has them.
     """
 
     name = "hierarchical"
