@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.data.storage.stored_matrices import Matrices, StoredMatrices, upper_bands
+from homodyne_fit.data.uncomputed import uncomputed_zeros
 from homodyne_fit.errors import InputError
 from homodyne_fit.validation import shown
 
@@ -42,7 +43,8 @@ class TwoTimeData:
 
     A two-time matrix is symmetric, and its diagonal contains the shot noise. Only the entries
     ``c2[k, i, j]`` with ``i < j`` are used as data; all others are ignored. An entry that is masked
-    or not finite is a missing point.
+    or not finite is a missing point, and so are zeros that were not computed: see
+    `homodyne_fit.data.uncomputed`.
 
     Attributes
     ----------
@@ -91,6 +93,8 @@ class TwoTimeData:
             raise InputError(f"{self.source}: c2 must have shape (angles, n, n), not {c2.shape}")
         if c2.shape[1] < 3:
             raise InputError(f"{self.source}: at least 3 frames are needed, got {c2.shape[1]}")
+        if isinstance(c2, np.ndarray):
+            self._leave_out_uncomputed(c2)
         if phi.shape != (len(c2),) or q.shape != (len(c2),):
             raise InputError(
                 f"{self.source}: {len(c2)} matrices need as many angles phi and wave vectors q, "
@@ -102,6 +106,7 @@ class TwoTimeData:
             raise InputError(f"{self.source}: wave vectors must be positive: {q.tolist()}")
         if not (np.isfinite(self.dt) and self.dt > 0):
             raise InputError(f"{self.source}: the frame time must be positive, got {self.dt} s")
+        c2 = self.c2
         for k in range(len(c2)):
             if not any(_has_signal(band) for _, band in upper_bands(c2, k)):
                 raise InputError(
@@ -114,6 +119,24 @@ class TwoTimeData:
         data = copy(self)
         object.__setattr__(data, "origin", origin)
         return data
+
+    def _leave_out_uncomputed(self, c2: NDArray[np.floating]) -> None:
+        """Make zeros that were not computed missing points, in a copy."""
+        found = {
+            k: zeros for k, one in enumerate(c2) if (zeros := uncomputed_zeros(one)) is not None
+        }
+        if not found:
+            return
+        c2 = c2.copy()
+        for k, zeros in found.items():
+            c2[k][zeros] = np.nan
+        number = sum(int(np.count_nonzero(zeros)) for zeros in found.values())
+        note = (
+            f"{number:,} points that are exactly 0 were not computed (of {len(found)} of {len(c2)} "
+            "matrices), and are missing"
+        )
+        object.__setattr__(self, "c2", c2)
+        object.__setattr__(self, "notes", (*self.notes, note))
 
     def _matrices(self) -> NDArray[np.floating]:
         try:
