@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import binary_opening
 
 __all__ = ["uncomputed_zeros"]
 
@@ -41,6 +40,9 @@ def uncomputed_zeros(c2: NDArray[np.floating]) -> NDArray[np.bool_] | None:
     if np.any(rest):
         found |= _beyond_a_lag(rest, finite & ~found)
         if _is_no_coincidence(_share_apart(rest), BLOCK**2):
+            # Few matrices have zeros, and importing this takes time.
+            from scipy.ndimage import binary_opening
+
             found |= binary_opening(rest, np.ones((BLOCK, BLOCK), dtype=bool))
     return found if np.any(found) else None
 

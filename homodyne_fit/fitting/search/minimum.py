@@ -124,10 +124,51 @@ def find_minimum(
         return minimum
 
     minimum = search_bounds(start)
-    if not start.space.held or _held_rightly(sample, objective, minimum):
-        return minimum
-    again = SearchPoint(minimum.space, minimum.result.x).without_held()
-    return _continued(minimum, search_bounds(again))
+    if start.space.held and not _held_rightly(sample, objective, minimum):
+        again = SearchPoint(minimum.space, minimum.result.x).without_held()
+        minimum = _continued(minimum, search_bounds(again))
+    if (again := _revived(objective, sample, minimum, start)) is not None:
+        other = _continued(minimum, search_bounds(again))
+        if other.result.state.cost < minimum.result.state.cost:
+            minimum = other
+    return minimum
+
+
+def _revived(
+    objective: TwoTimeObjective, sample: Evaluator, minimum: Minimum, start: SearchPoint
+) -> SearchPoint | None:
+    """Where the sample is fitted better than with a power law that has vanished; None if nowhere.
+
+    Where a prefactor is as good as zero the cost does not depend on the exponent, so that a search
+    which got there with an odd one cannot leave.
+    """
+    space = minimum.space
+    held = [law for law in space.power_laws if space.held.get(law) == space.lower[law]]
+    if not held:
+        return None
+    x, before, free = _parameters(minimum), start.parameters, space.without_held
+    here = sample.cost_function(objective, space)(minimum.result.x).cost
+    best: tuple[float, SearchPoint | None] = here, None
+    for law in held:
+        for exponent in {float(before[law + 1]), 0.0}:
+            other = x.copy()
+            amplitude = before[law] * space.tau ** before[law + 1]
+            if not np.isfinite(amplitude):
+                continue
+            other[law : law + 2] = amplitude * space.tau**-exponent, exponent
+            other = np.clip(other, space.lower, space.upper)
+            y = free.to_coordinates(other)
+            result = solve(
+                sample.cost_function(objective, free),
+                y,
+                *free.limits,
+                tolerance=TRIAL_TOLERANCE,
+                max_nfev=min(TRIAL_NFEV, sample.evaluations_left),
+                sizes=free.sizes(y),
+            )
+            if result.state.cost < best[0]:
+                best = result.state.cost, SearchPoint(free, result.x)
+    return best[1]
 
 
 def _parameters(minimum: Minimum) -> NDArray[np.float64]:
