@@ -143,11 +143,11 @@ def _fit(
         beyond_bounds=beyond,
         rate_forms=described(solution.space, found.tests) if settings.left_to_data else {},
     )
-    unheld, opened = (
+    released, opened = (
         samples.all_points.unlimited(solution, space)
-        for space in (replace(solution.space, held={}), solution.space.opened)
+        for space in (solution.space.released, solution.space.opened)
     )
-    return assemble_result(solution, unheld, opened, noise, adequacy, info)
+    return assemble_result(solution, released, opened, noise, adequacy, info)
 
 
 def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:

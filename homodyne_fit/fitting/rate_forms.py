@@ -45,7 +45,7 @@ __all__ = [
 RateForm = Literal["constant", "power law", "power law with a constant part"]
 
 # A constant part is needed where so large a value is less probable than this without one.
-NEEDED = 0.05
+NEEDED = 0.01
 
 # An exponent is left out where so large a value is more probable than this.
 NOT_NEEDED = 0.16
@@ -82,8 +82,8 @@ class FormTest:
         Which the neighbour has and the fitted form lacks, or the other way round.
     larger : bool
         Whether the neighbour is the larger form.
-    statistic : float
-        Square of the value of the parameter over its standard error.
+    value, stderr : float
+        Of that parameter.
     n_independent : float
         Independent points that would give it the same error.
     rates : (l, 2) array
@@ -92,9 +92,15 @@ class FormTest:
 
     parameter: int
     larger: bool
-    statistic: float
+    value: float
+    stderr: float
     n_independent: float
     rates: Floats
+
+    @property
+    def statistic(self) -> float:
+        """Square of the value over its standard error."""
+        return (self.value / self.stderr) ** 2
 
     @property
     def p_value(self) -> float:
@@ -153,8 +159,8 @@ def _test(
         step = step - covariances[1].root @ covariances[1].root[row] / white * value
     y = solution.result.x + step[: len(searched)]
     points = solution.equations.n_points * white / variance
-    statistic = float(value**2 / variance)
-    return FormTest(parameter, larger, statistic, points, _middle_rates(solution, noise, y))
+    rates = _middle_rates(solution, noise, y)
+    return FormTest(parameter, larger, float(value), float(np.sqrt(variance)), points, rates)
 
 
 def _middle_rates(solution: Solution, noise: NoiseOfPoints, y: Floats) -> Floats:
@@ -232,6 +238,8 @@ def described(space: SearchSpace, tests: list[FormTest]) -> dict[str, Any]:
                 "forms": {**chosen, keys[law]: other},
                 "parameter": space.model.parameters[test.parameter],
                 "larger": test.larger,
+                "value": test.value,
+                "stderr": test.stderr,
                 "statistic": test.statistic,
                 "p_value": test.p_value,
                 "delta_bic": test.delta_bic,

@@ -99,8 +99,9 @@ class FitInfo:
     rate_forms : dict
         Where the data decide on the forms of the rates: those ``chosen`` by rate, and how the next
         simpler and the next larger ``others`` compare: ``forms`` by rate, the ``parameter`` that
-        makes the difference and whether it is ``larger``, ``statistic``, ``p_value`` and
-        ``delta_bic``, and the ``rates`` at mid-measurement that it has, if it is not far off.
+        makes the difference, its ``value`` and ``stderr``, whether the form is ``larger``,
+        ``statistic``, ``p_value`` and ``delta_bic``, and the ``rates`` at mid-measurement that it
+        has, if it is not far off.
     """
 
     success: bool

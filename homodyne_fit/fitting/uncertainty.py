@@ -17,7 +17,7 @@ __all__ = ["assemble_result"]
 
 def assemble_result(
     solution: Solution,
-    unheld: Solution,
+    released: Solution,
     opened: Solution,
     noise: NoiseOfPoints,
     adequacy: Adequacy,
@@ -29,21 +29,22 @@ def assemble_result(
     ----------
     solution : Solution
         The solution.
-    unheld : Solution
-        The same point where nothing is held or kept at a limit, of which the errors of parameters
-        are made: one that holds only with another parameter at its bound would be too small.
+    released : Solution
+        The same point where nothing is held or kept at a limit, and no rate is constant, of which
+        the errors of parameters are made: one that holds only with another parameter at its bound,
+        or with an exponent of exactly 0, would be too small.
     opened : Solution
-        The same where what is assumed to be 0 is searched as well, of which the errors of the rates
-        are made: they do not hold only for the form that was taken.
+        The same where all that is assumed to be 0 is searched, of which the errors of the rates are
+        made: they do not hold only for the form that was taken.
     noise : NoiseOfPoints
         Of which the errors are made.
     adequacy : Adequacy
     info : FitInfo
     """
-    space, y, joint = unheld.space, unheld.result.x, unheld.joint
-    scaling = unheld.objective.scaling.matrix
+    space, y, joint = released.space, released.result.x, released.joint
+    scaling = released.objective.scaling.matrix
     p, m = len(space.fixed), len(y)
-    inverse = covariance_of_solution(unheld, noise)
+    inverse = covariance_of_solution(released, noise)
     root = inverse.root
 
     # From (coordinates, z) to (parameters, contrasts, offsets).
@@ -58,7 +59,7 @@ def assemble_result(
     at_bound = np.concatenate(
         [solution.space.at_limit(solution.result.active), solution.joint.limits != 0]
     )
-    fixed = np.concatenate([~np.isnan(space.fixed), ~np.any(scaling, axis=1)])
+    fixed = np.concatenate([~np.isnan(solution.space.fixed), ~np.any(scaling, axis=1)])
     outward[at_bound | fixed] = 0.0
     undetermined &= ~(at_bound | fixed)
     outward_root = outward @ root
@@ -66,7 +67,7 @@ def assemble_result(
     if noise.speckle is None:
         widening = np.ones(len(stderr))
     else:
-        white = outward @ covariance_of_solution(unheld, noise.white).root
+        white = outward @ covariance_of_solution(released, noise.white).root
         with np.errstate(invalid="ignore", divide="ignore"):
             widening = stderr / np.linalg.norm(white, axis=1)
 
@@ -82,7 +83,7 @@ def assemble_result(
         for name, v, e, b, f in zip(kinds, values, stderr, at_bound, fixed, strict=True)
     ]
     of_rates, searched = covariance_of_solution(opened, noise), len(opened.result.x)
-    weak_directions, weakest = find_directions(unheld, at_bound[:p], noise)
+    weak_directions, weakest = find_directions(released, at_bound[:p], noise)
     return FitResult(
         model=space.model,
         parameters=dict(zip(space.model.parameters, estimates, strict=False)),
@@ -103,7 +104,7 @@ def assemble_result(
         n_points=joint.equations.n_points,
         info=info,
         objective=opened.objective,
-        condition_number=_physics_condition(unheld),
+        condition_number=_physics_condition(released),
         weak_directions=weak_directions,
         weakest=weakest,
         adequacy=adequacy,

@@ -91,6 +91,18 @@ class SearchSpace:
         return replace(self, limited=frozenset(), held={})
 
     @property
+    def released(self) -> SearchSpace:
+        """The space in which nothing is held, nor a rate constant that is assumed to be.
+
+        The data did not reject that it is constant, which is not to say that it is.
+        """
+        exponents = [law + 1 for law in self.power_laws if law + 1 in self.assumed]
+        fixed = self.fixed.copy()
+        fixed[exponents] = np.nan
+        limited = self.limited | {exponent - 1 for exponent in exponents}
+        return replace(self, fixed=fixed, limited=limited, held={})
+
+    @property
     def opened(self) -> SearchSpace:
         """The space in which what is held or assumed is searched, by the same coordinates.
 

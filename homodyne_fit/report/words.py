@@ -203,9 +203,13 @@ def other_forms(result: FitResult) -> list[str]:
             for r in result.rates
             if (value := other["rates"].get(r.key))
         ]
+        name = other["parameter"]
+        value = with_unit(format_estimate(other["value"], other["stderr"]), PARAMETERS[name].unit)
         texts.append(
             f"{rate.symbol}(t) {FORMS[other['forms'][rate.key]]}: {verdict[needed]} "
-            f"({_probability(other['p_value'])})" + f"; {', '.join(rates)}" * bool(rates)
+            f"({name} = {value}, {_probability(other['p_value'])})"
+            + f"; {', '.join(rates)}"
+            * bool(rates)
         )
     return texts
 

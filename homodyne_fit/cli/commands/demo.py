@@ -26,6 +26,9 @@ from homodyne_fit.simulation.measurement import (
 
 PHI = tuple(22.5 * k for k in range(8))
 
+# Times at which rates are compared.
+TIMES = 10
+
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and a configuration, fit it, and compare."""
@@ -54,33 +57,35 @@ def run(args: argparse.Namespace) -> int:
 def _compare(
     console: Console, measurement: Measurement, result: FitResult, contrast: float
 ) -> None:
-    """Print truth, fit, standard error and pull of the quantities that the data determine."""
-    middle = result.space.tau
-    true_j, true_rate = measurement.rates(middle)[:, 0]
-    (j,), (j_error,) = result.J(middle)
-    (rate,), (rate_error,) = result.gamma_dot(middle)
-    phi0 = result.parameters["phi0"]
-    contrasts = np.array([e.value for e in result.contrast])
+    """Print truth, fit, standard error and pull of all parameters, and of the rates in time."""
     rows = [
-        (f"J({middle:.3g} s) [Å²/s]", true_j, j, j_error),
-        (f"shear rate({middle:.3g} s) [1/s]", true_rate, rate, rate_error),
-        ("phi0 [°]", measurement.parameters["phi0"], phi0.value, phi0.stderr),
+        (_with_unit(name, e.unit), measurement.parameters[name], e.value, e.stderr)
+        for name, e in result.parameters.items()
     ]
-    rows += [
-        (f"contrast at {phi:g}°", contrast, e.value, e.stderr)
-        for phi, e in zip(result.objective.phi, result.contrast, strict=True)
-    ]
+    pairs = [(e.value, e.stderr) for e in result.contrast]
+    if len(set(pairs)) == 1:
+        rows.append(("contrast", contrast, *pairs[0]))
+    else:
+        rows += [
+            (f"contrast at {phi:g}°", contrast, *pair)
+            for phi, pair in zip(result.objective.phi, pairs, strict=True)
+        ]
+    times = np.linspace(0, result.times[-1], TIMES + 1)[1:]
+    for rate, truth in zip(result.rates, measurement.rates(times), strict=True):
+        rows += [
+            (_with_unit(f"{rate.symbol}({time:.3g} s)", rate.unit), *numbers)
+            for time, *numbers in zip(times, truth, *rate.at(times), strict=True)
+        ]
     table = Table(title="truth against fit", title_justify="left", box=None, pad_edge=False)
     table.add_column("quantity")
     for title in ("truth", "fit", "error", "pull"):
         table.add_column(title, justify="right")
     for name, truth, value, error in rows:
-        table.add_row(
-            name,
-            f"{truth:.5g}",
-            f"{value:.5g}",
-            f"{error:.2g}",
-            f"{(value - truth) / error:+.1f}",
-        )
+        known = np.isfinite(error) and error > 0
+        shown = (f"{error:.2g}", f"{(value - truth) / error:+.1f}") if known else ("none", "")
+        table.add_row(name, f"{truth:.5g}", f"{value:.5g}", *shown)
     console.print(table)
-    console.print(f"mean contrast {contrasts.mean():.4f}")
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} ({unit})" if unit else name
