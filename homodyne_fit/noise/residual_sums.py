@@ -47,9 +47,19 @@ class ResidualSums(Portable):
                 for at in (rows, cols)
             )
             g = fields_of_tile(curves, factors, objective.sinc_power, rows, cols)
-            residual = tile - self.offset[:, None, None] - self.contrast[:, None, None] * g**2
-            present = np.isfinite(tile)
-            values = np.stack([np.where(present, residual, 0.0), present])
-            sums = group_sums(values, first_rows, first_cols)
-            total[:, :, row_blocks[:, None], col_blocks] += sums
+            np.multiply(g, g, out=g)
+            g *= -self.contrast[:, None, None]
+            g += tile
+            g -= self.offset[:, None, None]
+            present = np.isfinite(g)
+            if (complete := bool(present.all())) is False:
+                g[~present] = 0.0
+            sums = group_sums(g, first_rows, first_cols)
+            counts = (
+                np.outer(np.diff([*first_rows, len(rows)]), np.diff([*first_cols, len(cols)]))
+                if complete
+                else group_sums(present.astype(np.float64), first_rows, first_cols)
+            )
+            total[0][:, row_blocks[:, None], col_blocks] += sums
+            total[1][:, row_blocks[:, None], col_blocks] += counts
         return total

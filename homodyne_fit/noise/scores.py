@@ -68,8 +68,7 @@ def score_covariances_of_angles(
     scene = _Scene.of(objective, params, scaling, blocks, present)
 
     def of_angle(k: int) -> Floats:
-        columns = scene.columns(k)
-        return scene.covariances(k, columns, local[k])
+        return scene.covariances(k, scene.columns(k), local[k])
 
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         return np.stack(list(pool.map(of_angle, range(len(local)))), axis=1)
