@@ -50,7 +50,7 @@ Floats = NDArray[np.float64]
 Pair = tuple[Floats, Floats]
 
 # Expectations are computed for cells that begin at one row in so many, and one column.
-SPARSE = 3
+SPARSE = 5
 
 # Columns of the sums: cells, o‖, oΔ and o11, and S, M and P of each.
 COLUMNS = 13

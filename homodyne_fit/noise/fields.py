@@ -71,14 +71,21 @@ def fields_of_tile(
     left, right = (
         np.exp(np.minimum(half * each, LARGEST_EXPONENT)) for each in (s[i] - middle, middle - s[j])
     )
-    g = np.minimum(left[:, :, None] * right[:, None, :], 1.0)
+    g = left[:, :, None] * right[:, None, :]
+    if i[-1] > j[0]:
+        np.minimum(g, 1.0, out=g)
     if not np.any(factors.shear) or not np.any(gamma):
         return g
     turns = [factors.shear[:, None] * (gamma[at] - gamma[i[-1]]) for at in (i, j)]
     (sin_i, sin_j), (cos_i, cos_j) = map(np.sin, turns), map(np.cos, turns)
     phase = turns[1][:, None, :] - turns[0][:, :, None]
-    sines = sin_j[:, None, :] * cos_i[:, :, None] - cos_j[:, None, :] * sin_i[:, :, None]
-    square = phase * phase
-    sinc = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
-    np.divide(sines, phase, out=sinc, where=np.abs(phase) > SMALL_PHASE)
-    return g * sinc ** (sinc_power // 2)
+    sinc = sin_j[:, None, :] * cos_i[:, :, None]
+    sinc -= cos_j[:, None, :] * sin_i[:, :, None]
+    small = np.abs(phase) <= SMALL_PHASE
+    square = phase[small] ** 2
+    phase[small] = 1.0
+    sinc /= phase
+    sinc[small] = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
+    for _ in range(sinc_power // 2):
+        g *= sinc
+    return g

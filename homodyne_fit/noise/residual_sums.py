@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.noise.blocks import Blocks, group_sums
@@ -16,6 +17,9 @@ from nlsq_stratified.objectives.portable import Portable
 __all__ = ["ResidualSums"]
 
 Floats = NDArray[np.float64]
+
+# Angles whose tiles fit into the cache together.
+TOGETHER = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,25 +45,29 @@ class ResidualSums(Portable):
         curves, factors = objective.curves(full), objective.angle_factors(full)
         starts = self.blocks.starts
         total = np.zeros((2, tiles.n_angles, len(starts), len(starts)))
+        angles = [slice(k, k + TOGETHER) for k in range(0, tiles.n_angles, TOGETHER)]
         for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
             (row_blocks, first_rows), (col_blocks, first_cols) = (
                 np.unique(np.searchsorted(starts, at, side="right") - 1, return_index=True)
                 for at in (rows, cols)
             )
-            g = fields_of_tile(curves, factors, objective.sinc_power, rows, cols)
-            np.multiply(g, g, out=g)
-            g *= -self.contrast[:, None, None]
-            g += tile
-            g -= self.offset[:, None, None]
-            present = np.isfinite(g)
-            if (complete := bool(present.all())) is False:
-                g[~present] = 0.0
-            sums = group_sums(g, first_rows, first_cols)
-            counts = (
-                np.outer(np.diff([*first_rows, len(rows)]), np.diff([*first_cols, len(cols)]))
-                if complete
-                else group_sums(present.astype(np.float64), first_rows, first_cols)
-            )
-            total[0][:, row_blocks[:, None], col_blocks] += sums
-            total[1][:, row_blocks[:, None], col_blocks] += counts
+            sizes = [
+                np.diff([*first, len(at)]) for first, at in ((first_rows, rows), (first_cols, cols))
+            ]
+            for group in angles:
+                of_group = AngleFactors(*(each[group] for each in factors))
+                g = fields_of_tile(curves, of_group, objective.sinc_power, rows, cols)
+                g *= g
+                g *= -self.contrast[group, None, None]
+                g += tile[group]
+                g -= self.offset[group, None, None]
+                present = np.isfinite(g)
+                counts = np.outer(*sizes)
+                if not np.all(present):
+                    g[~present] = 0.0
+                    counts = group_sums(present.astype(np.float64), first_rows, first_cols)
+                sums = group_sums(g, first_rows, first_cols)
+                at_blocks = group, row_blocks[:, None], col_blocks
+                total[0][at_blocks] += sums
+                total[1][at_blocks] += counts
         return total
