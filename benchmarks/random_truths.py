@@ -287,6 +287,8 @@ def fitted(truth: Truth, c2: Array, **how: Any) -> dict[str, Any]:
                 "laminar_flow",
                 gap=truth.gap,
                 threads=1,
+                # The costs of two fits compare only if they are of the same form.
+                constant_parts="free",
                 units_confirmed=("gap", "q", "dt", "phi"),
                 **how,
             )
