@@ -19,7 +19,6 @@ A form simpler than the true one is no mistake where the data cannot tell: the r
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import multiprocessing
 import sys
@@ -30,10 +29,10 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+from adequacy import COVERAGE
 from threadpoolctl import threadpool_limits
 
 import homodyne_fit as hf
@@ -52,21 +51,6 @@ FORMS = {
     "power law": ((-0.3, 0.3), 0.0),
     "power law with a constant part": ((1.0, 1.5), 0.5),
 }
-
-
-def _coverage() -> ModuleType:
-    """Cells and detector of ``coverage.py``; a package of that name may be installed."""
-    path = Path(__file__).with_name("coverage.py")
-    spec = importlib.util.spec_from_file_location("coverage_of_error_bars", path)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-COVERAGE = _coverage()
 
 
 def measurement(cell: str, form: str) -> Measurement:

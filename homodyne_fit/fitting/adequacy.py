@@ -36,7 +36,6 @@ from scipy.stats import chi2, norm
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, from_whitened
-from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.noise.blocks import Blocks
 from homodyne_fit.noise.differences import MIXED
 from homodyne_fit.noise.scores import joint_covariances_of_angles
@@ -141,17 +140,16 @@ NOT_JUDGED = Adequacy(None, note="the fit was made before models were judged")
 
 
 def judge_model(
-    solution: Solution,
     residuals: Residuals | None,
     noise: NoiseOfPoints,
     model: UncertaintyModel,
     success: bool,
+    threads: int | None = None,
 ) -> Adequacy:
     """Judge the model at the solution.
 
     Parameters
     ----------
-    solution : Solution
     residuals : Residuals or None
         None where the data agree with the model to rounding, or the model is not finite.
     noise : NoiseOfPoints
@@ -160,17 +158,19 @@ def judge_model(
         The noise that the user asked for.
     success : bool
         Whether the fit converged.
+    threads : int, optional
+        One for each processor when None.
     """
     if not success:
         return Adequacy(None, note=NOT_CONVERGED)
     if residuals is None:
         return Adequacy(True, note=EXACT)
     if noise.speckle is not None:
-        judged = _judged(residuals, noise.speckle.powers, white=False)
+        judged = _judged(residuals, noise.speckle.powers, threads, white=False)
         doubtful = noise.speckle.smoothed and (judged.p_value or 0.0) > GROSS
         return Adequacy(None, note=SMOOTHED) if doubtful else judged
     if model == "white":
-        return _judged(residuals, _white_powers(residuals), white=True)
+        return _judged(residuals, _white_powers(residuals), threads, white=True)
     return Adequacy(None, note=TOO_FEW)
 
 
@@ -183,11 +183,11 @@ def _white_powers(residuals: Residuals) -> Floats:
     return np.array([0.0, 0.0, 1.0])[:, None] * variance
 
 
-def _judged(residuals: Residuals, powers: Floats, *, white: bool) -> Adequacy:
+def _judged(residuals: Residuals, powers: Floats, threads: int | None, *, white: bool) -> Adequacy:
     """The verdict, given the factors (3, K) of V0, V1 and V2."""
     blocks = residuals.blocks.joined(MOST_BLOCKS)
     windows = cut_windows(blocks)
-    scores = _window_scores(residuals, blocks, windows, powers, white=white)
+    scores = _window_scores(residuals, blocks, windows, powers, threads, white=white)
     sigmas, means = scores.sigmas, scores.u
     solution = residuals.solution
     contrast = solution.scaling[: len(means) - 1]
@@ -213,6 +213,7 @@ def _window_scores(
     blocks: Blocks,
     windows: list[Window],
     powers: Floats,
+    threads: int | None,
     *,
     white: bool,
 ) -> _Scores:
@@ -230,6 +231,7 @@ def _window_scores(
         residuals.blocks,
         blocks,
         counts,
+        threads,
         white=white,
     )
     v = np.einsum("ck,ckij->kij", SAFETY * powers, of_powers)

@@ -129,7 +129,9 @@ def _fit(
     solution, noise = found.solution, found.noise
     layers.conclude(solution, noise)
     success, message = _verdict(solution, layers, samples.budget)
-    adequacy = judge_model(solution, found.residuals, noise, settings.search.uncertainty, success)
+    adequacy = judge_model(
+        found.residuals, noise, settings.search.uncertainty, success, settings.search.threads
+    )
     beyond = beyond_bounds(data, settings, solution, samples) if success and like is None else {}
     n_points = solution.equations.n_points
     info = FitInfo(

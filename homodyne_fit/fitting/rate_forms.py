@@ -159,18 +159,20 @@ def _test(
         step = step - covariances[1].root @ covariances[1].root[row] / white * value
     y = solution.result.x + step[: len(searched)]
     points = solution.equations.n_points * white / variance
-    rates = _middle_rates(solution, noise, y)
+    rates = _middle_rates(solution, covariances[0].root, y)
     return FormTest(parameter, larger, float(value), float(np.sqrt(variance)), points, rates)
 
 
-def _middle_rates(solution: Solution, noise: NoiseOfPoints, y: Floats) -> Floats:
-    """Rates at mid-measurement at coordinates y near a solution, and their errors, (l, 2)."""
+def _middle_rates(solution: Solution, root: Floats, y: Floats) -> Floats:
+    """Rates at mid-measurement at coordinates y near a solution, and their errors, (l, 2).
+
+    `root` is that of the covariance at the solution.
+    """
     space = solution.space
     values, jacobians = rates(
         space.model_in_coordinates, space.complete(y), space.tau, space.tau, solution.objective.dt
     )
-    root = covariance_of_solution(solution, noise).root[: len(y)]
-    errors = [float(np.linalg.norm(each[0, space.searched] @ root)) for each in jacobians]
+    errors = [np.linalg.norm(each[0, space.searched] @ root[: len(y)]) for each in jacobians]
     laws = len(space.power_laws)
     return np.column_stack([np.ravel(values)[:laws], errors[:laws]])
 

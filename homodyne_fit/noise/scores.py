@@ -82,6 +82,7 @@ def joint_covariances_of_angles(
     blocks: Blocks,
     joined: Blocks,
     present: Floats,
+    threads: int | None = None,
     *,
     white: bool = False,
 ) -> tuple[Floats, Floats]:
@@ -97,6 +98,8 @@ def joint_covariances_of_angles(
         Short against the correlation time, and those made of them.
     present : (K, B, B) array
         Points in each pair of joined blocks, in both orders.
+    threads : int, optional
+        One for each processor when None.
     white : bool
         Of independent points of the same variance: V2 without its factor 1 + βf, V0 and V1 zero.
 
@@ -118,8 +121,8 @@ def joint_covariances_of_angles(
             return np.stack([none, none, products]), products[:t, t:]
         return scene.covariances(k, columns, products), products[:t, t:]
 
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        found = list(threads.map(of_angle, range(len(windows))))
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        found = list(pool.map(of_angle, range(len(windows))))
     return np.stack([v for v, _ in found], axis=1), np.stack([slopes for _, slopes in found])
 
 

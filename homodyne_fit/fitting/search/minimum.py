@@ -157,15 +157,7 @@ def _revived(
                 continue
             other[law : law + 2] = amplitude * space.tau**-exponent, exponent
             other = np.clip(other, space.lower, space.upper)
-            y = free.to_coordinates(other)
-            result = solve(
-                sample.cost_function(objective, free),
-                y,
-                *free.limits,
-                tolerance=TRIAL_TOLERANCE,
-                max_nfev=min(TRIAL_NFEV, sample.evaluations_left),
-                sizes=free.sizes(y),
-            )
+            result = _trial(objective, sample, SearchPoint(free, free.to_coordinates(other)))
             if result.state.cost < best[0]:
                 best = result.state.cost, SearchPoint(free, result.x)
     return best[1]
@@ -252,16 +244,19 @@ def _best_bound(
     def cost(point: SearchPoint) -> float:
         return sample.cost_function(objective, point.space)(point.y).cost
 
-    def trial(point: SearchPoint) -> TrustRegionResult:
-        return solve(
-            sample.cost_function(objective, point.space),
-            point.y,
-            *point.space.limits,
-            tolerance=TRIAL_TOLERANCE,
-            max_nfev=min(TRIAL_NFEV, sample.evaluations_left),
-            sizes=point.space.sizes(point.y),
-        )
-
-    trials = [(point.space, trial(point)) for point in sorted(starts, key=cost)[:STARTS_TRIED]]
+    promising = sorted(starts, key=cost)[:STARTS_TRIED]
+    trials = [(point.space, _trial(objective, sample, point)) for point in promising]
     best, result = min(trials, key=lambda trial: trial[1].state.cost)
     return SearchPoint(best, result.x)
+
+
+def _trial(objective: TwoTimeObjective, sample: Evaluator, point: SearchPoint) -> TrustRegionResult:
+    """A short and rough search."""
+    return solve(
+        sample.cost_function(objective, point.space),
+        point.y,
+        *point.space.limits,
+        tolerance=TRIAL_TOLERANCE,
+        max_nfev=min(TRIAL_NFEV, sample.evaluations_left),
+        sizes=point.space.sizes(point.y),
+    )
