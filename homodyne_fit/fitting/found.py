@@ -72,12 +72,12 @@ def with_needed_forms(
             break
         solution = found.solution
         start, objective = point_in(space, solution), solution.objective
+        search = global_search(data, settings, space, start.parameters)
+        refinement = replace(refinement, global_search=search)
         if len(space.assumed) > len(solution.space.assumed):
             others = [point_in(space, other) for other in found.others]
             at = refinement.on_all_points(objective, start, others, tolerance)
         else:
-            search = global_search(data, settings, space, start.parameters)
-            refinement = replace(refinement, global_search=search)
             starts, _ = starts_of(refinement, objective, start)
             at = refinement.to_all_points(objective, starts, tolerance)
         if not at[0].result.success:

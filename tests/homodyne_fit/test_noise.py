@@ -213,6 +213,31 @@ def test_angles_that_differ_are_told(at_half_a_photon):
     assert report["effect"].startswith("the angles differ: pairs of their own deviate")
 
 
+def test_angles_that_differ_by_far_more_than_the_noise_are_told():
+    """Residuals at the minimum of a wrong pair are no noise, and its search is a long one."""
+    truth = {"D0": 400.0, "alpha": 0.46, "D_offset": 0.0}
+    truth |= {"gamma_dot_t0": 1e-4, "beta": -0.3, "gamma_dot_t_offset": 3e-5, "phi0": -0.4}
+    data = hf.simulate(
+        truth,
+        phi=[0, 90, 180],
+        q=0.0058,
+        dt=0.13,
+        gap=8e6,
+        n_frames=141,
+        contrast=[0.4565, 0.4553, 0.487],
+        offset=[0.978, 1.002, 1.006],
+        noise=2e-4,
+        seed=3,
+    )
+    result = hf.fit(data, gap=8e6, constant_parts="free")
+    assert result.success
+    assert result.objective.scaling.mode == "auto: hierarchical"
+    assert result.adequacy.adequate
+    # The angles are multiples of 90°, so that phi0 may have either sign.
+    phi0 = result.parameters["phi0"]
+    assert abs(phi0.value) == pytest.approx(0.4, abs=5 * phi0.stderr)
+
+
 def test_statistic_of_independent_points_is_the_decrease_of_chi_squared():
     data = hf.simulate(
         {"D0": 1.2e4, "alpha": 0.0, "D_offset": 0.0},

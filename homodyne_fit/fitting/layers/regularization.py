@@ -21,6 +21,8 @@ __all__ = ["Regularization"]
 FIRST_GUESS = 0.10, 0.02
 # The weights are settled when the answer would move by less than this, in standard errors.
 SETTLED = 0.01
+# Revisions from which on the weights go half of the way only, as they may alternate.
+DAMPED_FROM = 2
 # Revisions of one objective after which they are taken as they are.
 MAX_REVISIONS = 20
 
@@ -81,7 +83,10 @@ class Regularization(Layer):
     @override
     def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
         objective = solution.objective
-        if self.settled or not _can_spread(objective.scaling):
+        if not _can_spread(objective.scaling):
+            self.weights, self.spreads = np.zeros(2), None
+            return None
+        if self.settled:
             return None
         if self.method == "evidence":
             plain = objective.scaling.penalised(0.0, 0.0)
@@ -90,6 +95,8 @@ class Regularization(Layer):
             self.spreads = fit_scaling_prior(joint, solution.free, solution.variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
             weights, near = solution.variance / tau**2, self.spreads.distance <= self.distance
+            if self.searches >= DAMPED_FROM:
+                weights = np.sqrt(weights * self.weights)
         elif self.method == "l2":
             weights = np.array([self.strength, 0.0])
             near = np.array_equal(weights, self.weights)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
 from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
-from homodyne_fit.fitting.score_noise import NoiseOfPoints, newton_step
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.shared_pair import SharedPairTest, shared_pair_test
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -27,8 +27,8 @@ REJECTED = 1.0
 # One shared pair is kept if such deviations from it, or larger ones, are more probable than this.
 IMPROBABLE = 1e-3
 
-# Decrease of χ² by a step, below which a solution is near enough to the minimum to be tested.
-NEAR_MINIMUM = 1.0
+# Modes of the scaling map that ``auto`` chooses between.
+SHARED, APART = "auto: averaged", "auto: hierarchical"
 
 # Builds the map of one of the modes of `scaling_map`.
 BuildMap = Callable[..., ScalingMap]
@@ -38,10 +38,11 @@ BuildMap = Callable[..., ScalingMap]
 class Reparametrization(Layer):
     """The scaling map of a mode.
 
-    ``auto`` starts with one pair for all angles and asks at the minimum whether the angles differ:
-    the evidence, which takes the points to be independent, and where that says so a Wald test by
-    the noise found, which neighbouring points share. ``sequential`` fits each angle by itself and
-    then holds its pair.
+    ``auto`` starts with one pair for all angles. Where the evidence, which takes the points to be
+    independent, says that the angles differ, each gets its own pair. At the minimum of that, a Wald
+    test by the noise found, which neighbouring points share, may lead back to one pair: with a
+    wrong one, residuals are more than noise. ``sequential`` fits each angle by itself and then
+    holds its pair.
 
     Attributes
     ----------
@@ -62,14 +63,16 @@ class Reparametrization(Layer):
     build: BuildMap
     held: NDArray[np.float64]
     shrink: bool = True
-    relaxed: ScalingPrior | None = None
-    tested: ScalingPrior | None = None
+    evidence: ScalingPrior | None = None
     wald: SharedPairTest | None = None
+    # Whether a test has led back to one pair, and whether one is due on the sample at hand.
+    kept: bool = False
+    due: bool = True
     noise_of: NoiseOf | None = None
 
     @override
     def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
-        self.noise_of = noise_of
+        self.noise_of, self.due = noise_of, True
 
     @override
     def prepare(
@@ -80,38 +83,68 @@ class Reparametrization(Layer):
         elif self.mode in ("individual", "hierarchical"):
             scaling = replace(self.build("individual"), mode=self.mode)
         elif self.mode == "auto":
-            scaling = replace(self.build("averaged"), mode="auto: averaged")
+            scaling = self._shared()
         else:
             scaling = self.build(self.mode, held=self.held)
         return replace(objective, scaling=scaling), start
 
     @override
     def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
-        if self.mode != "auto" or self.relaxed is not None or len(solution.objective.phi) < 2:
+        if self.mode != "auto" or len(solution.objective.phi) < 2:
             return None
+        if solution.objective.scaling.mode == SHARED:
+            return self._apart_if_they_differ(solution)
+        return self._together_if_they_may_be(solution)
+
+    def _apart_if_they_differ(self, solution: Solution) -> TwoTimeObjective | None:
+        """Each angle with its own pair, where the evidence speaks for that."""
         apart = self._apart(solution)
-        self.tested, self.wald = fit_scaling_prior(apart.joint, apart.free, apart.variance), None
-        if self.tested.log_evidence <= REJECTED or not _is_near_minimum(solution):
+        self.evidence = fit_scaling_prior(apart.joint, apart.free, apart.variance)
+        if self.evidence.log_evidence <= REJECTED:
             return None
-        if self.noise_of is not None:
-            self.wald = shared_pair_test(apart, self.noise_of(solution))
-            if self.wald.probability > IMPROBABLE:
+        if self.kept:
+            # One pair has been found to do, so that the residuals at its minimum are noise.
+            if not (self.due and solution.result.success):
                 return None
-        self.relaxed, individual = self.tested, apart.objective
+            self._test(solution)
+            if self._may_share:
+                return None
         if not self.shrink:
-            return individual
-        spreads = np.array([self.tested.contrast, self.tested.offset])
+            return apart.objective
+        spreads = np.array([self.evidence.contrast, self.evidence.offset])
         weights = solution.variance / spreads**2
-        return replace(individual, scaling=individual.scaling.penalised(*weights))
+        return replace(apart.objective, scaling=apart.objective.scaling.penalised(*weights))
+
+    def _together_if_they_may_be(self, solution: Solution) -> TwoTimeObjective | None:
+        """One pair again, where the noise of the points explains how the angles differ."""
+        if not (self.due and solution.result.success):
+            return None
+        self._test(solution)
+        if not self._may_share:
+            return None
+        self.kept = True
+        return replace(solution.objective, scaling=self._shared())
+
+    def _test(self, solution: Solution) -> None:
+        assert self.noise_of is not None
+        self.wald, self.due = shared_pair_test(self._apart(solution), self.noise_of(solution)), False
+
+    @property
+    def _may_share(self) -> bool:
+        return self.wald is not None and self.wald.probability > IMPROBABLE
 
     @override
     def conclude(self, solution: Solution, noise: NoiseOfPoints) -> None:
-        if self.tested is not None and self.tested.log_evidence > REJECTED:
+        if self.evidence is not None and self.evidence.log_evidence > REJECTED:
             self.wald = shared_pair_test(self._apart(solution), noise)
+
+    def _shared(self) -> ScalingMap:
+        """One pair for all angles."""
+        return replace(self.build("averaged"), mode=SHARED)
 
     def _apart(self, solution: Solution) -> Solution:
         """The same point, each angle having a pair that nothing draws to the others."""
-        each = replace(self.build("individual"), mode="auto: hierarchical")
+        each = replace(self.build("individual"), mode=APART)
         individual = replace(solution.objective, scaling=each)
         joint = solution.joint_equations_of(individual, solution.scaling)
         # A limit holds the angles that would rather be beyond it.
@@ -137,9 +170,9 @@ class Reparametrization(Layer):
         report: dict[str, Any] = {"mode": self.mode}
         if self.mode == "hierarchical" and not self.shrink:
             return report | {"effect": _EFFECTS["individual"]}
-        if self.tested is None:
+        if self.evidence is None:
             return report | {"effect": _EFFECTS[self.mode]}
-        test = self.tested
+        test = self.evidence
         return report | {
             "test": {
                 "chi2_decrease": test.chi2,
@@ -161,17 +194,9 @@ class Reparametrization(Layer):
             f"with {self.wald.degrees_of_freedom} degrees of freedom (p = "
             f"{self.wald.probability:.2g})"
         )
-        if self.relaxed is None:
+        if self._may_share:
             return f"the angles keep one shared pair: {numbers}"
-        if self.wald.probability > IMPROBABLE:
-            return f"the angles may share one pair, though a part of the data denied it: {numbers}"
         return f"the angles differ: {numbers}"
-
-
-def _is_near_minimum(solution: Solution) -> bool:
-    """Whether a step would hardly lower χ²: elsewhere residuals are more than noise."""
-    decrease = -float(solution.equations.gradient @ newton_step(solution))
-    return decrease <= NEAR_MINIMUM * solution.variance
 
 
 _EFFECTS = {

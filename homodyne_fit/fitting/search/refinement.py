@@ -233,9 +233,10 @@ class Refinement:
         objective = self.layers.next_objective(solution)
         if objective is None:
             return None
-        if objective.scaling.mode == solution.objective.scaling.mode:
+        freedom, before = (one.scaling.matrix.shape[1] for one in (objective, solution.objective))
+        if freedom <= before:
             return objective, solution.point
-        # Other contrasts and offsets may make another basin the best one.
+        # With more freedom of contrast and offset another basin may be the best one.
         return objective, self._best_basin(objective, solution.point)
 
     def _best_basin(self, objective: TwoTimeObjective, start: SearchPoint) -> SearchPoint:
