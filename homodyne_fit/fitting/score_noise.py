@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import orth
 
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.elimination import joint_matrix
+from homodyne_fit.model.scaling import centering_matrix
 from homodyne_fit.noise.amplitudes import SpeckleNoise, find_noise
 from homodyne_fit.noise.scores import score_covariances_of_angles
 from nlsq_stratified import Covariance, covariance_of
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+
+# Singular values, relative to the largest, that are told from zero.
+RESOLVED = 1e-10
 
 TOO_FEW_NOTE = (
     "there are too few points to tell the noise of speckles from that of photons; the error bars "
@@ -101,13 +106,40 @@ class NoiseOfPoints:
         """
         joint = solution.joint
         penalty = np.zeros_like(joint.equations.hessian)
-        penalty[joint.n_physics :, joint.n_physics :] = self.variance * joint.scaling.penalty
+        of_prior = self.variance * self.dispersion(solution)
+        penalty[joint.n_physics :, joint.n_physics :] = of_prior * joint.scaling.penalty
+        return self._of_points(solution) + penalty
+
+    def dispersion(self, solution: Solution) -> float:
+        """Variance of how the angles' contrasts and offsets pull, over that by independent points.
+
+        The mean over the directions in which they deviate from each other. By as much noise the
+        spread of the angles is overestimated by who takes the points to be independent.
+        """
+        joint = solution.joint
         if self.speckle is None or self.scores is None:
-            return self.variance * joint.score_covariance + penalty
+            return 1.0
+        centred = np.kron(np.eye(2), centering_matrix(joint.scaling.n_angles))
+        deviating = orth(joint.scaling.matrix.T @ centred, rcond=RESOLVED)
+        speckle, white = (
+            deviating.T @ matrix[joint.n_physics :, joint.n_physics :] @ deviating
+            for matrix in (self._of_points(solution), self.variance * joint.score_covariance)
+        )
+        if not (speckle.size and np.all(np.isfinite(white)) and np.all(np.diag(white) > 0)):
+            return 1.0
+        return float(
+            np.trace(np.linalg.pinv(white, rcond=RESOLVED, hermitian=True) @ speckle)
+        ) / len(white)
+
+    def _of_points(self, solution: Solution) -> Floats:
+        """`score_covariance` without a penalty."""
+        joint = solution.joint
+        if self.speckle is None or self.scores is None:
+            return self.variance * joint.score_covariance
         scores = self.scores.among(solution.objective.searched)
         of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, scores)
         weighted = joint.weights[:, None, None] ** 2 * of_angles
-        return joint_matrix(weighted, joint.scaling.matrix) + penalty
+        return joint_matrix(weighted, joint.scaling.matrix)
 
     def rise_ratio(self, solution: Solution) -> Callable[[Floats], float]:
         """Rise of χ² over a step of the coordinates (m,), over that of independent points."""

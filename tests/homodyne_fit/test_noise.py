@@ -183,8 +183,8 @@ def test_a_result_keeps_what_its_errors_are_made_of(at_half_a_photon, tmp_path):
     assert (after.model, after.notes) == (before.model, before.notes)
 
 
-def mode_of(data, **options):
-    result = hf.fit(
+def static(data, **options):
+    return hf.fit(
         data,
         "static",
         multi_start=False,
@@ -192,7 +192,16 @@ def mode_of(data, **options):
         bounds={"D0": (100.0, 1e6)},
         **options,
     )
+
+
+def mode_of(data, **options):
+    result = static(data, **options)
     return result.objective.scaling.mode, result.info.layers["reparametrization"]
+
+
+def learned_spread(data, uncertainty="speckle"):
+    result = static(data, per_angle_mode="hierarchical", uncertainty=uncertainty)
+    return result.info.layers["regularization"]["spread"]["contrast"]
 
 
 def test_speckle_noise_is_not_taken_for_angles_that_differ():
@@ -211,6 +220,21 @@ def test_angles_that_differ_are_told(at_half_a_photon):
     assert mode == "auto: hierarchical"
     assert report["test"]["wald"]["probability"] < 1e-3
     assert report["effect"].startswith("the angles differ: pairs of their own deviate")
+
+
+def test_the_spread_of_the_angles_is_not_that_of_speckle_noise(at_half_a_photon):
+    """Learned by evidence: none of equal angles, and the true one of others."""
+    data = [measured(2.0, seed, pixels=400) for seed in range(20, 24)]
+    white, speckle = (
+        [learned_spread(one, uncertainty) for one in data] for uncertainty in ("white", "speckle")
+    )
+    # Half of the time the likelihood has its maximum at zero, if the noise is known.
+    assert min(speckle) < 1e-3
+    assert np.mean(speckle) < 0.5 * np.mean(white)
+    factors = np.array([0.7, 1.0, 1.3, 1.0])
+    c2 = 1 + factors[:, None, None] * (np.array(at_half_a_photon.c2) - 1)
+    data = hf.TwoTimeData(c2, at_half_a_photon.phi, 0.0054, 0.1)
+    assert learned_spread(data) == pytest.approx(np.std(factors, ddof=1) / 3, rel=0.3)
 
 
 def test_angles_that_differ_by_far_more_than_the_noise_are_told():

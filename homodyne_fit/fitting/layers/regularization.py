@@ -31,8 +31,10 @@ MAX_REVISIONS = 20
 class Regularization(Layer):
     """Adds ``½ λ Σ(v_k − v̄)²`` for contrasts and for offsets to the cost.
 
-    ``evidence`` learns λ = σ²/τ² for both. ``cv`` penalises the squared coefficient of variation
-    of each: λ = strength · Σr² / (K v̄²). ``l2`` takes λ = strength for the contrasts alone.
+    ``evidence`` learns λ = σ²/τ² for both, σ² being the variance of independent points that would
+    let the angles spread as the noise found does. ``cv`` penalises the squared coefficient of
+    variation of each: λ = strength · Σr² / (K v̄²). ``l2`` takes λ = strength for the contrasts
+    alone.
 
     Attributes
     ----------
@@ -57,6 +59,8 @@ class Regularization(Layer):
     revisions: int = 0
     settled: bool = False
     spreads: ScalingPrior | None = None
+    noise_of: NoiseOf | None = None
+    dispersion: float | None = None
     weights: NDArray[np.float64] = field(default_factory=lambda: np.zeros(2))
 
     @override
@@ -76,9 +80,9 @@ class Regularization(Layer):
 
     @override
     def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
-        del noise_of
         # What is settled on a sample is looked at again on all points.
         self.settled, self.distance, self.searches = False, max(SETTLED, tolerance), 0
+        self.noise_of, self.dispersion = noise_of, None
 
     @override
     def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
@@ -92,9 +96,10 @@ class Regularization(Layer):
             plain = objective.scaling.penalised(0.0, 0.0)
             joint = solution.joint_equations_of(replace(objective, scaling=plain), solution.joint.z)
             joint = replace(joint, free=solution.joint.free)
-            self.spreads = fit_scaling_prior(joint, solution.free, solution.variance)
+            variance = solution.variance * self._dispersion(solution)
+            self.spreads = fit_scaling_prior(joint, solution.free, variance)
             tau = np.array([self.spreads.contrast, self.spreads.offset])
-            weights, near = solution.variance / tau**2, self.spreads.distance <= self.distance
+            weights, near = variance / tau**2, self.spreads.distance <= self.distance
             if self.searches >= DAMPED_FROM:
                 weights = np.sqrt(weights * self.weights)
         elif self.method == "l2":
@@ -109,6 +114,14 @@ class Regularization(Layer):
         self.weights = weights
         self.settled = near or self.searches >= MAX_REVISIONS
         return None if near else self._penalised(objective, weights)
+
+    def _dispersion(self, solution: Solution) -> float:
+        """By how much the noise of the points widens the spread of the angles; found once."""
+        if self.dispersion is None:
+            if self.noise_of is None or not solution.result.success:
+                return 1.0
+            self.dispersion = self.noise_of(solution).dispersion(solution)
+        return self.dispersion
 
     def _penalised(
         self, objective: TwoTimeObjective, weights: NDArray[np.float64]

@@ -127,7 +127,10 @@ class Reparametrization(Layer):
 
     def _test(self, solution: Solution) -> None:
         assert self.noise_of is not None
-        self.wald, self.due = shared_pair_test(self._apart(solution), self.noise_of(solution)), False
+        self.wald, self.due = (
+            shared_pair_test(self._apart(solution), self.noise_of(solution)),
+            False,
+        )
 
     @property
     def _may_share(self) -> bool:
