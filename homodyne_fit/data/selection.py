@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.formats.two_time_file import TwoTimeFile
 from homodyne_fit.data.storage.memory import MATRICES_SHARE, allowed_memory, size_in_words
-from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_values
+from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_labels, about_values
 from homodyne_fit.data.unpacking import Request, require_memory, store
 from homodyne_fit.errors import InputError, Problem, collect, counted, shortened_numbers
 
-__all__ = ["Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
+__all__ = ["SAME_Q", "Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
 
 
 # Largest relative difference of q between the bins of one ring.
@@ -448,11 +448,15 @@ def _problem(file: TwoTimeFile, argument: str, what: str) -> InputError:
 def about_file(
     file: TwoTimeFile, q: float | None, dt: float | None, phi: Iterable[float] | None
 ) -> dict[str, str]:
-    """Questions about the units of angles in a file, and of values that are not in the file.
+    """Questions about q and angles in a file, and about the units of values that it lacks.
 
     q, dt and phi are the values of the user: Å⁻¹, seconds, degrees.
     """
     values = q if file.q is None else None, dt if file.dt is None else None
     if file.phi is None:
-        return about_values(*values, phi or (), "φ")
-    return about_values(*values, file.phi, "φ of the file")
+        open_questions = about_values(*values, phi or (), "φ")
+    else:
+        open_questions = about_values(*values, file.phi, "φ of the file")
+    if file.q is not None and (text := about_labels(file.q)):
+        open_questions["q"] = text
+    return {**open_questions, **file.doubts}

@@ -206,6 +206,19 @@ class TestSeveralWaveVectors:
         assert f"wavevector_q: {Q[1]}  # Å⁻¹; the file also has {Q[0]}" in text
         assert "all of 0, 90:" in text
 
+    @pytest.mark.parametrize(("wanted", "taken"), [(0.0047, 0.0041), (0.005, 0.0054)])
+    def test_a_near_value_is_said(self, path, called, wanted, taken):
+        output = path.with_name("c.yaml")
+        done = called("init", path, "-o", output, "--gap", 2e6, "--q", wanted)
+        said = f"q: {wanted} Å⁻¹ is not in the file; the nearest, {taken} Å⁻¹, was taken"
+        assert f"{said} (the file has 0.0041, 0.0054)" in done.out.splitlines()
+        shown = called("inspect", path, "--q", wanted)
+        assert (
+            f"--q {wanted} is not in the file; the nearest is shown, q = {taken} Å⁻¹" in shown.out
+        )
+        for command in (("init", path, "-o", output, "--overwrite"), ("inspect", path)):
+            assert "is not in the file" not in called(*command, "--q", taken).out
+
     def test_none_is_near(self, path):
         with pytest.raises(InputError, match=r"no matrix is near q = 0.02 .*0.0041, 0.0054"):
             self.chosen(path, q=0.02)

@@ -84,6 +84,10 @@ def cache(path, **changes):
         np.savez(stream, **{name: value for name, value in arrays.items() if value is not None})
 
 
+# q_r and q_z of each bin, Å⁻¹, for a pyCHX export.
+GRAZING = [[0.004 + 0.001 * (k % 4), 0.05 + 0.02 * (k // 4)] for k in range(BINS)]
+
+
 def halves(part):
     return np.stack([part(matrix) for matrix in C2])
 
@@ -276,6 +280,20 @@ REFUSED = {
         lambda path: pychx(path, bins=[[0.004], *([0.004, 10.0] for _ in range(11))]),
         r"the attributes of /qval_dict are not all \[q\], or \[q, angle\]",
     ),
+    "pyCHX, q_r and q_z marked in the metadata": (
+        lambda path: pychx(path, bins=GRAZING, Qr=[0.01, 0.02], Qz=[0.05, 0.06]),
+        r"at grazing incidence \(Qr of /md, Qz of /md\): its bins in /qval_dict are q_r and q_z",
+    ),
+    "pyCHX, q_r and q_z marked by curves": (
+        lambda path: pychx(
+            path, bins=GRAZING, edit=lambda file: file.__setitem__("qr_1d_pds", [1.0, 2.0])
+        ),
+        r"at grazing incidence \(/qr_1d_pds\)",
+    ),
+    "pyCHX, q_r and q_z by the geometry": (
+        lambda path: pychx(path, bins=GRAZING, scat_geometry="gi_saxs"),
+        r"at grazing incidence \(scat_geometry 'gi_saxs' of /md\)",
+    ),
     "homodyne cache without a time": (
         lambda path: cache(path, t1=None),
         r"^dt: .*the time between frames \(t1 is missing\); set it",
@@ -314,6 +332,42 @@ def test_traps_that_are_one_clear_error(tmp_path, trap):
 def test_a_time_of_the_user_settles_the_unit(tmp_path):
     pychx(tmp_path / "a.h5", frame_time=20.0)
     assert load(tmp_path / "a.h5", q=0.004, dt=0.02).dt == 0.02
+
+
+class TestGrazingIncidence:
+    """pyCHX writes [q_r, q_z] where it writes [q, angle] in transmission."""
+
+    def test_small_second_numbers_are_asked_about_if_nothing_tells(self, tmp_path):
+        pychx(tmp_path / "a.h5", bins=GRAZING)
+        with pytest.raises(InputError, match=r"0\.05, 0\.07, 0\.09, may be q_z of .*if it is in d"):
+            load(tmp_path / "a.h5", q=0.004, dt=0.02)
+        data = load(tmp_path / "a.h5", q=0.004, dt=0.02, units_confirmed=["phi"])
+        assert data.phi.tolist() == pytest.approx([0.05, 0.07, 0.09])
+
+    def test_transmission_is_not_asked_about(self, tmp_path):
+        curve = attribute("md", "frame_time", 0.02)
+        pychx(tmp_path / "a.h5", bins=GRAZING, edit=lambda f: (curve(f), f.create_group("iq_saxs")))
+        assert load(tmp_path / "a.h5", q=0.004, dt=0.02).n_angles == 3
+
+    def test_whole_rings_need_no_geometry(self, tmp_path):
+        pychx(tmp_path / "a.h5", bins=[[q] for q in Q], Qr=[0.01])
+        assert open_two_time(tmp_path / "a.h5").phi is None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_labels_in_place_of_q_are_asked_about(tmp_path, first, called):
+    nexus(tmp_path / "a.h5", q=np.arange(first, first + BINS))
+    with pytest.raises(InputError, match=r"q = .*11.* looks like labels of bins"):
+        load(tmp_path / "a.h5", q=2.0)
+    assert load(tmp_path / "a.h5", q=2.0, units_confirmed=["q"]).q.tolist() == [2.0]
+    assert "question: q = " in called("inspect", tmp_path / "a.h5").out
+    done = called("init", tmp_path / "a.h5", "-o", tmp_path / "c.yaml", "--gap", 2e6, "--q", 2)
+    assert done.status == 1
+    assert "looks like labels of bins" in done.err
+    text = f"experimental_data: {{file_path: {tmp_path / 'a.h5'}}}\nanalysis_mode: static\n"
+    text += "analyzer_parameters: {scattering: {wavevector_q: 2}}\n"
+    with pytest.raises(InputError, match=r"file_path: q = .*units_confirmed: \[wavev"):
+        parse_config(text, tmp_path / "c.yaml").selection()
 
 
 def test_bins_of_pychx_that_are_whole_rings_have_no_angle(tmp_path):

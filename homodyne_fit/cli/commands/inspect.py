@@ -13,7 +13,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.console import print_json, table
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.quality import MatrixQuality, assess
-from homodyne_fit.data.selection import nearest_q, q_groups
+from homodyne_fit.data.selection import SAME_Q, about_file, nearest_q, q_groups
 from homodyne_fit.errors import InputError, counted, rename_places
 from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.report.quality import STORED, remarks
@@ -45,6 +45,10 @@ def run(args: argparse.Namespace) -> int:
         print_json(_to_json(file, positions, matrices))
         return 0
     _print_contents(args.data, file)
+    for text in about_file(file, None, None, None).values():
+        print(f"question: {text}")
+    if args.q is not None and file.q is not None:
+        _say_which_q(args.q, float(file.q[positions].mean()))
     if matrices is not None:
         _print_quality(file, positions, matrices)
     if args.plot is not None:
@@ -52,6 +56,12 @@ def run(args: argparse.Namespace) -> int:
     if matrices is None or any(matrix.stored for matrix in matrices):
         print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file, args.q)}")
     return 0
+
+
+def _say_which_q(wanted: float, taken: float) -> None:
+    """Say that another wave vector, Å⁻¹, was taken than the wanted one."""
+    if not math.isclose(wanted, taken, rel_tol=SAME_Q):
+        print(f"--q {wanted:.6g} is not in the file; the nearest is shown, q = {taken:.6g} Å⁻¹")
 
 
 def _options(file: TwoTimeFile, q: float | None) -> str:

@@ -23,6 +23,7 @@ __all__ = [
     "exists",
     "frame_time",
     "group_at",
+    "has_attribute",
     "has_group",
     "integers",
     "list_of_numbers",
@@ -128,6 +129,12 @@ def attribute_text(file: h5py.File, name: str, attribute: str) -> str:
     value = node.attrs.get(attribute, "") if has_attributes else ""
     first = np.ravel(value)[0] if np.size(value) else ""
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
+
+
+def has_attribute(file: h5py.File, name: str, attribute: str) -> bool:
+    """Whether a group or dataset of that name has this attribute."""
+    node = _at(file, name)
+    return isinstance(node, h5py.Group | h5py.Dataset) and attribute in node.attrs
 
 
 def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.float64] | None:

@@ -5,8 +5,8 @@ Each format describes its files as a `TwoTimeFile`. Other modules do not need to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,8 @@ class TwoTimeFile:
         order.
     release : callable
         Releases memory that makes reading further matrices faster.
+    doubts : mapping
+        Questions about values in the file that may be something else, by quantity: ``q``, ``phi``.
     """
 
     path: Path
@@ -92,6 +94,7 @@ class TwoTimeFile:
     shift: float = 0.0
     raw: Callable[[int], RawMatrix | None] = _nowhere
     release: Callable[[], None] = _nothing
+    doubts: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         """The information without the matrices, in a line."""
