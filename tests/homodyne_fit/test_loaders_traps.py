@@ -244,8 +244,12 @@ REFUSED = {
         r"two_time_corr_func goes from 13 to 13, but .*dynamic_q_list has the labels 1 to 12",
     ),
     "NXxpcs, no φ": (
-        lambda path: nexus(path, edit=lambda file: file.__delitem__(MASKS + "dynamic_phi_list")),
-        r"dynamic_phi_list is missing; the format needs it",
+        lambda path: nexus(
+            path,
+            q=np.full(BINS, 0.004),
+            edit=lambda file: file.__delitem__(MASKS + "dynamic_phi_list"),
+        ),
+        r"^phi: .*the file does not give the angles of its 12 matrices; set them",
     ),
     "NXxpcs, detectors that disagree": (
         lambda path: nexus(

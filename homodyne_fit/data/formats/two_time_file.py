@@ -243,7 +243,7 @@ class Format[Contents]:
     describe : callable
         ``describe(contents, path)`` describes the file without reading a matrix; contradictions in
         the file are an `InputError`.
-    write : callable
+    write : callable or None
         ``write(path, c2, q, phi, dt)`` writes matrices (K, n, n) of one wave vector, Å⁻¹, at K
         angles, degrees, with the time between two frames, seconds.
     """
@@ -253,4 +253,4 @@ class Format[Contents]:
     layout: str
     recognises: Callable[[Contents], bool]
     describe: Callable[[Contents, Path], TwoTimeFile]
-    write: Callable[[Path, NDArray[np.floating], float, Sequence[float], float], None]
+    write: Callable[[Path, NDArray[np.floating], float, Sequence[float], float], None] | None = None
