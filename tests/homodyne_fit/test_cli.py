@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from homodyne_fit.cli import main
 from homodyne_fit.cli.commands import inspect
@@ -884,6 +885,54 @@ class TestInspect:
             f"{name}1",
             "note: frames are left out with experimental_data: {mask_frames: [5, 6, 7]}",
         ]
+
+    def test_what_is_wrong_with_many_is_said_once(self, tmp_path):
+        path, phi = tmp_path / "a.npz", [0, 20, 40, 60, 80]
+        lag = np.abs(np.subtract.outer(np.arange(30), np.arange(30)))
+        c2 = np.stack([np.exp(-lag / (4 + 0.1 * k)) for k in range(5)])
+        c2[1, 5] = c2[1, :, 5] = np.nan
+        write_array(path, c2, q=0.004, phi=phi)
+        found = json.loads(called("inspect", path, "--json").out)
+        first, second, *_ = found["notes"]
+        assert re.fullmatch(
+            r"5 of 5 matrices \(c2\[0\], …, c2\[4\]\): the values at long lags are near 0, not "
+            r"near 1, .*c2 − 1.*: add 1 \(in the first \(the offset is 0\.\d+\)\)",
+            first,
+        )
+        assert second == "q = 0.004 Å⁻¹, φ = 20°, c2[1]: frames without a signal: 6"
+        assert f"note: {first}\n" in called("inspect", path).out
+        write_array(path, c2[1:] + 1, q=0.004, phi=phi[1:])
+        assert "c2 − 1" not in called("inspect", path).out
+        c2[2:, 9] = c2[2:, :, 9] = np.nan
+        write_array(path, c2 + 1, q=0.004, phi=phi)
+        notes = json.loads(called("inspect", path, "--json").out)["notes"]
+        assert notes[0].startswith("4 of 5 matrices (q = 0.004 Å⁻¹, φ = 20, 40, 60, 80°): frames ")
+        assert notes[0].endswith(": frames without a signal (in the first: 6)")
+
+    def test_what_takes_long_is_announced(self, measured, monkeypatch):
+        path, _ = measured
+        quick = called("inspect", path)
+        assert quick.err == ""
+        monkeypatch.setattr("homodyne_fit.cli.commands.inspect.MANY_NUMBERS", 4 * 40**2)
+        slow = called("inspect", path)
+        assert slow.out == quick.out
+        assert "assessing 4 matrices of 40 × 40 frames; --q Q assesses one wave vector" in slow.err
+        assert called("inspect", path, "--q", 0.004).err == ""
+
+    def test_the_figure_is_of_the_wave_vector_that_was_asked_for(self, measured, monkeypatch):
+        path, c2 = measured
+        drawn = []
+
+        def draw(*arguments):
+            drawn.append(arguments)
+            return Figure()
+
+        monkeypatch.setattr("homodyne_fit.report.quality_figure.quality_plot", draw)
+        called("inspect", path, "--q", 0.006, "--plot", path.with_name("a.png"))
+        ((assessed, phi, _, title, images),) = drawn
+        assert (len(assessed), phi, list(images)) == (2, [0.0, 90.0], [0.0, 90.0])
+        assert title.endswith("q = 0.006 Å⁻¹")
+        np.testing.assert_allclose(images[90.0], c2[3], rtol=1e-6)
 
     def test_a_half_where_the_other_was_expected(self, measured):
         path, c2 = measured

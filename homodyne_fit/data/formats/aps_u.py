@@ -57,7 +57,8 @@ NO_TWO_TIME = {
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     """Describe an APS-U file."""
     if not len(hdf5.group_at(file, MATRICES) or ()):
-        raise InputError(f"{path}: {MATRICES} holds no matrix; {NO_TWO_TIME[bool(has_multi_tau(file))]}")
+        why = NO_TWO_TIME[bool(has_multi_tau(file))]
+        raise InputError(f"{path}: {MATRICES} holds no matrix; {why}")
     q, phi = _grid(file)
     labels = hdf5.integers(file, LABELS)
     matrices = hdf5_matrices.numbered(file, MATRICES)
