@@ -115,9 +115,9 @@ class TestRoad:
         assert road.inspected.out.endswith(following)
         assert road.initialised.status == 0
         assert (
-            "first fill in, or give init --gap --overwrite: analyzer_parameters.geometry."
-            "stator_rotor_gap\n" in road.initialised.out
-        )
+            "not in the file: analyzer_parameters.geometry.stator_rotor_gap\n"
+            f"fill them in in {road.config}, or run init again with --gap and --overwrite\n"
+        ) in road.initialised.out
         assert f"then: homodyne_fit --config {quoted(road.config)}\n" in road.initialised.out
 
     def test_nothing_goes_to_standard_error(self, road):

@@ -117,7 +117,7 @@ class TestEveryFormat:
         assert config.ignored == ()
 
     def test_exactly_what_the_file_lacks_is_to_be_filled_in(self, described, tmp_path, capsys):
-        path, _, missing = described
+        path, model, missing = described
         output = tmp_path / "c.yaml"
         assert main(["init", str(path), "-o", str(output)]) == 0
         lines = capsys.readouterr().out.splitlines()
@@ -125,10 +125,16 @@ class TestEveryFormat:
             assert lines.pop(1).startswith(
                 "q: the file has 0.002, 0.003, 0.0041 Å⁻¹, and the largest"
             )
+        one_angle = (
+            "model: static, without flow, as there is one angle only; for a sheared sample set "
+            "analysis_mode: laminar_flow, and the gap"
+        )
+        options = ", ".join(OPTIONS[key] for key in missing)
         assert lines == [
             f"wrote {output}",
-            f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)} --overwrite: "
-            f"{', '.join(missing)}",
+            *([one_angle] if model == "static" else []),
+            f"not in the file: {', '.join(missing)}",
+            f"fill them in in {output}, or run init again with {options} and --overwrite",
             f"check: homodyne_fit check {shlex.quote(str(output))}",
             f"then: homodyne_fit --config {shlex.quote(str(output))}",
         ]
@@ -222,6 +228,13 @@ class TestSeveralWaveVectors:
     def test_none_is_near(self, path):
         with pytest.raises(InputError, match=r"no matrix is near q = 0.02 .*0.0041, 0.0054"):
             self.chosen(path, q=0.02)
+
+
+def test_a_model_that_was_asked_for_is_not_explained(tmp_path, called):
+    aps_u(tmp_path / "data.h5", phi=(10.0,))
+    done = called("init", tmp_path / "data.h5", "-o", tmp_path / "c.yaml", "--static")
+    assert done.status == 0
+    assert "model: " not in done.out
 
 
 def test_one_angle_is_taken_for_a_sample_at_rest(tmp_path):

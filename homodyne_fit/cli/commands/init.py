@@ -39,9 +39,15 @@ def run(args: argparse.Namespace) -> int:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {output}")
     _say_which_q(args.data, args.q, config.root.analyzer_parameters.scattering.wavevector_q)
+    if not config.root.has_flow and not args.static:
+        print(
+            "model: static, without flow, as there is one angle only; for a sheared sample set "
+            "analysis_mode: laminar_flow, and the gap"
+        )
     if missing:
-        options = " ".join(OPTIONS[key] for key in missing)
-        print(f"first fill in, or give init {options} --overwrite: {', '.join(missing)}")
+        options = ", ".join(OPTIONS[key] for key in missing)
+        print(f"not in the file: {', '.join(missing)}")
+        print(f"fill them in in {output}, or run init again with {options} and --overwrite")
     print(f"check: homodyne_fit check {shlex.quote(str(output))}")
     print(f"then: homodyne_fit --config {shlex.quote(str(output))}")
     return 0
