@@ -26,6 +26,7 @@ import pytest
 from homodyne_fit.config import parse_config
 from homodyne_fit.data.formats import open_two_time
 from homodyne_fit.data.loading import load
+from homodyne_fit.data.selection import select
 from homodyne_fit.errors import InputError
 
 N, BINS = 5, 12
@@ -423,6 +424,47 @@ def test_a_time_of_the_configuration_is_held_against_a_cache(tmp_path):
         InputError, match=r"^dt: .*: 0\.05 s is given, but the file says 0\.02 s \(step of t1"
     ):
         load(tmp_path / "a.npz", q=0.004, dt=0.05)
+
+
+class TestFramesOfACache:
+    """The configuration counts the frames of the measurement, and the cache only its own."""
+
+    @staticmethod
+    def frames(path, frames):
+        selection = select(open_two_time(path), q=0.004, frames=frames)
+        (note,) = selection.notes
+        return (selection.frames.start, selection.frames.stop), note
+
+    @pytest.mark.parametrize(
+        ("name", "frames"),
+        [
+            ("a.npz", (401, 400 + N)),
+            ("cached_c2_frames_401_405.npz", (401, 405)),
+            ("cached_c2_frames_3_7.npz", (3, -1)),
+            ("cached_c2_frames_2_6.npz", (2, 6)),
+        ],
+    )
+    def test_as_many_as_it_holds_are_these(self, tmp_path, name, frames):
+        cache(tmp_path / name)
+        window, note = self.frames(tmp_path / name, frames)
+        assert window == (0, N)
+        assert "are all 5 that the cache holds" in note
+
+    @pytest.mark.parametrize("name", ["a.npz", "cached_c2_frames_3_7.npz"])
+    def test_fewer_are_counted_from_its_first_and_this_is_said(self, tmp_path, name):
+        cache(tmp_path / name)
+        window, note = self.frames(tmp_path / name, (3, 5))
+        assert window == (2, 5)
+        assert "the frames 3 to 5 are counted from the first frame of the cache" in note
+
+    def test_others_are_refused_with_a_hint(self, tmp_path):
+        cache(tmp_path / "a.npz")
+        with pytest.raises(InputError, match=r"401 to 404 .* a cache counts its frames from its f"):
+            load(tmp_path / "a.npz", q=0.004, frames=(401, 404))
+
+    def test_from_1_there_is_nothing_to_say(self, tmp_path):
+        cache(tmp_path / "a.npz")
+        assert load(tmp_path / "a.npz", q=0.004, frames=(1, 4)).notes == ()
 
 
 def test_the_raw_diagonal_of_a_cache_is_no_data(tmp_path):

@@ -65,6 +65,7 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         stored=stack,
         populated="all",
         release=stack.release,
+        is_cut=True,
     )
 
 

@@ -79,6 +79,8 @@ class TwoTimeFile:
         Releases memory that makes reading further matrices faster.
     doubts : mapping
         Questions about values in the file that may be something else, by quantity: ``q``, ``phi``.
+    is_cut : bool
+        Whether the file holds only some frames of a measurement, which may be counted elsewhere.
     """
 
     path: Path
@@ -95,6 +97,7 @@ class TwoTimeFile:
     raw: Callable[[int], RawMatrix | None] = _nowhere
     release: Callable[[], None] = _nothing
     doubts: Mapping[str, str] = field(default_factory=dict)
+    is_cut: bool = False
 
     def __repr__(self) -> str:
         """The information without the matrices, in a line."""
