@@ -434,9 +434,8 @@ class TestKeysHaveEffect:
         assert p["gamma_dot_t_offset"]["value"] == 1e-4
         assert "warning: gamma_dot_t_offset (lower, 0.0001 1/s) is at its bound" in done.out
         assert done.err == (
-            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect:\n"
-            "  parameter_space.bounds: type (there are no priors: the fit is least squares within "
-            "the bounds)\n"
+            f"homodyne_fit: warning: {tmp_path}/c.yaml: 1 key without effect; -v, or "
+            f"'homodyne_fit check {tmp_path}/c.yaml', lists them\n"
         )
 
     def test_one_scaling_for_all_angles(self, configured, tmp_path):
@@ -473,8 +472,13 @@ class TestKeysHaveEffect:
             "metadata: {version: 1}\nperformance: {}\noutput: {formats: [], create_subdirs: true}\n"
         )
         done, _ = self.result(configured, tmp_path, extra)
-        assert done.err == (
-            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect:\n"
+        said = f"homodyne_fit: warning: {tmp_path}/c.yaml: 4 keys without effect"
+        assert done.err == (f"{said}; -v, or 'homodyne_fit check {tmp_path}/c.yaml', lists them\n")
+        checked = called("check", tmp_path / "c.yaml").out
+        assert "  metadata (a note for the reader)\n" in checked
+        listed = called("--config", tmp_path / "c.yaml", "-v", "--overwrite", "--max-iterations", 1)
+        assert listed.err == (
+            f"{said}:\n"
             "  metadata (a note for the reader)\n"
             "  performance (there is one method, which always sums over all points, in chunks of "
             "all angles)\n"
@@ -622,7 +626,7 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ("--config", "argument --config: expected one argument"),
+            ("--config", "argument --config/-c: expected one argument"),
             ("--confg c.yaml", r"there is no option --confg \(did you mean '--config'\?\)"),
             ("--gap 2e6", r"there is no option --gap; it belongs to 'init', 'simulate'"),
             ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
