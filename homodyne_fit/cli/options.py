@@ -31,6 +31,9 @@ INITIAL = {
     "phi0": ("phi0", "degrees"),
 }
 
+# Other spellings of these options, of xpcsjax.
+INITIAL_ALIASES = {"d0": "D0", "gamma-dot-offset": "gamma-dot-t-offset"}
+
 # Reasons why options have no effect.
 SAMPLING = "it concerns Monte Carlo sampling, which is not available yet"
 
@@ -46,6 +49,7 @@ FOREIGN: dict[str, tuple[bool, str]] = {
     "--output-format": (True, "results are JSON, CSV and HDF5; see --export for homodyne's file"),
     "--plotting-backend": (True, DRAWING),
     "--parallel-plots": (False, DRAWING),
+    "--no-plot": (False, "report.html always has its figures; --save-plots writes files of them"),
     "--no-jit": (False, "the code is always compiled"),
     "--dense-mass-matrix": (False, SAMPLING),
     "--no-nlsq-warmstart": (False, SAMPLING),
@@ -136,14 +140,14 @@ def _add_check_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_fit_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=path, metavar="FILE", help="YAML configuration")
+    parser.add_argument("--config", "-c", type=path, metavar="FILE", help="YAML configuration")
     parser.add_argument(
         "--method",
         choices=METHODS,
         default="nlsq",
         help="nlsq (default); the others are not available yet",
     )
-    _add_folder(parser, "folder of the results; default: FILE_results")
+    _add_folder(parser, "folder of the results; default: FILE_results", short=True)
     parser.add_argument(
         "--data-file", type=path, metavar="DATA", help="instead of the file in the configuration"
     )
@@ -168,7 +172,9 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     simulated = parser.add_argument_group("with --plot-simulated-data")
     _add_list(simulated, "phi-angles", "degrees, as 0,45,90,135")
     simulated.add_argument("--contrast", type=float, help=f"default: {PLOTTED_CONTRAST:g}")
-    simulated.add_argument("--offset", type=float, help=f"default: {PLOTTED_OFFSET:g}")
+    simulated.add_argument(
+        "--offset", "--offset-sim", type=float, help=f"default: {PLOTTED_OFFSET:g}"
+    )
     _add_key_options(parser.add_argument_group("keys of the configuration"))
     _add_foreign_options(parser)
 
@@ -190,7 +196,9 @@ def _add_batch_options(parser: argparse.ArgumentParser) -> None:
         "configurations",
     )
     _add_folder(
-        parser, "make a folder in it for each fit; default: folders beside each configuration"
+        parser,
+        "make a folder in it for each fit; default: folders beside each configuration",
+        short=True,
     )
     _add_flag(parser, "dry-run", "print what each fit would do, as check does")
     _add_output_options(parser)
@@ -309,7 +317,7 @@ def _add_output_options(parser: Options) -> None:
         default=[],
         help="also write fitted_data.npz with the arrays that homodyne writes",
     )
-    _add_flag(parser, "save-plots", SAVE_PLOTS)
+    parser.add_argument("--save-plots", "--plot", action="store_true", help=SAVE_PLOTS)
     _add_flag(parser, "json", "print the results as JSON and nothing else")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
 
@@ -331,7 +339,31 @@ def _add_key_options(parser: Options) -> None:
         ("max-iterations", "N", "largest number of passes over the points"),
     ):
         parser.add_argument(f"--{name}", metavar=metavar, help=meaning)
+    parser.add_argument(
+        "--fixed",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="hold a parameter, as --fixed alpha=0; may be given several times",
+    )
+    parser.add_argument(
+        "--phi", nargs="+", metavar="ANGLE", help="fit only these angles, degrees, within half one"
+    )
+    starts = parser.add_mutually_exclusive_group()
+    starts.add_argument(
+        "--multistart",
+        nargs="?",
+        const="",
+        metavar="N",
+        help="search from several starts (the default), or from so many",
+    )
+    starts.add_argument(
+        "--no-multistart", action="store_true", help="start from the start values alone"
+    )
     mode = parser.add_mutually_exclusive_group()
+    mode.add_argument(
+        "--mode", dest="analysis_mode", metavar="MODE", help="analysis_mode: laminar_flow or static"
+    )
     mode.add_argument(
         "--static-mode",
         dest="analysis_mode",
@@ -348,7 +380,10 @@ def _add_key_options(parser: Options) -> None:
     )
     for spelling, (name, unit) in INITIAL.items():
         parser.add_argument(
-            f"--initial-{spelling}",
+            *(
+                f"--initial-{name}"
+                for name in dict.fromkeys([spelling, INITIAL_ALIASES.get(spelling, spelling)])
+            ),
             dest=f"initial_{name}",
             metavar="VALUE",
             help=f"start value of {name}" + (f", {unit}" if unit else ""),
@@ -368,8 +403,20 @@ def _add_flag(parser: Options, name: str, meaning: str) -> None:
     parser.add_argument(f"--{name}", action="store_true", help=meaning)
 
 
-def _add_folder(parser: Options, meaning: str, default: Path | None = None) -> None:
-    parser.add_argument("--output-dir", type=path, default=default, metavar="DIR", help=meaning)
+def _add_folder(
+    parser: Options, meaning: str, default: Path | None = None, *, short: bool = False
+) -> None:
+    """Add the option for a folder of results, with the names of xpcsjax if `short`."""
+    others = ("-o", "--output") if short else ()
+    parser.add_argument(
+        "--output-dir",
+        *others,
+        type=path,
+        default=default,
+        dest="output_dir",
+        metavar="DIR",
+        help=meaning,
+    )
 
 
 def _add_list(parser: Options, name: str, meaning: str) -> None:

@@ -124,7 +124,7 @@ def _require_key_values(parser: _Parser, words: list[str]) -> None:
         following = words[i + 1 : i + 3] if word == "--set" else []
         if following and not any("=" in each or each.startswith("-") for each in following):
             parser.error(f"--set {' '.join(following)}: write it as KEY.PATH=VALUE")
-    if [word.partition("=")[0] for word in words].count("--config") > 1:
+    if sum(word.partition("=")[0] in ("--config", "-c") for word in words) > 1:
         parser.error("--config is given more than once; 'batch' fits several")
 
 
@@ -159,7 +159,11 @@ def _make_parsers() -> tuple[_Parser, dict[str, _Parser]]:
             allow_abbrev=name != FIT,
         )
         add_options(commands[name])
-        commands[name].add_argument(*VERBOSE, action="store_true", help="show tracebacks of errors")
+        commands[name].add_argument(
+            *VERBOSE,
+            action="store_true",
+            help="show tracebacks of errors, and list the keys without effect",
+        )
     return parser, commands
 
 

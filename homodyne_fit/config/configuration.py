@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Config", "load_config", "parse_config", "examine"]
 
+UNICODE = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
+
+# Bytes that no text has, whatever its encoding.
+CONTROL_CHARACTERS = frozenset(range(32)) - frozenset(b"\t\n\r\f")
+
 
 @dataclass(frozen=True)
 class Config:
@@ -52,11 +58,14 @@ class Config:
         Its contents.
     foreign : tuple of Ignored
         Keys that have a meaning only in other programs, with the reason.
+    notes : tuple of str
+        What was taken from keys of other programs, in sentences.
     """
 
     path: Path
     root: Root
     foreign: tuple[Ignored, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def without_effect(self) -> tuple[Ignored, ...]:
@@ -134,6 +143,7 @@ class Config:
             problems += map(self._located, self._for_angles(selection))
         if problems or selection is None:
             raise InputError(problems)
+        selection = replace(selection, notes=(*self.notes, *selection.notes))
         if root.has_flow and "phi0" not in held_values(root) and along_one_line(selection.phi):
             note = (
                 "all angles lie along one line, so that phi0 and the shear rate come as a product: "
@@ -260,7 +270,9 @@ def load_config(path: Path | str, overrides: Sequence[Override] = ()) -> Config:
 
     """
     path = Path(path)
-    return parse_config(_text_of(path), path, overrides)
+    text, notes = _text_of(path)
+    config = parse_config(text, path, overrides)
+    return replace(config, notes=(*notes, *config.notes))
 
 
 def parse_config(text: str, path: Path, overrides: Sequence[Override] = ()) -> Config:
@@ -290,7 +302,9 @@ def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Sel
 
     Contradictions between keys and mistakes about the data are reported together.
     """
-    config = _read(_text_of(path), path, overrides)
+    text, notes = _text_of(path)
+    config = _read(text, path, overrides)
+    config = replace(config, notes=(*notes, *config.notes))
     problems = [*config._contradictions(), *config._problems_of_gap()]
     selection = None
     with collect(problems):
@@ -301,24 +315,46 @@ def examine(path: Path, overrides: Sequence[Override] = ()) -> tuple[Config, Sel
 
 
 def _read(text: str, path: Path, overrides: Sequence[Override]) -> Config:
+    notes: list[str] = []
     try:
-        root, foreign = read(text, overrides)
+        root, foreign = read(text, overrides, notes)
     except InputError as error:
         raise error.inside(str(path)) from error
-    return Config(path, root, foreign)
+    return Config(path, root, foreign, tuple(notes))
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The text of a configuration, and a note if it is not in UTF-8 or UTF-16."""
     try:
-        return path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
         raise missing_file(path) from None
     except OSError as error:
         raise InputError(
             f"{path}: the configuration cannot be read ({error.strerror or error})"
         ) from error
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{path}: a configuration is a text file, and this is none; for a data file, "
-            "'homodyne_fit init' writes one"
-        ) from error
+    for encoding in _possible_encodings(content):
+        try:
+            text = content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if encoding in UNICODE:
+            return text, ()
+        return text, (f"{path} is not in UTF-8, and is read as {encoding}",)
+    raise InputError(
+        f"{path}: a configuration is a text file, and this is none; for a data file, "
+        "'homodyne_fit init' writes one"
+    )
+
+
+def _possible_encodings(content: bytes) -> tuple[str, ...]:
+    """Encodings to try, in this order; none for a file that is no text."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return ("utf-16",)
+    if content[1::2].count(0) > len(content) / 4:
+        return ("utf-16-le",)
+    if content[::2].count(0) > len(content) / 4:
+        return ("utf-16-be",)
+    if set(content) & CONTROL_CHARACTERS:
+        return ()
+    return ("utf-8-sig", "cp1252", "latin-1")

@@ -107,11 +107,13 @@ def questions(root: Root) -> Iterator[Problem]:
 
 
 def questions_about_file(root: Root, file: TwoTimeFile) -> Iterator[Problem]:
-    """Ask about the unit of q and dt if the data file has none, and about its angles."""
+    """Ask about the unit of q and dt if the data file has none, and about its q and angles."""
     analyzer = root.analyzer_parameters
     open_questions = about_file(file, analyzer.scattering.wavevector_q, analyzer.dt, None)
-    # These angles are in the file.
+    # These angles are in the file, and so is a q that is asked about although the file has one.
     keys = {**KEYS, "phi": "experimental_data.file_path"}
+    if file.q is not None:
+        keys["q"] = "experimental_data.file_path"
     for quantity, text in open_questions.items():
         yield from _unconfirmed(root, keys[quantity], {quantity: text})
 

@@ -11,7 +11,7 @@ from homodyne_fit.fitting.options import LAYERS
 from homodyne_fit.model.parameters import SCALING
 from homodyne_fit.validation import Section
 
-__all__ = ["Ignored", "without_effect", "WITHOUT_EFFECT", "reason"]
+__all__ = ["NOTES", "Ignored", "without_effect", "WITHOUT_EFFECT", "reason"]
 
 
 INITIAL = "initial_parameters"
@@ -24,10 +24,16 @@ NO_SUCH_PARAMETER = "the model of this analysis_mode has no such parameter"
 
 ELIMINATED = "contrast and offset are computed exactly from the other parameters, without a start"
 
+NOTE = "a note for the reader"
+
+# Endings of keys that are notes in every section; a unit has been compared before.
+NOTES = ("_unit", "_description", "_note", "_notes")
+
 # For each reason, the dotted paths of keys and of whole sections, without indices of lists.
 _BY_REASON: dict[str, tuple[str, ...]] = {
-    "a note for the reader": (
+    NOTE: (
         "metadata",
+        "config_version",
         "analysis_settings",
         "analyzer_parameters.time_unit",
         "initial_parameters.units",
@@ -41,6 +47,47 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "experimental_data.data_type",
         "experimental_data.file_format",
         "experimental_data.exchange_key",
+        "v2_features",
+    ),
+    "the matrices are fitted as they are measured, without the diagonal; contrast and offset take "
+    "up their scale": (
+        "preprocessing.enabled",
+        "preprocessing.stages",
+        "preprocessing.progress_reporting",
+        "preprocessing.cache_intermediates",
+        "preprocessing.fallback_on_failure",
+        "experimental_data.preprocessing",
+        "experimental_data.apply_diagonal_correction",
+    ),
+    "data_filtering.enabled is not true, or there is nothing in it that selects": (
+        "data_filtering",
+    ),
+    "the nearest q of the file is used, within half the distance to the next": (
+        "q_tolerance_fraction",
+        "experimental_data.q_tolerance_fraction",
+        "analyzer_parameters.q_tolerance_fraction",
+        "analyzer_parameters.scattering.q_tolerance_fraction",
+    ),
+    "the limits of memory and threads are optimization.nlsq.memory and .threads": (
+        "memory",
+        "analyzer_parameters.computational",
+    ),
+    "JAX chooses the device; JAX_PLATFORMS=cpu in the environment makes it the processor": (
+        "hardware",
+    ),
+    "the method is least squares; its keys are in optimization.nlsq": (
+        "basic_optimization",
+        "optimization_config",
+        "optimization.lsq",
+        "optimization.fast_chi2_mode",
+        "advanced_features",
+        "advanced_settings",
+        "performance_settings",
+    ),
+    "derivatives are exact, and least squares has no scale of a loss": (
+        "optimization.nlsq.diff_step",
+        "optimization.nlsq.f_scale",
+        "optimization.nlsq.use_adapter",
     ),
     "angles come from the data file, or from experimental_data.phi_angles": (
         "analyzer_parameters.scattering.phi_angles",
@@ -105,6 +152,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.nlsq.multi_start.screen_keep_fraction",
         "optimization.nlsq.multi_start.refine_top_k",
         "optimization.nlsq.multi_start.refinement_ftol",
+        "optimization.nlsq.multi_start.subsample_size",
+        "optimization.nlsq.multi_start.warmup_only_threshold",
         "optimization.nlsq.multi_start.degeneracy_threshold",
     ),
     "each layer has an 'enable' of its own": ("optimization.nlsq.anti_degeneracy.execute_layers",),
@@ -131,6 +180,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.nlsq.quality_validation",
         "quality_control",
         "validation",
+        "validation_rules",
+        "workflow_integration",
     ),
     "options of the command line choose the output": (
         "optimization.nlsq.progress",
@@ -148,6 +199,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "output.compress_hdf5",
         "output.compression_level",
         "output.include_diagnostics",
+        "output.plots",
+        "output_settings",
         "plotting",
     ),
 }
@@ -165,6 +218,8 @@ def reason(section: str, key: str) -> str | None:
         Dotted path of the section, without list indices; empty at the top.
     key : str
     """
+    if key.endswith(NOTES) or key == "description":
+        return NOTE
     return WITHOUT_EFFECT.get(f"{section}.{key}" if section else key)
 
 

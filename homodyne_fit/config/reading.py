@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import yaml
@@ -12,25 +15,36 @@ from pydantic import BaseModel, ValidationError
 from homodyne_fit.config.effects import Ignored, reason
 from homodyne_fit.config.keys import Root
 from homodyne_fit.config.overrides import Override, overridden
+from homodyne_fit.config.translation import is_older_generation, translate, with_analysis_mode
 from homodyne_fit.errors import InputError, Problem, did_you_mean, suggestion
 from homodyne_fit.validation import dotted_path, what_is_wrong
 
 __all__ = ["KNOWN_PATHS", "read", "section_of"]
 
 # Models of other programs that are not available here.
-OTHER_MODELS = ("two_component",)
+OTHER_MODELS = ("two_component", "two-component", "heterodyne")
+
+# Smallest similarity, from 0 to 1, of a key that is taken for a misspelt one in a configuration of
+# an older generation.
+SURELY_MEANT = 0.85
+
+OLDER = "a key of an older generation of homodyne, which has no counterpart"
 
 # The models that are available, for a message.
 MODELS = "'laminar_flow' or 'static'"
 
 
-def read(text: str, overrides: Sequence[Override] = ()) -> tuple[Root, tuple[Ignored, ...]]:
+def read(
+    text: str, overrides: Sequence[Override] = (), notes: list[str] | None = None
+) -> tuple[Root, tuple[Ignored, ...]]:
     """Read the text of a configuration.
 
     Parameters
     ----------
     overrides : sequence of (str, value)
         Dotted paths of keys, and the values that replace those of the text.
+    notes : list of str, optional
+        What was taken from keys of other programs is added, in sentences.
 
     Returns
     -------
@@ -43,15 +57,7 @@ def read(text: str, overrides: Sequence[Override] = ()) -> tuple[Root, tuple[Ign
     InputError
         With all mistakes in keys and values.
     """
-    loader = None
-    try:
-        loader = _Loader(text)
-        raw = loader.get_single_data()
-    except (yaml.YAMLError, ValueError, AttributeError) as error:
-        # PyYAML raises the last two if a scalar does not have the type of its tag.
-        repeated = loader.repeated_keys if loader else []
-        wrong = Problem("", f"not valid YAML: {_yaml_problem(error)}")
-        raise InputError([*repeated, wrong]) from error
+    raw, repeated = _parsed(text)
     if raw is None:
         raise InputError(
             "the configuration is empty; 'homodyne_fit init' writes one from a data file"
@@ -59,15 +65,18 @@ def read(text: str, overrides: Sequence[Override] = ()) -> tuple[Root, tuple[Ign
     if not isinstance(raw, dict):
         kind = "a list" if isinstance(raw, list) else "a single value"
         raise InputError(f"a configuration is a mapping, 'key: value', not {kind}")
-    raw = overridden(raw, overrides)
-    if raw.get("analysis_mode") in OTHER_MODELS:
+    translation = translate(raw, [path for path, _ in overrides])
+    contents = with_analysis_mode(overridden(translation.raw, overrides), translation.notes)
+    if notes is not None:
+        notes += translation.notes
+    if contents.get("analysis_mode") in OTHER_MODELS:
         # The parameters of that model are not reported as further mistakes.
-        model = f"the model {raw['analysis_mode']!r} of xpcsjax is not available here"
+        model = f"the model {contents['analysis_mode']!r} of xpcsjax is not available here"
         wrong = Problem("analysis_mode", f"{model}; take {MODELS}")
-        raise InputError([*loader.repeated_keys, wrong])
-    sorter = _KeySorter()
-    known = sorter.sort(raw, Root, "")
-    problems = [*loader.repeated_keys, *sorter.unknown]
+        raise InputError([*repeated, wrong])
+    sorter = _KeySorter(is_older_generation(raw))
+    known = sorter.sort(contents, Root, "")
+    problems = [*repeated, *translation.problems, *sorter.unknown]
     try:
         root = Root.model_validate(known)
     except ValidationError as error:
@@ -78,6 +87,35 @@ def read(text: str, overrides: Sequence[Override] = ()) -> tuple[Root, tuple[Ign
     if problems:
         raise InputError(problems)
     return root, tuple(sorter.foreign)
+
+
+def _parsed(text: str) -> tuple[Any, list[Problem]]:
+    """The contents of a text in YAML or JSON, and a problem for each key that is given twice."""
+    if text.lstrip().startswith("{"):
+        # YAML does not allow the tabs of JSON, and reads 1e-6 as text.
+        with suppress(ValueError):
+            pairs: list[str] = []
+            contents = json.loads(text, object_pairs_hook=partial(_mapping, pairs))
+            twice = [
+                Problem("", f"not valid JSON: the key '{key}' is given twice") for key in pairs
+            ]
+            return contents, twice
+    loader = None
+    try:
+        loader = _Loader(text)
+        return loader.get_single_data(), loader.repeated_keys
+    except (yaml.YAMLError, ValueError, AttributeError) as error:
+        # PyYAML raises the last two if a scalar does not have the type of its tag.
+        repeated = loader.repeated_keys if loader else []
+        wrong = Problem("", f"not valid YAML: {_yaml_problem(error)}")
+        raise InputError([*repeated, wrong]) from error
+
+
+def _mapping(repeated: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A mapping of JSON; keys that are given twice are added to the list."""
+    keys = [key for key, _ in pairs]
+    repeated += sorted({key for key in keys if keys.count(key) > 1})
+    return dict(pairs)
 
 
 class _Loader(yaml.SafeLoader):
@@ -109,13 +147,22 @@ def _yaml_problem(error: Exception) -> str:
     start = error.context_mark
     context = f" ({error.context}, line {start.line + 1})" if error.context and start else ""
     advice = "; indent with spaces" if r"'\t'" in str(error.problem) else ""
+    if "unknown escape character" in str(error.problem):
+        advice = "; in double quotes \\ begins an escape: write a path of Windows in single quotes"
     return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}{context}{advice}"
 
 
 @dataclass
 class _KeySorter:
-    """Separates known keys from keys of other programs and from unknown keys."""
+    """Separates known keys from keys of other programs and from unknown keys.
 
+    Attributes
+    ----------
+    older : bool
+        Whether the configuration is of an older generation, whose many keys are not all listed.
+    """
+
+    older: bool = False
     foreign: list[Ignored] = field(default_factory=list)
     unknown: list[Problem] = field(default_factory=list)
 
@@ -128,6 +175,8 @@ class _KeySorter:
         for key, item in value.items():
             path = f"{section}.{key}" if section else str(key)
             why = reason(section, str(key))
+            if why is None and self.older and not suggestion(str(key), fields, SURELY_MEANT):
+                why = OLDER
             if key in fields:
                 inner, is_list = section_of(fields[key].annotation)
                 if inner is None:

@@ -33,6 +33,7 @@ __all__ = [
     "noise_by_lag",
     "odd_frames",
     "repeated_frames",
+    "symmetric",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -125,7 +126,7 @@ def assess(
     """
     part = populated_part(stored)
     differs = asymmetry(stored) != 0 if part == "all" else np.zeros_like(stored, dtype=bool)
-    c2 = _symmetric(stored, part) + shift
+    c2 = symmetric(stored) + shift
     any_finite = part != "" and bool(np.isfinite(c2).any())
     contrast, offset = levels_at_the_ends(c2) if any_finite else (np.nan, np.nan)
     levels = frame_levels(c2)
@@ -266,8 +267,9 @@ def duplicates(matrices: Sequence[MatrixQuality]) -> list[tuple[int, int]]:
     return pairs
 
 
-def _symmetric(stored: NDArray[np.floating], part: Populated) -> NDArray[np.floating]:
+def symmetric(stored: NDArray[np.floating]) -> NDArray[np.floating]:
     """The symmetric matrix from its upper half, or else its lower half; NaN if not finite."""
+    part = populated_part(stored)
     if not part:
         return np.full_like(stored, np.nan)
     upper = np.where(np.isfinite(stored), stored, np.nan)

@@ -6,6 +6,7 @@ The place of a `Problem` is an argument of `select`.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.formats.two_time_file import TwoTimeFile
 from homodyne_fit.data.storage.memory import MATRICES_SHARE, allowed_memory, size_in_words
-from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_values
+from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_labels, about_values
 from homodyne_fit.data.unpacking import Request, require_memory, store
 from homodyne_fit.errors import InputError, Problem, collect, counted, shortened_numbers
 
-__all__ = ["Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
+__all__ = ["SAME_Q", "Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
 
 
 # Largest relative difference of q between the bins of one ring.
@@ -179,6 +180,7 @@ def select(
     with collect(problems):
         step = _frame_time(file, dt, dt_override)
     with collect(problems):
+        frames, frame_notes = _counted_in_file(file, frames)
         window = _window(file, frames)
         masked, notes = _masked(file, mask_frames, window)
     with collect(problems):
@@ -201,6 +203,7 @@ def select(
         notes=(
             *_note_on_distance(wave_vectors[kept], q),
             *_notes_on_repeated(angles[wanted]),
+            *frame_notes,
             *notes,
         ),
     )
@@ -348,6 +351,31 @@ def _frame_time(file: TwoTimeFile, dt: float | None, override: bool) -> float:
     return float(dt) if override else file.dt
 
 
+def _counted_in_file(
+    file: TwoTimeFile, frames: tuple[int, int]
+) -> tuple[tuple[int, int], list[str]]:
+    """The frames as the file counts them, and a note.
+
+    A cache holds only the frames that its program had selected, while the configuration counts the
+    frames of the measurement. If it asks for as many frames as the cache holds, it asks for these.
+    """
+    first, last = frames
+    if not file.is_cut or first <= 1:
+        return frames, []
+    named = re.search(r"frames_(\d+)_(\d+)", file.path.name)
+    begin, end = map(int, named.groups()) if named else (first, last)
+    end = last if end == -1 else end
+    same = begin == first and last in (end, -1)
+    if (last > file.n_frames or named) and same and (end - first + 1 == file.n_frames):
+        whole = f"the frames {first} to {end} are all {file.n_frames} that the cache holds"
+        return (1, file.n_frames), [whole]
+    shown = "the last" if last == -1 else str(last)
+    return frames, [
+        f"the frames {first} to {shown} are counted from the first frame of the cache, not from "
+        "that of the measurement it was made from"
+    ]
+
+
 def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
     first, last = frames
     end = file.n_frames if last == -1 else last
@@ -358,7 +386,8 @@ def _window(file: TwoTimeFile, frames: tuple[int, int]) -> slice:
             file,
             "frames",
             f"the frames {first} to {last} are wanted, but the file has the frames 1 to "
-            f"{file.n_frames} (they count from 1; -1 is the last)",
+            f"{file.n_frames} (they count from 1; -1 is the last"
+            + ("; a cache counts its frames from its first one)" if file.is_cut else ")"),
         )
     if end - first + 1 < FEWEST_FRAMES:
         raise _problem(
@@ -448,11 +477,15 @@ def _problem(file: TwoTimeFile, argument: str, what: str) -> InputError:
 def about_file(
     file: TwoTimeFile, q: float | None, dt: float | None, phi: Iterable[float] | None
 ) -> dict[str, str]:
-    """Questions about the units of angles in a file, and of values that are not in the file.
+    """Questions about q and angles in a file, and about the units of values that it lacks.
 
     q, dt and phi are the values of the user: Å⁻¹, seconds, degrees.
     """
     values = q if file.q is None else None, dt if file.dt is None else None
     if file.phi is None:
-        return about_values(*values, phi or (), "φ")
-    return about_values(*values, file.phi, "φ of the file")
+        open_questions = about_values(*values, phi or (), "φ")
+    else:
+        open_questions = about_values(*values, file.phi, "φ of the file")
+    if file.q is not None and (text := about_labels(file.q)):
+        open_questions["q"] = text
+    return {**open_questions, **file.doubts}

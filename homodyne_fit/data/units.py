@@ -21,6 +21,7 @@ __all__ = [
     "about_angles",
     "about_dt",
     "about_gap",
+    "about_labels",
     "about_q",
     "about_values",
     "unconfirmed",
@@ -116,6 +117,17 @@ def about_q(q: float) -> str | None:
         return None
     meant = _in_other_units(q, INVERSE_LENGTHS, USUAL_Q, "Å⁻¹") or "1 nm⁻¹ is 0.1 Å⁻¹"
     return f"q = {q:g} Å⁻¹ is beyond small angles; {meant}"
+
+
+def about_labels(q: Iterable[float]) -> str | None:
+    """The question about wave vectors of a file that are whole numbers, or None."""
+    values = sorted({value for value in q if math.isfinite(value)})
+    if not any(values) or any(value != round(value) for value in values):
+        return None
+    return (
+        f"q = {shortened_numbers(values)} in the file looks like labels of bins, which count them; "
+        "wave vectors in Å⁻¹ are needed in their place"
+    )
 
 
 def about_dt(dt: float) -> str | None:

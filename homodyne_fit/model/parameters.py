@@ -45,7 +45,13 @@ PARAMETERS = {
     )
 }
 
-ALIASES = {"gamma_dot_0": "gamma_dot_t0"}
+# Other spellings; the last three are of older generations of homodyne.
+ALIASES = {
+    "gamma_dot_0": "gamma_dot_t0",
+    "gamma0": "gamma_dot_t0",
+    "gamma_dot_offset": "gamma_dot_t_offset",
+    "gamma_offset": "gamma_dot_t_offset",
+}
 
 # The two that every angle has of its own.
 SCALING = ("contrast", "offset")

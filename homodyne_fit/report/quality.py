@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.quality import MatrixQuality, duplicates
-from homodyne_fit.errors import ranges
+from homodyne_fit.errors import counted, ranges, shortened_numbers
 
 __all__ = ["STORED", "remarks"]
 
 # What is stored of a matrix, and what a format says is stored of it.
 STORED = {"upper": "upper half", "lower": "lower half", "all": "full", "": "nothing"}
 EXPECTED = {**STORED, "all": "whole matrix"}
+
+# Number of matrices from which on they are spoken of together.
+COLLECTED = 3
+
+# A baseline of c2 is near 1, and one of c2 − 1 near 0.
+LOWEST_BASELINE = 0.5
 
 # A drift of fewer standard errors is not spoken of.
 DRIFT_ERRORS = 5.0
@@ -23,13 +30,33 @@ DRIFT_ERRORS = 5.0
 DRIFT_CONTRAST = 0.1
 
 
+class Remark(NamedTuple):
+    """What is wrong with one matrix: in general, and with the numbers of this matrix."""
+
+    kind: str
+    detail: str = ""
+
+
 def remarks(
     file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> Iterator[str]:
-    """What is wrong with each matrix, and between them, in words."""
+    """What is wrong with each matrix, and between them, in words.
+
+    What is wrong with several matrices is one sentence.
+    """
+    found: dict[str, list[tuple[int, str]]] = {}
     for position, matrix in zip(positions, matrices, strict=True):
-        for text in _remarks_on_matrix(matrix):
-            yield f"{_name_of(file, position)}: {text}"
+        for kind, detail in _remarks_on_matrix(matrix):
+            found.setdefault(kind, []).append((position, detail))
+    for kind, places in found.items():
+        if len(places) < COLLECTED:
+            yield from (f"{_name_of(file, k)}: {kind}{detail}" for k, detail in places)
+            continue
+        first = places[0][1]
+        alike = all(detail == first for _, detail in places)
+        text = f"{kind}{first}" if alike else f"{kind} (in the first{first})"
+        number = f"{len(places)} of {counted(len(positions), 'matrix')}"
+        yield f"{number} ({_names_of(file, [k for k, _ in places])}): {text}"
     for first, later in duplicates(matrices):
         same, name = (_name_of(file, positions[k]) for k in (first, later))
         yield f"{name}: the same data as {same}"
@@ -53,29 +80,49 @@ def _equal_angles(file: TwoTimeFile, positions: Sequence[int]) -> Iterator[str]:
             yield f"{_name_of(file, position)}: q and φ are those of {_name_of(file, first)}"
 
 
-def _remarks_on_matrix(matrix: MatrixQuality) -> Iterator[str]:
+def _remarks_on_matrix(matrix: MatrixQuality) -> Iterator[Remark]:
     if not matrix.stored:
-        yield "nothing is stored: every value is zero or missing"
+        yield Remark("nothing is stored: every value is zero or missing")
         return
     if matrix.unexpectedly_full:
-        yield f"both halves are stored, where the {EXPECTED[matrix.expected]} was expected"
+        yield Remark(f"both halves are stored, where the {EXPECTED[matrix.expected]} was expected")
     elif matrix.stored != "all" and matrix.expected not in ("", matrix.stored):
         part, expected = STORED[matrix.stored], EXPECTED[matrix.expected]
-        yield f"the {part} is stored, where the {expected} was expected"
+        yield Remark(f"the {part} is stored, where the {expected} was expected")
     if matrix.asymmetric:
         share = f"{100 * matrix.asymmetric:.3g} %"
-        yield f"not symmetric: {share} of the entries differ; it cannot be fitted"
+        yield Remark("not symmetric", f": {share} of the entries differ; it cannot be fitted")
+    if matrix.offset < LOWEST_BASELINE:
+        yield Remark(
+            "the values at long lags are near 0, not near 1, so that this is c2 − 1, or scaled "
+            "otherwise; the model needs c2: add 1",
+            f" (the offset is {matrix.offset:.2g})",
+        )
     for frames, what in (
         (matrix.dead, "without a signal"),
         (matrix.odd, "unlike those around them"),
         (matrix.repeated, "that repeat the one before"),
     ):
         if len(frames):
-            yield f"frames {what}: {ranges(frames.tolist())}"
+            yield Remark(f"frames {what}", f": {ranges(frames.tolist())}")
     if abs(matrix.drift) > max(
         DRIFT_ERRORS * matrix.drift_error, DRIFT_CONTRAST * abs(matrix.contrast)
     ):
-        yield f"the baseline drifts by {matrix.drift:.2g}, for a contrast of {matrix.contrast:.2g}"
+        sizes = f" by {matrix.drift:.2g}, for a contrast of {matrix.contrast:.2g}"
+        yield Remark("the baseline drifts", sizes)
+
+
+def _names_of(file: TwoTimeFile, positions: Sequence[int]) -> str:
+    """What the user knows several matrices by: their q and φ, or else their names."""
+    if file.phi is None or len(positions) == file.n_matrices:
+        names = [file.names[k] for k in positions]
+        return ", ".join([names[0], *(["…"] if len(names) > 2 else []), names[-1]])
+    if file.q is None:
+        return f"φ = {shortened_numbers(file.phi[k] for k in positions)}°"
+    angles: dict[str, list[float]] = {}
+    for k in positions:
+        angles.setdefault(f"{file.q[k]:.4g}", []).append(file.phi[k])
+    return "; ".join(f"q = {q} Å⁻¹, φ = {shortened_numbers(phi)}°" for q, phi in angles.items())
 
 
 def _name_of(file: TwoTimeFile, position: int) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 
 from homodyne_fit.data.quality import MatrixQuality
 from homodyne_fit.report.style import LABEL_SIZE, MARK, TICK_SIZE, label_axes, open_frame
@@ -17,11 +18,20 @@ __all__ = ["quality_plot"]
 # A legend lists no more angles than this.
 MOST_LABELS = 12
 
+# Height of the row of matrices, inches.
+IMAGE_HEIGHT = 2.0
+
 
 def quality_plot(
-    matrices: Sequence[MatrixQuality], phi: Sequence[float], dt: float | None, title: str
+    matrices: Sequence[MatrixQuality],
+    phi: Sequence[float],
+    dt: float | None,
+    title: str,
+    images: Mapping[float, NDArray[np.floating]] | None = None,
 ) -> Figure:
     """Draw scaling and drift against angle, noise against lag, and the level of every frame.
+
+    Above them are some of the matrices, if there are `images`.
 
     Parameters
     ----------
@@ -32,10 +42,17 @@ def quality_plot(
     dt : float or None
         Seconds; lags are in frames without it.
     title : str
+    images : mapping, optional
+        Matrices c2 (m, m), by the entry of `phi`.
     """
-    figure = Figure(figsize=(9.2, 6.4), layout="constrained", facecolor="white")
+    height = 6.4 + (IMAGE_HEIGHT if images else 0)
+    figure = Figure(figsize=(9.2, height), layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=LABEL_SIZE + 2)
-    scaling, noise, drift, frames = figure.subplots(2, 2).ravel()
+    lower: Figure | SubFigure = figure
+    if images:
+        upper, lower = figure.subfigures(2, 1, height_ratios=[IMAGE_HEIGHT, 6.4])
+        _draw_images(upper, images)
+    scaling, noise, drift, frames = lower.subplots(2, 2).ravel()
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(matrices)))
     _draw_scaling(scaling, matrices, phi)
     _draw_noise(noise, matrices, phi, dt, colors)
@@ -44,6 +61,21 @@ def quality_plot(
     for axes in (scaling, noise, drift, frames):
         open_frame(axes)
     return figure
+
+
+def _draw_images(figure: SubFigure, images: Mapping[float, NDArray[np.floating]]) -> None:
+    """The matrices side by side on one colour scale, the first frame at the lower left."""
+    values = np.concatenate([image[np.isfinite(image)] for image in images.values()])
+    low, high = np.percentile(values, [1, 99]) if values.size else (0.0, 1.0)
+    panels = figure.subplots(1, len(images), squeeze=False).ravel()
+    for axes, (angle, image) in zip(panels, images.items(), strict=True):
+        shown = axes.imshow(image, origin="lower", vmin=low, vmax=high, cmap="viridis")
+        axes.set_title(f"{angle:g}°", fontsize=LABEL_SIZE)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.colorbar(shown, ax=list(panels), shrink=0.9, pad=0.01).ax.tick_params(
+        labelsize=TICK_SIZE
+    )
 
 
 def _draw_scaling(axes: Axes, matrices: Sequence[MatrixQuality], phi: Sequence[float]) -> None:

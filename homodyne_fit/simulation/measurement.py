@@ -215,7 +215,9 @@ def write_measurement(
         What else to record about the simulation.
     """
     m = measurement
-    FORMATS[format].write(path, c2, m.q, m.phi, m.dt)
+    write = FORMATS[format].write
+    assert write is not None, format
+    write(path, c2, m.q, m.phi, m.dt)
     left_out = {"parameters", "model"} | (set() if m.model.has_flow else {"gap"})
     truth = {
         "model": m.model.name,

@@ -121,7 +121,7 @@ BROKEN = {
         "c.yaml: analyzer_parameters.dt: a number is needed (got 'fast')",
     ),
     "no gap": (
-        changed("stator_rotor_gap: 2e6", ""),
+        changed("stator_rotor_gap: 2e6", "") + "analysis_mode: laminar_flow\n",
         f"c.yaml: {GAP_KEY}: no value is given: laminar_flow needs the gap, in Å (1 mm = 1e7 Å)",
     ),
     "a gap in m": (

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import h5py
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from homodyne_fit.cli import main
 from homodyne_fit.cli.commands import inspect
@@ -114,9 +115,9 @@ class TestRoad:
         assert road.inspected.out.endswith(following)
         assert road.initialised.status == 0
         assert (
-            "first fill in, or give init --gap --overwrite: analyzer_parameters.geometry."
-            "stator_rotor_gap\n" in road.initialised.out
-        )
+            "not in the file: analyzer_parameters.geometry.stator_rotor_gap\n"
+            f"fill them in in {road.config}, or run init again with --gap and --overwrite\n"
+        ) in road.initialised.out
         assert f"then: homodyne_fit --config {quoted(road.config)}\n" in road.initialised.out
 
     def test_nothing_goes_to_standard_error(self, road):
@@ -433,9 +434,8 @@ class TestKeysHaveEffect:
         assert p["gamma_dot_t_offset"]["value"] == 1e-4
         assert "warning: gamma_dot_t_offset (lower, 0.0001 1/s) is at its bound" in done.out
         assert done.err == (
-            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect:\n"
-            "  parameter_space.bounds: type (there are no priors: the fit is least squares within "
-            "the bounds)\n"
+            f"homodyne_fit: warning: {tmp_path}/c.yaml: 1 key without effect; -v, or "
+            f"'homodyne_fit check {tmp_path}/c.yaml', lists them\n"
         )
 
     def test_one_scaling_for_all_angles(self, configured, tmp_path):
@@ -472,8 +472,13 @@ class TestKeysHaveEffect:
             "metadata: {version: 1}\nperformance: {}\noutput: {formats: [], create_subdirs: true}\n"
         )
         done, _ = self.result(configured, tmp_path, extra)
-        assert done.err == (
-            f"homodyne_fit: warning: {tmp_path}/c.yaml: without effect:\n"
+        said = f"homodyne_fit: warning: {tmp_path}/c.yaml: 4 keys without effect"
+        assert done.err == (f"{said}; -v, or 'homodyne_fit check {tmp_path}/c.yaml', lists them\n")
+        checked = called("check", tmp_path / "c.yaml").out
+        assert "  metadata (a note for the reader)\n" in checked
+        listed = called("--config", tmp_path / "c.yaml", "-v", "--overwrite", "--max-iterations", 1)
+        assert listed.err == (
+            f"{said}:\n"
             "  metadata (a note for the reader)\n"
             "  performance (there is one method, which always sums over all points, in chunks of "
             "all angles)\n"
@@ -621,7 +626,7 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ("--config", "argument --config: expected one argument"),
+            ("--config", "argument --config/-c: expected one argument"),
             ("--confg c.yaml", r"there is no option --confg \(did you mean '--config'\?\)"),
             ("--gap 2e6", r"there is no option --gap; it belongs to 'init', 'simulate'"),
             ("--conf c.yaml", r"there is no option --conf \(did you mean '--config'\?\)"),
@@ -884,6 +889,54 @@ class TestInspect:
             f"{name}1",
             "note: frames are left out with experimental_data: {mask_frames: [5, 6, 7]}",
         ]
+
+    def test_what_is_wrong_with_many_is_said_once(self, tmp_path):
+        path, phi = tmp_path / "a.npz", [0, 20, 40, 60, 80]
+        lag = np.abs(np.subtract.outer(np.arange(30), np.arange(30)))
+        c2 = np.stack([np.exp(-lag / (4 + 0.1 * k)) for k in range(5)])
+        c2[1, 5] = c2[1, :, 5] = np.nan
+        write_array(path, c2, q=0.004, phi=phi)
+        found = json.loads(called("inspect", path, "--json").out)
+        first, second, *_ = found["notes"]
+        assert re.fullmatch(
+            r"5 of 5 matrices \(c2\[0\], …, c2\[4\]\): the values at long lags are near 0, not "
+            r"near 1, .*c2 − 1.*: add 1 \(in the first \(the offset is 0\.\d+\)\)",
+            first,
+        )
+        assert second == "q = 0.004 Å⁻¹, φ = 20°, c2[1]: frames without a signal: 6"
+        assert f"note: {first}\n" in called("inspect", path).out
+        write_array(path, c2[1:] + 1, q=0.004, phi=phi[1:])
+        assert "c2 − 1" not in called("inspect", path).out
+        c2[2:, 9] = c2[2:, :, 9] = np.nan
+        write_array(path, c2 + 1, q=0.004, phi=phi)
+        notes = json.loads(called("inspect", path, "--json").out)["notes"]
+        assert notes[0].startswith("4 of 5 matrices (q = 0.004 Å⁻¹, φ = 20, 40, 60, 80°): frames ")
+        assert notes[0].endswith(": frames without a signal (in the first: 6)")
+
+    def test_what_takes_long_is_announced(self, measured, monkeypatch):
+        path, _ = measured
+        quick = called("inspect", path)
+        assert quick.err == ""
+        monkeypatch.setattr("homodyne_fit.cli.commands.inspect.MANY_NUMBERS", 4 * 40**2)
+        slow = called("inspect", path)
+        assert slow.out == quick.out
+        assert "assessing 4 matrices of 40 × 40 frames; --q Q assesses one wave vector" in slow.err
+        assert called("inspect", path, "--q", 0.004).err == ""
+
+    def test_the_figure_is_of_the_wave_vector_that_was_asked_for(self, measured, monkeypatch):
+        path, c2 = measured
+        drawn = []
+
+        def draw(*arguments):
+            drawn.append(arguments)
+            return Figure()
+
+        monkeypatch.setattr("homodyne_fit.report.quality_figure.quality_plot", draw)
+        called("inspect", path, "--q", 0.006, "--plot", path.with_name("a.png"))
+        ((assessed, phi, _, title, images),) = drawn
+        assert (len(assessed), phi, list(images)) == (2, [0.0, 90.0], [0.0, 90.0])
+        assert title.endswith("q = 0.006 Å⁻¹")
+        np.testing.assert_allclose(images[90.0], c2[3], rtol=1e-6)
 
     def test_a_half_where_the_other_was_expected(self, measured):
         path, c2 = measured

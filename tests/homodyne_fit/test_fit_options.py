@@ -127,7 +127,7 @@ class TestKeys:
         assert done.found is None
 
     def test_the_mode(self, fitted):
-        done = fitted("--static-mode", "--initial-gamma-dot-t0", "1e-4")
+        done = fitted("--static-mode", "--initial-gamma-dot-t0", "1e-4", "-v")
         assert done.found["model"] == "static"
         assert "without effect" in done.err
         assert "initial_parameters.values: gamma_dot_t0" in done.err
@@ -151,6 +151,76 @@ class TestKeys:
         assert done.found["provenance"]["source"] == str(other)
         assert fitted("--data-file", "othr.h5").err == (
             "homodyne_fit: error: othr.h5: there is no such file (did you mean 'other.h5'?)\n"
+        )
+
+
+class TestOptionsOfXpcsjax:
+    """Each is a key of the configuration, or another name of an option; nothing is fitted here."""
+
+    @pytest.fixture
+    def planned(self, called, road):
+        def plan(*options):
+            done = called("-c", road.config, "--dry-run", "--json", *options)
+            assert done.err == "", done.err
+            return json.loads(done.out)
+
+        return plan
+
+    @staticmethod
+    def starts(plan):
+        return {each["name"]: each["start"] for each in plan["parameters"]}
+
+    def test_short_names(self, planned, tmp_path):
+        for option in ("-o", "--output", "--output-dir"):
+            assert planned(option, tmp_path / "there")["output"] == str(tmp_path / "there")
+
+    def test_the_mode(self, planned, called, road):
+        assert planned("--mode", "static_isotropic")["model"] == "static"
+        wrong = called("-c", road.config, "--mode", "fluid", "--dry-run")
+        assert "analysis_mode: must be 'laminar_flow'" in wrong.err
+
+    @pytest.mark.parametrize("angles", [["60"], ["60.3"], ["0,60"], ["0", "60"], ["360"]])
+    def test_angles(self, planned, angles):
+        found = planned("--phi", *angles)["data"]["phi"]
+        wanted = [float(x) for x in ",".join(angles).split(",")]
+        assert found == [phi for phi in (0, 60) if any(abs((x - phi) % 360) < 1 for x in wanted)]
+
+    def test_the_number_of_starts(self, planned, called, road):
+        assert planned("--no-multistart")["search"] == "from the start values alone"
+        assert planned("--multistart", "7")["search"].startswith("7 starts")
+        assert "starts (" in planned("--multistart")["search"]
+        wrong = called("-c", road.config, "--multistart", "many", "--dry-run")
+        assert "multi_start.n_starts: a whole number is needed (got 'many')" in wrong.err
+
+    def test_start_values(self, planned):
+        plan = planned("--initial-D0", "2e4", "--set", "initial_parameters.fixed_parameters=null")
+        assert self.starts(plan)["D0"] == 2e4
+        options = ("--initial-gamma-dot-t-offset", "1e-5")
+        plan = planned(*options, "--set", "initial_parameters.fixed_parameters=null")
+        assert self.starts(plan)["gamma_dot_t_offset"] == 1e-5
+
+    def test_held_values(self, planned, called, road):
+        plan = planned("--fixed", "phi0=3", "--fixed", "D0=1.5e4")
+        held = {
+            each["name"]: each["start"] for each in plan["parameters"] if each["role"] == "held"
+        }
+        assert (held["phi0"], held["D0"]) == (3, 1.5e4)
+        for text, said in (
+            ("phi0", "--fixed phi0: write it as NAME=VALUE"),
+            ("phi=3", "there is no parameter 'phi'"),
+            ("phi0=left", "fixed_parameters.phi0: a number is needed (got 'left')"),
+        ):
+            done = called("-c", road.config, "--dry-run", "--fixed", text)
+            assert done.status == 1
+            assert said in done.err
+
+    def test_figures(self, called, road):
+        done = called("-c", road.config, "--dry-run", "--no-plot", "--plot")
+        assert done.status == 0
+        assert done.err.startswith("homodyne_fit: warning: --no-plot has no effect: report.html")
+        assert (
+            "only with --plot-simulated-data"
+            in called("-c", road.config, "--offset-sim", "1.1").err
         )
 
 

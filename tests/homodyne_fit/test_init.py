@@ -117,7 +117,7 @@ class TestEveryFormat:
         assert config.ignored == ()
 
     def test_exactly_what_the_file_lacks_is_to_be_filled_in(self, described, tmp_path, capsys):
-        path, _, missing = described
+        path, model, missing = described
         output = tmp_path / "c.yaml"
         assert main(["init", str(path), "-o", str(output)]) == 0
         lines = capsys.readouterr().out.splitlines()
@@ -125,10 +125,16 @@ class TestEveryFormat:
             assert lines.pop(1).startswith(
                 "q: the file has 0.002, 0.003, 0.0041 Å⁻¹, and the largest"
             )
+        one_angle = (
+            "model: static, without flow, as there is one angle only; for a sheared sample set "
+            "analysis_mode: laminar_flow, and the gap"
+        )
+        options = ", ".join(OPTIONS[key] for key in missing)
         assert lines == [
             f"wrote {output}",
-            f"first fill in, or give init {' '.join(OPTIONS[key] for key in missing)} --overwrite: "
-            f"{', '.join(missing)}",
+            *([one_angle] if model == "static" else []),
+            f"not in the file: {', '.join(missing)}",
+            f"fill them in in {output}, or run init again with {options} and --overwrite",
             f"check: homodyne_fit check {shlex.quote(str(output))}",
             f"then: homodyne_fit --config {shlex.quote(str(output))}",
         ]
@@ -206,9 +212,29 @@ class TestSeveralWaveVectors:
         assert f"wavevector_q: {Q[1]}  # Å⁻¹; the file also has {Q[0]}" in text
         assert "all of 0, 90:" in text
 
+    @pytest.mark.parametrize(("wanted", "taken"), [(0.0047, 0.0041), (0.005, 0.0054)])
+    def test_a_near_value_is_said(self, path, called, wanted, taken):
+        output = path.with_name("c.yaml")
+        done = called("init", path, "-o", output, "--gap", 2e6, "--q", wanted)
+        said = f"q: {wanted} Å⁻¹ is not in the file; the nearest, {taken} Å⁻¹, was taken"
+        assert f"{said} (the file has 0.0041, 0.0054)" in done.out.splitlines()
+        shown = called("inspect", path, "--q", wanted)
+        assert (
+            f"--q {wanted} is not in the file; the nearest is shown, q = {taken} Å⁻¹" in shown.out
+        )
+        for command in (("init", path, "-o", output, "--overwrite"), ("inspect", path)):
+            assert "is not in the file" not in called(*command, "--q", taken).out
+
     def test_none_is_near(self, path):
         with pytest.raises(InputError, match=r"no matrix is near q = 0.02 .*0.0041, 0.0054"):
             self.chosen(path, q=0.02)
+
+
+def test_a_model_that_was_asked_for_is_not_explained(tmp_path, called):
+    aps_u(tmp_path / "data.h5", phi=(10.0,))
+    done = called("init", tmp_path / "data.h5", "-o", tmp_path / "c.yaml", "--static")
+    assert done.status == 0
+    assert "model: " not in done.out
 
 
 def test_one_angle_is_taken_for_a_sample_at_rest(tmp_path):

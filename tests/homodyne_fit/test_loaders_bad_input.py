@@ -76,7 +76,7 @@ def truncated_npy(path):
 def other_hdf5(path):
     with h5py.File(path, "w") as file:
         file["entry/data/data"] = np.ones(3)
-        file["xpcs/multitau/g2"] = np.ones(3)
+        file["xpcs/mask/map"] = np.ones(3)
 
 
 def npz(**arrays):
@@ -110,12 +110,12 @@ FILES = {
         other_hdf5,
         r"known layouts \(APS-U: .*correlation_map; APS old: .*C2T_all; "
         r"NXxpcs: .*two_time_corr_func; pyCHX: .*g12b, q last\); "
-        r"it holds /entry/data, /xpcs/multitau$",
+        r"it holds /entry/data, /xpcs/mask$",
     ),
     "HDF5 of nothing": (lambda path: h5py.File(path, "w").close(), "it holds nothing"),
     "two correlations": (npz(a=C2, b=C2), r"it holds a \(4, 6, 6\) float64, b \(4, 6, 6\) float64"),
     "no correlation": (npz(q=0.004, dt=0.1), r"it holds q \(\) float64, dt \(\) float64"),
-    "q last": (npz(g12b=np.moveaxis(C2, 0, -1)), r"it holds g12b \(6, 6, 4\)"),
+    "age and lag": (npz(g12b=C2[:, :, :5]), r"it holds g12b \(4, 6, 5\)"),
     "vector": (lambda path: write_array_as(path, np.ones(9)), r"plain array: .* holds \(9,\)"),
     "complex": (
         lambda path: write_array_as(path, C2 * 1j),
@@ -322,9 +322,9 @@ EDITS = {
     ),
     "U no time": (
         aps_u,
-        replaced("/xpcs/twotime/config/stride_frame", None),
-        r"^dt: .*does not give the time between frames \(/xpcs/twotime/config/stride_frame is "
-        r"missing\); set it, in seconds$",
+        replaced("/entry/instrument/detector_1/frame_time", None),
+        r"^dt: .*does not give the time between frames "
+        r"\(/entry/instrument/detector_1/frame_time is missing\); set it, in seconds$",
     ),
     "U time 0": (
         aps_u,
@@ -408,7 +408,7 @@ def test_a_time_that_the_file_does_not_give_can_be_given(tmp_path):
     path = tmp_path / "a.h5"
     aps_u(path)
     with h5py.File(path, "r+") as file:
-        replaced("/xpcs/twotime/config/stride_frame", None)(file)
+        replaced("/entry/instrument/detector_1/frame_time", None)(file)
     assert open_two_time(path).dt is None
     assert load(path, q=0.004, dt=0.7).dt == 0.7
 

@@ -26,6 +26,7 @@ import pytest
 from homodyne_fit.config import parse_config
 from homodyne_fit.data.formats import open_two_time
 from homodyne_fit.data.loading import load
+from homodyne_fit.data.selection import select
 from homodyne_fit.errors import InputError
 
 N, BINS = 5, 12
@@ -82,6 +83,10 @@ def cache(path, **changes):
     }
     with path.open("wb") as stream:
         np.savez(stream, **{name: value for name, value in arrays.items() if value is not None})
+
+
+# q_r and q_z of each bin, Å⁻¹, for a pyCHX export.
+GRAZING = [[0.004 + 0.001 * (k % 4), 0.05 + 0.02 * (k // 4)] for k in range(BINS)]
 
 
 def halves(part):
@@ -240,8 +245,12 @@ REFUSED = {
         r"two_time_corr_func goes from 13 to 13, but .*dynamic_q_list has the labels 1 to 12",
     ),
     "NXxpcs, no φ": (
-        lambda path: nexus(path, edit=lambda file: file.__delitem__(MASKS + "dynamic_phi_list")),
-        r"dynamic_phi_list is missing; the format needs it",
+        lambda path: nexus(
+            path,
+            q=np.full(BINS, 0.004),
+            edit=lambda file: file.__delitem__(MASKS + "dynamic_phi_list"),
+        ),
+        r"^phi: .*the file does not give the angles of its 12 matrices; set them",
     ),
     "NXxpcs, detectors that disagree": (
         lambda path: nexus(
@@ -275,6 +284,20 @@ REFUSED = {
     "pyCHX, bins of several kinds": (
         lambda path: pychx(path, bins=[[0.004], *([0.004, 10.0] for _ in range(11))]),
         r"the attributes of /qval_dict are not all \[q\], or \[q, angle\]",
+    ),
+    "pyCHX, q_r and q_z marked in the metadata": (
+        lambda path: pychx(path, bins=GRAZING, Qr=[0.01, 0.02], Qz=[0.05, 0.06]),
+        r"at grazing incidence \(Qr of /md, Qz of /md\): its bins in /qval_dict are q_r and q_z",
+    ),
+    "pyCHX, q_r and q_z marked by curves": (
+        lambda path: pychx(
+            path, bins=GRAZING, edit=lambda file: file.__setitem__("qr_1d_pds", [1.0, 2.0])
+        ),
+        r"at grazing incidence \(/qr_1d_pds\)",
+    ),
+    "pyCHX, q_r and q_z by the geometry": (
+        lambda path: pychx(path, bins=GRAZING, scat_geometry="gi_saxs"),
+        r"at grazing incidence \(scat_geometry 'gi_saxs' of /md\)",
     ),
     "homodyne cache without a time": (
         lambda path: cache(path, t1=None),
@@ -314,6 +337,42 @@ def test_traps_that_are_one_clear_error(tmp_path, trap):
 def test_a_time_of_the_user_settles_the_unit(tmp_path):
     pychx(tmp_path / "a.h5", frame_time=20.0)
     assert load(tmp_path / "a.h5", q=0.004, dt=0.02).dt == 0.02
+
+
+class TestGrazingIncidence:
+    """pyCHX writes [q_r, q_z] where it writes [q, angle] in transmission."""
+
+    def test_small_second_numbers_are_asked_about_if_nothing_tells(self, tmp_path):
+        pychx(tmp_path / "a.h5", bins=GRAZING)
+        with pytest.raises(InputError, match=r"0\.05, 0\.07, 0\.09, may be q_z of .*if it is in d"):
+            load(tmp_path / "a.h5", q=0.004, dt=0.02)
+        data = load(tmp_path / "a.h5", q=0.004, dt=0.02, units_confirmed=["phi"])
+        assert data.phi.tolist() == pytest.approx([0.05, 0.07, 0.09])
+
+    def test_transmission_is_not_asked_about(self, tmp_path):
+        curve = attribute("md", "frame_time", 0.02)
+        pychx(tmp_path / "a.h5", bins=GRAZING, edit=lambda f: (curve(f), f.create_group("iq_saxs")))
+        assert load(tmp_path / "a.h5", q=0.004, dt=0.02).n_angles == 3
+
+    def test_whole_rings_need_no_geometry(self, tmp_path):
+        pychx(tmp_path / "a.h5", bins=[[q] for q in Q], Qr=[0.01])
+        assert open_two_time(tmp_path / "a.h5").phi is None
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_labels_in_place_of_q_are_asked_about(tmp_path, first, called):
+    nexus(tmp_path / "a.h5", q=np.arange(first, first + BINS))
+    with pytest.raises(InputError, match=r"q = .*11.* looks like labels of bins"):
+        load(tmp_path / "a.h5", q=2.0)
+    assert load(tmp_path / "a.h5", q=2.0, units_confirmed=["q"]).q.tolist() == [2.0]
+    assert "question: q = " in called("inspect", tmp_path / "a.h5").out
+    done = called("init", tmp_path / "a.h5", "-o", tmp_path / "c.yaml", "--gap", 2e6, "--q", 2)
+    assert done.status == 1
+    assert "looks like labels of bins" in done.err
+    text = f"experimental_data: {{file_path: {tmp_path / 'a.h5'}}}\nanalysis_mode: static\n"
+    text += "analyzer_parameters: {scattering: {wavevector_q: 2}}\n"
+    with pytest.raises(InputError, match=r"file_path: q = .*units_confirmed: \[wavev"):
+        parse_config(text, tmp_path / "c.yaml").selection()
 
 
 def test_bins_of_pychx_that_are_whole_rings_have_no_angle(tmp_path):
@@ -365,6 +424,47 @@ def test_a_time_of_the_configuration_is_held_against_a_cache(tmp_path):
         InputError, match=r"^dt: .*: 0\.05 s is given, but the file says 0\.02 s \(step of t1"
     ):
         load(tmp_path / "a.npz", q=0.004, dt=0.05)
+
+
+class TestFramesOfACache:
+    """The configuration counts the frames of the measurement, and the cache only its own."""
+
+    @staticmethod
+    def frames(path, frames):
+        selection = select(open_two_time(path), q=0.004, frames=frames)
+        (note,) = selection.notes
+        return (selection.frames.start, selection.frames.stop), note
+
+    @pytest.mark.parametrize(
+        ("name", "frames"),
+        [
+            ("a.npz", (401, 400 + N)),
+            ("cached_c2_frames_401_405.npz", (401, 405)),
+            ("cached_c2_frames_3_7.npz", (3, -1)),
+            ("cached_c2_frames_2_6.npz", (2, 6)),
+        ],
+    )
+    def test_as_many_as_it_holds_are_these(self, tmp_path, name, frames):
+        cache(tmp_path / name)
+        window, note = self.frames(tmp_path / name, frames)
+        assert window == (0, N)
+        assert "are all 5 that the cache holds" in note
+
+    @pytest.mark.parametrize("name", ["a.npz", "cached_c2_frames_3_7.npz"])
+    def test_fewer_are_counted_from_its_first_and_this_is_said(self, tmp_path, name):
+        cache(tmp_path / name)
+        window, note = self.frames(tmp_path / name, (3, 5))
+        assert window == (2, 5)
+        assert "the frames 3 to 5 are counted from the first frame of the cache" in note
+
+    def test_others_are_refused_with_a_hint(self, tmp_path):
+        cache(tmp_path / "a.npz")
+        with pytest.raises(InputError, match=r"401 to 404 .* a cache counts its frames from its f"):
+            load(tmp_path / "a.npz", q=0.004, frames=(401, 404))
+
+    def test_from_1_there_is_nothing_to_say(self, tmp_path):
+        cache(tmp_path / "a.npz")
+        assert load(tmp_path / "a.npz", q=0.004, frames=(1, 4)).notes == ()
 
 
 def test_the_raw_diagonal_of_a_cache_is_no_data(tmp_path):

@@ -264,3 +264,11 @@ def test_the_figure_shows_what_was_found(dt):
 def test_a_figure_of_nothing():
     empty = assess(np.zeros((5, 5)))
     quality_plot([empty], [0.0], None, "").draw_without_rendering()
+
+
+def test_the_figure_shows_matrices_too():
+    figure = quality_plot([assess(noisy())], [30.0], 0.1, "a title", {30.0: CLEAN})
+    (axes,) = [axes for axes in figure.axes if axes.images]
+    assert axes.get_title() == "30°"
+    np.testing.assert_array_equal(axes.images[0].get_array(), CLEAN)
+    figure.draw_without_rendering()

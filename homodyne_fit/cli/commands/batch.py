@@ -225,6 +225,7 @@ def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
                 exports=args.export,
                 plots=args.save_plots,
                 warn=not args.quiet,
+                verbose=args.verbose,
             )
             job.row = {"results": str(job.folder), **analysis.to_json()}
     except Exception as error:  # noqa: BLE001 the other fits must run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Collection
 from concurrent.futures import Executor
@@ -80,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
             exports=args.export,
             plots=args.save_plots,
             warn=not args.quiet,
+            verbose=args.verbose,
         )
     if args.json:
         print_json(analysis.to_json())
@@ -112,15 +114,21 @@ def fit_config(
     exports: Collection[str] = (),
     plots: bool = False,
     warn: bool = True,
+    verbose: bool = False,
 ) -> Analysis:
     """Load the data, fit, and write the results, for all commands that fit.
 
-    `selection` is passed if the data file has been examined already.
+    Parameters
+    ----------
+    selection : Selection, optional
+        Of the data file, if it has been examined already.
+    warn, verbose : bool
+        Whether to warn of keys without effect, and whether to list them.
     """
     if not overwrite:
         require_no_results(folder)
     if warn:
-        _warn_of_ignored(config)
+        _warn_of_ignored(config, verbose=verbose)
     settings = config.settings()
     data = config.load_data(selection)
     require_exportable(data, exports)
@@ -168,13 +176,17 @@ def _described(data: TwoTimeData) -> str:
     )
 
 
-def _warn_of_ignored(config: Config) -> None:
-    if config.ignored:
-        lines = [
-            f"homodyne_fit: warning: {config.path}: without effect:",
-            *reasons(config.without_effect),
-        ]
-        print("\n  ".join(lines), file=sys.stderr)
+def _warn_of_ignored(config: Config, *, verbose: bool) -> None:
+    """Say how many keys have no effect; with `verbose` also which, and why."""
+    number = len(config.ignored)
+    if not number:
+        return
+    line = f"homodyne_fit: warning: {config.path}: {counted(number, 'key')} without effect"
+    if verbose:
+        print("\n  ".join([f"{line}:", *reasons(config.without_effect)]), file=sys.stderr)
+    else:
+        where = shlex.quote(str(config.path))
+        print(f"{line}; -v, or 'homodyne_fit check {where}', lists them", file=sys.stderr)
 
 
 def _draw(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.config import parse_config
 from homodyne_fit.config.template import OPTIONS, configuration
 from homodyne_fit.data.formats import open_two_time
-from homodyne_fit.data.selection import q_groups
+from homodyne_fit.data.selection import SAME_Q, q_groups
 from homodyne_fit.errors import InputError
 
 
@@ -33,29 +34,44 @@ def run(args: argparse.Namespace) -> int:
         static=args.static,
         units_confirmed=args.units_confirmed,
     )
-    parse_config(text, output)
+    config = parse_config(text, output)
     with replacing(output) as temporary:
         temporary.write_text(text, encoding="utf-8")
     print(f"wrote {output}")
-    if args.q is None:
-        _say_other_q(args.data)
+    _say_which_q(args.data, args.q, config.root.analyzer_parameters.scattering.wavevector_q)
+    if not config.root.has_flow and not args.static:
+        print(
+            "model: static, without flow, as there is one angle only; for a sheared sample set "
+            "analysis_mode: laminar_flow, and the gap"
+        )
     if missing:
-        options = " ".join(OPTIONS[key] for key in missing)
-        print(f"first fill in, or give init {options} --overwrite: {', '.join(missing)}")
+        options = ", ".join(OPTIONS[key] for key in missing)
+        print(f"not in the file: {', '.join(missing)}")
+        print(f"fill them in in {output}, or run init again with {options} and --overwrite")
     print(f"check: homodyne_fit check {shlex.quote(str(output))}")
     print(f"then: homodyne_fit --config {shlex.quote(str(output))}")
     return 0
 
 
-def _say_other_q(data: Path) -> None:
-    """Print the other wave vectors of the file, if there are some."""
+def _say_which_q(data: Path, wanted: float | None, taken: float | None) -> None:
+    """Print which wave vector of the file was taken, if it is not the only one or not the wanted.
+
+    wanted, taken : Å⁻¹
+    """
     file = open_two_time(data)
-    groups = [] if file.q is None else q_groups(file.q)
-    if file.q is not None and len(groups) > 1:
-        listed = ", ".join(f"{file.q[group].mean():.6g}" for group in groups)
+    if file.q is None or taken is None:
+        return
+    groups = q_groups(file.q)
+    listed = ", ".join(f"{file.q[group].mean():.6g}" for group in groups)
+    if wanted is None and len(groups) > 1:
         print(
             f"q: the file has {listed} Å⁻¹, and the largest one with most angles was chosen; "
             "--q chooses another"
+        )
+    elif wanted is not None and not math.isclose(wanted, taken, rel_tol=SAME_Q):
+        print(
+            f"q: {wanted:.6g} Å⁻¹ is not in the file; the nearest, {taken:.6g} Å⁻¹, was taken "
+            f"(the file has {listed})"
         )
 
 

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.console import print_json, table
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
-from homodyne_fit.data.quality import MatrixQuality, assess
-from homodyne_fit.data.selection import nearest_q, q_groups
+from homodyne_fit.data.quality import MatrixQuality, assess, symmetric
+from homodyne_fit.data.selection import SAME_Q, about_file, nearest_q, q_groups
 from homodyne_fit.errors import InputError, counted, rename_places
 from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.report.quality import STORED, remarks
@@ -25,6 +29,13 @@ NUMBERS = ("contrast", "offset", "drift", "drift_error")
 
 # Lists of frames of a matrix in JSON, counted from 1.
 FRAMES = ("dead", "odd", "repeated")
+
+# Number of entries from which on the assessment says that it takes time: some ten seconds.
+MANY_NUMBERS = 2e8
+
+# Number of matrices in a figure, and of their pixels along one side, at most.
+MOST_IMAGES = 6
+IMAGE_PIXELS = 200
 
 # Formats of figures, by the ending of the file name.
 FIGURES = {"": "png", ".png": "png", ".pdf": "pdf", ".svg": "svg"}
@@ -45,13 +56,23 @@ def run(args: argparse.Namespace) -> int:
         print_json(_to_json(file, positions, matrices))
         return 0
     _print_contents(args.data, file)
+    for text in about_file(file, None, None, None).values():
+        print(f"question: {text}")
     if matrices is not None:
         _print_quality(file, positions, matrices)
+    if args.q is not None and file.q is not None:
+        _say_which_q(args.q, float(file.q[positions].mean()))
     if args.plot is not None:
         print(f"wrote {args.plot}")
     if matrices is None or any(matrix.stored for matrix in matrices):
         print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file, args.q)}")
     return 0
+
+
+def _say_which_q(wanted: float, taken: float) -> None:
+    """Say that another wave vector, Å⁻¹, was taken than the wanted one."""
+    if not math.isclose(wanted, taken, rel_tol=SAME_Q):
+        print(f"--q {wanted:.6g} is not in the file; the nearest is shown, q = {taken:.6g} Å⁻¹")
 
 
 def _options(file: TwoTimeFile, q: float | None) -> str:
@@ -100,14 +121,40 @@ def _print_contents(path: Path, file: TwoTimeFile) -> None:
 
 
 def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality]:
-    """Read the matrices and assess the quality of each."""
+    """Read the matrices and assess the quality of each; the progress is on standard error."""
+    numbers = len(positions) * file.n_frames**2
     try:
-        return [assess(file.read_stored(k), file.populated, file.shift) for k in positions]
+        with _progress(file, positions, numbers) as advance:
+            matrices = []
+            for k in positions:
+                matrices.append(assess(file.read_stored(k), file.populated, file.shift))
+                advance(len(matrices))
+            return matrices
     except MemoryError as error:
         raise InputError(
             f"{file.path}: there is not enough memory to assess a matrix of {file.n_frames} × "
             f"{file.n_frames} numbers; --headers-only shows the rest"
         ) from error
+
+
+@contextmanager
+def _progress(
+    file: TwoTimeFile, positions: Sequence[int], numbers: int
+) -> Iterator[Callable[[int], None]]:
+    """Say what takes long, and how to look at less; then count the matrices on a terminal."""
+    if numbers < MANY_NUMBERS:
+        yield lambda _: None
+        return
+    # Imported late: most files are assessed in a moment.
+    from rich.console import Console
+
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    n, size = counted(len(positions), "matrix"), f"{file.n_frames} × {file.n_frames}"
+    several = file.q is not None and len({float(file.q[k]) for k in positions}) > 1
+    hints = (["--q Q assesses one wave vector"] if several else []) + ["--headers-only none"]
+    console.print(f"assessing {n} of {size} frames; {', '.join(hints)}", markup=False)
+    with console.status("") as status:
+        yield lambda done: status.update(f"{done} of {n} assessed")
 
 
 def _print_quality(
@@ -171,9 +218,10 @@ def _finite(value: float) -> float | None:
 def _draw(
     path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
-    """Draw the matrices of the wave vector that has most of them."""
+    """Draw the matrices of the wave vector that was asked for, or else that has most of them."""
     # Imported late: matplotlib takes long to load.
     from homodyne_fit.report.quality_figure import quality_plot
+    from homodyne_fit.report.views import block_average
 
     shown: list[int] = list(range(len(positions)))
     title = file.path.name
@@ -182,6 +230,10 @@ def _draw(
         shown = max((group.tolist() for group in q_groups(q)), key=len, default=shown)
         title += f", q = {q[shown].mean():.4g} Å⁻¹"
     phi = [float(k if file.phi is None else file.phi[positions[k]]) for k in shown]
-    figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title)
+    images: dict[float, NDArray[np.floating]] = {}
+    for k in np.unique(np.linspace(0, len(shown) - 1, MOST_IMAGES).astype(int)):
+        c2 = symmetric(file.read_stored(positions[shown[k]])) + file.shift
+        images[phi[k]] = block_average(c2, -(-file.n_frames // IMAGE_PIXELS))[0]
+    figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title, images)
     with replacing(path) as temporary:
         figure.savefig(temporary, format=FIGURES[path.suffix.lower()], dpi=120)

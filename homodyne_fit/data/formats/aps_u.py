@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats import hdf5, hdf5_matrices
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.data.formats.unknown_layout import MULTI_TAU_ONLY, has_multi_tau
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file, write_matrices
 from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
 from homodyne_fit.errors import InputError, shortened
@@ -46,9 +47,18 @@ STRIDE = "/xpcs/twotime/config/stride_frame"
 
 AVERAGE = "/xpcs/twotime/config/avg_frame"
 
+# What to do with a file without a matrix, with or without multi-tau results.
+NO_TWO_TIME = {
+    True: f"the file has {MULTI_TAU_ONLY}",
+    False: "no two-time correlation was computed; correlate again with the two-time option",
+}
+
 
 def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     """Describe an APS-U file."""
+    if not len(hdf5.group_at(file, MATRICES) or ()):
+        why = NO_TWO_TIME[bool(has_multi_tau(file))]
+        raise InputError(f"{path}: {MATRICES} holds no matrix; {why}")
     q, phi = _grid(file)
     labels = hdf5.integers(file, LABELS)
     matrices = hdf5_matrices.numbered(file, MATRICES)
@@ -65,7 +75,8 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
         list(matrices.values()),
         q[natural // len(phi)],
         phi[natural % len(phi)],
-        hdf5.frame_time(file, FRAME_TIME, STRIDE, AVERAGE),
+        # The group of the options has only those that were given.
+        hdf5.frame_time(file, FRAME_TIME, STRIDE, AVERAGE, factors_optional=True),
         populated="upper",
     )
 

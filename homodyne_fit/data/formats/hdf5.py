@@ -23,6 +23,7 @@ __all__ = [
     "exists",
     "frame_time",
     "group_at",
+    "has_attribute",
     "has_group",
     "integers",
     "list_of_numbers",
@@ -130,6 +131,12 @@ def attribute_text(file: h5py.File, name: str, attribute: str) -> str:
     return first.decode(errors="replace") if isinstance(first, bytes) else str(first)
 
 
+def has_attribute(file: h5py.File, name: str, attribute: str) -> bool:
+    """Whether a group or dataset of that name has this attribute."""
+    node = _at(file, name)
+    return isinstance(node, h5py.Group | h5py.Dataset) and attribute in node.attrs
+
+
 def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.float64] | None:
     """An attribute as a list of numbers, or None if there are no numbers."""
     node = _at(file, name)
@@ -139,7 +146,9 @@ def attribute_numbers(file: h5py.File, name: str, attribute: str) -> NDArray[np.
     return values.astype(np.float64) if values.size and values.dtype.kind in "fiu" else None
 
 
-def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None, str]:
+def frame_time(
+    file: h5py.File, name: str, *factors: str, factors_optional: bool = False
+) -> tuple[float | None, str]:
     """The time between correlated frames, a product of scalars, and an explanation.
 
     Parameters
@@ -148,10 +157,16 @@ def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None,
         Dataset of the time between detector frames, seconds.
     factors : str
         Datasets of the numbers of detector frames that make one correlated frame.
+    factors_optional : bool
+        Whether a factor that is not in the file is 1.
     """
-    values = []
+    values, absent = [], []
     for key in (name, *factors):
         if not isinstance(_at(file, key), h5py.Dataset):
+            if factors_optional and key != name:
+                absent.append(Path(key).name)
+                values.append(1.0)
+                continue
             return None, f"{key} is missing"
         value = read_numbers(file, key)
         if value.size != 1 or not (np.isfinite(value[0]) and value[0] > 0):
@@ -160,7 +175,9 @@ def frame_time(file: h5py.File, name: str, *factors: str) -> tuple[float | None,
     if unit(file, name).strip().casefold() not in SECONDS:
         return None, f"{name} is in '{unit(file, name)}', not in seconds"
     terms = zip((name, *factors), values, strict=True)
-    return prod(values), " × ".join(f"{Path(key).name} {value:.9g}" for key, value in terms)
+    product = " × ".join(f"{Path(key).name} {value:.9g}" for key, value in terms)
+    given = f"; {' and '.join(absent)} not in the file, taken as 1" if absent else ""
+    return prod(values), product + given
 
 
 def _values(file: h5py.File, name: str, kinds: str) -> NDArray[Any]:

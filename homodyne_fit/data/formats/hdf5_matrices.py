@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -89,6 +89,7 @@ def two_time_file(
     populated: Populated = "",
     shift: float = 0.0,
     upside_down: bool = False,
+    doubts: Mapping[str, str] | None = None,
 ) -> TwoTimeFile:
     """Describe a file with a matrix at each location, all of the same size.
 
@@ -96,7 +97,7 @@ def two_time_file(
     ----------
     upside_down : bool
         Whether time begins at the last row of a matrix, so that its origin is at the lower left.
-    populated, shift, and others
+    populated, shift, doubts, and others
         As in `TwoTimeFile`.
     """
     shape = locations[0].shape(hdf5.dataset(file, locations[0].name).shape)
@@ -106,7 +107,18 @@ def two_time_file(
     stored = partial(_stored, path, tuple(locations), shape[0], upside_down)
     raw = partial(_raw, path, tuple(locations), shape[0], upside_down)
     return TwoTimeFile(
-        path, format, names, shape[0], q, phi, *dt, stored, populated, shift=shift, raw=raw
+        path,
+        format,
+        names,
+        shape[0],
+        q,
+        phi,
+        *dt,
+        stored,
+        populated,
+        shift=shift,
+        raw=raw,
+        doubts=doubts or {},
     )
 
 

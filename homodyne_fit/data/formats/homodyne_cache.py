@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats import numpy_file
@@ -33,9 +33,6 @@ TIME = "t1"  # (N,), or a grid (N, N) of it; seconds from 0
 
 OTHER_TIME = "t2"  # the same; written, and not read
 
-# Largest relative difference of the steps in time, which are from a linspace.
-SAME_STEP = 1e-6
-
 
 def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
     """Whether there are the matrices and the two lists of homodyne."""
@@ -53,8 +50,9 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
     n_matrices, n_frames = header.shape[:2]
     q = numpy_file.companion(arrays, path, Q, (1, n_matrices))
     phi = numpy_file.companion(arrays, path, PHI, (n_matrices,))
-    dt, note = _frame_time(arrays, path, n_frames)
-    stack = numpy_file.Stack(path, C2, header.shape)
+    dt, note = numpy_file.frame_time(arrays, path, TIME, n_frames)
+    note += ", which homodyne takes from its configuration" if dt is not None else ""
+    stack = numpy_file.Stack(path, C2, header)
     return TwoTimeFile(
         path=path,
         format=HOMODYNE_CACHE.name,
@@ -67,29 +65,8 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         stored=stack,
         populated="all",
         release=stack.release,
+        is_cut=True,
     )
-
-
-def _frame_time(
-    arrays: Mapping[str, ArrayHeader], path: Path, n_frames: int
-) -> tuple[float | None, str]:
-    """The step of the time, and an explanation."""
-    time = numpy_file.companion(arrays, path, TIME, (n_frames, n_frames**2))
-    if time is None:
-        return None, f"{TIME} is missing"
-    steps = np.diff(_along_one_axis(time, n_frames))
-    dt = float(np.mean(steps)) if len(steps) else 0.0
-    if not (dt > 0 and np.all(np.abs(steps - dt) <= SAME_STEP * n_frames * dt)):
-        return None, f"{TIME} does not rise in equal steps"
-    return dt, f"step of {TIME}, which homodyne takes from its configuration"
-
-
-def _along_one_axis(time: NDArray[np.float64], n_frames: int) -> NDArray[np.float64]:
-    """The time (N,) from a list, or from a grid that varies along one of its axes."""
-    if len(time) == n_frames:
-        return time
-    grid = time.reshape(n_frames, n_frames)
-    return grid[:, 0] if grid[0, 0] != grid[-1, 0] else grid[0]
 
 
 def write_homodyne_cache(

@@ -19,7 +19,16 @@ from numpy.typing import NDArray
 from homodyne_fit.data.storage.stored_matrices import RawMatrix
 from homodyne_fit.errors import InputError, shortened
 
-__all__ = ["ArrayHeader", "Stack", "companion", "contents", "headers", "raw", "read"]
+__all__ = [
+    "ArrayHeader",
+    "Stack",
+    "companion",
+    "contents",
+    "frame_time",
+    "headers",
+    "raw",
+    "read",
+]
 
 # Errors that NumPy and zipfile raise for a damaged file.
 DAMAGE = (
@@ -34,6 +43,10 @@ DAMAGE = (
 )
 
 
+# Largest relative difference of the steps in time, which are from a linspace.
+SAME_STEP = 1e-6
+
+
 @dataclass(frozen=True)
 class ArrayHeader:
     """The header of an array in a file: shape and type."""
@@ -46,6 +59,17 @@ class ArrayHeader:
         """Whether the array can be one or several square matrices of real numbers."""
         square = len(self.shape) in (2, 3) and self.shape[-1] == self.shape[-2]
         return square and 0 not in self.shape and self.dtype.kind in "fiu"
+
+    @property
+    def is_c2_last(self) -> bool:
+        """Whether it can be several square matrices (N, N, K) that the last axis counts."""
+        square = len(self.shape) == 3 and self.shape[0] == self.shape[1] != self.shape[2]
+        return square and 0 not in self.shape and self.dtype.kind in "fiu"
+
+    @property
+    def matrices(self) -> tuple[int, ...]:
+        """The shape with the matrices in the last two axes."""
+        return (self.shape[2], *self.shape[:2]) if self.is_c2_last else self.shape
 
 
 def headers(path: Path) -> dict[str, ArrayHeader]:
@@ -77,14 +101,14 @@ def read(path: Path, name: str) -> NDArray[np.generic]:
 
 @dataclass
 class Stack:
-    """Reads single matrices of an array (n, n) or (K, n, n).
+    """Reads single matrices of an array (n, n), (K, n, n) or (n, n, K).
 
     From a .npy only the matrix is read. A .npz is unpacked once, and kept until `release`.
     """
 
     path: Path
     name: str
-    shape: tuple[int, ...]
+    header: ArrayHeader
     _unpacked: NDArray[np.generic] | None = field(default=None, init=False)
 
     def __call__(self, index: int, frames: slice) -> NDArray[np.generic]:
@@ -92,7 +116,9 @@ class Stack:
         array = self._unpacked if self._unpacked is not None else read(self.path, self.name)
         if self.name:
             self._unpacked = array
-        return array.reshape(-1, *self.shape[-2:])[index, frames, frames]
+        if self.header.is_c2_last:
+            return array[frames, frames, index]
+        return array.reshape(-1, *self.header.shape[-2:])[index, frames, frames]
 
     def release(self) -> None:
         """Release the memory of the unpacked array."""
@@ -104,7 +130,7 @@ def raw(path: Path, name: str, index: int) -> RawMatrix | None:
     array = None if name else read(path, name)
     if not isinstance(array, np.memmap) or not array.flags.c_contiguous:
         return None
-    if array.dtype not in (np.float32, np.float64):
+    if array.dtype not in (np.float32, np.float64) or array.shape[-2] != array.shape[-1]:
         return None
     n = array.shape[-1]
     offset = array.offset + index * n**2 * array.itemsize
@@ -125,6 +151,28 @@ def companion(
             f"{wanted} real number(s) are needed"
         )
     return np.ravel(read(path, name)).astype(np.float64)
+
+
+def frame_time(
+    arrays: Mapping[str, ArrayHeader], path: Path, name: str, n_frames: int
+) -> tuple[float | None, str]:
+    """The step of a list of times (N,) or a grid of them (N, N), seconds, and an explanation."""
+    time = companion(arrays, path, name, (n_frames, n_frames**2))
+    if time is None:
+        return None, f"{name} is missing"
+    steps = np.diff(_along_one_axis(time, n_frames))
+    dt = float(np.mean(steps)) if len(steps) else 0.0
+    if not (dt > 0 and np.all(np.abs(steps - dt) <= SAME_STEP * n_frames * dt)):
+        return None, f"{name} does not rise in equal steps"
+    return dt, f"step of {name}"
+
+
+def _along_one_axis(time: NDArray[np.float64], n_frames: int) -> NDArray[np.float64]:
+    """The time (N,) from a list, or from a grid that varies along one of its axes."""
+    if len(time) == n_frames:
+        return time
+    grid = time.reshape(n_frames, n_frames)
+    return grid[:, 0] if grid[0, 0] != grid[-1, 0] else grid[0]
 
 
 def contents(arrays: Mapping[str, ArrayHeader]) -> str:

@@ -1,4 +1,7 @@
-"""Plain arrays: C2 of shape (N, N) or (K, N, N) in a .npy, or in a .npz with phi, q and dt."""
+"""Plain arrays: C2 of shape (N, N), (K, N, N) or (N, N, K) in a .npy, or in a .npz with others.
+
+The others are phi, q and dt, or the times t1 and t2, seconds, as in the documents of heterodyne.
+"""
 
 from __future__ import annotations
 
@@ -22,33 +25,35 @@ __all__ = ["PLAIN_ARRAY", "write_array"]
 
 
 # Arrays that may be in a .npz beside C2.
-COMPANIONS = ("phi", "q", "dt")
+COMPANIONS = ("phi", "q", "dt", "t1", "t2")
+
+
+# Largest relative difference of equal times between frames.
+SAME_STEP = 1e-6
 
 
 def recognises(arrays: Mapping[str, ArrayHeader]) -> bool:
     """Whether there is one array besides the companions, and it can be a C2."""
     others = [header for name, header in arrays.items() if name not in COMPANIONS]
-    return len(others) == 1 and others[0].is_c2
+    return len(others) == 1 and (others[0].is_c2 or others[0].is_c2_last)
 
 
 def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
     """Describe a plain array."""
     (name,) = (key for key in arrays if key not in COMPANIONS)
-    shape = arrays[name].shape
+    header, shape = arrays[name], arrays[name].matrices
     n_matrices = shape[0] if len(shape) == 3 else 1
     q = numpy_file.companion(arrays, path, "q", (1, n_matrices))
     phi = numpy_file.companion(arrays, path, "phi", (n_matrices,))
-    dt = numpy_file.companion(arrays, path, "dt", (1,))
-    step, note = None, "a plain array carries none"
-    if dt is not None:
-        usable = np.isfinite(dt[0]) and dt[0] > 0
-        step = float(dt[0]) if usable else None
-        note = "array dt" if usable else f"its dt is {dt[0]:g}, not a positive number"
-    label, stack = name or "the array", numpy_file.Stack(path, name, shape)
+    step, note = _frame_time(arrays, path, shape[-1])
+    label, stack = name or "the array", numpy_file.Stack(path, name, header)
+    number = "[:, :, {}]" if header.is_c2_last else "[{}]"
     return TwoTimeFile(
         path=path,
         format=PLAIN_ARRAY.name,
-        names=tuple(f"{label}[{k}]" for k in range(n_matrices)) if len(shape) == 3 else (label,),
+        names=tuple(label + number.format(k) for k in range(n_matrices))
+        if len(shape) == 3
+        else (label,),
         n_frames=shape[-1],
         q=None if q is None else np.broadcast_to(q, n_matrices).copy(),
         phi=phi,
@@ -58,6 +63,28 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         raw=partial(numpy_file.raw, path, name),
         release=stack.release,
     )
+
+
+def _frame_time(
+    arrays: Mapping[str, ArrayHeader], path: Path, n_frames: int
+) -> tuple[float | None, str]:
+    """The time between frames, from dt or from t1 and t2, and an explanation."""
+    known: dict[str, tuple[float | None, str]] = {}
+    dt = numpy_file.companion(arrays, path, "dt", (1,))
+    if dt is not None:
+        usable = np.isfinite(dt[0]) and dt[0] > 0
+        why = "array dt" if usable else f"its dt is {dt[0]:g}, not a positive number"
+        known["dt"] = (float(dt[0]) if usable else None, why)
+    for name in ("t1", "t2"):
+        if name in arrays:
+            known[name] = numpy_file.frame_time(arrays, path, name, n_frames)
+    steps = [step for step, _ in known.values()]
+    if not known:
+        return None, "a plain array carries none"
+    if None not in steps and not np.allclose(steps, steps[0], rtol=SAME_STEP, atol=0):
+        listed = ", ".join(f"{name} {step:g} s" for name, (step, _) in known.items())
+        return None, f"its arrays disagree: {listed}"
+    return next((each for each in known.values() if each[0] is None), next(iter(known.values())))
 
 
 def write_array(
@@ -85,7 +112,8 @@ def write_array(
 PLAIN_ARRAY = Format(
     "plain array",
     "array",
-    "one array of numbers of shape (N, N) or (K, N, N), beside it at most phi, q and dt",
+    "one array of numbers of shape (N, N), (K, N, N) or (N, N, K), beside it at most phi, q, dt, "
+    "t1 and t2",
     recognises,
     describe,
     lambda path, c2, q, phi, dt: write_array(path, c2, q=q, phi=phi, dt=dt),

@@ -1,7 +1,8 @@
 """Two-time results as pyCHX exports them.
 
 All matrices are in one array, with the bin as the last axis. Dictionaries of pyCHX are attributes
-here: q and angle of each bin by its index from 0, and the metadata of the measurement.
+here: q and angle of each bin by its index from 0, and the metadata of the measurement. At grazing
+incidence the bins are over q_r and q_z, and such a file is refused: q_z is no angle.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats import hdf5, hdf5_matrices
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
 from homodyne_fit.data.formats.writing import as_list, checked_matrices, target_file
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, shortened_numbers
 
 __all__ = ["PYCHX", "write_pychx"]
 
@@ -29,6 +30,17 @@ BINS = "/qval_dict"  # attributes "0", "1", …: [q, angle], or [q]
 METADATA = "/md"
 
 FRAME_TIME = "frame_time"  # attribute of METADATA
+
+# What only a measurement at grazing incidence has: nodes of the file or attributes of METADATA.
+GRAZING = ("Qr", "Qz", "qr_1d_pds")
+
+GEOMETRY = "scat_geometry"  # attribute of METADATA: saxs, gi_saxs, ang_saxs, …
+
+# What only a measurement in transmission has.
+TRANSMISSION = ("iq_saxs", "q_saxs")
+
+# Angles are seldom all so small, degrees; q_z always is, Å⁻¹.
+SMALLEST_ANGLE = 1.0
 
 
 def recognises(file: h5py.File) -> bool:
@@ -45,11 +57,53 @@ def describe(file: h5py.File, path: Path) -> TwoTimeFile:
     if len(shape) != 3 or shape[0] != shape[1] or 0 in shape:
         raise InputError(f"{path}: {MATRICES} has shape {shape}; (N, N, bins) is needed")
     q, phi = _bins(file, shape[2])
+    if phi is not None:
+        _require_transmission(file)
     hdf5.check_units(file, BINS, BINS, q)
     locations = hdf5_matrices.locations_in_array(MATRICES, shape[2], axis=2)
     return hdf5_matrices.two_time_file(
-        file, path, PYCHX.name, locations, q, phi, (None, _about_time(file)), populated="all"
+        file,
+        path,
+        PYCHX.name,
+        locations,
+        q,
+        phi,
+        (None, _about_time(file)),
+        populated="all",
+        doubts=_about_angles(file, phi),
     )
+
+
+def _require_transmission(file: h5py.File) -> None:
+    """Refuse bins over q_r and q_z: the model has a wave vector and an angle for each matrix."""
+    marks = [f"/{name}" for name in GRAZING if hdf5.exists(file, f"/{name}")]
+    marks += [f"{name} of {METADATA}" for name in GRAZING if _has_metadata(file, name)]
+    geometry = hdf5.attribute_text(file, METADATA, GEOMETRY)
+    if geometry.casefold().startswith("gi"):
+        marks.append(f"{GEOMETRY} '{geometry}' of {METADATA}")
+    if marks:
+        raise InputError(
+            f"{file.filename}: is a measurement at grazing incidence ({', '.join(marks)}): its "
+            f"bins in {BINS} are q_r and q_z, not q and an angle; such bins cannot be fitted "
+            "here, correlate bins of q and φ"
+        )
+
+
+def _has_metadata(file: h5py.File, name: str) -> bool:
+    return hdf5.has_attribute(file, METADATA, name)
+
+
+def _about_angles(file: h5py.File, phi: NDArray[np.float64] | None) -> dict[str, str]:
+    """The question about angles that may be q_z, if nothing tells the geometry."""
+    stated = hdf5.attribute_text(file, METADATA, GEOMETRY) or any(
+        hdf5.exists(file, f"/{name}") for name in TRANSMISSION
+    )
+    if phi is None or stated or not np.any(phi) or np.any(np.abs(phi) >= SMALLEST_ANGLE):
+        return {}
+    return {
+        "phi": f"the second number of each bin in {BINS}, {shortened_numbers(np.unique(phi))}, "
+        "may be q_z of a measurement at grazing incidence, which cannot be fitted here"
+    }
 
 
 def _bins(

@@ -6,12 +6,13 @@ A new format is a module with a `Format`, which is added to one of the lists bel
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import h5py
 
-from homodyne_fit.data.formats import hdf5, numpy_file
+from homodyne_fit.data.formats import hdf5, numpy_file, xpcsgui
 from homodyne_fit.data.formats.aps_old import APS_OLD
 from homodyne_fit.data.formats.aps_u import APS_U
 from homodyne_fit.data.formats.homodyne_cache import HOMODYNE_CACHE
@@ -20,6 +21,8 @@ from homodyne_fit.data.formats.nxxpcs import NXXPCS
 from homodyne_fit.data.formats.plain_array import PLAIN_ARRAY
 from homodyne_fit.data.formats.pychx import PYCHX
 from homodyne_fit.data.formats.two_time_file import Format, TwoTimeFile
+from homodyne_fit.data.formats.unknown_layout import describe_unknown
+from homodyne_fit.data.formats.xpcsgui import MATLAB_SIGNATURE, XPCSGUI
 from homodyne_fit.errors import InputError, missing_file
 
 __all__ = ["FORMATS", "HDF5_FORMATS", "RESULT_FORMAT", "open_two_time"]
@@ -32,8 +35,13 @@ HDF5_FORMATS: tuple[Format[h5py.File], ...] = (APS_U, APS_OLD, NXXPCS, PYCHX)
 # Formats in files of NumPy.
 NUMPY_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (HOMODYNE_CACHE, PLAIN_ARRAY)
 
-# All formats, by their names on the command line.
-FORMATS = {each.option: each for each in (*HDF5_FORMATS, *NUMPY_FORMATS)}
+# Formats in files of MATLAB 5.
+MATLAB_FORMATS: tuple[Format[Mapping[str, ArrayHeader]], ...] = (XPCSGUI,)
+
+READABLE = (*HDF5_FORMATS, *NUMPY_FORMATS, *MATLAB_FORMATS)
+
+# Formats that can be written, by their names on the command line.
+FORMATS = {each.option: each for each in (*HDF5_FORMATS, *NUMPY_FORMATS) if each.write is not None}
 
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
@@ -50,6 +58,9 @@ def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
     if start.startswith(NUMPY_SIGNATURES):
         arrays = numpy_file.headers(where)
         return _describe(where, arrays, NUMPY_FORMATS, "NumPy", numpy_file.contents(arrays))
+    if start.startswith(MATLAB_SIGNATURE):
+        arrays = xpcsgui.headers(where)
+        return _describe(where, arrays, MATLAB_FORMATS, "MATLAB", numpy_file.contents(arrays))
     if start.startswith(HDF5_SIGNATURE) or h5py.is_hdf5(where):
         with hdf5.opened(where) as file:
             if file.attrs.get("format") == RESULT_FORMAT:
@@ -57,6 +68,8 @@ def open_two_time(path: str | os.PathLike[str]) -> TwoTimeFile:
                     f"{where}: is a result of homodyne_fit, not data; 'homodyne_fit report', or "
                     "hf.load_result, reads it"
                 )
+            if not any(candidate.recognises(file) for candidate in HDF5_FORMATS):
+                raise describe_unknown(file, where, _layouts(HDF5_FORMATS))
             return _describe(where, file, HDF5_FORMATS, "HDF5", hdf5.contents(file))
     raise InputError(
         f"{where}: neither an HDF5 nor a NumPy file: it starts with {start!r}; {_expected()}"
@@ -69,10 +82,14 @@ def _describe[Contents](
     for candidate in formats:
         if candidate.recognises(contents):
             return candidate.describe(contents, path)
-    known = "; ".join(f"{candidate.name}: {candidate.layout}" for candidate in formats)
     raise InputError(
-        f"{path}: the {kind} file has none of the known layouts ({known}); it holds {listing}"
+        f"{path}: the {kind} file has none of the known layouts ({_layouts(formats)}); it holds "
+        f"{listing}"
     )
+
+
+def _layouts(formats: Iterable[Format[Any]]) -> str:
+    return "; ".join(f"{candidate.name}: {candidate.layout}" for candidate in formats)
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -92,5 +109,5 @@ def _first_bytes(path: Path) -> bytes:
 
 
 def _expected() -> str:
-    known = ", ".join(each.name for each in FORMATS.values())
+    known = ", ".join(each.name for each in READABLE)
     return f"expected one file of two-time correlations ({known})"

@@ -5,8 +5,8 @@ Each format describes its files as a `TwoTimeFile`. Other modules do not need to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -77,6 +77,10 @@ class TwoTimeFile:
         order.
     release : callable
         Releases memory that makes reading further matrices faster.
+    doubts : mapping
+        Questions about values in the file that may be something else, by quantity: ``q``, ``phi``.
+    is_cut : bool
+        Whether the file holds only some frames of a measurement, which may be counted elsewhere.
     """
 
     path: Path
@@ -92,6 +96,8 @@ class TwoTimeFile:
     shift: float = 0.0
     raw: Callable[[int], RawMatrix | None] = _nowhere
     release: Callable[[], None] = _nothing
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    is_cut: bool = False
 
     def __repr__(self) -> str:
         """The information without the matrices, in a line."""
@@ -240,7 +246,7 @@ class Format[Contents]:
     describe : callable
         ``describe(contents, path)`` describes the file without reading a matrix; contradictions in
         the file are an `InputError`.
-    write : callable
+    write : callable or None
         ``write(path, c2, q, phi, dt)`` writes matrices (K, n, n) of one wave vector, Å⁻¹, at K
         angles, degrees, with the time between two frames, seconds.
     """
@@ -250,4 +256,4 @@ class Format[Contents]:
     layout: str
     recognises: Callable[[Contents], bool]
     describe: Callable[[Contents, Path], TwoTimeFile]
-    write: Callable[[Path, NDArray[np.floating], float, Sequence[float], float], None]
+    write: Callable[[Path, NDArray[np.floating], float, Sequence[float], float], None] | None = None
