@@ -49,6 +49,7 @@ from nlsq_stratified.reduction import require_no_fork
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 __all__ = ["Analysis", "fit", "load_result", "simulate"]
 
@@ -112,6 +113,26 @@ class Analysis(FitRecord):
         )
         write_outputs(self, path, exports=exports, plots=plots)
         return path
+
+    def to_dataframe(self) -> DataFrame:
+        """The physics, then contrast and offset of each angle, as a table of pandas.
+
+        The rows and columns are those of ``parameters.csv``: name, phi (degrees, of contrast and
+        offset), value, stderr, unit, at_bound, fixed. A standard error is NaN where there is none,
+        and infinite where the data do not determine the value.
+
+        Raises
+        ------
+        InputError
+            If pandas is not installed.
+        """
+        from homodyne_fit.results.exports import COLUMNS, parameter_rows
+
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise InputError("to_dataframe needs pandas: pip install pandas") from error
+        return DataFrame(parameter_rows(self), columns=list(COLUMNS))
 
     def plot_rates(self, times: ArrayLike | None = None) -> Figure:
         """J(t), and with flow the shear rate, with 68 % bands.

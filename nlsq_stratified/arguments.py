@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,14 @@ __all__ = [
     "INSIDE",
     "accepted",
     "box",
+    "check_executor",
     "check_loss",
     "check_method",
     "not_negative",
     "plain_numbers",
     "positive",
     "scales",
+    "suggestion",
     "whole_number",
 ]
 
@@ -60,29 +63,39 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "cmaes_config": (None, "multistart=True tries several starts"),
     "compute_diagnostics": (False, "nlsq.curve_fit makes that report"),
     "data_mask": (None, "mask ydata, as an array of numpy.ma, where points are to be left out"),
+    "group": (None, "Chunks.by_group(group) cuts by it, and a column of x shows it to the model"),
+    "groups": (None, "Chunks.by_group(groups) cuts by them, a column of x shows them to the model"),
     "return_eval": (False, "the result has predictions"),
 }
+
+# Similarity of names, from 0 to 1, above which one is taken for a misspelling of the other.
+SIMILAR = 0.75
 
 # Folders whose frames are skipped, so that a warning points to the caller's line.
 INSIDE = tuple(str(Path(file).parent) for file in (__file__, nlsq.__file__))
 
 
-def accepted(arguments: Mapping[str, Any], known: Iterable[str]) -> dict[str, Any]:
+def accepted(
+    arguments: Mapping[str, Any], known: Iterable[str], others_known: Iterable[str] = ()
+) -> dict[str, Any]:
     """The keyword arguments with known names; one warning names arguments without effect.
 
-    All other arguments raise a `TypeError`.
+    All other arguments raise a `TypeError`, which suggests a name of `known` or `others_known`.
     """
     others = dict(arguments)
     if "maxfev" in others and "max_nfev" not in others:
         others["max_nfev"] = others.pop("maxfev")
+    elif "maxfev" in others:
+        raise TypeError("maxfev and max_nfev are two names of one argument: give one")
     used = {name: others.pop(name) for name in known if name in others}
+    possible = {*known, *others_known, *WITHOUT_EFFECT}
     ignored, unsupported = [], []
     for name, value in others.items():
         if name in WITHOUT_EFFECT:
             if not _one_of(value, WITHOUT_EFFECT[name]):
                 ignored.append(name)
         elif name not in REFUSED:
-            unsupported.append(name)
+            unsupported.append(name + suggestion(name, possible))
         elif not _one_of(value, REFUSED[name][:1]):
             unsupported.append(f"{name} ({REFUSED[name][1]})")
     if unsupported:
@@ -96,6 +109,12 @@ def accepted(arguments: Mapping[str, Any], known: Iterable[str]) -> dict[str, An
     return used
 
 
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The known name that a misspelt name is like, in brackets; empty if there is none."""
+    near = get_close_matches(name, sorted(known), 1, SIMILAR)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def _one_of(value: Any, defaults: tuple[Any, ...]) -> bool:
     return any(value is each or (type(value) is type(each) and value == each) for each in defaults)
 
@@ -107,6 +126,15 @@ def check_method(method: object) -> None:
             f"method {method!r} is not supported together with chunks: there is one method, which "
             "'trf', 'lm' and None stand for, and multistart=True tries several starts"
         )
+
+
+def check_executor(executor: Any) -> None:
+    """Raise a `TypeError` for anything that is no executor."""
+    if executor is None or (hasattr(executor, "submit") and not isinstance(executor, type)):
+        return
+    count = isinstance(executor, int) and not isinstance(executor, bool)
+    example = f", such as ThreadPoolExecutor({executor})" if count else ""
+    raise TypeError(f"executor must be a concurrent.futures.Executor{example}, not {executor!r}")
 
 
 def check_loss(loss: object) -> None:
@@ -166,13 +194,37 @@ def scales(x_scale: ArrayLike | None, n_params: int) -> NDArray[np.float64] | No
     return np.broadcast_to(sizes, (n_params,))
 
 
-def box(
-    bounds: tuple[ArrayLike, ArrayLike], n_params: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Lower and upper bounds, (p,) each."""
-    if len(bounds) != 2:
-        raise ValueError(f"bounds must be a pair (lower, upper), not {bounds!r}")
-    lower, upper = (np.broadcast_to(plain_numbers("bounds", b), n_params) for b in bounds)
+def box(bounds: Any, names: Sequence[str]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Lower and upper bounds, (p,) each; None stands for no bound."""
+    if bounds is None:
+        bounds = (None, None)
+    elif hasattr(bounds, "lb") and hasattr(bounds, "ub"):
+        bounds = (bounds.lb, bounds.ub)  # scipy.optimize.Bounds
+    if not hasattr(bounds, "__len__") or len(bounds) != 2:
+        pairs = hasattr(bounds, "__len__") and len(bounds) == len(names)
+        advice = ": for a pair for each parameter, pass tuple(zip(*bounds))" if pairs else ""
+        raise ValueError(f"bounds must be a pair (lower, upper), not {bounds!r}{advice}")
+    lower, upper = (
+        _bound(which, values, no_bound, names)
+        for which, values, no_bound in zip(
+            ("lower", "upper"), bounds, (-np.inf, np.inf), strict=True
+        )
+    )
     if np.any(np.isnan(lower) | np.isnan(upper)):
         raise ValueError(f"a bound is not a number: {bounds!r}")
     return lower, upper
+
+
+def _bound(which: str, values: Any, no_bound: float, names: Sequence[str]) -> NDArray[np.float64]:
+    """The lower or the upper bounds (p,)."""
+    if values is None:
+        values = no_bound
+    elif isinstance(values, Sequence | np.ndarray) and np.ndim(values) == 1:
+        values = [no_bound if value is None else value for value in values]
+    numbers = plain_numbers("bounds", values)
+    if numbers.shape not in ((), (1,), (len(names),)):
+        raise ValueError(
+            f"the {which} bounds have shape {numbers.shape}: one number is needed, or one for each "
+            f"of {len(names)} parameters, {', '.join(names)}"
+        )
+    return np.broadcast_to(numbers, (len(names),))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, SupportsFloat, SupportsIndex
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,14 +38,15 @@ def chunk_data(
 ) -> ChunkSequence:
     """Check the data, and return them as a sequence of chunks.
 
-    A point that is masked in one of the arrays (`numpy.ma`) is left out.
+    A point that is masked in one of the arrays (`numpy.ma`) is left out, and so is a point of
+    infinite sigma, which has no weight.
 
     Parameters
     ----------
     xdata : (N,), (features, N) or (N, features) array, or None
         None if the chunks hold their own data.
     ydata : (N,) array or None
-    sigma : (N,) array or None
+    sigma : float, (N,) array, or None
     chunks : Chunks or sequence
         A partition of the points, or a sequence of ``(x, y)`` or ``(x, y, sigma)``, which are
         read one by one and may be on disk.
@@ -67,12 +68,16 @@ def chunk_data(
         if np.all(keep):
             return ArrayChunks(chunks, arrays, axis)
         if not np.any(keep):
-            raise ValueError("no point is left: each is masked or holds a value that is not finite")
+            raise ValueError(
+                "no point is left: each is masked, has an infinite sigma, or holds a value that is "
+                "not finite"
+            )
         return ArrayChunks(chunks, arrays, axis, keep)
     if hasattr(chunks, "__len__") and hasattr(chunks, "__getitem__"):
         if xdata is not None or ydata is not None or sigma is not None:
             raise TypeError(
-                "chunks that hold their own data replace xdata, ydata and sigma: pass None"
+                _partition_of(chunks, ydata)
+                or "chunks that hold their own data replace xdata, ydata and sigma: pass None"
             )
         if len(chunks) == 0:
             raise ValueError("at least one chunk is needed")
@@ -81,6 +86,23 @@ def chunk_data(
         "chunks must be a Chunks, a size, 'auto', or a sequence of (x, y[, sigma]), "
         f"not {type(chunks).__name__}"
     )
+
+
+def _partition_of(chunks: ChunkSequence, ydata: ArrayLike | None) -> str:
+    """What to pass in place of numbers, or sequences of numbers, that cut the points."""
+    n_points = -1 if ydata is None else len(np.asarray(ydata))
+    if len(chunks) == 0:
+        return ""
+    if isinstance(chunks[0], slice):
+        return "chunks of slices: pass Chunks.from_sizes, with the lengths of successive slices"
+    first = np.asarray(chunks[0]) if not isinstance(chunks[0], tuple) else np.empty(0)
+    if first.ndim == 0:
+        if len(chunks) == n_points:
+            return "chunks of a label for each point: pass Chunks.from_labels(chunks)"
+        return "chunks of sizes: pass Chunks.from_sizes(chunks)" if first.dtype.kind in "iu" else ""
+    if first.ndim == 1 and first.dtype.kind in "iu":
+        return "chunks of point indices: pass Chunks.from_indices(chunks)"
+    return ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +167,7 @@ def _checked_arrays(
     axis : int
         The axis of x along which the points run.
     keep : (N,) array
-        Points that are not masked and, with `omit`, have finite values only.
+        Points that are not masked, have a finite sigma and, with `omit`, finite values only.
     """
     x, y = real_numbers("xdata", xdata), real_numbers("ydata", ydata)
     if y.ndim != 1:
@@ -155,9 +177,12 @@ def _checked_arrays(
     axis = _points_axis(x, len(y))
     arrays = {"xdata": x, "ydata": y}
     if sigma is not None:
-        arrays["sigma"] = weights = real_numbers("sigma", sigma)
+        weights = real_numbers("sigma", sigma)
+        if weights.shape in ((), (1,)):
+            weights = np.broadcast_to(weights, y.shape)
         if weights.shape != y.shape:
             raise ValueError(f"sigma of shape {weights.shape} does not match {len(y)} points")
+        arrays["sigma"] = weights
     keep = np.ones(len(y), dtype=bool)
     for array in arrays.values():
         if isinstance(array, np.ma.MaskedArray):
@@ -165,6 +190,8 @@ def _checked_arrays(
     data = {name: np.ma.getdata(array) for name, array in arrays.items()}
     if sigma is not None and np.any(data["sigma"][keep] <= 0):
         raise ValueError("every sigma must be positive")
+    if sigma is not None:
+        keep &= ~np.isposinf(data["sigma"])
     for name, array in data.items():
         if not check_finite and not omit:
             break
@@ -183,13 +210,26 @@ def _any_feature(marked: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
 def real_numbers(name: str, values: ArrayLike) -> NDArray[Any]:
     """The values as an array, masked if they are masked; complex numbers and text are refused."""
     array = values if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
+    if array.dtype.kind == "O":
+        array = _numbers_of_objects(name, array)
     if np.iscomplexobj(array):
         raise ValueError(
             f"{name} holds complex numbers: fit real and imaginary parts as separate points"
         )
-    if array.dtype.kind in "OSUMm":
-        raise ValueError(f"{name} holds values of type {array.dtype}, not real numbers")
+    if array.dtype.kind in "SUMm":
+        times = array.dtype.kind in "Mm"
+        advice = ": pass seconds, as (t - t[0]) / np.timedelta64(1, 's')" if times else ""
+        raise ValueError(f"{name} holds values of type {array.dtype}, not real numbers{advice}")
     return array
+
+
+def _numbers_of_objects(name: str, array: NDArray[Any]) -> NDArray[np.float64]:
+    """An array of Python objects as numbers; None is NaN."""
+    hidden = np.ma.getmaskarray(array)
+    for value in np.ma.getdata(array)[~hidden]:
+        if not isinstance(value, SupportsFloat | SupportsIndex | None):
+            raise ValueError(f"{name} holds {value!r}, which is no real number")
+    return array.astype(np.float64)
 
 
 def _points_axis(x: NDArray[Any], n_points: int) -> int:

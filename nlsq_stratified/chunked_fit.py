@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
@@ -15,10 +16,12 @@ from nlsq.callbacks import StopOptimization
 from nlsq.global_optimization import center_samples_around_p0, get_sampler, scale_samples_to_bounds
 from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from nlsq_stratified.arguments import (
+    INSIDE,
     box,
+    check_executor,
     not_negative,
     plain_numbers,
     positive,
@@ -61,6 +64,9 @@ REFINED_STARTS = 3
 # Largest number of evaluations of the sample for each of them.
 REFINEMENT_NFEV = 20
 
+# Number of different lengths of chunks above which the time to compile is worth a warning.
+MOST_LENGTHS = 20
+
 # Half width of the region in which starts are drawn for a parameter without bounds, in units of
 # its start value or of 1, whichever is larger.
 UNBOUNDED_SPAN = 10.0
@@ -86,6 +92,7 @@ class FitOptions:
     scale_factor: float = 1.0
 
     def __post_init__(self) -> None:
+        check_executor(self.executor)
         for name in ("tolerance", "ftol", "xtol", "gtol"):
             if getattr(self, name) is not None:
                 not_negative(name, getattr(self, name))
@@ -132,13 +139,13 @@ def fit_chunks(
     ValueError
         If the model is not finite at the start, or no point depends on some parameter.
     """
-    lower, upper = box(bounds, len(names))
+    lower, upper = box(bounds, names)
     start = np.clip(1.0 if p0 is None else plain_numbers("p0", p0), lower, upper)
     x_scale = scales(options.x_scale, len(names))
     with ProgressBar(options.show_progress) as bar:
         placed = distribute(data, options.executor)
         budget = _Budget(options.max_nfev or 100 * len(names), len(data))
-        full = _Pass(objective, placed, names, lower, upper, options.executor, bar, budget)
+        full = _Pass(objective, data, placed, names, lower, upper, options.executor, bar, budget)
 
         def search(start: NDArray[np.float64]) -> TrustRegionResult:
             callback = _callback(options.callback)
@@ -210,6 +217,8 @@ class _Pass:
     """Evaluates the equations of all its chunks at some parameters."""
 
     objective: Objective[Any]
+    source: ChunkSequence
+    # The same chunks, or what stands for them where an executor keeps them.
     data: ChunkSequence
     names: Sequence[str]
     lower: NDArray[np.float64]
@@ -223,11 +232,12 @@ class _Pass:
     )
     chunk_sizes: tuple[int, ...] = field(default=(), init=False)
     may_be_not_finite: bool = field(default=False, init=False)
+    _lengths: set[int] = field(default_factory=set, init=False)
     _first: tuple[NDArray[np.float64], Equations] | None = field(default=None, init=False)
 
     def first(self, count: int) -> _Pass:
         """The same for the first few chunks."""
-        return replace(self, data=FirstChunks(self.data, count))
+        return replace(self, data=FirstChunks(self.data, count))  # `source` begins alike
 
     def with_loss(self, loss: str) -> _Pass:
         """The same with another loss function."""
@@ -270,12 +280,46 @@ class _Pass:
 
     def _show_progress(self, part: Partial[Any]) -> Partial[Any]:
         self.bar.chunks_done(len(part.sizes))
+        self._count_lengths(part.sizes)
         return part
+
+    def _count_lengths(self, sizes: Sequence[int]) -> None:
+        """Warn once if the model has to be compiled for many lengths of chunks."""
+        before = len(self._lengths)
+        self._lengths.update(sizes)
+        padded = getattr(self.objective, "pad", False)
+        if before <= MOST_LENGTHS < len(self._lengths) and not padded:
+            warnings.warn(
+                f"the chunks have more than {MOST_LENGTHS} different lengths, and the model is "
+                "compiled for each of them, which takes long: cut chunks of equal length, or, if "
+                "the model computes each point by itself, pass preserve_chunks=False",
+                UserWarning,
+                skip_file_prefixes=INSIDE,
+            )
 
     def _raise_not_finite(self, params: NDArray[np.float64], finite: Sequence[bool]) -> None:
         at = ", ".join(f"{n} = {v:.6g}" for n, v in zip(self.names, params, strict=True))
-        where = "" if all(finite) else f" in chunk {finite.index(False)}"
+        where = ""
+        if not all(finite):
+            index = finite.index(False)
+            where = f" in chunk {index}"
+            self._raise_for_derivative(params, index, at)
         raise _NotFiniteError(f"the model is not finite{where} at {at}")
+
+    def _raise_for_derivative(self, params: NDArray[np.float64], index: int, at: str) -> None:
+        """Raise if the model has values at all points of a chunk, but not all derivatives."""
+        x, y, *_ = self.source[index]
+        values, jacobian = self.objective.curve(params, x, len(y))  # type: ignore[attr-defined]
+        lacking = ~np.isfinite(jacobian)
+        if not np.all(np.isfinite(values)) or not np.any(lacking):
+            return
+        point = int(np.argmax(np.any(lacking, axis=1)))
+        where = f" (x = {np.asarray(x)[point]:.6g})" if np.ndim(x) == 1 else ""
+        raise _NotFiniteError(
+            f"the model is finite, but its derivatives by the parameters are not, at point {point} "
+            f"of chunk {index}{where} and {at}: a root, a power or a norm of 0 has none; leave the "
+            "point out, or write the model without it there"
+        )
 
 
 def _require_sigma_of_all_or_none(widths: Sequence[int]) -> None:
@@ -374,8 +418,16 @@ def _result(
     free = fit.active == 0
     spare = fit.state.n_points - np.count_nonzero(free)
     variance = 1.0 if absolute_sigma else 2 * fit.state.cost / max(1, spare)
-    pcov = covariance_of(fit.state.linear_problem()[0], free).matrix() * variance
+    covariance = covariance_of(fit.state.linear_problem()[0], free)
+    pcov = covariance.matrix()
+    pcov[np.isfinite(pcov)] *= variance
     pcov[~free, :] = pcov[:, ~free] = np.inf
+    message = fit.message
+    # Parameters without any effect are in the message already.
+    undetermined = covariance.undetermined & (np.diag(fit.state.hessian) > 0)
+    if fit.success and np.any(undetermined):
+        names = (name for name, lost in zip(full.names, undetermined, strict=True) if lost)
+        message += f"; the data do not determine {', '.join(names)}"
     if not fit.success or (spare <= 0 and not absolute_sigma):
         pcov[:] = np.inf
     gradient = fit.state.gradient
@@ -393,7 +445,7 @@ def _result(
         njev=fit.nfev,
         success=fit.success,
         status=int(fit.success),
-        message=fit.message,
+        message=message,
         n_points=fit.state.n_points,
         chunk_costs=list(full.chunk_costs[fit.state]),
         chunk_sizes=full.chunk_sizes,
@@ -426,7 +478,8 @@ def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
     Raises
     ------
     ValueError
-        If f takes any number of parameters and p0 does not say how many.
+        If f takes any number of parameters and p0 does not say how many, or p0 has more or fewer
+        values than f takes.
     """
     n_start = None if p0 is None else len(np.atleast_1d(np.asarray(p0)))
     parameters = inspect.signature(f).parameters.values()
@@ -435,9 +488,15 @@ def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
         if n_start is None:
             raise ValueError("p0 is needed: the model takes any number of parameters")
         return [f"p[{i}]" for i in range(n_start)]
-    if n_start is not None and n_start != len(named):
-        return [f"p[{i}]" for i in range(n_start)]
-    return [p.name for p in named]
+    names = [p.name for p in named]
+    if n_start is None:
+        return names
+    if not sum(p.default is p.empty for p in named) <= n_start <= len(names):
+        raise ValueError(
+            f"p0 has {n_start} values, and the model has {len(names)} parameters: "
+            f"{', '.join(names)}"
+        )
+    return names[:n_start]
 
 
 class ProgressBar:

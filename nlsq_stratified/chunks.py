@@ -132,17 +132,17 @@ class Chunks:
     def stratified(
         cls, groups: ArrayLike, target_size: int = 100_000, seed: int | None = None
     ) -> Chunks:
-        """Chunks that hold every group in proportion to its size.
+        """Chunks of about equal size that hold every group in proportion to its size.
 
-        In a full chunk, the share of each group is its share of all points, rounded down to a
-        number of points but not below one. The last chunk holds the rest.
+        With k chunks, each has the k-th part of the points of each group, rounded down or up. There
+        are as few chunks as the target size allows, and none holds only a small rest.
 
         Parameters
         ----------
         groups : (N,) array
             Group label of each point.
         target_size : int
-            Points in a full chunk, apart from rounding.
+            Largest number of points in a chunk, apart from rounding.
         seed : int, optional
             Take the points of each group in random order; in their own order when None.
         """
@@ -159,16 +159,20 @@ class Chunks:
             members = [rng.permutation(part) for part in members]
         quotas = np.maximum(1, counts * target_size // counts.sum())
         size, total = int(quotas.sum()), int(counts.sum())
-        cuts = [
-            [min(n, n * i * size // total) for n in counts.tolist()]
-            for i in range(-(-total // size) + 1)
-        ]
+        n_chunks = -(-total // size)
+        cuts = [[n * i // n_chunks for n in counts.tolist()] for i in range(n_chunks + 1)]
         return cls.from_indices(
             [
                 np.concatenate([part[a:b] for part, a, b in zip(members, *ends, strict=True)])
                 for ends in itertools.pairwise(cuts)
             ]
         )
+
+    def __repr__(self) -> str:
+        least, most = min(self.sizes), max(self.sizes)
+        size = f"{most:,}" if least == most else f"{least:,} to {most:,}"
+        order = "" if self.order is None else ", in an order of their own"
+        return f"<Chunks: {self.n_points:,} points in {len(self):,} chunks of {size}{order}>"
 
     def __len__(self) -> int:
         return len(self.sizes)

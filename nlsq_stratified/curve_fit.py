@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import warnings
 from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
@@ -10,9 +12,15 @@ import nlsq
 import numpy as np
 from nlsq.result import CurveFitResult
 from numpy.typing import ArrayLike, NDArray
-from threadpoolctl import threadpool_limits
 
-from nlsq_stratified.arguments import accepted, check_loss, check_method, positive
+from nlsq_stratified.arguments import (
+    INSIDE,
+    accepted,
+    check_loss,
+    check_method,
+    positive,
+    suggestion,
+)
 from nlsq_stratified.chunk_data import NanPolicy, chunk_data, points_in
 from nlsq_stratified.chunked_fit import FitOptions, fit_chunks, parameter_names
 from nlsq_stratified.chunks import ArrayChunks, Chunks
@@ -22,11 +30,16 @@ from nlsq_stratified.objectives.curve import CurveObjective
 from nlsq_stratified.objectives.local import LocalObjective, LocalParameters
 from nlsq_stratified.reduction import ChunkSequence
 from nlsq_stratified.start import estimated_start
+from nlsq_stratified.threads import one_blas_thread
 
 __all__ = ["curve_fit_large", "fit_with_chunks"]
 
 # Points in a chunk with ``chunks="auto"``.
 DEFAULT_CHUNK = 100_000
+
+# A size of chunks below SMALL_CHUNK that makes more than MANY_CHUNKS of them is worth a warning.
+SMALL_CHUNK = 1_000
+MANY_CHUNKS = 10_000
 
 # Arguments that NLSQ's own function does not have, and the values that stand for its own way.
 NEW_ARGUMENTS: dict[str, Any] = {
@@ -87,14 +100,15 @@ def curve_fit_large(
         Start; ones (moved into the bounds) when None. With 'auto' the start comes from the method
         ``estimate_p0(x, y)`` of f or, without one, from the ranges of the data, as in NLSQ. If the
         chunks hold their own data, the first chunk is used.
-    sigma : (N,) or (N, N) array, optional
-        Standard deviation of each y, or the covariance matrix of all y.
+    sigma : float, (N,) or (N, N) array, optional
+        Standard deviation of each y, or the covariance matrix of all y. Points of infinite sigma
+        are left out; unlike in SciPy they do not count as degrees of freedom.
     absolute_sigma : bool
         If False the covariance is scaled by the reduced chi-square.
     check_finite : bool
         Raise if xdata, ydata or sigma hold a value that is not finite.
-    bounds : (lower, upper)
-        Each a float or a (p,) array.
+    bounds : (lower, upper) or scipy.optimize.Bounds
+        Each a float or a (p,) array; None stands for no bound.
     method : {None, 'trf', 'lm'}
         Has no effect with chunks: there is one method.
     memory_limit_gb : float, optional
@@ -110,8 +124,11 @@ def curve_fit_large(
         ``__len__`` and ``__getitem__(i) -> (x, y)`` or ``(x, y, sigma)``, which may read from
         disk.
     preserve_chunks : bool
-        If True the model is called on exactly these chunks. If False the points are taken in the
-        order of the chunks, and cut anew into runs that meet the memory limit.
+        If True the model is called on exactly these chunks, and compiled for each of their
+        lengths. False is for a model that computes each point by itself: the points are taken in
+        the order of the chunks, and cut anew into runs that meet the memory limit; chunks that
+        hold their own data, or lack points that are left out, are filled up with copies of their
+        last point, which do not count, to one of a few lengths.
     executor : concurrent.futures.Executor, optional
         Computes the sums of the chunks. When None, this thread does, while the next chunk is read.
     progressive : bool
@@ -145,7 +162,7 @@ def curve_fit_large(
         some of the chunks, the model is not finite at p0, no point depends on a parameter, or the
         value of an argument is not allowed.
     TypeError
-        If an argument is not supported together with `chunks`.
+        If an argument is not supported together with `chunks`, or JAX can't trace the model.
 
     Notes
     -----
@@ -160,11 +177,14 @@ def curve_fit_large(
                 "executor, progressive, preserve_chunks and local need chunks: without them "
                 "NLSQ's own path is taken"
             )
+        # NLSQ ignores names that it does not know.
+        if wrong := [
+            n + hint for n in kwargs if (hint := suggestion(n, [*NEW_ARGUMENTS, "chunks"]))
+        ]:
+            raise TypeError(f"there is no argument {', '.join(wrong)}")
         result: Any = nlsq.curve_fit_large(**arguments)
         return TupleResult(result) if isinstance(result, CurveFitResult) else result
-    # The matrices are narrow: threads of the linear algebra would only wait for each other.
-    with threadpool_limits(1, user_api="blas"):
-        return fit_with_chunks(**arguments)
+    return fit_with_chunks(**arguments)
 
 
 def fit_with_chunks(
@@ -199,7 +219,8 @@ def fit_with_chunks(
     """
     starts = 20 if global_search else n_starts if multistart else 0
     known = FitOptions.__dataclass_fields__.keys() - {"n_starts"}
-    options = FitOptions(n_starts=starts, **accepted(others, known))
+    own = inspect.signature(fit_with_chunks).parameters
+    options = FitOptions(n_starts=starts, **accepted(others, known, own))
     check_method(method)
     check_loss(loss)
     cost: dict[str, Any] = {"loss": loss, "f_scale": positive("f_scale", f_scale), "jac": jac}
@@ -209,10 +230,20 @@ def fit_with_chunks(
     parts = _partition(chunks, ydata, len(names), memory_limit_gb, chunk_size, preserve_chunks)
     correlated = sigma is not None and np.ndim(sigma) == 2
     data = chunk_data(xdata, ydata, None if correlated else sigma, parts, check_finite, nan_policy)
+    whole = isinstance(data, ArrayChunks) and data.keep is None
+    cost["pad"] = not preserve_chunks and not whole
+    if absolute_sigma and not correlated and len(data[0]) == 2:
+        warnings.warn(
+            "absolute_sigma=True without sigma: the errors are those of points with a standard "
+            "deviation of 1",
+            UserWarning,
+            skip_file_prefixes=INSIDE,
+        )
     if correlated:
         if local is not None:
             raise TypeError("a covariance matrix is not supported together with local parameters")
         order, root = _covariance(sigma, parts, data, nan_policy)
+        del cost["pad"]  # the matrix belongs to all points
         objective = CorrelatedObjective(f, root, order, **cost)
     elif local is not None:
         objective = LocalObjective(f, local, **cost)
@@ -220,7 +251,8 @@ def fit_with_chunks(
         objective = CurveObjective(f, **cost)
     if isinstance(p0, str):
         p0 = estimated_start(f, data, local, len(names))
-    fit = fit_chunks(objective, data, names, p0, bounds, options, absolute_sigma)
+    with one_blas_thread():
+        fit = fit_chunks(objective, data, names, p0, bounds, options, absolute_sigma)
     result = ChunkedResult(fit, model=f, xdata=xdata, ydata=ydata)
     result.with_points(FittedPoints(objective, data))
     return result.full_output() if full_output else result
@@ -286,9 +318,15 @@ def _partition(
             raise TypeError(
                 f"chunks must be a Chunks, a size, 'auto' or a sequence, not {chunks!r}"
             )
+        if chunks < SMALL_CHUNK and n_points > MANY_CHUNKS * chunks > 0:
+            warnings.warn(
+                f"chunks={chunks} is the number of points in a chunk: this makes "
+                f"{-(-n_points // int(chunks)):,} chunks, each of which takes a call; 'auto' "
+                "chooses a size",
+                UserWarning,
+                skip_file_prefixes=INSIDE,
+            )
         return Chunks.of_size(n_points, int(chunks))
-    if preserve:
+    if preserve or not isinstance(chunks, Chunks):
         return chunks
-    if not isinstance(chunks, Chunks):
-        raise TypeError("preserve_chunks=False needs a partition of the points: pass a Chunks")
     return chunks.resized(min(most, chunk_size or DEFAULT_CHUNK))

@@ -94,21 +94,25 @@ class FittedPoints:
         """Sums over all points."""
         sums = _Sums()
         for x, y, *_ in self._chunks():
-            sums = sums.with_points(y, y - self.objective.values(params, x))
+            sums = sums.with_points(y, y - self.objective.values(params, x, len(y)))
         return sums
 
     def values(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
         """The model at all points."""
-        return self._together(self.objective.values(params, x) for x, *_ in self._chunks())
+        return self._together(
+            self.objective.values(params, x, len(y)) for x, y, *_ in self._chunks()
+        )
 
     def residuals(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
         """y − f at all points."""
-        return self._together(y - self.objective.values(params, x) for x, y, *_ in self._chunks())
+        return self._together(
+            y - self.objective.values(params, x, len(y)) for x, y, *_ in self._chunks()
+        )
 
     def weighted(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
         """(f − y)/σ at all points, of which the cost is the sum of squares."""
         residual = self._together(
-            (self.objective.values(params, x) - y) / (sigma[0] if sigma else 1.0)
+            (self.objective.values(params, x, len(y)) - y) / (sigma[0] if sigma else 1.0)
             for x, y, *sigma in self._chunks()
         )
         return self.objective.whitened(residual)
@@ -117,7 +121,7 @@ class FittedPoints:
         self, params: NDArray[np.float64], pcov: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The curve at all points and its variance."""
-        parts = (band(self.objective, params, pcov, x) for x, *_ in self._chunks())
+        parts = (band(self.objective, params, pcov, x, len(y)) for x, y, *_ in self._chunks())
         together = self._together(np.stack(part) for part in parts)
         return together[0], together[1]
 
@@ -143,10 +147,14 @@ class FittedPoints:
 
 
 def band(
-    objective: ModelObjective, params: NDArray[np.float64], pcov: NDArray[np.float64], x: ArrayLike
+    objective: ModelObjective,
+    params: NDArray[np.float64],
+    pcov: NDArray[np.float64],
+    x: ArrayLike,
+    n_points: int | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The curve at some x and its variance, infinite where an undetermined parameter matters."""
-    values, jacobian = objective.curve(params, x)
+    values, jacobian = objective.curve(params, x, n_points)
     known = np.isfinite(np.diag(pcov))
     of_known = jacobian[:, known]
     variance = np.sum(of_known @ pcov[np.ix_(known, known)] * of_known, axis=1)

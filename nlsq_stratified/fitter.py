@@ -10,7 +10,6 @@ from typing import Any, Literal
 from nlsq.result import OptimizeResult
 from nlsq.streaming.large_dataset import LargeDatasetFitter
 from numpy.typing import ArrayLike
-from threadpoolctl import threadpool_limits
 
 from nlsq_stratified.chunks import Chunks
 from nlsq_stratified.curve_fit import fit_with_chunks
@@ -59,22 +58,21 @@ class StratifiedLargeDatasetFitter(LargeDatasetFitter):
             "solver": solver,
             **kwargs,
         }
-        with threadpool_limits(1, user_api="blas"):
-            result: Any = fit_with_chunks(
-                f,
-                xdata,
-                ydata,
-                chunks,
-                p0=p0,
-                bounds=bounds,
-                method=method,
-                memory_limit_gb=self.config.memory_limit_gb,
-                preserve_chunks=preserve_chunks,
-                executor=executor,
-                progressive=progressive,
-                show_progress=show_progress,
-                **options,
-            )
+        result: Any = fit_with_chunks(
+            f,
+            xdata,
+            ydata,
+            chunks,
+            p0=p0,
+            bounds=bounds,
+            method=method,
+            memory_limit_gb=self.config.memory_limit_gb,
+            preserve_chunks=preserve_chunks,
+            executor=executor,
+            progressive=progressive,
+            show_progress=show_progress,
+            **options,
+        )
         self.logger.info(f"{result.n_chunks} chunks, {result.n_points} points: {result.message}")
         return result
 

@@ -52,7 +52,8 @@ DOCSTRING = """
         ``__getitem__(i) -> (x, y)`` or ``(x, y, sigma)``, which may read from disk and replaces
         xdata, ydata and sigma.
     preserve_chunks : bool, optional
-        With chunks: call the model on exactly these. If False their boundaries are hints.
+        With chunks: call the model on exactly these. If False, for a model that computes each point
+        by itself, their boundaries are hints, and it is compiled for few lengths.
         Default: True.
     executor : concurrent.futures.Executor, optional
         With chunks: where they are summed.

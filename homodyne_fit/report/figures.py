@@ -29,6 +29,7 @@ from homodyne_fit.report.style import (
     MARK,
     MISSING,
     TICK_SIZE,
+    NotebookFigure,
     label_axes,
     open_frame,
 )
@@ -76,7 +77,7 @@ def plot_two_time(view: AngleView) -> Figure:
 
     Data and fit share a colour scale, which leaves out the outermost per cent of the pixels.
     """
-    figure = Figure(figsize=(8.6, 2.9), facecolor="white")
+    figure = NotebookFigure(figsize=(8.6, 2.9), facecolor="white")
     axes = [_axes_at(figure, left, 0.45, SIDE, SIDE) for left in PANELS]
     bars = [_axes_at(figure, left, 0.5, 0.12, SIDE - 0.1) for left in BARS]
     for panel in axes[1:]:
@@ -105,7 +106,7 @@ def plot_matrices(data: TwoTimeData) -> Figure:
         mirrored(block_average(np.where(upper, matrix, np.nan), block)[0]) for matrix in data.c2
     ]
     low, high = np.nanpercentile(np.stack(means), [1, 99])
-    figure = Figure(
+    figure = NotebookFigure(
         figsize=(2.4 * columns + 0.8, 2.4 * rows + 0.3), layout="compressed", facecolor="white"
     )
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
@@ -126,7 +127,7 @@ def plot_matrices(data: TwoTimeData) -> Figure:
 
 def plot_lag_cuts(view: AngleView) -> Figure:
     """Average over t at fixed lag: data as points, fit as lines, early to late in the run."""
-    figure = Figure(figsize=(3.8, 2.9), facecolor="white")
+    figure = NotebookFigure(figsize=(3.8, 2.9), facecolor="white")
     axes = _axes_at(figure, 0.62, 0.45, 3.1, 2.35)
     for cut, (color, marker) in zip(view.cuts, AGE_STYLES, strict=False):
         axes.errorbar(
@@ -167,7 +168,9 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
         Seconds.
     """
     rates = result.rates
-    figure = Figure(figsize=(4.6 * len(rates), 3.1), layout="constrained", facecolor="white")
+    figure = NotebookFigure(
+        figsize=(4.6 * len(rates), 3.1), layout="constrained", facecolor="white"
+    )
     for axes, rate in zip(figure.subplots(1, len(rates), squeeze=False)[0], rates, strict=True):
         value, error = rate.at(times)
         _draw_rate(axes, np.asarray(times, dtype=np.float64), value, error)
@@ -178,7 +181,7 @@ def plot_rates(result: FitResult, times: ArrayLike) -> Figure:
 
 def plot_scaling(result: FitResult) -> Figure:
     """Contrast and offset of each angle, with standard errors, against its direction."""
-    figure = Figure(figsize=(5.2, 3.6), layout="constrained", facecolor="white")
+    figure = NotebookFigure(figsize=(5.2, 3.6), layout="constrained", facecolor="white")
     axes = figure.subplots(2, 1, sharex=True)
     for panel, name, estimates in (
         (axes[0], "contrast", result.contrast),
@@ -201,7 +204,7 @@ def profile_plot(profile: Profile, level: float = 0.68) -> Figure:
     level : float
         Of the interval.
     """
-    figure = Figure(figsize=(4.6, 3.1), layout="constrained", facecolor="white")
+    figure = NotebookFigure(figsize=(4.6, 3.1), layout="constrained", facecolor="white")
     axes = figure.subplots()
     known, values, rise = profile.success, profile.values, profile.delta_chi2
     low, high = profile.interval(level)

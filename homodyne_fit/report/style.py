@@ -1,8 +1,11 @@
-"""The style that all figures share: colours, sizes of text, axes."""
+"""The style that all figures share: colours, sizes of text, axes; and how a notebook shows them."""
 
 from __future__ import annotations
 
+import io
+
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 __all__ = [
     "BAND",
@@ -11,6 +14,7 @@ __all__ = [
     "LABEL_SIZE",
     "MARK",
     "MISSING",
+    "NotebookFigure",
     "TICK_SIZE",
     "label_axes",
     "open_frame",
@@ -26,6 +30,15 @@ MARK = "#d55e00"
 # Sizes of text, points.
 LABEL_SIZE = 9
 TICK_SIZE = 8
+
+
+class NotebookFigure(Figure):
+    """A figure that shows itself as the value of a cell; others do so only with pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        stream = io.BytesIO()
+        self.savefig(stream, format="png")
+        return stream.getvalue()
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:

@@ -53,7 +53,13 @@ def print_summary(console: Console, result: FitResult) -> None:
 def summary_text(result: FitResult) -> str:
     """What `print_summary` prints, without colours."""
     stream = io.StringIO()
-    console = Console(file=stream, width=TEXT_WIDTH, color_system=None, soft_wrap=True)
+    console = Console(
+        file=stream,
+        width=TEXT_WIDTH,
+        color_system=None,
+        soft_wrap=True,
+        force_jupyter=False,  # in a notebook rich would show the text in place of writing it
+    )
     print_summary(console, result)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.results.record import FitRecord
 
-__all__ = ["write_csv", "write_homodyne"]
+__all__ = ["COLUMNS", "parameter_rows", "write_csv", "write_homodyne"]
 
 COLUMNS = ("name", "phi", "value", "stderr", "unit", "at_bound", "fixed")
 
@@ -29,14 +30,21 @@ def write_csv(path: Path, result: FitResult) -> None:
     stream = io.StringIO()
     table = csv.writer(stream, lineterminator="\n")
     table.writerow(COLUMNS)
-    angles = [""] * len(result.parameters) + [float(phi) for phi in result.objective.phi] * 2
-    estimates = [*result.parameters.values(), *result.contrast, *result.offset]
-    for name, phi, e in zip(result.names, angles, estimates, strict=True):
-        stderr = "" if np.isnan(e.stderr) else e.stderr
-        flags = [str(flag).lower() for flag in (e.at_bound, e.fixed)]
-        table.writerow([name, phi, e.value, stderr, e.unit, *flags])
+    for name, phi, value, stderr, unit, *flags in parameter_rows(result):
+        numbers = ["" if np.isnan(number) else number for number in (phi, value, stderr)]
+        table.writerow([name, *numbers, unit, *(str(flag).lower() for flag in flags)])
     with replacing(path) as temporary:
         temporary.write_text(stream.getvalue(), encoding="utf-8")
+
+
+def parameter_rows(result: FitResult) -> list[tuple[Any, ...]]:
+    """A tuple of `COLUMNS` for each parameter, then for contrast and offset of each angle."""
+    angles = [np.nan] * len(result.parameters) + [float(phi) for phi in result.objective.phi] * 2
+    estimates = [*result.parameters.values(), *result.contrast, *result.offset]
+    return [
+        (name, phi, e.value, e.stderr, e.unit, e.at_bound, e.fixed)
+        for name, phi, e in zip(result.names, angles, estimates, strict=True)
+    ]
 
 
 def write_homodyne(path: Path, record: FitRecord) -> None:

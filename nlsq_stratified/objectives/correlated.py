@@ -97,9 +97,8 @@ class CorrelatedObjective(ModelObjective):
             columns = solve_triangular(self.root, columns, lower=True)
             jacobian, residual = columns[:, :-1], columns[:, -1]
         with jax.enable_x64(True):
-            sums_of_all = triangular_sums(
-                self.loss, self.f_scale, jnp.asarray(residual), jnp.asarray(jacobian)
-            )
+            rows = jnp.asarray(residual), jnp.asarray(jacobian)
+            sums_of_all = triangular_sums(self.loss, self.f_scale, len(residual), *rows)
             cost, triangle, majorant = jax.device_get(sums_of_all)
         return FactoredEquations(float(cost), triangle, len(residual), majorant)
 

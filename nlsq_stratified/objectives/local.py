@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from nlsq_stratified.normal_equations import FactoredEquations
-from nlsq_stratified.objectives.curve import ModelObjective, ResidualAndJacobian
+from nlsq_stratified.objectives.curve import ModelObjective, ResidualAndJacobian, counted_rows
 from nlsq_stratified.objectives.loss import LOSSES, robust
 
 __all__ = ["GroupedFactors", "LocalObjective", "LocalParameters"]
@@ -178,6 +178,7 @@ class LocalObjective(ModelObjective):
     loss: str = "linear"
     f_scale: float = 1.0
     jac: Callable[..., Any] | None = None
+    pad: bool = False
     rows: ResidualAndJacobian = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -197,13 +198,14 @@ class LocalObjective(ModelObjective):
         self, params: NDArray[np.float64], chunk: tuple[NDArray[Any], ...]
     ) -> GroupedFactors:
         """Cost and triangular factors of one chunk at `params` (p,)."""
-        x, *others = chunk
+        n_points = len(chunk[1])
+        x, *others = chunk = self.padded(params, chunk) if self.pad else chunk
         groups = self.local.groups_of(x, len(chunk[1]))
         tiles, tile_groups = _tiles(groups, self.local.n_groups, len(self._is_local) + 1)
         with jax.enable_x64(True):
             arrays = (jnp.asarray(array, jnp.float64) for array in others)
             rows = self.rows(*self._of_groups(params, x, groups), *arrays)
-            sums = _tile_sums(self.loss, self.f_scale, jnp.asarray(tiles), *rows)
+            sums = _tile_sums(self.loss, self.f_scale, n_points, jnp.asarray(tiles), *rows)
             cost, factors, squares = jax.device_get(sums)
         used = len(tile_groups)
         majorants = np.zeros((self.local.n_groups, squares.shape[1]))
@@ -211,7 +213,7 @@ class LocalObjective(ModelObjective):
         triangles = np.zeros((self.local.n_groups, *factors.shape[1:]))
         factors, tile_groups = _merged(factors[:used], tile_groups)
         triangles[tile_groups] = factors
-        return GroupedFactors(float(cost), triangles, len(chunk[1]), majorants)
+        return GroupedFactors(float(cost), triangles, n_points, majorants)
 
     def normal_equations(
         self, params: NDArray[np.float64], sums: GroupedFactors
@@ -220,10 +222,10 @@ class LocalObjective(ModelObjective):
         return sums.together(self._columns, sum(self._is_local))
 
     def curve(
-        self, params: NDArray[np.float64], x: ArrayLike
+        self, params: NDArray[np.float64], x: ArrayLike, n_points: int | None = None
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """The model at the points of x, (n,), and its derivatives (n, p) by all parameters."""
-        values, own = super().curve(params, x)
+        values, own = super().curve(params, x, n_points)
         jacobian = np.zeros((len(values), len(params)))
         columns = self._columns[self._groups(x)]
         np.put_along_axis(jacobian, columns, own, axis=1)
@@ -299,9 +301,18 @@ class _ShiftedJacobian(_Shifted):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _tile_sums(
-    loss: str, f_scale: float, tiles: jax.Array, residual: jax.Array, jacobian: jax.Array
+    loss: str,
+    f_scale: float,
+    n_points: int,
+    tiles: jax.Array,
+    residual: jax.Array,
+    jacobian: jax.Array,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Cost, factors (B, m + 1, m + 1) and majorants (B, m) of tiles of points."""
+    """Cost, factors (B, m + 1, m + 1) and majorants (B, m) of tiles of points.
+
+    Only the first `n_points` points count.
+    """
+    residual, jacobian = counted_rows(n_points, residual, jacobian)
     cost, squares = 0.5 * residual @ residual, jacobian**2
     if (function := LOSSES[loss]) is not None:
         cost, residual_factor, jacobian_factor, slope = robust(function, f_scale, residual)

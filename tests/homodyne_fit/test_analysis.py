@@ -1,11 +1,15 @@
 import json
 import re
+import sys
 
 import numpy as np
+import pandas as pd
 import pytest
+import rich.console
 from matplotlib.figure import Figure
 
 import homodyne_fit as hf
+from homodyne_fit.results.exports import write_csv
 from homodyne_fit.results.names import OUTPUTS
 
 
@@ -70,6 +74,33 @@ class TestInANotebook:
             figure.draw_without_rendering()
         line = sheared.plot_rates([0.1, 1.0, 2.0]).axes[0].lines[0]
         np.testing.assert_array_equal(line.get_xdata(), [0.1, 1.0, 2.0])
+
+    def test_figures_show_themselves(self, sheared):
+        assert sheared.plot_scaling()._repr_png_().startswith(b"\x89PNG\r\n")
+
+    def test_text_is_returned_and_not_shown(self, sheared, monkeypatch, capsys):
+        """In a notebook rich shows what it is to write, so that a cell has the summary twice."""
+        outside = str(sheared)
+        monkeypatch.setattr(rich.console, "_is_jupyter", lambda: True)
+        assert str(sheared) == outside != ""
+        assert capsys.readouterr() == ("", "")
+
+    def test_as_a_table_of_pandas(self, sheared, tmp_path):
+        table = sheared.to_dataframe()
+        write_csv(tmp_path / "parameters.csv", sheared)
+        stored = pd.read_csv(tmp_path / "parameters.csv", keep_default_na=False, dtype=str)
+        assert list(table.columns) == list(stored.columns)
+        assert table["name"].tolist() == list(sheared.names)
+        assert table["value"][0] == sheared.parameters["D0"].value
+        assert table["fixed"].dtype == table["at_bound"].dtype == bool
+        for column in ("phi", "value", "stderr"):
+            given = pd.to_numeric(stored[column], errors="coerce")
+            np.testing.assert_array_equal(table[column], given)
+
+    def test_without_pandas(self, sheared, monkeypatch):
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        with pytest.raises(hf.InputError, match=r"^to_dataframe needs pandas: pip install pandas$"):
+            sheared.to_dataframe()
 
     def test_as_text_and_as_html(self, sheared):
         text, html = repr(sheared), sheared._repr_html_()

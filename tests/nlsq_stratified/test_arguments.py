@@ -3,6 +3,7 @@
 import inspect
 import re
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax.numpy as jnp
@@ -114,7 +115,9 @@ def test_what_is_without_effect_has_the_default_of_nlsq():
 
 def test_the_other_name_of_max_nfev_is_taken():
     assert fit(p0=[9.0, 4.0, 9.0], maxfev=2).nfev == 2
-    with pytest.raises(TypeError, match="^not supported together with chunks: maxfev$"):
+    with pytest.raises(
+        TypeError, match="^maxfev and max_nfev are two names of one argument: give one$"
+    ):
         fit(maxfev=2, max_nfev=3)
 
 
@@ -132,6 +135,13 @@ def test_the_other_name_of_max_nfev_is_taken():
             "data_mask (mask ydata, as an array of numpy.ma, where points are to be left out)",
         ),
         (dict(return_eval=True), "return_eval (the result has predictions)"),
+        (dict(max_nfve=3), "max_nfve (did you mean max_nfev?)"),
+        (dict(absolute_sigm=True), "absolute_sigm (did you mean absolute_sigma?)"),
+        (dict(progresive=True), "progresive (did you mean progressive?)"),
+        (
+            dict(group=np.zeros(N)),
+            "group (Chunks.by_group(group) cuts by it, and a column of x shows it to the model)",
+        ),
         (
             dict(compute_diagnostics=True, tr_solver="lsmr"),
             "compute_diagnostics (nlsq.curve_fit makes that report)",
@@ -161,6 +171,26 @@ def test_a_loss_of_ones_own_is_refused(loss):
     message = f"loss must be one of linear, soft_l1, huber, cauchy, arctan, not {loss!r}"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fit(loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("executor", "message"),
+    [
+        (2, "executor must be a concurrent.futures.Executor, such as ThreadPoolExecutor(2), not 2"),
+        ("threads", "executor must be a concurrent.futures.Executor, not 'threads'"),
+        (True, "executor must be a concurrent.futures.Executor, not True"),
+    ],
+)
+def test_an_executor_is_one(executor, message):
+    with pytest.raises(TypeError, match=f"^{re.escape(message)}$"):
+        fit(executor=executor)
+
+
+def test_the_class_of_an_executor_is_none():
+    with pytest.raises(
+        TypeError, match=r"^executor must be a concurrent\.futures\.Executor, not <c"
+    ):
+        fit(executor=ThreadPoolExecutor)
 
 
 # Values

@@ -1,5 +1,7 @@
 """Data in every form that chunks can take: the same answer, and errors that name the chunk."""
 
+import functools
+import inspect
 import multiprocessing
 import re
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -15,8 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nlsq_stratified
-from nlsq_stratified import Chunks
+from nlsq_stratified import Chunks, LocalParameters, chunked_fit
 from nlsq_stratified.chunk_data import FirstChunks, chunk_data, points_in
+from nlsq_stratified.objectives.curve import padded_length
 
 curve_fit: Any = scipy.optimize.curve_fit
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
@@ -342,10 +345,144 @@ def test_boundaries_taken_as_hints_keep_the_order(data, whole):
     assert_agrees(one, *whole)
 
 
-def test_chunks_cut_before_cannot_be_taken_as_hints(data):
-    message = "preserve_chunks=False needs a partition of the points: pass a Chunks"
-    with pytest.raises(TypeError, match=f"^{message}$"):
-        curve_fit_large(model, chunks=cut(data, 30), preserve_chunks=False)
+# Chunks of many lengths
+
+
+@pytest.fixture(scope="module")
+def of_many_lengths():
+    """Points and standard deviations, and the same in ten chunks, each of another length."""
+    ends = np.cumsum(np.arange(20, 30))
+    rng = np.random.default_rng(6)
+    x = rng.uniform(0, 3, ends[-1])
+    sigma = 0.03 * rng.uniform(0.5, 2, len(x))
+    y = decay(x, 2.0, 1.2, np) + sigma * rng.normal(size=len(x))
+    arrays = x, y, sigma
+    parts = list(zip(*(np.split(array, ends[:-1]) for array in arrays), strict=True))
+    return arrays, parts
+
+
+def lengths_seen(f):
+    """A model that records the lengths for which it is traced."""
+    seen = set()
+
+    def recording(x, *params):
+        seen.add(x.shape[-1])
+        return f(x, *params)
+
+    recording.__signature__ = inspect.signature(f)  # type: ignore[attr-defined]
+    return recording, seen
+
+
+@pytest.mark.parametrize("loss", ["linear", "huber"])
+def test_chunks_that_are_hints_are_filled_up_to_few_lengths(of_many_lengths, loss):
+    (x, y, sigma), parts = of_many_lengths
+    recording, seen = lengths_seen(model)
+    options: dict[str, Any] = dict(p0=[1.0, 1.0], loss=loss, absolute_sigma=True)
+    fit = curve_fit_large(recording, chunks=parts, preserve_chunks=False, **options)
+    expected = curve_fit_large(model, x, y, sigma=sigma, chunks=len(x), **options)
+    assert_agrees(fit, expected.x, expected.pcov)
+    assert fit.cost == pytest.approx(expected.cost, rel=1e-12)
+    assert fit.n_points == len(x)
+    assert fit.chunk_sizes == tuple(range(20, 30))
+    assert fit.r_squared == pytest.approx(expected.r_squared, rel=1e-9)
+    # One chunk, of 21 points, is compared with the same one filled up.
+    assert seen == {20, 21, 24, 28, 32}
+
+
+def test_local_parameters_of_chunks_that_are_filled_up(of_many_lengths):
+    (x, y, _), parts = of_many_lengths
+    group = (x > 1).astype(float)
+    two = [(np.stack([x, (x > 1).astype(float)]), y) for x, y, _ in parts]
+    local = LocalParameters(("a",), group=lambda x: x[1], n_groups=2)
+    options: dict[str, Any] = dict(p0=[1.0, 1.0, 1.0], local=local)
+
+    def of_rows(x, a, b):
+        return decay(x[0], a, b)
+
+    fit = curve_fit_large(of_rows, chunks=two, preserve_chunks=False, **options)
+    expected = curve_fit_large(of_rows, np.stack([x, group]), y, chunks=len(x), **options)
+    assert_agrees(fit, expected.x, expected.pcov)
+
+
+def test_masked_points_of_hints_need_few_lengths(of_many_lengths):
+    (x, y, sigma), _ = of_many_lengths
+    hidden = np.random.default_rng(7).random(len(x)) < 0.1
+    recording, seen = lengths_seen(model)
+    fit = curve_fit_large(
+        recording,
+        x,
+        np.ma.array(y, mask=hidden),
+        sigma=sigma,
+        chunks=Chunks.of_size(len(x), 40),
+        chunk_size=40,
+        preserve_chunks=False,
+    )
+    kept = [array[~hidden] for array in (x, y)]
+    numpy_model = functools.partial(decay, np=np)
+    expected = curve_fit(numpy_model, *kept, [1, 1], sigma[~hidden], xtol=1e-14, ftol=1e-14)
+    assert_agrees(fit, *expected)
+    assert len(seen) <= 6
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        lambda x, a, b: a * jnp.exp(-b * x) + 0.01 * a * jnp.mean(x),
+        lambda x, a, b: a * jnp.exp(-b * x) + 0.01 * jnp.linspace(0, a, x.shape[0]),
+    ],
+)
+def test_a_model_of_whole_chunks_is_not_filled_up(of_many_lengths, f):
+    _, parts = of_many_lengths
+    message = "^the model at a point depends on the other points of its chunk: such a model needs "
+    with pytest.raises(ValueError, match=message):
+        curve_fit_large(f, chunks=parts[1:], p0=[1.0, 1.0], preserve_chunks=False)
+
+
+def test_many_lengths_without_filling_up_are_worth_a_warning(of_many_lengths, monkeypatch):
+    _, parts = of_many_lengths
+    monkeypatch.setattr(chunked_fit, "MOST_LENGTHS", 2)
+    message = "^the chunks have more than 2 different lengths, and the model is compiled for each"
+    with pytest.warns(UserWarning, match=message) as caught:
+        curve_fit_large(model, chunks=parts[:5], p0=[1.0, 1.0], max_nfev=1)
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@given(st.integers(1, 10**7))
+def test_lengths_that_are_filled_up_to(n):
+    length = padded_length(n)
+    assert length >= n
+    assert length <= max(4, 1.25 * n)
+    assert length >> max(0, length.bit_length() - 3) in (4, 5, 6, 7)
+    assert length % (1 << max(0, length.bit_length() - 3)) == 0
+
+
+def test_very_small_chunks_of_many_points_are_worth_a_warning():
+    x = np.linspace(0, 1, 10_001)
+    message = r"^chunks=1 is the number of points in a chunk: this makes 10,001 chunks, each of "
+    fails_early = pytest.raises(ValueError, match="^nan_policy")
+    with pytest.warns(UserWarning, match=message) as caught, fails_early:
+        curve_fit_large(model, x, x, [1.0, 1.0], chunks=1, nan_policy="none")
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+@pytest.mark.parametrize(
+    ("chunks", "advice"),
+    [
+        ([20, 40], "chunks of sizes: pass Chunks.from_sizes(chunks)"),
+        (np.array([20, 40]), "chunks of sizes: pass Chunks.from_sizes(chunks)"),
+        (np.split(np.arange(N), 3), "chunks of point indices: pass Chunks.from_indices(chunks)"),
+        ([[0, 1], [2, 3]], "chunks of point indices: pass Chunks.from_indices(chunks)"),
+        ([0.0, 45.0] * 30, "chunks of a label for each point: pass Chunks.from_labels(chunks)"),
+        (
+            [slice(0, 30), slice(30, N)],
+            "chunks of slices: pass Chunks.from_sizes, with the lengths",
+        ),
+    ],
+)
+def test_numbers_that_cut_the_points_lead_to_chunks(data, chunks, advice):
+    x, y, _ = data
+    with pytest.raises(TypeError, match=f"^{re.escape(advice)}"):
+        curve_fit_large(model, x, y, chunks=chunks)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +625,7 @@ def test_a_mask_does_not_excuse_what_it_does_not_hide(data):
 
 def test_some_point_must_be_left(data):
     x, y, _ = data
-    message = "^no point is left: each is masked or holds a value that is not finite$"
+    message = "^no point is left: each is masked, has an infinite sigma, or holds a value that is "
     with pytest.raises(ValueError, match=message):
         curve_fit_large(model, x, np.ma.array(y, mask=True), chunks=20)
     with pytest.raises(ValueError, match=message):
@@ -535,12 +672,22 @@ def test_a_model_of_complex_numbers_is_refused(data):
 
 
 @pytest.mark.parametrize(
-    "values", [np.array(["1"] * N), np.array([1.0, None] * (N // 2)), np.zeros(N, "datetime64[s]")]
+    ("values", "message"),
+    [
+        (np.array(["1"] * N), "values of type <U1, not real numbers"),
+        (np.array([1.0, "2"] * (N // 2), object), "'2', which is no real number"),
+        (np.array([1.0, 2j] * (N // 2), object), "2j, which is no real number"),
+        (np.array([1.0, None] * (N // 2)), "values that are not finite"),
+        (
+            np.zeros(N, "datetime64[s]"),
+            "values of type datetime64[s], not real numbers: pass seconds, as (t - t[0]) / "
+            "np.timedelta64(1, 's')",
+        ),
+    ],
 )
-def test_what_is_no_number_is_refused(data, values):
+def test_what_is_no_number_is_refused(data, values, message):
     _, y, _ = data
-    message = f"^xdata holds values of type {re.escape(str(values.dtype))}, not real numbers$"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=f"^xdata holds {re.escape(message)}$"):
         curve_fit_large(model, values, y, chunks=20)
 
 

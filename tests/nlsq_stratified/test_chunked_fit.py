@@ -488,11 +488,33 @@ def test_the_parameters_named_are_those_of_the_start():
     assert_not_finite(progressive=True)
 
 
-def test_a_derivative_that_is_not_finite_names_the_chunk():
+def test_a_derivative_that_is_not_finite_is_named():
+    x = np.arange(30.0)
+    message = (
+        "the model is finite, but its derivatives by the parameters are not, at point 0 of chunk 0 "
+        "(x = 0) and b = 1, a = 1: a root, a power or a norm of 0 has none; leave the point out, "
+        "or write the model without it there"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        curve_fit_large(lambda x, b, a: b + jnp.sqrt(a * x), x, x, chunks=10)
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+def test_a_derivative_that_is_not_finite_names_point_and_chunk(threads):
     x = np.arange(1.0, 31.0)
-    message = "the model is not finite in chunk 1 at a = 0"
-    with pytest.raises(ValueError, match=f"^{message}$"):
-        curve_fit_large(lambda x, a: jnp.where(x > 10, jnp.sqrt(a), a), x, x, [0.0], chunks=10)
+    message = (
+        "the model is finite, but its derivatives by the parameters are not, at point 3 of chunk 1 "
+        "(x = 14) and a = 0:"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"), ThreadPoolExecutor(2) as pool:
+        curve_fit_large(
+            lambda x, a: jnp.where(x > 13, jnp.sqrt(a), a),
+            x,
+            x,
+            [0.0],
+            chunks=10,
+            executor=pool if threads else None,
+        )
 
 
 @pytest.mark.parametrize("options", [dict(progressive=True), dict(multistart=True, n_starts=4)])
@@ -521,8 +543,19 @@ def test_fixed_parameters_are_left_alone(data):
 
 
 def test_a_start_of_another_length_is_refused(data):
-    with pytest.raises(TypeError, match="positional argument"):
+    message = "^p0 has 3 values, and the model has 2 parameters: a, b$"
+    with pytest.raises(ValueError, match=message):
         curve_fit_large(line, *data, [1.0, 1.0, 1.0], chunks=30)
+
+
+def test_parameters_with_defaults_may_be_left_to_them(data):
+    x, y = data
+
+    def model(x, a, b, power=1.0):
+        return a + b * x**power
+
+    fit = curve_fit_large(model, x, y, [1.0, 1.0], chunks=30)
+    np.testing.assert_allclose(fit.x, np.polyfit(x, y, 1)[::-1], rtol=1e-4)
 
 
 def test_unknown_options_are_refused(data):

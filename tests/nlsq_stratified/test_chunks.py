@@ -200,12 +200,12 @@ def test_three_million_points_of_three_angles():
     chunks = Chunks.stratified(groups, target_size=100_000)
     report = chunks.report(groups)
     assert chunks.n_points == 3_006_003
-    assert chunks.sizes == (99_999,) * 30 + (6_033,)
+    assert len(chunks) == 31
+    assert set(chunks.sizes) == {96_966, 96_969}
     assert report.coverage == 1.0
     assert report.imbalance_ratio == 1.0
     assert report.missing == ((),) * 31
-    assert np.all(report.counts[:-1] == 33_333)
-    assert np.all(report.counts[-1] == 2_011)
+    assert np.all(report.counts == report.counts[:, :1])
 
 
 @given(st.integers(1, 6), st.integers(1, 40), st.integers(0, 60), st.none() | st.integers(0, 9))
@@ -214,7 +214,8 @@ def test_equal_groups_have_equal_shares_of_every_chunk(n_groups, each, more, see
     chunks = Chunks.stratified(groups, n_groups + more, seed)
     counts = chunks.report(groups).counts
     assert np.all(counts == counts[:, :1])
-    assert np.all(counts[:-1] == (n_groups + more) // n_groups)
+    assert len(counts) == -(-each // ((n_groups + more) // n_groups))
+    assert np.ptp(counts) <= 1
 
 
 @given(labels, st.integers(0, 40), st.none() | st.integers(0, 9))
@@ -222,6 +223,23 @@ def test_no_chunk_is_larger_than_the_target_but_for_rare_groups(groups, more, se
     n_groups = len(set(groups))
     chunks = Chunks.stratified(groups, n_groups + more, seed)
     assert max(chunks.sizes) < n_groups + more + n_groups
+
+
+@pytest.mark.parametrize("seed", [None, 0])
+def test_no_chunk_holds_a_small_rest(seed):
+    """40,007 points more than four full chunks would leave seven."""
+    groups = np.repeat([0, 1, 2], [40_000, 40_007, 20_000])
+    chunks = Chunks.stratified(groups, 10_000, seed)
+    assert len(chunks) == 11
+    assert max(chunks.sizes) - min(chunks.sizes) <= 3
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=5), st.integers(0, 60), st.integers(0, 9))
+def test_all_chunks_hold_about_the_same_shares(counts, more, seed):
+    groups = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(counts)), counts))
+    report = Chunks.stratified(groups, len(counts) + more, seed).report(groups)
+    share = np.array(counts) / len(report.sizes)
+    assert np.all(np.abs(report.counts - share) < 1)
 
 
 def test_unequal_groups_in_proportion():
@@ -300,6 +318,15 @@ def test_a_complete_chunk_prints_a_dash():
 def test_the_report_needs_a_label_for_every_point():
     with pytest.raises(ValueError, match=exactly("4 points need as many labels, got (3,)")):
         Chunks.from_sizes([4]).report([0, 1, 2])
+
+
+def test_chunks_say_what_they_are():
+    assert (
+        repr(Chunks.from_sizes([1_500, 500]))
+        == "<Chunks: 2,000 points in 2 chunks of 500 to 1,500>"
+    )
+    by_label = Chunks.from_labels([0, 1, 0, 1])
+    assert repr(by_label) == "<Chunks: 4 points in 2 chunks of 2, in an order of their own>"
 
 
 # Arrays in chunks

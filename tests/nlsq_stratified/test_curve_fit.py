@@ -1,17 +1,21 @@
 """`curve_fit_large` with chunks against SciPy's `curve_fit` on all points at once."""
 
 import inspect
+import math
 import re
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 import jax.numpy as jnp
 import nlsq
 import numpy as np
 import pytest
+import scipy.special
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import curve_fit
+from scipy.optimize import Bounds, curve_fit
+from threadpoolctl import threadpool_info
 
 import nlsq_stratified
 from nlsq_stratified import Chunks
@@ -301,8 +305,20 @@ def test_parameters_that_only_act_together_have_infinite_variance():
     assert fit.success
     assert fit.x[0] + fit.x[1] == pytest.approx(popt[1], rel=1e-5)
     assert np.all(np.isinf(fit.pcov[:2]))
+    assert fit.message.endswith("; the data do not determine a, b")
     degrees = 58 / 57  # three parameters are counted here, two in the reference
     assert fit.pcov[2, 2] == pytest.approx(pcov[0, 0] * degrees, rel=1e-4)
+
+
+@pytest.mark.parametrize("start", [[1.0, 1.0, 0.5], [1.5, 0.5, 0.3]])
+def test_what_is_not_determined_at_an_exact_minimum_is_infinite(start):
+    """The second start is a minimum already."""
+    x = np.linspace(0, 1, 40)
+    fit = curve_fit_large(lambda x, a, b, c: (a + b) * x + c, x, 2 * x + 0.3, start, chunks=20)
+    assert fit.success
+    assert fit.message.endswith("; the data do not determine a, b")
+    assert np.all(np.isinf(fit.pcov[:2]))
+    assert 0 <= fit.pcov[2, 2] < 1e-25
 
 
 def test_data_without_noise_are_fitted():
@@ -331,10 +347,98 @@ def test_as_many_points_as_parameters_leave_no_covariance():
     assert np.all(np.isinf(fit.pcov))
 
 
-def test_absolute_sigma_without_sigma_means_a_sigma_of_one(decay_data):
+@pytest.mark.parametrize("form", ["partition", "cut before"])
+def test_absolute_sigma_without_sigma_means_a_sigma_of_one_and_warns(decay_data, form):
     x, y, _, p0 = decay_data
-    fit = curve_fit_large(IN_JAX["decay"], x, y, p0, absolute_sigma=True, chunks=30)
+    data = (x, y) if form == "partition" else (None, None)
+    chunks = 30 if form == "partition" else [(x[:30], y[:30]), (x[30:], y[30:])]
+    message = "^absolute_sigma=True without sigma: the errors are those of points with a standard "
+    with pytest.warns(UserWarning, match=message) as caught:
+        fit = curve_fit_large(IN_JAX["decay"], *data, p0, absolute_sigma=True, chunks=chunks)
+    assert [warning.filename for warning in caught] == [__file__]
     assert_agrees(fit, *reference("decay", x, y, p0, absolute_sigma=True))
+
+
+# What SciPy takes, too
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+@pytest.mark.parametrize("sigma", [0.2, [0.2], np.float32(0.2)])
+def test_one_sigma_is_that_of_all_points(decay_data, sigma, absolute):
+    x, y, _, p0 = decay_data
+    every = np.full(60, np.ravel(sigma)[0])
+    expected = reference("decay", x, y, p0, sigma=every, absolute_sigma=absolute)
+    options: dict[str, Any] = dict(absolute_sigma=absolute)
+    assert_agrees(
+        curve_fit_large(IN_JAX["decay"], x, y, p0, sigma=sigma, chunks=25, **options), *expected
+    )
+    parts = [(x[i : i + 20], y[i : i + 20], sigma) for i in (0, 20, 40)]
+    assert_agrees(curve_fit_large(IN_JAX["decay"], p0=p0, chunks=parts, **options), *expected)
+
+
+@pytest.mark.parametrize("absolute", [True, False])
+def test_points_of_infinite_sigma_are_left_out(decay_data, absolute):
+    x, y, sigma, p0 = decay_data
+    out = [3, 4, 31]
+    rest = (np.delete(array, out) for array in (x, y))
+    expected = reference("decay", *rest, p0, sigma=np.delete(sigma, out), absolute_sigma=absolute)
+    y, sigma = y.copy(), sigma.copy()
+    sigma[out], y[4] = np.inf, np.nan
+    fit = curve_fit_large(
+        IN_JAX["decay"], x, y, p0, sigma=sigma, absolute_sigma=absolute, chunks=20
+    )
+    assert_agrees(fit, *expected)
+    assert fit.n_points == 57
+    assert len(fit.residuals) == 57
+
+
+@pytest.mark.parametrize("x", [np.linspace(0, 1, 60), np.ones((60, 2)), np.ones((2, 60))])
+def test_a_model_may_return_one_number_for_all_points(decay_data, x):
+    _, y, sigma, _ = decay_data
+    options: dict[str, Any] = dict(sigma=sigma, absolute_sigma=True)
+    fit = curve_fit_large(lambda x, a: a, x, y, [1.0], chunks=25, **options)
+    weights = sigma**-2
+    assert fit.success
+    variance = 1 / weights.sum()
+    assert abs(fit.x[0] - np.average(y, weights=weights)) <= 2e-4 * np.sqrt(variance)
+    assert fit.pcov[0, 0] == pytest.approx(variance, rel=1e-12)
+    np.testing.assert_allclose(fit.residuals, y - fit.x[0], rtol=0, atol=1e-14)
+    low, high = fit.confidence_band()
+    assert low.shape == high.shape == (60,)
+
+
+def test_arrays_of_objects_are_taken(decay_data):
+    x, y, sigma, p0 = decay_data
+    expected = curve_fit_large(IN_JAX["decay"], x, y, p0, sigma, chunks=30)
+    objects = np.array([Fraction(value) for value in x]), y.astype(object), sigma.astype(object)
+    fit = curve_fit_large(IN_JAX["decay"], *objects[:2], p0, objects[2], chunks=30)
+    assert fit.x.tobytes() == expected.x.tobytes()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [
+        Bounds([0, 0, -np.inf], [np.inf, 0.5, np.inf]),  # type: ignore[arg-type]
+        ([0, 0, None], [None, 0.5, None]),
+        ([0, 0, -np.inf], [np.inf, 0.5, np.inf]),
+        (None, [np.inf, 0.5, np.inf]),
+    ],
+)
+def test_bounds_of_every_form(decay_data, bounds):
+    x, y, _, p0 = decay_data
+    limits = ([-np.inf] * 3, [np.inf, 0.5, np.inf])
+    expected = curve_fit_large(IN_JAX["decay"], x, y, p0, bounds=limits, chunks=30)
+    fit = curve_fit_large(IN_JAX["decay"], x, y, p0, bounds=bounds, chunks=30)
+    assert fit.x[1] == expected.x[1] == 0.5
+    np.testing.assert_allclose(fit.x, expected.x, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bounds", [None, (None, None), ([None] * 3, None), Bounds()])
+def test_no_bounds_of_every_form(decay_data, bounds):
+    x, y, _, p0 = decay_data
+    expected = curve_fit_large(IN_JAX["decay"], x, y, p0, chunks=30)
+    fit = curve_fit_large(IN_JAX["decay"], x, y, p0, bounds=bounds, chunks=30)
+    assert fit.x.tobytes() == expected.x.tobytes()
 
 
 # Parameters of the model
@@ -412,7 +516,9 @@ def with_a(value):
         (dict(sigma=with_a(0.0)), "every sigma must be positive"),
         (dict(sigma=with_a(-1.0)), "every sigma must be positive"),
         (dict(sigma=with_a(np.nan)), "sigma holds values that are not finite"),
-        (dict(sigma=with_a(np.inf)), "sigma holds values that are not finite"),
+        (dict(sigma=with_a(-np.inf)), "every sigma must be positive"),
+        (dict(sigma=0.0), "every sigma must be positive"),
+        (dict(p0=[1.0]), "p0 has 1 values, and the model has 2 parameters: a, b"),
         (dict(xdata=with_a(np.inf)), "xdata holds values that are not finite"),
         (dict(ydata=with_a(np.nan)), "ydata holds values that are not finite"),
         (
@@ -445,9 +551,91 @@ def test_a_model_of_another_shape_is_refused():
         curve_fit_large(lambda x, a: a * x[:2], X, Y, chunks=5)
 
 
-def test_bounds_of_another_length_are_refused():
-    with pytest.raises(ValueError, match="could not be broadcast"):
-        curve_fit_large(IN_JAX["line"], X, Y, bounds=([0, 0, 0], [1, 1, 1]), chunks=5)
+@pytest.mark.parametrize(
+    ("bounds", "message"),
+    [
+        (
+            ([0, 0, 0], [1, 1, 1]),
+            "the lower bounds have shape (3,): one number is needed, or one for each of 2 "
+            "parameters, a, b",
+        ),
+        (
+            (0, [1, 1, 1]),
+            "the upper bounds have shape (3,): one number is needed, or one for each of 2 "
+            "parameters, a, b",
+        ),
+        (0.5, "bounds must be a pair (lower, upper), not 0.5"),
+    ],
+)
+def test_bounds_of_another_length_are_refused(bounds, message):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        curve_fit_large(IN_JAX["line"], X, Y, bounds=bounds, chunks=5)
+
+
+def test_bounds_as_pairs_are_refused_with_the_way_to_write_them():
+    pairs = [(0, 1), (0, 1), (0, 1)]
+    message = f"bounds must be a pair (lower, upper), not {pairs}: for a pair for each parameter, "
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}pass tuple"):
+        curve_fit_large(IN_JAX["decay"], X, Y, bounds=pairs, chunks=5)
+
+
+def in_scipy(x, a, b, c):
+    return a * scipy.special.erf(b * x) + c
+
+
+def in_numpy(x, a, b, c):
+    return a * np.exp(-b * x) + c
+
+
+def with_if(x, a, b, c):
+    return a * jnp.exp(-b * x) + c if a > 0 else c + 0 * x
+
+
+def with_selection(x, a, b, c):
+    return x.at[x > 0.5].set(a * jnp.exp(-b * x[x > 0.5]) + c)
+
+
+def with_math(x, a, b, c):
+    return math.exp(a) * jnp.exp(-b * x) + c
+
+
+def with_float(x, a, b, c):
+    return float(a) * jnp.exp(-b * x) + c
+
+
+@pytest.mark.parametrize(
+    ("model", "advice"),
+    [
+        (in_numpy, "use jax.numpy and jax.scipy in it"),
+        (in_scipy, "use jax.numpy and jax.scipy in it"),
+        (with_if, "use jax.numpy.where in it"),
+        (with_selection, "use jax.numpy.where in it"),
+        (with_math, "use jax.numpy in it"),
+        (with_float, "use jax.numpy in it"),
+    ],
+)
+def test_a_model_that_jax_cannot_trace_is_told_what_to_use(model, advice):
+    with pytest.raises(TypeError, match=f"^the model .*{re.escape(advice)}") as caught:
+        curve_fit_large(model, X, Y, chunks=5)
+    assert str(caught.value).splitlines()[0].endswith(advice)
+
+
+def test_a_misspelt_option_of_chunks_is_not_left_to_nlsq():
+    with pytest.raises(TypeError, match=r"^there is no argument chunk \(did you mean chunks\?\)$"):
+        curve_fit_large(IN_JAX["line"], X, Y, chunk=5)
+
+
+def test_the_linear_algebra_has_one_thread_in_every_fit_with_chunks():
+    """Also where NLSQ calls `fit_with_chunks` by itself."""
+    seen = []
+
+    def model(x, a, b):
+        seen.extend(pool["num_threads"] for pool in threadpool_info() if "blas" in pool["user_api"])
+        return a + b * x
+
+    nlsq_stratified.curve_fit.fit_with_chunks(model, X, Y, 5)
+    assert seen
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize("method", [None, "trf", "lm"])

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+import homodyne_fit
 import nlsq_stratified
 
 
@@ -41,6 +42,12 @@ def test_importing_leaves_the_precision_of_jax_alone(modules):
 def test_every_public_name_can_be_had():
     for name in nlsq_stratified.__all__:
         assert getattr(nlsq_stratified, name).__name__ == name
+
+
+@pytest.mark.parametrize("package", [nlsq_stratified, homodyne_fit])
+def test_the_public_names_are_listed_and_no_others(package):
+    assert set(dir(package)) - {"__version__"} == set(package.__all__)
+    assert all(hasattr(package, name) for name in dir(package))
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():
