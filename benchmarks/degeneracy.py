@@ -153,9 +153,6 @@ def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dic
                 "seed": seed,
                 "mode": mode,
                 "used": result.objective.scaling.mode,
-                "log_evidence": result.info.layers.get("reparametrization", {})
-                .get("test", {})
-                .get("log_evidence"),
                 "restarts": result.info.layers.get("gradient_monitoring", {}).get("restarts", 0),
                 "success": result.success,
                 "seconds": time.perf_counter() - began,

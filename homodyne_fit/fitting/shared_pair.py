@@ -17,8 +17,8 @@ from homodyne_fit.model.scaling import centering_matrix
 
 __all__ = ["SharedPairTest", "shared_pair_test"]
 
-# Eigenvalues of a covariance, relative to the largest, that are told from zero.
-RESOLVED = 1e-8
+# Standard deviations, relative to the largest, that are told from zero.
+RESOLVED = 1e-10
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ def shared_pair_test(solution: Solution, noise: NoiseOfPoints) -> SharedPairTest
     deviations = centred @ (joint.z + newton_step(solution)[p:])
     root = centred @ covariance_of_solution(solution, noise).root[p:]
     norms = np.linalg.norm(root, axis=1)
-    root = root / np.where(norms > 0, norms, 1.0)[:, None]
-    values, vectors = np.linalg.eigh(root @ root.T)
-    kept = values > RESOLVED * values[-1]
-    along = vectors[:, kept].T @ (deviations / np.where(norms > 0, norms, 1.0))
-    statistic, degrees = float(np.sum(along**2 / values[kept])), int(np.count_nonzero(kept))
+    units = np.where(norms > 0, norms, 1.0)
+    # Contrast and offset of an angle may be known far worse than their sum.
+    along, _, degrees, _ = np.linalg.lstsq(root / units[:, None], deviations / units, RESOLVED)
+    statistic, degrees = float(along @ along), int(degrees)
     probability = float(chdtrc(degrees, statistic)) if degrees else 1.0
     return SharedPairTest(statistic, degrees, probability)

@@ -299,7 +299,7 @@ def test_auto_goes_on_to_shrunk_pairs_where_the_angles_differ(spread_out):
     assert_same_errors(result, errors, 0.05)
     said = result.info.layers["reparametrization"]
     assert "the angles differ" in said["effect"]
-    assert said["test"]["degrees_of_freedom"] == 8
+    assert said["test"]["noise_found"]["degrees_of_freedom"] == 8
 
 
 def test_auto_without_regularization_goes_on_to_free_pairs(spread_out, free_pairs):

@@ -52,10 +52,6 @@ class ScalingPrior:
         Standard deviation over the angles.
     log_evidence : float
         Log of the probability ratio between these spreads and none.
-    chi2 : float
-        Decrease of χ² if every angle had its own pair, freely.
-    degrees : int
-        Pairs gained by that, times two.
     distance : float
         From here to the minimum for these spreads, in standard errors.
     """
@@ -63,8 +59,6 @@ class ScalingPrior:
     contrast: float
     offset: float
     log_evidence: float
-    chi2: float
-    degrees: int
     distance: float
 
 
@@ -94,7 +88,7 @@ def fit_scaling_prior(
     if not (variance > 0 and np.all(np.isfinite(hessian))):
         # Without numbers there is nothing to weigh a spread against.
         contrast, offset = (NARROWEST * means).tolist()
-        return ScalingPrior(contrast, offset, 0.0, 0.0, 2 * (n_angles - 1), 0.0)
+        return ScalingPrior(contrast, offset, 0.0, 0.0)
     curvature = np.diag(hessian)
     largest = max(float(curvature.max()), np.finfo(float).tiny)
     scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
@@ -143,13 +137,10 @@ def fit_scaling_prior(
         searches.append(search)
     best = min(searches, key=lambda search: search.fun).x
     value, _, squared_distance = evaluate(best)
-    free_step = np.linalg.lstsq(hessian, -gradient, rcond=None)[0]
     return ScalingPrior(
         contrast=float(np.exp(best[0])),
         offset=float(np.exp(best[1])),
         log_evidence=evaluate(lower)[0] - value,
-        chi2=float(-gradient @ free_step),
-        degrees=2 * (n_angles - 1),
         distance=float(np.sqrt(max(0.0, squared_distance))),
     )
 

@@ -139,6 +139,7 @@ class Regularization(Layer):
             return report | {"effect": f"a penalty by {self.method} on the spread over the angles"}
         spread = {"contrast": self.spreads.contrast, "offset": self.spreads.offset}
         effect = "learned spread over the angles: contrast {contrast:.3g}, offset {offset:.3g}"
+        report["log_evidence"] = self.spreads.log_evidence
         return report | {"spread": spread, "effect": effect.format(**spread)}
 
 

@@ -9,7 +9,6 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
 from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
 from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
@@ -20,9 +19,8 @@ from homodyne_fit.model.scaling import ScalingMap
 __all__ = ["Reparametrization"]
 
 
-# Log evidence from which on the angles differ. Where they do not, the most probable spread is above
-# zero half of the time all the same, and letting them differ then costs accuracy.
-REJECTED = 1.0
+# Pairs of their own are tried if so large deviations, of independent points, are less probable.
+DOUBTFUL = 0.05
 
 # One shared pair is kept if such deviations from it, or larger ones, are more probable than this.
 IMPROBABLE = 1e-3
@@ -38,10 +36,10 @@ BuildMap = Callable[..., ScalingMap]
 class Reparametrization(Layer):
     """The scaling map of a mode.
 
-    ``auto`` starts with one pair for all angles. Where the evidence, which takes the points to be
-    independent, says that the angles differ, each gets its own pair. At the minimum of that, a Wald
-    test by the noise found, which neighbouring points share, may lead back to one pair: with a
-    wrong one, residuals are more than noise. ``sequential`` fits each angle by itself and then
+    ``auto`` starts with one pair for all angles. Where a Wald test, by the noise of independent
+    points, says that the angles differ, each gets its own pair. At the minimum of that, a test by
+    the noise found, which neighbouring points share, may lead back to one pair: with a wrong one,
+    residuals are more than noise. ``sequential`` fits each angle by itself and then
     holds its pair.
 
     Attributes
@@ -53,8 +51,7 @@ class Reparametrization(Layer):
     held : (2K,) array
         Contrasts and offsets that the mode ``constant`` holds.
     shrink : bool
-        Whether ``auto`` lets the angles differ by no more than they seem to at first, layer 3
-        going on from there; if not, layer 3 has another penalty or none.
+        Whether layer 3 draws the pairs of the angles to each other; for the report.
     """
 
     name = "reparametrization"
@@ -63,7 +60,7 @@ class Reparametrization(Layer):
     build: BuildMap
     held: NDArray[np.float64]
     shrink: bool = True
-    evidence: ScalingPrior | None = None
+    independent: SharedPairTest | None = None
     wald: SharedPairTest | None = None
     # Whether a test has led back to one pair, and whether one is due on the sample at hand.
     kept: bool = False
@@ -97,10 +94,10 @@ class Reparametrization(Layer):
         return self._together_if_they_may_be(solution)
 
     def _apart_if_they_differ(self, solution: Solution) -> TwoTimeObjective | None:
-        """Each angle with its own pair, where the evidence speaks for that."""
+        """Each angle with its own pair, where independent points would speak for that."""
         apart = self._apart(solution)
-        self.evidence = fit_scaling_prior(apart.joint, apart.free, apart.variance)
-        if self.evidence.log_evidence <= REJECTED:
+        self.independent = shared_pair_test(apart, NoiseOfPoints(apart.variance))
+        if self.independent.probability > DOUBTFUL:
             return None
         if self.kept:
             # One pair has been found to do, so that the residuals at its minimum are noise.
@@ -109,11 +106,7 @@ class Reparametrization(Layer):
             self._test(solution)
             if self._may_share:
                 return None
-        if not self.shrink:
-            return apart.objective
-        spreads = np.array([self.evidence.contrast, self.evidence.offset])
-        weights = solution.variance / spreads**2
-        return replace(apart.objective, scaling=apart.objective.scaling.penalised(*weights))
+        return apart.objective
 
     def _together_if_they_may_be(self, solution: Solution) -> TwoTimeObjective | None:
         """One pair again, where the noise of the points explains how the angles differ."""
@@ -127,10 +120,8 @@ class Reparametrization(Layer):
 
     def _test(self, solution: Solution) -> None:
         assert self.noise_of is not None
-        self.wald, self.due = (
-            shared_pair_test(self._apart(solution), self.noise_of(solution)),
-            False,
-        )
+        noise = self.noise_of(solution)
+        self.wald, self.due = shared_pair_test(_unlimited(self._apart(solution)), noise), False
 
     @property
     def _may_share(self) -> bool:
@@ -138,8 +129,8 @@ class Reparametrization(Layer):
 
     @override
     def conclude(self, solution: Solution, noise: NoiseOfPoints) -> None:
-        if self.evidence is not None and self.evidence.log_evidence > REJECTED:
-            self.wald = shared_pair_test(self._apart(solution), noise)
+        if self.independent is not None and self.independent.probability <= DOUBTFUL:
+            self.wald = shared_pair_test(_unlimited(self._apart(solution)), noise)
 
     def _shared(self) -> ScalingMap:
         """One pair for all angles."""
@@ -173,33 +164,29 @@ class Reparametrization(Layer):
         report: dict[str, Any] = {"mode": self.mode}
         if self.mode == "hierarchical" and not self.shrink:
             return report | {"effect": _EFFECTS["individual"]}
-        if self.evidence is None:
+        if self.independent is None:
             return report | {"effect": _EFFECTS[self.mode]}
-        test = self.evidence
         return report | {
             "test": {
-                "chi2_decrease": test.chi2,
-                "degrees_of_freedom": test.degrees,
-                "log_evidence": test.log_evidence,
-                "wald": self.wald and self.wald.to_json(),
+                "independent_points": self.independent.to_json(),
+                "noise_found": self.wald and self.wald.to_json(),
             },
-            "effect": self._effect(test),
+            "effect": self._effect(self.wald or self.independent),
         }
 
-    def _effect(self, test: ScalingPrior) -> str:
-        if self.wald is None:
-            return (
-                "the angles keep one shared pair: a spread over them changes the log evidence by "
-                f"{test.log_evidence:.3g}"
-            )
+    def _effect(self, test: SharedPairTest) -> str:
         numbers = (
-            f"pairs of their own deviate from a shared one by a χ² of {self.wald.statistic:.4g} "
-            f"with {self.wald.degrees_of_freedom} degrees of freedom (p = "
-            f"{self.wald.probability:.2g})"
+            f"pairs of their own deviate from a shared one by a χ² of {test.statistic:.4g} with "
+            f"{test.degrees_of_freedom} degrees of freedom (p = {test.probability:.2g})"
         )
-        if self._may_share:
+        if self.wald is None or self._may_share:
             return f"the angles keep one shared pair: {numbers}"
         return f"the angles differ: {numbers}"
+
+
+def _unlimited(apart: Solution) -> Solution:
+    """The same with no pair kept at a limit, which would hide how it deviates."""
+    return replace(apart, joint=replace(apart.joint, free=np.eye(len(apart.joint.z))))
 
 
 _EFFECTS = {

@@ -30,7 +30,7 @@ MOST_EXCHANGES = 6
 NOTICED = 0.1
 
 # Starts on bounds that are tried, of those that look best.
-STARTS_TRIED = 2
+STARTS_TRIED = 4
 
 # Accuracy of a trial, in standard errors of the small sample, and its evaluations.
 TRIAL_TOLERANCE = 0.3
@@ -150,17 +150,29 @@ def _revived(
     here = sample.cost_function(objective, space)(minimum.result.x).cost
     best: tuple[float, SearchPoint | None] = here, None
     for law in held:
-        for exponent in {float(before[law + 1]), 0.0}:
+        for of_law in _revivals(x[law : law + 3], before[law : law + 3], space.tau):
             other = x.copy()
-            amplitude = before[law] * space.tau ** before[law + 1]
-            if not np.isfinite(amplitude):
-                continue
-            other[law : law + 2] = amplitude * space.tau**-exponent, exponent
+            other[law : law + 3] = of_law
             other = np.clip(other, space.lower, space.upper)
             result = _trial(objective, sample, SearchPoint(free, free.to_coordinates(other)))
             if result.state.cost < best[0]:
                 best = result.state.cost, SearchPoint(free, result.x)
     return best[1]
+
+
+def _revivals(
+    now: NDArray[np.float64], before: NDArray[np.float64], tau: float
+) -> list[NDArray[np.float64]]:
+    """Laws (3,) in place of one that is now its constant part alone.
+
+    The constant part as a power law with an exponent of 0, and beside it the power law as it was.
+    """
+    amplitude = before[0] * tau ** before[1]
+    laws = [np.array([now[2], 0.0, 0.0])]
+    if np.isfinite(amplitude):
+        exponents = {float(before[1]), 0.0}
+        laws += [np.array([amplitude * tau**-e, e, now[2]]) for e in exponents]
+    return laws
 
 
 def _parameters(minimum: Minimum) -> NDArray[np.float64]:
