@@ -72,9 +72,9 @@ def value_and_slope(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]
 def on_offset(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
     """The power law by its value r at tau, its exponent and its constant part.
 
-    ``p2 + (r − p2) (t/τ)**p1``.
+    ``p2 + (r − p2) (t/τ)**p1``, in a form that keeps its digits where p2 is far larger than r.
     """
-    return y[2] + (y[0] - y[2]) * (t / tau) ** y[1]
+    return y[0] + (y[0] - y[2]) * jnp.expm1(y[1] * jnp.log(t / tau))
 
 
 def on_prefactor(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:

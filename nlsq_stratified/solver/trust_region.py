@@ -37,6 +37,7 @@ from numpy.typing import ArrayLike, NDArray
 from nlsq_stratified.normal_equations import Equations
 from nlsq_stratified.solver.quadratic_model import QuadraticModel
 from nlsq_stratified.solver.search import (
+    LARGEST_KINK,
     PATIENCE,
     Search,
     TrustRegionResult,
@@ -167,8 +168,14 @@ def _run(
         stuck = not taken or progress.stalled(search)
         other_model = not differenced and can_difference
         if stuck and not other_model:
-            return search.stuck(differenced)
-        if other_model and (stuck or search.misled(model.distance(progress.variance))):
+            result = search.stuck(differenced)
+            if result.success or not differenced or search.distance() > LARGEST_KINK:
+                return result
+            # Differences across a kink are no curvature: back to the Gauss-Newton model, for good.
+            differenced = can_difference = False
+            search.restart_damping()
+            progress.restart(search, PATIENCE)
+        elif other_model and (stuck or search.misled(model.distance(progress.variance))):
             differenced = True
             search.restart_damping()
             progress.restart(search, PATIENCE_DIFFERENCED, MOST_DIFFERENCED_STEPS)
