@@ -68,14 +68,21 @@ STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates
 
 
 def write_result(path: Path, record: FitRecord) -> None:
-    """Write ``result.h5``; it appears whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        _describe(file, record)
-        _write_parameters(file.create_group("parameters"), record)
-        _write_scaling(file.create_group("scaling"), record)
-        _write_curves(file.create_group("curves"), record)
-        _write_c2(file.create_group("c2"), record)
-        _write_state(file.create_group("state"), record)
+    """Write ``result.h5``; it appears whole or not at all.
+
+    It is made in memory: some file systems have no locks, and HDF5 does not survive a full disk.
+    """
+    with replacing(path) as temporary:
+        with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+            _describe(file, record)
+            _write_parameters(file.create_group("parameters"), record)
+            _write_scaling(file.create_group("scaling"), record)
+            _write_curves(file.create_group("curves"), record)
+            _write_c2(file.create_group("c2"), record)
+            _write_state(file.create_group("state"), record)
+            file.flush()
+            image = file.id.get_file_image()
+        temporary.write_bytes(image)
 
 
 def read_result(path: Path) -> FitRecord:
