@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.formats import hdf5
 from homodyne_fit.data.formats.recognition import RESULT_FORMAT
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
@@ -94,7 +95,7 @@ def read_result(path: Path) -> FitRecord:
         where.open("rb").close()  # what may not be read is no HDF5 file to h5py either
         if not h5py.is_hdf5(where):
             raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
-        with h5py.File(where) as file:
+        with hdf5.open_file(where) as file:
             _require_known_format(file, where)
             return _read_record(file, where)
     except (OSError, KeyError, json.JSONDecodeError) as error:
@@ -348,7 +349,7 @@ def _read_data(path: Path) -> TwoTimeData:
     """The data of a result, from its file; (t1, t2) is as fitted only where t1 < t2."""
     if not path.is_file():
         raise InputError(f"{path}: the result is not there any more, and its data were in it")
-    with h5py.File(path) as opened:
+    with hdf5.open_file(path) as opened:
         file: Node = opened
         provenance = json.loads(file["summary"].asstr()[()])["provenance"]
         if "data" not in file.get("c2", {}):

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"question: {text}")
     if matrices is not None:
         _print_quality(file, positions, matrices)
+    for text in file.notes:
+        print(f"note: {text}")
     if args.q is not None and file.q is not None:
         _say_which_q(args.q, float(file.q[positions].mean()))
     if args.plot is not None:
