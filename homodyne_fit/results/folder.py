@@ -6,11 +6,12 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
-from homodyne_fit.errors import InputError, did_you_mean, rename_places, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, encodable, rename_places, suggestion
 from homodyne_fit.results.names import (
     EXPORTS,
     OUTPUTS,
@@ -37,6 +38,7 @@ __all__ = [
     "require_room",
     "save_figure",
     "write_outputs",
+    "with_encodable_source",
     "write_plots",
 ]
 
@@ -140,8 +142,20 @@ def write_outputs(
     # Imported late: matplotlib takes long to load, and the numbers must not wait.
     from homodyne_fit.report.html import write_report
 
-    write_report(folder / REPORT, record.data, record, record.config, record.provenance)
+    write_report(
+        folder / REPORT,
+        with_encodable_source(record.data),
+        record,
+        record.config,
+        record.provenance,
+    )
     return [*OUTPUTS, *(EXPORTS[name] for name in exports), *([f"{PLOTS}/"] if plots else [])]
+
+
+def with_encodable_source(data: TwoTimeData) -> TwoTimeData:
+    """The same data, with escapes for bytes in their source that are no text."""
+    source = encodable(data.source)
+    return data if source == data.source else replace(data, source=source)
 
 
 def _write_numbers(
@@ -191,8 +205,7 @@ def _write_together(record: FitRecord, folder: Path, writers: Mapping[str, Write
 def _write_json(path: Path, record: FitRecord) -> None:
     text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
-        # Bytes of a file name that are no text become escapes of JSON.
-        temporary.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+        temporary.write_text(encodable(text) + "\n", encoding="utf-8")
 
 
 def write_plots(record: FitRecord, folder: Path) -> list[Path]:

@@ -26,7 +26,7 @@ from homodyne_fit.data.formats import hdf5
 from homodyne_fit.data.formats.recognition import RESULT_FORMAT
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
-from homodyne_fit.errors import InputError, missing_file
+from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
@@ -122,7 +122,7 @@ def _describe(file: h5py.File, record: FitRecord) -> None:
             "format": RESULT_FORMAT,
             "format_version": FORMAT_VERSION,
             "title": f"Fit of the model {record.model.name} to two-time correlations",
-            "source": record.provenance.source,
+            "source": encodable(record.provenance.source),
             "history": f"{record.provenance.created}: written by homodyne_fit "
             f"{record.provenance.versions['homodyne_fit']}",
         }
@@ -130,8 +130,8 @@ def _describe(file: h5py.File, record: FitRecord) -> None:
     # Datasets rather than attributes, which may not exceed 64 kB.
     summary = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
     config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
-    _variable(file, "summary", summary, (), "", "contents of parameters.json, JSON")
-    _variable(file, "config", config, (), "", "configuration of the fit, YAML")
+    _variable(file, "summary", encodable(summary), (), "", "contents of parameters.json, JSON")
+    _variable(file, "config", encodable(config), (), "", "configuration of the fit, YAML")
 
 
 def _write_parameters(group: h5py.Group, record: FitRecord) -> None:

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import h5py
@@ -197,3 +198,17 @@ class TestNumbers:
         monkeypatch.setattr(Path, "chmod", refuse)
         write_outputs(sheared, tmp_path)
         assert {path.name for path in tmp_path.iterdir()} == {*OUTPUTS}
+
+    def test_names_of_files_that_are_no_text(self, sheared, tmp_path):
+        name = os.fsdecode(b"/data/run\xff\xe4.h5")
+        record = replace(
+            sheared,
+            provenance=replace(sheared.provenance, source=name),
+            config={"experimental_data": {"file_path": name}},
+        )
+        write_outputs(record, tmp_path)
+        found = json.loads((tmp_path / "parameters.json").read_text("utf-8"))
+        assert found["provenance"]["source"] == name
+        loaded = hf.load_result(tmp_path)
+        assert (loaded.provenance.source, loaded.data.source) == (name, name)
+        assert loaded.config == record.config
