@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -42,6 +41,7 @@ from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.noise.fields import largest_falls
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
@@ -87,7 +87,7 @@ def fit(
     with threadpool_limits(1, user_api="blas"):
         if executor is not None:
             return _fit(data, settings, executor, progress, like)
-        with ThreadPoolExecutor(settings.search.threads or os.cpu_count()) as threads:
+        with ThreadPoolExecutor(settings.search.threads or available_processors()) as threads:
             return _fit(data, settings, threads, progress, like)
 
 
