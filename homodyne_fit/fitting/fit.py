@@ -36,7 +36,7 @@ from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_s
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
-from homodyne_fit.kernel.compilation import meanwhile
+from homodyne_fit.kernel.compilation import meanwhile, require_unforked
 from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
@@ -83,6 +83,7 @@ def fit(
     InputError
         If settings and data do not fit together, or no start within the bounds is finite.
     """
+    require_unforked()
     # The matrices of a fit are small: threads of the linear algebra would only wait for each other.
     with threadpool_limits(1, user_api="blas"):
         if executor is not None:

@@ -141,14 +141,11 @@ def write_outputs(
     on_stage("drawing the report")
     # Imported late: matplotlib takes long to load, and the numbers must not wait.
     from homodyne_fit.report.html import write_report
+    from homodyne_fit.report.style import plain_style
 
-    write_report(
-        folder / REPORT,
-        with_encodable_source(record.data),
-        record,
-        record.config,
-        record.provenance,
-    )
+    data = with_encodable_source(record.data)
+    with plain_style():
+        write_report(folder / REPORT, data, record, record.config, record.provenance)
     return [*OUTPUTS, *(EXPORTS[name] for name in exports), *([f"{PLOTS}/"] if plots else [])]
 
 
@@ -210,8 +207,11 @@ def _write_json(path: Path, record: FitRecord) -> None:
 
 def write_plots(record: FitRecord, folder: Path) -> list[Path]:
     """Write every figure as a PNG into a folder, which is made if need be; return the files."""
+    from homodyne_fit.report.style import plain_style
+
     make_folder(folder)
-    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures(record)]
+    with plain_style():
+        return [save_figure(figure, folder / f"{name}.png") for name, figure in figures(record)]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

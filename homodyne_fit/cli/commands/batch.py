@@ -149,12 +149,21 @@ def _matching(patterns: list[str]) -> list[str]:
     paths: dict[Path, str] = {}
     for pattern in patterns:
         is_path = Path(pattern).exists() or not glob.has_magic(pattern)
-        matches = [pattern] if is_path else sorted(glob.glob(pattern, recursive=True))
+        matches = [pattern] if is_path else sorted(glob.glob(_literal(pattern), recursive=True))
         if not matches:
             raise InputError(f"{pattern}: no file matches")
         for path in matches:
             paths.setdefault(Path(path).resolve(), path)
     return list(paths.values())
+
+
+def _literal(pattern: str) -> str:
+    """The pattern with its first folders as they are named, if such folders exist."""
+    path = Path(pattern)
+    for parent in path.parents:
+        if parent.is_dir() and parent != Path():
+            return str(Path(glob.escape(str(parent)), path.relative_to(parent)))
+    return pattern
 
 
 def _require_distinct(jobs: list[Job]) -> None:

@@ -139,9 +139,10 @@ def fit_config(
         # Imported late: mistakes in the data are reported before JAX is loaded, for seconds.
         from homodyne_fit.analysis import Analysis
         from homodyne_fit.fitting.fit import fit
-        from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled
+        from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled, require_device
         from homodyne_fit.report.summary import print_summary
 
+        require_device()
         keep_compiled()
         import_meanwhile("homodyne_fit.report.html")
         console.print(f"{data.source}: {_described(data)}", markup=False)
