@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from homodyne_fit.errors import InputError, Problem
@@ -25,7 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = _temporary(path)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
+        with suppress(OSError):  # some file systems have no modes
+            temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         other_file = isinstance(error, OSError) and error.filename not in (None, str(temporary))

@@ -18,6 +18,7 @@ __all__ = [
     "collect",
     "counted",
     "did_you_mean",
+    "encodable",
     "missing_file",
     "ranges",
     "rename_places",
@@ -133,6 +134,14 @@ def missing_file(path: Path) -> InputError:
     names = (entry.name for entry in path.parent.iterdir())
     near = did_you_mean(suggestion(path.name, names, NEAR_FILE_NAME))
     return InputError(f"{path}: there is no such file{near}")
+
+
+def encodable(text: str) -> str:
+    r"""The text with escapes for bytes of a file name that are no text, such as ``\udcff``.
+
+    In JSON and in YAML between double quotes they mean the same bytes again.
+    """
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shortened(names: Iterable[str]) -> str:

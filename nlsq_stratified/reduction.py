@@ -6,7 +6,6 @@ import functools
 import itertools
 import multiprocessing
 import operator
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nlsq_stratified.normal_equations import Equations
+from nlsq_stratified.processors import available_processors
 
 __all__ = [
     "FAN_IN",
@@ -232,7 +232,7 @@ def _partial[S: Sums](
 
 def _window(executor: Executor) -> int:
     """Number of chunks that an executor has at a time: two for each worker."""
-    workers = getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+    workers = getattr(executor, "_max_workers", None) or available_processors()
     return max(LEAST_WINDOW, 2 * workers)
 
 

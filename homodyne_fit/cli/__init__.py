@@ -24,6 +24,7 @@ __all__ = ["main", "program"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status: 0 converged, 1 error, 2 not converged."""
+    _print_any_text()
     words = sys.argv[1:] if argv is None else list(argv)
     if "_ARGCOMPLETE" in os.environ:
         complete()
@@ -31,9 +32,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_help()
         return 1
     command, args = parse(words)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A terminal that cannot print Å gets an escape sequence instead of a failure.
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with redirect_stdout(Output(sys.stdout)) as output:
             status = import_module(f"homodyne_fit.cli.commands.{command}").run(args)
@@ -45,6 +43,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.verbose:
             traceback.print_exc()
     return 1
+
+
+def _print_any_text() -> None:
+    """Print an escape sequence for what a terminal cannot show, such as Å, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def program() -> int:

@@ -99,6 +99,8 @@ def explanation(error: BaseException) -> str:
             return ": ".join(filter(None, ["interrupted", str(error)]))
         case MemoryError():
             return f"not enough memory: {error}"
+        case RuntimeError() if "home directory" in str(error):
+            return "~ stands for the home directory, and there is none: write the whole path"
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}"

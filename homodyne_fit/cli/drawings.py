@@ -14,6 +14,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.report.figures import plot_matrices
 from homodyne_fit.report.quality_figure import quality_plot
+from homodyne_fit.report.style import plain_style
 from homodyne_fit.results.folder import save_figure
 from homodyne_fit.simulation.measurement import Measurement
 
@@ -22,18 +23,19 @@ __all__ = ["draw_experimental_data", "draw_simulated_data", "simulated_data"]
 
 def draw_experimental_data(data: TwoTimeData, folder: Path) -> list[Path]:
     """Draw all matrices, and their quality; return the files."""
-    quality = quality_plot(
-        [assess(matrix) for matrix in data.c2], data.phi.tolist(), data.dt, Path(data.source).name
-    )
-    return [
-        save_figure(plot_matrices(data), folder / "experimental_data.png"),
-        save_figure(quality, folder / "experimental_data_quality.png"),
-    ]
+    matrices = [assess(matrix) for matrix in data.c2]
+    with plain_style():
+        quality = quality_plot(matrices, data.phi.tolist(), data.dt, Path(data.source).name)
+        return [
+            save_figure(plot_matrices(data), folder / "experimental_data.png"),
+            save_figure(quality, folder / "experimental_data_quality.png"),
+        ]
 
 
 def draw_simulated_data(data: TwoTimeData, folder: Path) -> list[Path]:
     """Draw the matrices; return the file."""
-    return [save_figure(plot_matrices(data), folder / "simulated_data.png")]
+    with plain_style():
+        return [save_figure(plot_matrices(data), folder / "simulated_data.png")]
 
 
 def simulated_data(config: Config, args: argparse.Namespace) -> TwoTimeData:

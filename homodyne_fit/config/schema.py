@@ -24,7 +24,9 @@ def json_schema() -> dict[str, Any]:
     schema = Root.model_json_schema(by_alias=True, schema_generator=_WithoutTitles)
     definitions = schema["$defs"]
     for model in definitions.values():
-        model["description"] = model["description"].partition("\n")[0].replace("``", "`")
+        # Python -OO leaves the descriptions of the sections out.
+        meaning = model.get("description", "")
+        model["description"] = meaning.partition("\n")[0].replace("``", "`")
     for path, why in WITHOUT_EFFECT.items():
         section, _, key = path.rpartition(".")
         _at(schema, section)["properties"][key] = {

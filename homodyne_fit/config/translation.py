@@ -260,7 +260,7 @@ def _expand_paths(result: Translation, replaced: Collection[str]) -> None:
         value = _at(result.raw, path)
         if not isinstance(value, str) or _is_replaced(path, replaced):
             continue
-        if not value.isprintable():
+        if any(unicodedata.category(character) == "Cc" for character in value):
             what = (
                 f"the path has a control character ({value!r}): in double quotes \\ begins an "
                 "escape; write a path of Windows in single quotes, or with /"

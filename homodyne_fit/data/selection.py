@@ -201,6 +201,7 @@ def select(
         frames=window,
         masked=masked,
         notes=(
+            *file.notes,
             *_note_on_distance(wave_vectors[kept], q),
             *_notes_on_repeated(angles[wanted]),
             *frame_notes,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
@@ -37,11 +36,12 @@ from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_s
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
-from homodyne_fit.kernel.compilation import meanwhile
+from homodyne_fit.kernel.compilation import meanwhile, require_unforked
 from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.noise.fields import largest_falls
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["FitSettings", "Progress", "fit"]
 
@@ -83,11 +83,12 @@ def fit(
     InputError
         If settings and data do not fit together, or no start within the bounds is finite.
     """
+    require_unforked()
     # The matrices of a fit are small: threads of the linear algebra would only wait for each other.
     with threadpool_limits(1, user_api="blas"):
         if executor is not None:
             return _fit(data, settings, executor, progress, like)
-        with ThreadPoolExecutor(settings.search.threads or os.cpu_count()) as threads:
+        with ThreadPoolExecutor(settings.search.threads or available_processors()) as threads:
             return _fit(data, settings, threads, progress, like)
 
 

@@ -6,7 +6,6 @@ other in a row of tiles, so that much is read at a time.
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +15,7 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
 from homodyne_fit.kernel.tiles import TILE, TileChunk, dealing_order, tile_chunks
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["Chunk", "StoredChunk", "chunks_of"]
 
@@ -103,7 +103,7 @@ def chunks_of(data: TwoTimeData, memory: int | None = None) -> list[Chunk]:
     if not isinstance(data.c2, StoredMatrices):
         return list(tile_chunks(data))
     memory = allowed_memory(memory)
-    recipes = _recipes(data.c2, min(LARGEST, memory // (8 * (os.cpu_count() or 1))))
+    recipes = _recipes(data.c2, min(LARGEST, memory // (8 * available_processors())))
     size = recipes[0].capacity * _tile_bytes(data.c2)
     resident = int(CHUNKS_SHARE * memory / size)
     return [*(recipe.loaded() for recipe in recipes[:resident]), *recipes[resident:]]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from homodyne_fit.noise.block_model import BlockModel
 from homodyne_fit.noise.blocks import Blocks, cut_blocks
 from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["block_model", "blocks_of", "joint_covariances_of_angles", "score_covariances_of_angles"]
 
@@ -70,7 +70,7 @@ def score_covariances_of_angles(
     def of_angle(k: int) -> Floats:
         return scene.covariances(k, scene.columns(k), local[k])
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or available_processors()) as pool:
         return np.stack(list(pool.map(of_angle, range(len(local)))), axis=1)
 
 
@@ -121,7 +121,7 @@ def joint_covariances_of_angles(
             return np.stack([none, none, products]), products[:t, t:]
         return scene.covariances(k, columns, products), products[:t, t:]
 
-    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or available_processors()) as pool:
         found = list(pool.map(of_angle, range(len(windows))))
     return np.stack([v for v, _ in found], axis=1), np.stack([slopes for _, slopes in found])
 

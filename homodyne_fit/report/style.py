@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import io
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -18,6 +22,7 @@ __all__ = [
     "TICK_SIZE",
     "label_axes",
     "open_frame",
+    "plain_style",
 ]
 
 # Colours that also differ in lightness and with colour-blindness (Okabe and Ito).
@@ -26,6 +31,9 @@ CURVE = "#0072b2"
 BAND = "#9cc9e3"
 MISSING = "#c8c8c8"
 MARK = "#d55e00"
+
+# Beginnings of settings that are not of the style.
+BACKEND = ("backend", "interactive", "webagg", "date.epoch", "tk.", "toolbar")
 
 # Sizes of text, points.
 LABEL_SIZE = 9
@@ -39,6 +47,21 @@ class NotebookFigure(Figure):
         stream = io.BytesIO()
         self.savefig(stream, format="png")
         return stream.getvalue()
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """In the block, draw as matplotlib does by default, whatever the user's matplotlibrc says.
+
+    Files of a result look alike everywhere, and need no other programs such as LaTeX.
+    """
+    with mpl.rc_context():
+        defaults = {key: mpl.rcParamsDefault[key] for key in mpl.rcParamsDefault}
+        kept = {key: value for key, value in defaults.items() if not key.startswith(BACKEND)}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", mpl.MatplotlibDeprecationWarning)
+            mpl.rcParams.update(kept)
+        yield
 
 
 def label_axes(axes: Axes, x: str, y: str) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from homodyne_fit.fitting.result import Estimate, FitResult
+from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.report.words import (
     adequacy_text,
     direction_text,
@@ -19,20 +20,20 @@ from homodyne_fit.report.words import (
     warnings,
 )
 
-__all__ = ["error_text", "print_summary", "summary_html", "summary_text"]
+__all__ = ["print_summary", "summary_html", "summary_text", "why_no_error"]
 
-HEADER = ("parameter", "value", "error", "unit")
+HEADER = ("parameter", "value", "unit", "")
 # Wide enough for the table; sentences are not wrapped.
 TEXT_WIDTH = 100
 
 
-def error_text(estimate: Estimate) -> str:
-    """The standard error, or in words why there is none."""
+def why_no_error(estimate: Estimate) -> str:
+    """Why a value has no standard error, in words; empty if it has one."""
     if estimate.fixed:
         return "fixed"
     if estimate.at_bound:
         return "at its bound"
-    return _plus_minus(estimate.stderr)
+    return _why_not_finite(estimate.stderr)
 
 
 def print_summary(console: Console, result: FitResult) -> None:
@@ -92,20 +93,20 @@ def _verdict(result: FitResult) -> tuple[str, str, str]:
 
 
 def _rows(result: FitResult) -> list[tuple[str, ...]]:
-    """Parameters, then rates at mid-measurement: name, value, error, unit."""
+    """Parameters, then rates at mid-measurement: name, value ± error, unit, why without error."""
     rows = [
         (
             name,
-            f"{estimate.value:.6g}",
-            "not needed" if name in result.not_needed else error_text(estimate),
+            format_estimate(estimate.value, estimate.stderr),
             estimate.unit,
+            "not needed" if name in result.not_needed else why_no_error(estimate),
         )
         for name, estimate in result.parameters.items()
     ]
     middle = result.space.tau
     for name, (value, error, unit) in _rates(result).items():
-        shown = _plus_minus(error) if error else "not free"
-        rows.append((f"{name}({middle:.4g} s)", f"{value:.6g}", shown, unit))
+        why = _why_not_finite(error) if error else "not free"
+        rows.append((f"{name}({middle:.4g} s)", format_estimate(value, error), unit, why))
     return rows
 
 
@@ -115,8 +116,10 @@ def _below_the_table(result: FitResult) -> list[str]:
     several = len(result.contrast) > 1
     for name, values in (("contrast", result.contrast), ("offset", result.offset)):
         low, high = min(e.value for e in values), max(e.value for e in values)
-        reach = f" to {high:.4f} over the angles" if several and high > low else ""
-        lines.append(f"{name} {low:.4f}{reach}")
+        if several and high > low:
+            lines.append(f"{name} {low:.4f} to {high:.4f} over the angles")
+        else:
+            lines.append(f"{name} {format_estimate(low, values[0].stderr)}")
     for layer in ("reparametrization", "regularization", "gradient_monitoring"):
         effect = result.info.layers.get(layer, {}).get("effect", "none")
         if not effect.startswith("none"):
@@ -163,7 +166,7 @@ def _notes(result: FitResult, determined: list[str]) -> list[str]:
     return lines
 
 
-def _plus_minus(error: float) -> str:
+def _why_not_finite(error: float) -> str:
     if math.isnan(error):
         return "at its floor"
-    return "not determined" if math.isinf(error) else f"± {error:.2g}"
+    return "not determined" if math.isinf(error) else ""

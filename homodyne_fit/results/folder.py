@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
-from homodyne_fit.errors import InputError, did_you_mean, rename_places, suggestion
+from homodyne_fit.errors import InputError, did_you_mean, encodable, rename_places, suggestion
 from homodyne_fit.results.names import (
     EXPORTS,
     OUTPUTS,
@@ -19,6 +20,7 @@ from homodyne_fit.results.names import (
     PLOTS,
     REPORT,
     RESULT,
+    UNFINISHED,
 )
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ __all__ = [
     "require_room",
     "save_figure",
     "write_outputs",
+    "with_encodable_source",
     "write_plots",
 ]
 
@@ -107,57 +110,108 @@ def require_exportable(data: TwoTimeData, exports: Collection[str]) -> None:
 
 
 def write_outputs(
-    record: FitRecord, folder: Path, *, exports: Collection[str] = (), plots: bool = False
+    record: FitRecord,
+    folder: Path,
+    *,
+    exports: Collection[str] = (),
+    plots: bool = False,
+    on_stage: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Write all files of a result into a folder that is prepared; return their names.
 
-    The numbers appear together. Then whatever else an earlier fit left there is deleted, and the
-    rest is drawn: files of two fits side by side would be taken for one.
-    """
-    from homodyne_fit.report.html import write_report
+    The numbers come first. They replace those of an earlier fit together; then whatever else that
+    fit left there is deleted, and the rest is drawn: files of two fits side by side would be taken
+    for one.
 
+    Parameters
+    ----------
+    on_stage : callable
+        Called with what is done next, in words.
+    """
+    on_stage("writing the numbers")
     earlier = set(_earlier(folder))
-    names = _write_numbers(record, folder, exports)
+    names = _write_numbers(record, folder, exports, on_stage)
     for path in earlier - {folder / name for name in names}:
         path.unlink()
     if plots:
+        on_stage("drawing the figures")
         write_plots(record, folder / PLOTS)
     elif _is_empty(folder / PLOTS):
         (folder / PLOTS).rmdir()
-    write_report(folder / REPORT, record.data, record, record.config, record.provenance)
+    on_stage("drawing the report")
+    # Imported late: matplotlib takes long to load, and the numbers must not wait.
+    from homodyne_fit.report.html import write_report
+    from homodyne_fit.report.style import plain_style
+
+    data = with_encodable_source(record.data)
+    with plain_style():
+        write_report(folder / REPORT, data, record, record.config, record.provenance)
     return [*OUTPUTS, *(EXPORTS[name] for name in exports), *([f"{PLOTS}/"] if plots else [])]
 
 
-def _write_numbers(record: FitRecord, folder: Path, exports: Collection[str]) -> list[str]:
-    """Write all files but the drawn ones, all or none; return their names."""
+def with_encodable_source(data: TwoTimeData) -> TwoTimeData:
+    """The same data, with escapes for bytes in their source that are no text."""
+    source = encodable(data.source)
+    return data if source == data.source else replace(data, source=source)
+
+
+def _write_numbers(
+    record: FitRecord, folder: Path, exports: Collection[str], on_stage: Callable[[str], None]
+) -> list[str]:
+    """Write all files but the drawn ones; return their names.
+
+    Where an earlier fit left some, they replace them together. In a new folder, the small ones stay
+    if a large one cannot be written.
+    """
     from homodyne_fit.results.exports import write_csv, write_homodyne
     from homodyne_fit.results.result_file import write_result
 
-    writers: dict[str, Callable[[Path, FitRecord], None]] = {
-        PARAMETERS_JSON: _write_json,
-        PARAMETERS_CSV: write_csv,
+    small: dict[str, Writer] = {PARAMETERS_JSON: _write_json, PARAMETERS_CSV: write_csv}
+    large: dict[str, Writer] = {
         RESULT: write_result,
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
     }
-    with tempfile.TemporaryDirectory(prefix=".new.", dir=folder) as new:
+    if next(_earlier(folder), None) is not None:
+        _write_together(record, folder, small | large)
+        return [*small, *large]
+    _write_together(record, folder, small)
+    on_stage(f"writing {RESULT}")
+    try:
+        _write_together(record, folder, large)
+    except (InputError, OSError, MemoryError) as error:
+        problem = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+        text = problem if isinstance(error, InputError) else f"{folder / RESULT}: {problem}"
+        kept = f"{PARAMETERS_JSON} and {PARAMETERS_CSV} are written, the report is not"
+        raise InputError(f"{text}; {kept}") from error
+    return [*small, *large]
+
+
+type Writer = Callable[[Path, FitRecord], None]
+
+
+def _write_together(record: FitRecord, folder: Path, writers: Mapping[str, Writer]) -> None:
+    """Write files, all or none."""
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=folder) as new:
         with rename_places({str(Path(new, name)): str(folder / name) for name in writers}):
             for name, write in writers.items():
                 write(Path(new, name), record)
         for name in writers:
             Path(new, name).replace(folder / name)
-    return list(writers)
 
 
 def _write_json(path: Path, record: FitRecord) -> None:
     text = json.dumps(record.to_json(), indent=2, ensure_ascii=False, allow_nan=False)
     with replacing(path) as temporary:
-        temporary.write_text(text + "\n", encoding="utf-8")
+        temporary.write_text(encodable(text) + "\n", encoding="utf-8")
 
 
 def write_plots(record: FitRecord, folder: Path) -> list[Path]:
     """Write every figure as a PNG into a folder, which is made if need be; return the files."""
+    from homodyne_fit.report.style import plain_style
+
     make_folder(folder)
-    return [save_figure(figure, folder / f"{name}.png") for name, figure in figures(record)]
+    with plain_style():
+        return [save_figure(figure, folder / f"{name}.png") for name, figure in figures(record)]
 
 
 def save_figure(figure: Figure, path: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "CLAIM",
     "EXPORTS",
     "OUTPUTS",
     "PARAMETERS_CSV",
@@ -10,6 +11,7 @@ __all__ = [
     "PLOTS",
     "REPORT",
     "RESULT",
+    "UNFINISHED",
 ]
 
 # Files that every fit writes.
@@ -24,3 +26,9 @@ EXPORTS = {"homodyne": "fitted_data.npz"}
 
 # Folder of the figures, in that of the result.
 PLOTS = "plots"
+
+# File in the folder of a result while a fit runs that will write there.
+CLAIM = ".fit_in_progress"
+
+# Beginning of the name of a folder in which files are written before they take their places.
+UNFINISHED = ".new."

@@ -22,10 +22,11 @@ from numpy.typing import ArrayLike
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.data.formats import hdf5
 from homodyne_fit.data.formats.recognition import RESULT_FORMAT
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
-from homodyne_fit.errors import InputError, missing_file
+from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
@@ -68,14 +69,21 @@ STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates
 
 
 def write_result(path: Path, record: FitRecord) -> None:
-    """Write ``result.h5``; it appears whole or not at all."""
-    with replacing(path) as temporary, h5py.File(temporary, "w") as file:
-        _describe(file, record)
-        _write_parameters(file.create_group("parameters"), record)
-        _write_scaling(file.create_group("scaling"), record)
-        _write_curves(file.create_group("curves"), record)
-        _write_c2(file.create_group("c2"), record)
-        _write_state(file.create_group("state"), record)
+    """Write ``result.h5``; it appears whole or not at all.
+
+    It is made in memory: some file systems have no locks, and HDF5 does not survive a full disk.
+    """
+    with replacing(path) as temporary:
+        with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+            _describe(file, record)
+            _write_parameters(file.create_group("parameters"), record)
+            _write_scaling(file.create_group("scaling"), record)
+            _write_curves(file.create_group("curves"), record)
+            _write_c2(file.create_group("c2"), record)
+            _write_state(file.create_group("state"), record)
+            file.flush()
+            image = file.id.get_file_image()
+        temporary.write_bytes(image)
 
 
 def read_result(path: Path) -> FitRecord:
@@ -87,7 +95,7 @@ def read_result(path: Path) -> FitRecord:
         where.open("rb").close()  # what may not be read is no HDF5 file to h5py either
         if not h5py.is_hdf5(where):
             raise InputError(f"{where}: is no HDF5 file; {EXPECTED}")
-        with h5py.File(where) as file:
+        with hdf5.open_file(where) as file:
             _require_known_format(file, where)
             return _read_record(file, where)
     except (OSError, KeyError, json.JSONDecodeError) as error:
@@ -114,7 +122,7 @@ def _describe(file: h5py.File, record: FitRecord) -> None:
             "format": RESULT_FORMAT,
             "format_version": FORMAT_VERSION,
             "title": f"Fit of the model {record.model.name} to two-time correlations",
-            "source": record.provenance.source,
+            "source": encodable(record.provenance.source),
             "history": f"{record.provenance.created}: written by homodyne_fit "
             f"{record.provenance.versions['homodyne_fit']}",
         }
@@ -122,8 +130,8 @@ def _describe(file: h5py.File, record: FitRecord) -> None:
     # Datasets rather than attributes, which may not exceed 64 kB.
     summary = json.dumps(record.to_json(), ensure_ascii=False, allow_nan=False)
     config = yaml.safe_dump(record.config, sort_keys=False, allow_unicode=True)
-    _variable(file, "summary", summary, (), "", "contents of parameters.json, JSON")
-    _variable(file, "config", config, (), "", "configuration of the fit, YAML")
+    _variable(file, "summary", encodable(summary), (), "", "contents of parameters.json, JSON")
+    _variable(file, "config", encodable(config), (), "", "configuration of the fit, YAML")
 
 
 def _write_parameters(group: h5py.Group, record: FitRecord) -> None:
@@ -341,7 +349,7 @@ def _read_data(path: Path) -> TwoTimeData:
     """The data of a result, from its file; (t1, t2) is as fitted only where t1 < t2."""
     if not path.is_file():
         raise InputError(f"{path}: the result is not there any more, and its data were in it")
-    with h5py.File(path) as opened:
+    with hdf5.open_file(path) as opened:
         file: Node = opened
         provenance = json.loads(file["summary"].asstr()[()])["provenance"]
         if "data" not in file.get("c2", {}):

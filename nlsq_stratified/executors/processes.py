@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import multiprocessing
-import os
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -14,6 +13,7 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
+from nlsq_stratified.processors import available_processors
 from nlsq_stratified.reduction import ChunkReference, ChunkSequence, Sums
 
 __all__ = ["ResidentProcesses"]
@@ -36,7 +36,7 @@ class ResidentProcesses(Executor):
     """
 
     def __init__(self, max_workers: int | None = None) -> None:
-        self._workers = [_Worker() for _ in range(max_workers or os.cpu_count() or 1)]
+        self._workers = [_Worker() for _ in range(max_workers or available_processors())]
         self._numbers = itertools.count()
         self._turns = itertools.cycle(self._workers)
 

@@ -9,6 +9,7 @@ import rich.console
 from matplotlib.figure import Figure
 
 import homodyne_fit as hf
+from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.results.exports import write_csv
 from homodyne_fit.results.names import OUTPUTS
 
@@ -107,10 +108,12 @@ class TestInANotebook:
         assert text.startswith("converged: ")
         assert "\x1b" not in text
         for name, estimate in sheared.parameters.items():
+            shown = format_estimate(estimate.value, estimate.stderr)
             assert any(
-                line.split()[:2] == [name, f"{estimate.value:.6g}"] for line in text.splitlines()
+                line.split()[: 1 + len(shown.split())] == [name, *shown.split()]
+                for line in text.splitlines()
             )
-            assert f"<td>{name}</td><td>{estimate.value:.6g}</td>" in html
+            assert f"<td>{name}</td><td>{shown}</td><td>{estimate.unit}</td>" in html
         assert "at its bound" in text
         assert html.count("<tr>") == html.count("</tr>") == 1 + 7 + 2
         assert all(f"warning: {warning}" in text for warning in sheared.warnings)

@@ -1,3 +1,4 @@
+import csv
 import json
 import shutil
 
@@ -58,6 +59,7 @@ def test_all_that_match_are_fitted_and_put_in_a_table(called, runs):
         assert row.removesuffix(name).split() == [
             *("converged", *format_estimate(value, error).split(), "–", "–"),
             f"{result.noise:.3g}",
+            str(len(result.warnings) or "–"),
         ]
     assert last == "2 fits: 2 converged, 0 did not, 0 errors"
 
@@ -205,8 +207,39 @@ def test_one_configuration_for_many_files(called, runs):
     done = called("batch", runs / "fit1.yaml", *options)
     assert (done.status, done.out) == (0, "")
     for seed in (1, 2):
-        result = hf.load_result(runs / "all" / f"fit1_run{seed}")
+        result = hf.load_result(runs / "all" / f"fit1_results_run{seed}")
         assert result.provenance.source == str(runs / f"run{seed}.h5")
+    # The folders have the same names beside the configuration.
+    plans = called("batch", runs / "fit1.yaml", "--data", runs / "run?.h5", "--dry-run", "--json")
+    assert [plan["output"] for plan in json.loads(plans.out)] == [
+        str(runs / f"fit1_results_run{seed}") for seed in (1, 2)
+    ]
+
+
+def test_the_table_is_a_file_too(called, runs):
+    (runs / "fit2.yaml").write_text("analysis_mode: fluid\n")
+    options = ("--set", "parameter_space.bounds.D0={name: D0, min: 1, max: 100}")
+    done = called("batch", runs / "fit1.yaml", runs / "fit2.yaml", "--output-dir", runs, *options)
+    assert f"table: {runs / 'batch.csv'}\n" in done.out
+    with (runs / "batch.csv").open(encoding="utf-8", newline="") as stream:
+        fitted, broken = csv.DictReader(stream)
+    result = hf.load_result(runs / "fit1_results")
+    assert result.warnings
+    assert fitted["cautions"] == " ".join(result.warnings)
+    assert fitted["results"] == str(runs / "fit1_results")
+    assert float(fitted["D0"]) == result.parameters["D0"].value
+    for name, estimate in result.parameters.items():
+        stderr = estimate.stderr if np.isfinite(estimate.stderr) else ""
+        assert fitted[f"{name}_stderr"] == str(stderr)
+    assert (broken["verdict"], broken["results"], broken["D0"]) == ("error", "", "")
+    assert "analysis_mode: must be" in broken["error"]
+    rows = done.out[done.out.index("verdict") :].splitlines()
+    assert rows[1].split()[-2] == str(len(result.warnings))
+
+
+def test_without_a_fit_there_is_no_table_in_a_file(called, runs):
+    called("batch", runs / "fit1.yaml", "--set", "analysis_mode=fluid")
+    assert not (runs / "batch.csv").exists()
 
 
 def test_earlier_results_stay_unless_they_may_go(called, runs):

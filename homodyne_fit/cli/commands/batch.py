@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import glob
+import io
 import sys
 import traceback
 from dataclasses import dataclass
@@ -12,6 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
+from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.commands.check import plan_lines
 from homodyne_fit.cli.commands.fit import fit_config
 from homodyne_fit.cli.console import explanation, new_console, print_json, table
@@ -20,14 +23,20 @@ from homodyne_fit.config import Config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.config.plan import Plan, plan_of
 from homodyne_fit.data.selection import Selection
-from homodyne_fit.errors import InputError, counted
+from homodyne_fit.errors import InputError, counted, encodable
 from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.results.folder import require_room
 from homodyne_fit.results.names import RESULT
 
 DATA_SUFFIXES = (".h5", ".hdf", ".hdf5", ".nxs", ".npy", ".npz")
 
-COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise")
+COLUMNS = ("verdict", "J (Å²/s)", "shear rate (1/s)", "phi0 (°)", "noise", "cautions")
+
+# Name of the table as a file.
+TABLE = "batch.csv"
+
+# Columns of this file before those of the parameters.
+CSV_COLUMNS = ("fit", "results", "verdict", "cautions", "noise", "error", "note")
 
 
 @dataclass
@@ -80,6 +89,7 @@ def run(args: argparse.Namespace) -> int:
             for left in jobs[number:]:
                 left.error, left.verdict = "the batch was interrupted", "not run"
             break
+    written = _write_table(jobs, args.output_dir)
     if args.json:
         print_json(
             [
@@ -88,6 +98,8 @@ def run(args: argparse.Namespace) -> int:
             ]
         )
     else:
+        if written is not None:
+            console.print(f"table: {written}", markup=False)
         _print_table(console, jobs)
     if interrupted:
         raise KeyboardInterrupt
@@ -116,19 +128,18 @@ def _planned(args: argparse.Namespace) -> list[Job]:
 
 def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
     job = Job(str(path) if data is None else f"{path}, {data}")
-    stem = path.stem if data is None else f"{path.stem}_{data.stem}"
     data_file = [] if data is None else [("experimental_data.file_path", str(data.absolute()))]
     try:
         job.config, job.selection = examine(path, [*overrides_of(args), *data_file])
     except InputError as error:
         job.error = str(error)
         return job
+    job.folder = job.config.output_folder
     if args.output_dir is not None:
-        job.folder = args.output_dir / stem
-    else:
-        job.folder = job.config.output_folder
-        if data is not None:
-            job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
+        # Configurations in several folders have the same names of folders in theirs.
+        job.folder = args.output_dir / f"{path.stem}_results"
+    if data is not None:
+        job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
     if data is not None:
         job.note = _taken_from_configuration(job.selection)
     return job
@@ -149,12 +160,21 @@ def _matching(patterns: list[str]) -> list[str]:
     paths: dict[Path, str] = {}
     for pattern in patterns:
         is_path = Path(pattern).exists() or not glob.has_magic(pattern)
-        matches = [pattern] if is_path else sorted(glob.glob(pattern, recursive=True))
+        matches = [pattern] if is_path else sorted(glob.glob(_literal(pattern), recursive=True))
         if not matches:
             raise InputError(f"{pattern}: no file matches")
         for path in matches:
             paths.setdefault(Path(path).resolve(), path)
     return list(paths.values())
+
+
+def _literal(pattern: str) -> str:
+    """The pattern with its first folders as they are named, if such folders exist."""
+    path = Path(pattern)
+    for parent in path.parents:
+        if parent.is_dir() and parent != Path():
+            return str(Path(glob.escape(str(parent)), path.relative_to(parent)))
+    return pattern
 
 
 def _require_distinct(jobs: list[Job]) -> None:
@@ -256,13 +276,48 @@ def _print_table(console: Console, jobs: list[Job]) -> None:
     )
 
 
+def _write_table(jobs: list[Job], folder: Path | None) -> Path | None:
+    """Write the table as CSV, with all digits, if a fit has run.
+
+    It is in the folder, or else beside the first configuration that was fitted.
+    """
+    fitted = [job.config.path.parent for job in jobs if job.row and job.config]
+    if not fitted:
+        return None
+    rows = [_csv_row(job) for job in jobs]
+    path = (folder or fitted[0]) / TABLE
+    text = io.StringIO()
+    table = csv.DictWriter(text, dict.fromkeys(name for row in rows for name in row))
+    table.writeheader()
+    table.writerows(rows)
+    with replacing(path) as temporary:
+        temporary.write_bytes(encodable(text.getvalue()).encode())
+    return path
+
+
+def _csv_row(job: Job) -> dict[str, object]:
+    """One fit: what became of it, and value and standard error of rates and parameters."""
+    if job.row is None:
+        values = (job.name, job.folder or "", job.verdict, "", "", job.error or "", job.note)
+        return dict(zip(CSV_COLUMNS, values, strict=True))
+    fit, identifiability = job.row["fit"], job.row["identifiability"]
+    verdict = "converged" if fit["success"] else "not converged"
+    cautions = " ".join(identifiability["warnings"])
+    values = (job.name, job.row["results"], verdict, cautions, fit["noise"], "", job.note)
+    row: dict[str, object] = dict(zip(CSV_COLUMNS, values, strict=True))
+    for name, estimate in (identifiability["rates"] | job.row["parameters"]).items():
+        row |= {name: estimate["value"], f"{name}_stderr": estimate["stderr"]}
+    return row
+
+
 def _cells(job: Job) -> tuple[str, ...]:
     if job.row is None:
         return (job.verdict, *[""] * (len(COLUMNS) - 1))
     verdict = "converged" if job.row["fit"]["success"] else "NOT CONVERGED"
     rates = job.row["identifiability"]["rates"]
     shown = (rates.get("J"), rates.get("gamma_dot"), job.row["parameters"].get("phi0"))
-    return verdict, *map(_with_error, shown), f"{job.row['fit']['noise']:.3g}"
+    cautions = str(len(job.row["identifiability"]["warnings"]) or "–")
+    return verdict, *map(_with_error, shown), f"{job.row['fit']['noise']:.3g}", cautions
 
 
 def _with_error(estimate: dict[str, Any] | None) -> str:

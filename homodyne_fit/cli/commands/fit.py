@@ -22,6 +22,7 @@ from homodyne_fit.config.configuration import examine
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
+from homodyne_fit.results.claim import claimed
 from homodyne_fit.results.folder import (
     make_folder,
     prepare_folder,
@@ -29,7 +30,7 @@ from homodyne_fit.results.folder import (
     require_no_results,
     write_outputs,
 )
-from homodyne_fit.results.names import PLOTS, REPORT, RESULT
+from homodyne_fit.results.names import PARAMETERS_JSON, PLOTS, REPORT, RESULT
 
 if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
@@ -125,48 +126,61 @@ def fit_config(
     warn, verbose : bool
         Whether to warn of keys without effect, and whether to list them.
     """
-    if not overwrite:
-        require_no_results(folder)
-    if warn:
-        _warn_of_ignored(config, verbose=verbose)
-    settings = config.settings()
-    data = config.load_data(selection)
-    require_exportable(data, exports)
-    prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
+    with claimed(folder):
+        if not overwrite:
+            require_no_results(folder)
+        if warn:
+            _warn_of_ignored(config, verbose=verbose)
+        settings = config.settings()
+        data = config.load_data(selection)
+        require_exportable(data, exports)
+        prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
 
-    # Imported late: mistakes in the data are reported before JAX is loaded, which takes seconds.
-    from homodyne_fit.analysis import Analysis
-    from homodyne_fit.fitting.fit import fit
-    from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled
-    from homodyne_fit.report.summary import print_summary
+        # Imported late: mistakes in the data are reported before JAX is loaded, for seconds.
+        from homodyne_fit.analysis import Analysis
+        from homodyne_fit.fitting.fit import fit
+        from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled, require_device
+        from homodyne_fit.report.summary import print_summary
 
-    keep_compiled()
-    import_meanwhile("homodyne_fit.report.html")
-    console.print(f"{data.source}: {_described(data)}", markup=False)
-    for note in data.notes:
-        console.print(f"note: {note}", markup=False)
-    with console.status("fitting") as status:
-        result = fit(
-            data,
-            settings,
-            executor,
-            progress=lambda stage, passes, cost: status.update(
-                f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
-            ),
-        )
-    analysis = Analysis.of(result, data, config.to_json())
-    # Print the numbers first: to draw many angles takes longer than the fit.
-    print_summary(console, analysis)
+        require_device()
+        keep_compiled()
+        import_meanwhile("homodyne_fit.report.html")
+        console.print(f"{data.source}: {_described(data)}", markup=False)
+        for note in data.notes:
+            console.print(f"note: {note}", markup=False)
+        with console.status("fitting") as status:
+            result = fit(
+                data,
+                settings,
+                executor,
+                progress=lambda stage, passes, cost: status.update(
+                    f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
+                ),
+            )
+        analysis = Analysis.of(result, data, config.to_json())
+        # Print the numbers first: to draw many angles takes longer than the fit.
+        print_summary(console, analysis)
+        _write(analysis, folder, console, exports=exports, plots=plots)
+    return analysis
+
+
+def _write(
+    analysis: Analysis, folder: Path, console: Console, *, exports: Collection[str], plots: bool
+) -> None:
+    """Write all files; after an interrupt say which of them are there."""
     try:
-        with console.status("drawing the report"):
-            written = write_outputs(analysis, folder, exports=exports, plots=plots)
+        with console.status("writing the numbers") as status:
+            written = write_outputs(
+                analysis, folder, exports=exports, plots=plots, on_stage=status.update
+            )
     except KeyboardInterrupt as stop:
         if (folder / RESULT).exists() and not (folder / REPORT).exists():
             advice = f"the numbers are in {folder}; 'homodyne_fit report {folder}' draws the report"
             raise KeyboardInterrupt(advice) from stop
+        if (folder / PARAMETERS_JSON).exists() and not (folder / RESULT).exists():
+            raise KeyboardInterrupt(f"{PARAMETERS_JSON} is in {folder}, {RESULT} is not") from stop
         raise
     console.print(f"results: {folder}/ ({', '.join(written)})", markup=False)
-    return analysis
 
 
 def _described(data: TwoTimeData) -> str:

@@ -60,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         print(f"question: {text}")
     if matrices is not None:
         _print_quality(file, positions, matrices)
+    for text in file.notes:
+        print(f"note: {text}")
     if args.q is not None and file.q is not None:
         _say_which_q(args.q, float(file.q[positions].mean()))
     if args.plot is not None:
@@ -221,6 +223,7 @@ def _draw(
     """Draw the matrices of the wave vector that was asked for, or else that has most of them."""
     # Imported late: matplotlib takes long to load.
     from homodyne_fit.report.quality_figure import quality_plot
+    from homodyne_fit.report.style import plain_style
     from homodyne_fit.report.views import block_average
 
     shown: list[int] = list(range(len(positions)))
@@ -234,6 +237,6 @@ def _draw(
     for k in np.unique(np.linspace(0, len(shown) - 1, MOST_IMAGES).astype(int)):
         c2 = symmetric(file.read_stored(positions[shown[k]])) + file.shift
         images[phi[k]] = block_average(c2, -(-file.n_frames // IMAGE_PIXELS))[0]
-    figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title, images)
-    with replacing(path) as temporary:
+    with plain_style(), replacing(path) as temporary:
+        figure = quality_plot([matrices[k] for k in shown], phi, file.dt, title, images)
         figure.savefig(temporary, format=FIGURES[path.suffix.lower()], dpi=120)

@@ -8,8 +8,9 @@ from pathlib import Path
 from homodyne_fit.analysis import load_result
 from homodyne_fit.cli.console import new_console
 from homodyne_fit.report.html import write_report
+from homodyne_fit.report.style import plain_style
 from homodyne_fit.report.summary import print_summary
-from homodyne_fit.results.folder import make_folder, write_plots
+from homodyne_fit.results.folder import make_folder, with_encodable_source, write_plots
 from homodyne_fit.results.names import PLOTS, REPORT
 
 
@@ -19,7 +20,9 @@ def run(args: argparse.Namespace) -> int:
     source = args.results if args.results.is_dir() else args.results.parent
     folder: Path = args.output_dir or source
     make_folder(folder)
-    write_report(folder / REPORT, result.data, result, result.config, result.provenance)
+    data = with_encodable_source(result.data)
+    with plain_style():
+        write_report(folder / REPORT, data, result, result.config, result.provenance)
     console = new_console(quiet=False)
     if args.summary:
         print_summary(console, result)

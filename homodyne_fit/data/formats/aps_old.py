@@ -86,7 +86,10 @@ def write_aps_old(
     """Write an old APS file; the parameters are those of `write_aps_u`."""
     q, phi = as_list(q_values), as_list(phi_values)
     matrices, natural = checked_matrices(c2, bins, len(q) * len(phi))
-    with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        replacing(target_file(path)) as temporary,
+        h5py.File(temporary, "w", locking=False) as file,
+    ):
         file[LABELS] = (natural + 1)[:, np.newaxis]
         file[Q] = np.repeat(q, len(phi))[np.newaxis]
         file[PHI] = np.tile(phi, len(q))[np.newaxis]

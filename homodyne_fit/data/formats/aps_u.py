@@ -148,7 +148,10 @@ def write_aps_u(
     mapping = np.unique(natural if pixel_bins is None else np.asarray(pixel_bins, dtype=np.int64))
     if not np.all(np.isin(natural, mapping)):
         raise ValueError("a matrix lies in a bin without pixels")
-    with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        replacing(target_file(path)) as temporary,
+        h5py.File(temporary, "w", locking=False) as file,
+    ):
         file[LABELS] = np.searchsorted(mapping, natural) + 1
         file[NATURAL_BINS] = mapping
         file[GRID] = np.array([len(q), len(phi)])

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ from homodyne_fit.data.units import require_degrees, require_inverse_angstrom
 from homodyne_fit.errors import InputError, shortened
 
 __all__ = [
+    "WITHOUT_LOCK",
     "attribute_numbers",
     "attribute_text",
     "contents",
@@ -27,14 +32,18 @@ __all__ = [
     "has_group",
     "integers",
     "list_of_numbers",
+    "open_file",
     "read_numbers",
     "opened",
     "shape_of",
     "texts",
     "unit",
     "at_labels",
+    "broken_link",
     "check_units",
+    "is_unlocked",
     "q_and_phi",
+    "require_filters",
 ]
 
 
@@ -45,14 +54,118 @@ DAMAGE = (KeyError, OSError, RuntimeError, UnicodeDecodeError)
 SECONDS = ("", "s", "sec", "second", "seconds")
 
 
+# Numbers of errors of file systems that have no locks.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+
+# The same for a file that another program has locked.
+LOCKED = (errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES)
+
+WITHOUT_LOCK = (
+    "the file system has no locks, so the file is read without one; no other program may write to "
+    "it meanwhile"
+)
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open a file for reading; errors of HDF5 in the block become an `InputError`."""
+    _register_filters()
     try:
-        with h5py.File(path, "r") as file:
+        with open_file(path) as file:
             yield file
     except DAMAGE as error:
+        if "required filter" in str(error) or "plugin" in str(error):
+            raise InputError(f"{path}: {MISSING_FILTER} ({_one_line(error)})") from error
         raise InputError(f"{path}: HDF5 cannot read it ({error}); is it complete?") from error
+
+
+MISSING_FILTER = (
+    "is compressed in a way that needs a plugin of HDF5, such as bitshuffle or zstd; install it "
+    "with: pip install hdf5plugin"
+)
+
+
+def is_unlocked(file: h5py.File) -> bool:
+    """Whether the file was opened without a lock, because the file system has none."""
+    return not file.id.get_access_plist().get_file_locking()[0]
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open a file for reading, without a lock where the file system has none."""
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        number = _error_number(error)
+        if "lock" in str(error) and number in NO_LOCKS:
+            return h5py.File(path, "r", locking=False)
+        if "lock" in str(error) and number in LOCKED:
+            raise InputError(
+                f"{path}: another program has the file open for writing; wait until it is closed"
+            ) from error
+        if "file is already open for write" in str(error):
+            raise InputError(
+                f"{path}: the file is open for writing, or its writer has ended without closing "
+                "it; wait, or clear the mark with: h5clear -s FILE"
+            ) from error
+        raise
+
+
+def _error_number(error: OSError) -> int | None:
+    """The number of an error; HDF5 has it inside a longer text."""
+    stated = re.search(r"errno = (\d+)", str(error))
+    return int(stated[1]) if stated else error.errno
+
+
+@functools.cache
+def _register_filters() -> None:
+    """Make the filters of hdf5plugin known to HDF5, if this package is installed."""
+    with suppress(ImportError):
+        import_module("hdf5plugin")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).strip("'\"").split())
+
+
+def require_filters(dataset: h5py.Dataset) -> None:
+    """Refuse a dataset whose filter is missing; some filters may be left out of chunks."""
+    plist = dataset.id.get_create_plist()
+    missing = [
+        plist.get_filter(k)
+        for k in range(plist.get_nfilters())
+        if not h5py.h5z.filter_avail(plist.get_filter(k)[0])
+    ]
+    if not missing or not dataset.size:
+        return
+    try:
+        _ = dataset[(slice(0, 1),) * dataset.ndim]
+    except DAMAGE as error:
+        code, _, _, name = missing[0]
+        text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+        shown = f"{text.split(';')[0]}, number {code}" if text else f"number {code}"
+        raise InputError(
+            f"{dataset.file.filename}: {dataset.name} {MISSING_FILTER} (the filter is {shown})"
+        ) from error
+
+
+def broken_link(file: h5py.File, name: str) -> str:
+    """Where the first link on the way to a name leads, if there is nothing; an empty text else."""
+    parts = name.strip("/").split("/")
+    for end in range(1, len(parts) + 1):
+        part = "/" + "/".join(parts[:end])
+        try:
+            link = file.get(part, getlink=True)
+        except KeyError:
+            return ""
+        if isinstance(link, h5py.ExternalLink) and file.get(part) is None:
+            target = Path(file.filename).parent / link.filename
+            what = "it has no such part" if target.exists() else "there is no such file"
+            return f"{part} is a link to {link.path} of {link.filename}, but {what}"
+        if isinstance(link, h5py.SoftLink) and file.get(part) is None:
+            return f"{part} is a link to {link.path}, which is not there"
+        if link is None:
+            return ""
+    return ""
 
 
 def contents(file: h5py.File) -> str:
@@ -192,6 +305,8 @@ def dataset(file: h5py.File, name: str) -> h5py.Dataset:
     node = _at(file, name)
     if isinstance(node, h5py.Dataset):
         return node
+    if node is None and (broken := broken_link(file, name)):
+        raise InputError(f"{file.filename}: {broken}")
     what = "is missing" if node is None else "is not a dataset"
     raise InputError(f"{file.filename}: {name} {what}; the format needs it")
 

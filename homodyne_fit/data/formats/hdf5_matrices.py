@@ -103,6 +103,7 @@ def two_time_file(
     shape = locations[0].shape(hdf5.dataset(file, locations[0].name).shape)
     if len(shape) != 2 or shape[0] != shape[1]:
         raise InputError(f"{path}: {locations[0]} has shape {shape}; a square matrix is needed")
+    hdf5.require_filters(hdf5.dataset(file, locations[0].name))
     names = tuple(map(str, locations))
     stored = partial(_stored, path, tuple(locations), shape[0], upside_down)
     raw = partial(_raw, path, tuple(locations), shape[0], upside_down)
@@ -119,6 +120,7 @@ def two_time_file(
         shift=shift,
         raw=raw,
         doubts=doubts or {},
+        notes=(hdf5.WITHOUT_LOCK,) if hdf5.is_unlocked(file) else (),
     )
 
 

@@ -301,7 +301,10 @@ def write_nxxpcs(
     stored = np.stack([HALVES[populated_elements](matrix) for matrix in matrices])
     if time_origin_location == "lower_left":
         stored = stored[:, ::-1]
-    with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        replacing(target_file(path)) as temporary,
+        h5py.File(temporary, "w", locking=False) as file,
+    ):
         if storage_mode == KEYS:
             group = file.create_group(MATRICES)
             for label, matrix in zip(used, stored, strict=True):

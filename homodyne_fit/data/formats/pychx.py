@@ -154,7 +154,10 @@ def write_pychx(
     """
     bins = as_list(q)[:, np.newaxis] if phi is None else np.column_stack([as_list(q), as_list(phi)])
     matrices, _ = checked_matrices(c2, np.arange(len(bins)), len(bins))
-    with replacing(target_file(path)) as temporary, h5py.File(temporary, "w") as file:
+    with (
+        replacing(target_file(path)) as temporary,
+        h5py.File(temporary, "w", locking=False) as file,
+    ):
         file[MATRICES] = np.moveaxis(matrices, 0, -1)
         described = file.create_dataset(BINS, (1,), dtype="i")
         for index, values in enumerate(bins):

@@ -81,6 +81,8 @@ class TwoTimeFile:
         Questions about values in the file that may be something else, by quantity: ``q``, ``phi``.
     is_cut : bool
         Whether the file holds only some frames of a measurement, which may be counted elsewhere.
+    notes : tuple of str
+        What to know about the file, in sentences.
     """
 
     path: Path
@@ -98,6 +100,7 @@ class TwoTimeFile:
     release: Callable[[], None] = _nothing
     doubts: Mapping[str, str] = field(default_factory=dict)
     is_cut: bool = False
+    notes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """The information without the matrices, in a line."""

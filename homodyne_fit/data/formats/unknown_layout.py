@@ -53,6 +53,8 @@ def describe_unknown(file: h5py.File, path: Path, known: str) -> InputError:
             f"{path}: the HDF5 file has none of the known layouts, but square matrices: "
             f"{shortened(square)}; if they are c2(t1, t2), {CONVERT}"
         )
+    if broken := _broken_links(file):
+        return InputError(f"{path}: {'; '.join(broken)}")
     if where := has_multi_tau(file):
         return InputError(f"{path}: {where} has {MULTI_TAU_ONLY}")
     return InputError(
@@ -65,6 +67,16 @@ def has_multi_tau(file: h5py.File) -> str:
     """The path of multi-tau results, or an empty string."""
     in_entries = (f"/{entry}/{name}" for entry in file for name in MULTI_TAU_IN_ENTRY)
     return next((name for name in (*MULTI_TAU, *in_entries) if hdf5.exists(file, name)), "")
+
+
+def _broken_links(file: h5py.File) -> list[str]:
+    """What is wrong with links in the two uppermost levels."""
+    names = []
+    for name in file:
+        group = file.get(name)
+        inner = list(group) if isinstance(group, h5py.Group) else []
+        names += [f"/{name}", *(f"/{name}/{key}" for key in inner)]
+    return list(dict.fromkeys(filter(None, (hdf5.broken_link(file, name) for name in names))))
 
 
 def _matrices(file: h5py.File) -> Iterator[tuple[str, tuple[int, ...]]]:
