@@ -141,6 +141,7 @@ def fit_config(
     from homodyne_fit.report.summary import print_summary
 
     keep_compiled()
+    import_meanwhile("scipy.optimize")
     import_meanwhile("homodyne_fit.report.html")
     console.print(f"{data.source}: {_described(data)}", markup=False)
     for note in data.notes:
