@@ -6,6 +6,8 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+# What a fit needs is installed; and what the checks need, too.
+RUN_STAMP := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 # The programs that we compare with are no part of the project and get an environment of their own.
 PEERS := .venv-peers
@@ -30,10 +32,23 @@ PROBE := import sys, ensurepip, venv; \
 TYPED := from importlib.resources import files; \
 	assert all((files(name) / "py.typed").is_file() for name in ("homodyne_fit", "nlsq_stratified"))
 
+# NLSQ works without the packages that it asks for, 200 more and 1.3 GB.
+NLSQ := $$(sed -n 's/^ *"\(nlsq[^"]*\)".*/\1/p' pyproject.toml)
+# The drop-in for NLSQ, on the points of a decay.
+DROP_IN := import jax.numpy as jnp, numpy as np; from nlsq_stratified import curve_fit_large as fit; \
+	x = np.linspace(0, 3, 90); decay = lambda x, a, b: a * jnp.exp(-b * x); \
+	assert all(np.allclose(fit(decay, x, 2 * np.exp(-x), [1.0, 0.5], **o)[0], [2, 1]) for o in ({}, {"chunks": 30}))
+
+# Installs into the environment of a Python: `$(call install,PYTHON,ARGUMENTS)`. uv is faster, but
+# does not read the settings of pip, such as another package index.
+install = { command -v uv >/dev/null && { uv pip install --python $(1) $(2) || \
+	{ echo 'uv has failed; now with pip'; false; }; }; } || \
+	$(1) -m pip install --disable-pip-version-check $(2)
+
 # .venv is usable if its Python runs and, once set up, it was set up in this very folder
 # (a copied or moved .venv still points at the old one).
 USABLE := $(BIN)/python -c '$(PROBE)' >/dev/null 2>&1 && \
-	{ [ ! -e $(STAMP) ] || [ "$$(cat $(STAMP))" = "$$(pwd -P)" ]; }
+	{ [ ! -e $(RUN_STAMP) ] || [ "$$(cat $(RUN_STAMP))" = "$$(pwd -P)" ]; }
 PEERS_USABLE := [ "$$(cat $(PEERS_STAMP) 2>/dev/null)" = "$$(pwd -P)" ] && \
 	$(PEERS)/bin/python -c '$(PROBE)' >/dev/null 2>&1
 
@@ -57,11 +72,11 @@ help:
 	@echo 'make clean      remove caches and build products'
 	@echo 'make distclean  remove .venv and .venv-peers too'
 	@echo
-	@echo 'Each target sets up .venv first if it has to; PYTHON=/path/to/python chooses the Python.'
+	@echo 'Each target first installs into .venv what it lacks there; PYTHON=/path/to/python chooses the Python.'
 
-install: $(STAMP)
+install: $(RUN_STAMP)
 
-demo: $(STAMP)
+demo: $(RUN_STAMP)
 	@$(BIN)/homodyne_fit demo --overwrite
 
 test: $(STAMP)
@@ -77,15 +92,17 @@ test-isa: $(STAMP)
 		echo 'make test-isa: this processor, '"$$(uname -m)"', has no older instruction set to try'; \
 	fi
 
-# What a user gets from a package index: the wheel, made from the sdist, and what it depends on, in an
-# environment of its own; the demo runs in a folder from which the sources cannot be imported.
+# The wheel, made from the sdist, with requirements.txt and without what NLSQ asks for, in an environment
+# of its own; the demo runs in a folder from which the sources cannot be imported.
 test-wheel: $(STAMP)
 	@rm -rf $(WHEEL) && mkdir -p $(WHEEL)/folder
 	@$(BIN)/python -m build --outdir $(WHEEL)/dist . >$(WHEEL)/build.log 2>&1 || { cat $(WHEEL)/build.log; exit 1; }
 	@$(BIN)/python -m venv $(WHEEL)/venv
-	@$(WHEEL)/venv/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(WHEEL)/dist/*.whl
+	@$(call install,$(WHEEL)/venv/bin/python,-q -r requirements.txt -c constraints.txt)
+	@$(call install,$(WHEEL)/venv/bin/python,-q --no-deps -c constraints.txt "$(NLSQ)" $(WHEEL)/dist/*.whl)
 	@cd $(WHEEL)/folder && ../venv/bin/homodyne_fit demo --frames 60 --pixels 2000
 	@cd $(WHEEL)/folder && ../venv/bin/python -c '$(TYPED)'
+	@cd $(WHEEL)/folder && ../venv/bin/python -c '$(DROP_IN)'
 
 lint: $(STAMP)
 	@$(BIN)/ruff check --quiet
@@ -127,7 +144,7 @@ distclean: clean
 FORCE:
 
 # A second run does nothing until pyproject.toml or constraints.txt changes, or .venv breaks.
-$(STAMP): pyproject.toml constraints.txt $(if $(shell $(USABLE) && echo yes),,FORCE)
+$(RUN_STAMP): pyproject.toml requirements.txt constraints.txt $(if $(shell $(USABLE) && echo yes),,FORCE)
 	@$(USABLE) || { \
 		if [ -n "$$PYTHON" ]; then set -- "$$PYTHON"; else set -- $(CANDIDATES); fi; \
 		python=; \
@@ -143,9 +160,16 @@ $(STAMP): pyproject.toml constraints.txt $(if $(shell $(USABLE) && echo yes),,FO
 		echo "Making $(VENV) with $$python"; \
 		"$$python" -m venv --clear $(VENV) || exit 1; \
 	}
-	@echo 'Installing into $(VENV) (the first time takes some minutes)'
+	@echo 'Installing into $(VENV) what a fit needs: 36 packages, 0.7 GB'
 	@rm -f $@
-	@$(BIN)/python -m pip install -qq --disable-pip-version-check -e '.[dev]' -c constraints.txt
+	@$(call install,$(BIN)/python,-r requirements.txt -c constraints.txt)
+	@$(call install,$(BIN)/python,--no-deps -c constraints.txt "$(NLSQ)" -e .)
+	@pwd -P > $@
+
+$(STAMP): $(RUN_STAMP)
+	@echo 'Installing into $(VENV) what the checks need: 240 packages, 2 GB, some minutes'
+	@rm -f $@
+	@$(call install,$(BIN)/python,-e '.[dev]' -c constraints.txt)
 	@pwd -P > $@
 
 $(PEERS_STAMP): pyproject.toml constraints.txt $(if $(shell $(PEERS_USABLE) && echo yes),,FORCE) | $(STAMP)

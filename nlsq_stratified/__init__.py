@@ -71,7 +71,17 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{LAZY[name]}"), name)
+    try:
+        module = importlib.import_module(f"{__name__}.{LAZY[name]}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "nlsq":
+            raise
+        raise ModuleNotFoundError(
+            f"{name} extends NLSQ, which is not installed: pip install --no-deps nlsq "
+            "(without --no-deps come 200 packages that it does not need)",
+            name="nlsq",
+        ) from error
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

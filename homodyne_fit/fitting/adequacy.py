@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2, norm
+from scipy.special import chdtrc, ndtr
 
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.residuals import Residuals
@@ -322,9 +322,9 @@ class _Scores:
         yield float(_tail(np.sum(squares, keepdims=True), np.sum(dof, keepdims=True))[0])
         yield float(_tail(self.together.squares, self.together.dof)[0])
         sigmas = np.abs(self.sigmas)
-        yield float(2 * np.count_nonzero(sigmas) * norm.sf(sigmas.max()))
+        yield float(2 * np.count_nonzero(sigmas) * ndtr(-sigmas.max()))
 
 
 def _tail(squares: NDArray, dof: NDArray) -> NDArray:
     """Probability of a larger χ²; 1 of none."""
-    return np.where(dof > 0, chi2.sf(squares, np.maximum(dof, 1)), 1.0)
+    return np.where(dof > 0, chdtrc(np.maximum(dof, 1), squares), 1.0)

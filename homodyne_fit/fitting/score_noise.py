@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import orth
 
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.residuals import Residuals
@@ -120,7 +120,7 @@ class NoiseOfPoints:
         if self.speckle is None or self.scores is None:
             return 1.0
         centred = np.kron(np.eye(2), centering_matrix(joint.scaling.n_angles))
-        deviating = orth(joint.scaling.matrix.T @ centred, rcond=RESOLVED)
+        deviating = scipy.linalg.orth(joint.scaling.matrix.T @ centred, rcond=RESOLVED)
         speckle, white = (
             deviating.T @ matrix[joint.n_physics :, joint.n_physics :] @ deviating
             for matrix in (self._of_points(solution), self.variance * joint.score_covariance)

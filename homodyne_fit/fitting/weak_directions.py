@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import Solution
@@ -293,7 +293,7 @@ def _response(solution: Solution, dy: NDArray[np.float64]) -> NDArray[np.float64
     )
     if len(inward):
         # The nearest point of a cone: what is missing is a positive sum of its normals.
-        best = best + inward.T @ nnls(inward.T, -best)[0]
+        best = best + inward.T @ scipy.optimize.nnls(inward.T, -best)[0]
     return outward @ best
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import null_space
-from scipy.optimize import nnls
 
 from homodyne_fit.model.scaling import ScalingMap
 from nlsq_stratified import NormalEquations
@@ -223,7 +222,7 @@ def _limited_solution(
     size = np.linalg.norm(h)
     target = np.zeros(len(right) + 1)
     target[-1] = 1.0
-    multipliers, _ = nnls(np.vstack([g.T, h / size]), target)
+    multipliers, _ = scipy.optimize.nnls(np.vstack([g.T, h / size]), target)
     excess = np.vstack([g.T, h / size]) @ multipliers - target
     z = z - inverse @ (excess[:-1] / excess[-1]) * size
     half = len(matrix)
@@ -234,7 +233,7 @@ def _limited_solution(
     # On the limits to the last bit.
     bound = np.where(limits < 0, scaling.lower, scaling.upper) - scaling.constant
     z = z + np.linalg.pinv(matrix[held]) @ (bound - matrix @ z)[held]
-    free = null_space(matrix[held])
+    free = scipy.linalg.null_space(matrix[held])
     # Values that share their freedom with one on a limit are on it, too.
     still = np.linalg.norm(matrix @ free, axis=1) <= 1e-9 * np.linalg.norm(matrix, axis=1)
     reached = scaling.constant + matrix @ z

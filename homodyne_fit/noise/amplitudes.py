@@ -21,8 +21,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import root_scalar
 
 from homodyne_fit.noise.differences import ACROSS, MIXED, SIDES, Differences
 
@@ -162,7 +162,7 @@ def _photon_term(near: Differences, coherence: float) -> float:
         return LEAST_X
     if excess(high) >= 0:
         return MOST_X
-    return float(np.exp(root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
+    return float(np.exp(scipy.optimize.root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
 
 
 def _coherence(near: Differences, far: Differences, x: float, pixels: Floats) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import cumulative_trapezoid
 
 from homodyne_fit.data.dataset import along_one_line
 from homodyne_fit.fitting.rate_forms import NEEDED, NOT_NEEDED
@@ -360,7 +360,9 @@ def _fall_of_correlation(result: FitResult, transport: NDArray[np.float64]) -> N
 
 def _integral(rate: RateCurve, result: FitResult) -> NDArray[np.float64]:
     """Integral of a rate from the first frame to each frame, (n,)."""
-    return cumulative_trapezoid(rate(result.times)[0], dx=result.objective.dt, initial=0)
+    return scipy.integrate.cumulative_trapezoid(
+        rate(result.times)[0], dx=result.objective.dt, initial=0
+    )
 
 
 def _at_bounds(result: FitResult) -> list[str]:

@@ -24,9 +24,8 @@ from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
-from scipy.optimize import nnls
 
 __all__ = ["KinkModel", "VisitedPoints"]
 
@@ -126,7 +125,7 @@ class KinkModel:
         least = LEAST_DAMPING * np.where(norms > 0, norms, self.damper) ** 2
         damped = np.diag(np.sqrt(damping * self.damper**2 + least))
         root = np.linalg.qr(np.vstack([self.factor, damped]))[1]
-        to_step = solve_triangular(root, np.eye(len(root))) * math.sqrt(self.unit)
+        to_step = scipy.linalg.solve_triangular(root, np.eye(len(root))) * math.sqrt(self.unit)
         below, above = np.isfinite(self.lower), np.isfinite(self.upper)
         rows = np.vstack([-self.slopes.T @ to_step / self.unit, to_step[below], -to_step[above]])
         level_column = np.zeros((len(rows), 1))
@@ -138,7 +137,7 @@ class KinkModel:
         problem = np.vstack([rows.T, limits]) / np.where(sizes > 0, sizes, 1.0)
         target = np.zeros(len(problem))
         target[-1] = 1.0
-        excess = problem @ nnls(problem, target)[0] - target
+        excess = problem @ scipy.optimize.nnls(problem, target)[0] - target
         return np.clip(to_step @ (-excess[:-2] / excess[-1]), self.lower, self.upper)
 
     def gain(self, step: NDArray[np.float64]) -> float:

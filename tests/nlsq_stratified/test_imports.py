@@ -24,11 +24,26 @@ def in_a_fresh_process(code):
     return run.stdout.split()
 
 
-def test_importing_the_fit_does_not_import_nlsq():
-    loaded = in_a_fresh_process("import sys, homodyne_fit.fitting.fit; print(*sys.modules)")
+def test_importing_the_fit_imports_nothing_that_it_needs_later_or_never():
+    loaded = in_a_fresh_process(
+        "import sys, homodyne_fit.analysis, homodyne_fit.report.summary; print(*sys.modules)"
+    )
     assert "homodyne_fit.fitting.fit" in loaded
     assert "nlsq_stratified.solver.trust_region" in loaded
-    assert not [name for name in loaded if name == "nlsq" or name.startswith("nlsq.")]
+    packages = {name.split(".")[0] for name in loaded}
+    assert not packages & {"nlsq", "matplotlib", "jinja2", "pandas", "tqdm"}
+    assert not {"scipy.optimize", "scipy.stats", "scipy.integrate", "scipy.ndimage"} & {*loaded}
+
+
+def test_help_and_version_need_no_numbers():
+    loaded = in_a_fresh_process(
+        "import sys, homodyne_fit.cli\n"
+        "try: homodyne_fit.cli.main(['--version'])\n"
+        "except SystemExit: print(*sys.modules)"
+    )
+    packages = {name.split(".")[0] for name in loaded}
+    assert "homodyne_fit" in packages
+    assert not packages & {"jax", "numpy", "scipy", "pydantic", "rich", "h5py"}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +63,19 @@ def test_every_public_name_can_be_had():
 def test_the_public_names_are_listed_and_no_others(package):
     assert set(dir(package)) - {"__version__"} == set(package.__all__)
     assert all(hasattr(package, name) for name in dir(package))
+
+
+@pytest.mark.parametrize("name", ["curve_fit_large", "StratifiedLargeDatasetFitter"])
+def test_without_nlsq_the_way_to_install_it_is_said(name):
+    said = in_a_fresh_process(
+        "import sys; sys.modules['nlsq'] = None\n"
+        "import nlsq_stratified, homodyne_fit\n"
+        "assert nlsq_stratified.Chunks.of_size(3, 2) and homodyne_fit.fit\n"
+        f"try: nlsq_stratified.{name}\n"
+        "except ModuleNotFoundError as error: print(error)"
+    )
+    advice = "extends NLSQ, which is not installed: pip install --no-deps nlsq"
+    assert " ".join(said).startswith(f"{name} {advice}")
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():

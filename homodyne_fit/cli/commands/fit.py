@@ -144,6 +144,7 @@ def fit_config(
 
         require_device()
         keep_compiled()
+        import_meanwhile("scipy.optimize")
         import_meanwhile("homodyne_fit.report.html")
         console.print(f"{data.source}: {_described(data)}", markup=False)
         for note in data.notes:

@@ -21,9 +21,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
-from scipy.optimize import minimize
 
 from homodyne_fit.kernel.elimination import JointEquations
 from homodyne_fit.model.scaling import centering_matrix
@@ -107,7 +106,7 @@ def fit_scaling_prior(
         # The penalty may be ten orders of magnitude above the rest.
         size = np.sqrt(np.diag(a))
         factor = _cholesky(a / np.outer(size, size))
-        step = -cho_solve(factor, b / size) / size
+        step = -scipy.linalg.cho_solve(factor, b / size) / size
         penalty = 0.5 * float(precision @ squares)
         log_determinant = 2 * (np.log(np.diag(factor[0])).sum() + np.log(size).sum())
         value = penalty + 0.5 * b @ step + 0.5 * log_determinant + (n_angles - 1) * log_tau.sum()
@@ -115,7 +114,7 @@ def fit_scaling_prior(
             square
             + 2 * slope @ step
             + step @ q @ step
-            + np.trace(cho_solve(factor, q / np.outer(size, size)))
+            + np.trace(scipy.linalg.cho_solve(factor, q / np.outer(size, size)))
             for square, slope, q in zip(squares, slopes, inner, strict=True)
         ]
         return float(value), (n_angles - 1) - precision * spread, float(-b @ step)
@@ -126,7 +125,7 @@ def fit_scaling_prior(
     for wide in itertools.product((False, True), repeat=2):
         halves = [axes[FLAT:, i] if w else axes[:FLAT, i] for i, w in enumerate(wide)]
         start = min(itertools.product(*halves), key=lambda point: evaluate(np.array(point))[0])
-        search = minimize(
+        search = scipy.optimize.minimize(
             lambda point: evaluate(point)[:2],
             np.array(start),
             jac=True,
@@ -150,8 +149,8 @@ def _cholesky(matrix: NDArray[np.float64]) -> Any:
     least = len(matrix) * np.finfo(float).eps
     while True:
         try:
-            return cho_factor(matrix + least * np.eye(len(matrix)))
-        except LinAlgError:
+            return scipy.linalg.cho_factor(matrix + least * np.eye(len(matrix)))
+        except np.linalg.LinAlgError:
             least *= 10
 
 
