@@ -296,23 +296,27 @@ def print_gains(rows: list[Row]) -> None:
             continue
         p = np.array([weighted["weighting"]["p_value"] for _, weighted in used])
         rejected = "/".join(f"{100 * np.mean(p < level):.0f}" for level in SIGNIFICANT)
-        ratios = [rms_ratio(used, quantity) for quantity in QUANTITIES]
+        ratios = [gain(used, quantity) for quantity in QUANTITIES]
         lines.append([cell, f"{photons:g}", f"{len(used)} of {len(both)}", *ratios, rejected])
     levels = "/".join(f"{level:g}" for level in SIGNIFICANT)
     table(["cell", "photons", "weighted", *QUANTITIES, f"p < {levels}, %"], lines)
 
 
-def rms_ratio(pairs: Iterable[tuple[Row, Row]], quantity: str) -> str:
-    """Rms error of the second fit of each pair over that of the first, where both are judged."""
-    deviations = []
+def gain(pairs: Iterable[tuple[Row, Row]], quantity: str) -> str:
+    """Rms error of the second fit of each pair over that of the first, where both are judged.
+
+    The median ratio of their standard errors, and their number, follow.
+    """
+    deviations, ratios = [], []
     for pair in pairs:
         found = [row["estimates"].get(quantity, (None,) * 3) for row in pair]
         if all(error and error < JUDGED * abs(truth) for truth, _, error in found):
             deviations.append([value - truth for truth, value, _ in found])
+            ratios.append(found[1][2] / found[0][2])
     if not deviations:
         return ""
     first, second = np.sqrt(np.mean(np.square(deviations), axis=0))
-    return f"{second / first:.2f} ({len(deviations)})"
+    return f"{second / first:.2f}, {np.median(ratios):.2f} ({len(deviations)})"
 
 
 def report(rows: list[Row]) -> None:
@@ -325,7 +329,7 @@ def report(rows: list[Row]) -> None:
     print(f"\nAll cells; goals for all quantities together: {goals}\n")
     print_all_cells(rows)
     if any(row["errors"] == WEIGHTED for row in rows):
-        print("\nRms errors, weighted over least squares (fits of which both errors are judged)\n")
+        print("\nWeighted over least squares: rms errors, error bars (fits with both judged)\n")
         print_gains(rows)
 
 

@@ -224,6 +224,7 @@ def _fit_at(
         update={
             "multi_start": MultiStart(enable=False),
             "uncertainty": "white",
+            "weighting": "none",
             "constant_parts": "free",
         }
     )

@@ -142,6 +142,10 @@ class NoiseOfPoints:
         weighted = joint.weights[:, None, None] ** 2 * of_angles
         return joint_matrix(weighted, joint.scaling.matrix)
 
+    def variances_of_independent_points(self, solution: Solution) -> Floats:
+        """Of coordinates and z (p + m,) by least squares, if the points were independent."""
+        return np.sum(covariance_of_solution(solution, self.white).root ** 2, axis=1)
+
     def rise_ratio(self, solution: Solution) -> Callable[[Floats], float]:
         """Rise of χ² over a step of the coordinates (m,), over that of independent points."""
         if self.speckle is None:

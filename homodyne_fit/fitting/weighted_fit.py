@@ -37,6 +37,7 @@ from homodyne_fit.fitting.search.samples import Sample
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.fitting.uncertainty import assemble_result
 from homodyne_fit.fitting.weighting import Difference, Value, Weighting
+from homodyne_fit.kernel.elimination import joint_matrix
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import RATES, SCALING
 from homodyne_fit.model.rates import rates
@@ -182,6 +183,16 @@ class _WeightedNoise(NoiseOfPoints):
         """Of the gradient by coordinates and z, (p + m, p + m)."""
         c = solution.joint.n_physics + 2
         return self.variance**2 * self.covariance_between(solution, slice(c), slice(c), -1)
+
+    def variances_of_independent_points(self, solution: Solution) -> Floats:
+        """Of coordinates and z (p + m,) by least squares, if the points were independent."""
+        joint = solution.joint
+        # The Hessians of the angles are still those of least squares.
+        hessian = joint_matrix(joint.weights[:, None, None] * joint.local, joint.scaling.matrix)
+        hessian[joint.n_physics :, joint.n_physics :] += joint.scaling.penalty
+        equations = replace(joint.equations, hessian=hessian)
+        plain = replace(solution, joint=replace(joint, equations=equations))
+        return NoiseOfPoints(self.variance).variances_of_independent_points(plain)
 
     def covariance_between(
         self, solution: Solution, rows: slice, columns: slice, power: int

@@ -238,13 +238,17 @@ def test_weights_judge_how_much_of_a_power_law_is_needed():
         for each in ("none", "speckle")
     )
     assert result.weighting.used
-    errors = [
-        {other["parameter"]: other["stderr"] for other in each.info.rate_forms["others"]}
+    before, after = (
+        {other["parameter"]: other for other in each.info.rate_forms["others"]}
         for each in (plain, result)
-    ]
-    common = errors[0].keys() & errors[1].keys()
-    assert common
-    assert all(errors[1][name] < errors[0][name] for name in common)
+    )
+    both = before["alpha"], after["alpha"]
+    errors = [each["stderr"] for each in both]
+    assert errors[1] < 0.5 * errors[0]
+    # The criterion counts independent points of the same error: as many more.
+    logarithms = [each["statistic"] - each["delta_bic"] for each in both]
+    more = logarithms[1] - logarithms[0]
+    assert more == pytest.approx(2 * np.log(errors[0] / errors[1]), abs=0.5)
 
 
 def reason_for(result):
@@ -256,7 +260,15 @@ def reason_for(result):
 
 def test_points_that_cannot_be_weighted_are_told(at_rest):
     few = hf.TwoTimeData(at_rest.c2[:, :10, :10], at_rest.phi, at_rest.q, DT)
-    assert "could not be found" in reason_for(fitted(few))
+    result = fitted(few)
+    assert "could not be found" in reason_for(result)
+    # Of such a result a profile is as always.
+    settings = hf.FitSettings(
+        model=STATIC,
+        fixed={"alpha": 0.0, "D_offset": 0.0},
+        search=hf.SearchOptions(weighting="speckle"),
+    )
+    assert np.all(hf.profile(few, settings, result, "D0", n=3).success)
     fast = measured(AT_REST | {"D0": 2e5}, photons=0.05, angles=2, frames=80)
     c2 = np.array(fast.c2, dtype=np.float64)
     smooth = hf.TwoTimeData(uniform_filter(c2, (0, 5, 5)), fast.phi, fast.q, DT)
