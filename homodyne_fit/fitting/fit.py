@@ -37,8 +37,7 @@ from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_s
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
-from homodyne_fit.fitting.weighted_fit import Weighted, weighted_result
-from homodyne_fit.fitting.weighting import Weighting
+from homodyne_fit.fitting.weighted_fit import weighted_result
 from homodyne_fit.kernel.compilation import meanwhile
 from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
@@ -152,12 +151,10 @@ def _fit(
         for space in (solution.space.released, solution.space.opened)
     )
     result = assemble_result(solution, released, opened, noise, adequacy, info)
-    if isinstance(found.weighted, Weighted):
+    if found.weighted is not None:
         result = weighted_result(found.weighted, result)
         effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}
         result = replace(result, info=replace(info, **effort))
-    elif found.weighted is not None:
-        result = replace(result, weighting=Weighting(used=False, note=found.weighted))
     return result
 
 

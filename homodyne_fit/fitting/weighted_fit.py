@@ -110,8 +110,11 @@ def weigh_points(
     return _Search.of(solution, noise, noise.speckle, sample, threads).solve(tolerance)
 
 
-def weighted_result(weighted: Weighted, result: FitResult) -> FitResult:
-    """The result at a weighted estimate, compared with that of least squares."""
+def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
+    """The result at a weighted estimate, or that of least squares and why there is no other."""
+    if isinstance(weighted, str) or not result.success:
+        reason = weighted if isinstance(weighted, str) else NOT_CONVERGED
+        return replace(result, weighting=Weighting(used=False, note=reason))
     solution, noise = weighted.solution, weighted.noise
     opened, released = (
         weighted.unlimited(space) for space in (solution.space.opened, solution.space.released)
