@@ -37,7 +37,7 @@ from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_s
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
-from homodyne_fit.fitting.weighted_fit import weighted_result
+from homodyne_fit.fitting.weighted_result import weighted_result
 from homodyne_fit.kernel.compilation import meanwhile
 from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
