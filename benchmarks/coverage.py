@@ -14,8 +14,13 @@ those of a linear problem. A table gives the number judged, the shares within 1 
 errors, the rms pull, and the median size of a pull (0.67 for a normal distribution), which a few
 outliers do not change. The last table pools the cells, and sets them against goals.
 
+With ``--weighting speckle`` each measurement is fitted once more, its points weighted, with the
+errors of that; more tables give the rms errors of these fits over those of least squares, on the
+same measurements, and how often the test of the model by their difference is significant.
+
     .venv/bin/python benchmarks/coverage.py [--measurements 100] [--first 0] [--cells middle ...]
-        [--photons 0.02 0.5] [--uncertainty white] [--workers 2] [--quick] [--json rows.jsonl]
+        [--photons 0.02 0.5] [--uncertainty white] [--weighting speckle] [--workers 2] [--quick]
+        [--json rows.jsonl]
     .venv/bin/python benchmarks/coverage.py --read rows.jsonl [more.jsonl]
 """
 
@@ -62,6 +67,9 @@ GOALS = {"68 %": (0.62, 0.74), "95 %": (0.91, 0.98), "rms": (0.9, 1.15)}
 
 # What the error bars assume.
 SETTINGS = ("white", "speckle")
+# In place of that, of a fit with weighted points.
+WEIGHTED = "weighted"
+SIGNIFICANT = (0.05, 0.01)  # p of the test by the difference from least squares
 
 
 @dataclass(frozen=True)
@@ -106,10 +114,12 @@ def measurement(cell: Cell) -> Measurement:
     return Measurement(parameters, Q, phi, GAP, DT, FRAMES)
 
 
-def fit(data: hf.TwoTimeData, model: str, uncertainty: str) -> hf.Analysis:
-    """A fit with default settings, on one thread."""
+def fit(data: hf.TwoTimeData, model: str, errors: str) -> hf.Analysis:
+    """A fit with default settings but for its errors, on one thread."""
     gap = None if model == "static" else GAP
-    return hf.fit(data, model, gap=gap, threads=1, uncertainty=uncertainty)
+    if errors == WEIGHTED:
+        return hf.fit(data, model, gap=gap, threads=1, weighting="speckle")
+    return hf.fit(data, model, gap=gap, threads=1, uncertainty=errors)
 
 
 def estimates(m: Measurement, result: hf.FitResult) -> dict[str, list[float | None]]:
@@ -159,6 +169,8 @@ def run(case: tuple[str, float, int], settings: Sequence[str]) -> list[Row]:
                     "scaling": result.objective.scaling.mode,
                     "estimates": estimates(m, result),
                 }
+                if result.weighting is not None:
+                    row["weighting"] = result.weighting.to_json()
             except Exception as error:  # noqa: BLE001 (whatever a fit raises is counted)
                 row["exception"] = f"{type(error).__name__}: {error}"
             rows.append({**row, "seconds": time.perf_counter() - began})
@@ -269,6 +281,44 @@ def print_all_cells(rows: list[Row]) -> None:
     table([*header, "goals missed"], lines)
 
 
+def print_gains(rows: list[Row]) -> None:
+    """Print rms errors of weighted fits over those of least squares, on the same measurements."""
+    lines = []
+    for (cell, photons), own in groups(rows, "cell", "photons").items():
+        fits = {(row["errors"], row["number"]): row for row in own if row.get("success")}
+        both = [
+            (fits["speckle", number], fits[WEIGHTED, number])
+            for errors, number in fits
+            if errors == WEIGHTED and ("speckle", number) in fits
+        ]
+        used = [pair for pair in both if pair[1]["weighting"]["used"]]
+        if not used:
+            continue
+        p = np.array([weighted["weighting"]["p_value"] for _, weighted in used])
+        rejected = "/".join(f"{100 * np.mean(p < level):.0f}" for level in SIGNIFICANT)
+        ratios = [gain(used, quantity) for quantity in QUANTITIES]
+        lines.append([cell, f"{photons:g}", f"{len(used)} of {len(both)}", *ratios, rejected])
+    levels = "/".join(f"{level:g}" for level in SIGNIFICANT)
+    table(["cell", "photons", "weighted", *QUANTITIES, f"p < {levels}, %"], lines)
+
+
+def gain(pairs: Iterable[tuple[Row, Row]], quantity: str) -> str:
+    """Rms error of the second fit of each pair over that of the first, where both are judged.
+
+    The median ratio of their standard errors, and their number, follow.
+    """
+    deviations, ratios = [], []
+    for pair in pairs:
+        found = [row["estimates"].get(quantity, (None,) * 3) for row in pair]
+        if all(error and error < JUDGED * abs(truth) for truth, _, error in found):
+            deviations.append([value - truth for truth, value, _ in found])
+            ratios.append(found[1][2] / found[0][2])
+    if not deviations:
+        return ""
+    first, second = np.sqrt(np.mean(np.square(deviations), axis=0))
+    return f"{second / first:.2f}, {np.median(ratios):.2f} ({len(deviations)})"
+
+
 def report(rows: list[Row]) -> None:
     """Print the cells, what each gave, exceptions, and all together against the goals."""
     print_cells(cell for (cell,) in groups(rows, "cell"))
@@ -278,6 +328,9 @@ def report(rows: list[Row]) -> None:
     goals = ", ".join(f"{name}: {low:g} to {high:g}" for name, (low, high) in GOALS.items())
     print(f"\nAll cells; goals for all quantities together: {goals}\n")
     print_all_cells(rows)
+    if any(row["errors"] == WEIGHTED for row in rows):
+        print("\nWeighted over least squares: rms errors, error bars (fits with both judged)\n")
+        print_gains(rows)
 
 
 def measure(options: argparse.Namespace) -> list[Row]:
@@ -289,10 +342,11 @@ def measure(options: argparse.Namespace) -> list[Row]:
         for number in numbers
         for cell, photons in product(options.cells, options.photons)
     ]
+    settings = [*options.uncertainty, *[WEIGHTED] * (options.weighting == "speckle")]
     context = multiprocessing.get_context("spawn")
     rows: list[Row] = []
     with ProcessPoolExecutor(min(options.workers, len(cases)), mp_context=context) as pool:
-        futures = [pool.submit(run, case, options.uncertainty) for case in cases]
+        futures = [pool.submit(run, case, settings) for case in cases]
         for done, future in enumerate(as_completed(futures), 1):
             rows += future.result()
             if options.json:
@@ -312,6 +366,7 @@ def main() -> None:
     parser.add_argument("--cells", nargs="+", default=list(CELLS), choices=CELLS)
     parser.add_argument("--photons", nargs="+", type=float, default=list(PHOTONS))
     parser.add_argument("--uncertainty", nargs="+", default=list(SETTINGS), choices=SETTINGS)
+    parser.add_argument("--weighting", choices=["none", "speckle"], default="none")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} measurements")
     parser.add_argument("--json", type=Path, help="where all rows go, one a line")

@@ -23,6 +23,7 @@ from homodyne_fit.fitting.options import (
     AntiDegeneracy,
     ConstantParts,
     MultiStart,
+    PointWeighting,
     Precision,
     ScalingMode,
     SearchOptions,
@@ -212,6 +213,7 @@ def fit(
     shear: ShearForm = FitSettings.shear,
     precision: Precision = DEFAULTS.precision,
     uncertainty: UncertaintyModel = DEFAULTS.uncertainty,
+    weighting: PointWeighting = DEFAULTS.weighting,
     constant_parts: ConstantParts = DEFAULTS.constant_parts,
     threads: Count | None = None,
     memory: Size | None = None,
@@ -256,6 +258,9 @@ def fit(
     uncertainty : {'speckle', 'white'}
         What the error bars assume: the noise of speckles and photons, which neighbouring points
         of c2 share; or that the points are independent.
+    weighting : {'none', 'speckle'}
+        How the points are weighted: all alike, which is least squares; or by the noise of speckles
+        that they share, from the solution of least squares on. See docs/error-bars.md.
     constant_parts : {'auto', 'free', 'zero'}
         Constant parts of the rates, D_offset and gamma_dot_t_offset: as the data need them, and
         exponents likewise, unless `initial`, `fixed` or `bounds` name them; searched; or 0.
@@ -297,6 +302,7 @@ def fit(
             max_nfev=max_nfev,
             precision=precision,
             uncertainty=uncertainty,
+            weighting=weighting,
             constant_parts=constant_parts,
             threads=threads,
             memory=memory,

@@ -9,7 +9,7 @@ from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
-from homodyne_fit.fitting.options import ConstantParts, parameter_problems
+from homodyne_fit.fitting.options import ConstantParts, parameter_problems, weighting_problems
 from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 
 __all__ = [
@@ -40,6 +40,8 @@ def contradictions(root: Root) -> Iterator[Problem]:
     for problem in parameter_problems(
         start_values(root), fixed | held_scaling, explicit_bounds(root)
     ):
+        yield problem.renamed(KEYS)
+    for problem in weighting_problems(root.optimization.nlsq):
         yield problem.renamed(KEYS)
     filtered = root.phi_filtering.enabled and root.phi_filtering.target_ranges
     if root.preprocessing.phi_range is not None and filtered:

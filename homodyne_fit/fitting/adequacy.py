@@ -41,7 +41,7 @@ from homodyne_fit.noise.differences import MIXED
 from homodyne_fit.noise.scores import joint_covariances_of_angles
 from homodyne_fit.noise.windows import Window, cut_windows, window_weights
 
-__all__ = ["NOT_JUDGED", "Adequacy", "Deviation", "judge_model"]
+__all__ = ["NOT_JUDGED", "SAFETY", "SIGNIFICANT", "Adequacy", "Deviation", "judge_model"]
 
 Floats = NDArray[np.float64]
 

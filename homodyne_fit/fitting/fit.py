@@ -36,6 +36,7 @@ from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_s
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
+from homodyne_fit.fitting.weighted_result import weighted_result
 from homodyne_fit.kernel.compilation import meanwhile, require_unforked
 from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
@@ -150,7 +151,12 @@ def _fit(
         samples.all_points.unlimited(solution, space)
         for space in (solution.space.released, solution.space.opened)
     )
-    return assemble_result(solution, released, opened, noise, adequacy, info)
+    result = assemble_result(solution, released, opened, noise, adequacy, info)
+    if found.weighted is not None:
+        result = weighted_result(found.weighted, result)
+        effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}
+        result = replace(result, info=replace(info, **effort))
+    return result
 
 
 def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.problem import global_search
@@ -14,6 +15,7 @@ from homodyne_fit.fitting.search.samples import Samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import Screening
 from homodyne_fit.fitting.settings import FitSettings
+from homodyne_fit.fitting.weighted_fit import Weighted, weigh_points
 from homodyne_fit.kernel.objective import TwoTimeObjective
 
 __all__ = ["Found", "found_at", "starts_of", "with_needed_forms"]
@@ -32,13 +34,28 @@ def starts_of(
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """A minimum on all points, the noise there, and how other forms of the rates compare."""
+    """A minimum on all points, the noise there, and how other forms of the rates compare.
+
+    Attributes
+    ----------
+    solution : Solution
+        Of least squares.
+    others : list of Solution
+        Other minima.
+    residuals : Residuals or None
+    noise : NoiseOfPoints
+    tests : list of FormTest
+        At the weighted estimate, where there is one.
+    weighted : Weighted or str or None
+        In words why there is none; None where it was not asked for.
+    """
 
     solution: Solution
     others: list[Solution]
     residuals: Residuals | None
     noise: NoiseOfPoints
     tests: list[FormTest]
+    weighted: Weighted | str | None
 
 
 def found_at(
@@ -51,11 +68,19 @@ def found_at(
     )
     opened = all_points.in_space(solution, solution.space.opened)
     noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
+    weighted = None
+    if search.weighting == "speckle":
+        weighted = weigh_points(solution, noise, all_points, search.tolerance, search.threads)
     tests = []
     if solution.result.success and solution.space.assumed:
-        needed = all_points.in_space(solution, replace(opened.space, held=solution.space.held))
-        tests = form_tests(solution, needed, noise, settings.left_to_data)
-    return Found(solution, others, residuals, noise, tests)
+        if isinstance(weighted, Weighted):
+            at, noise_there, in_space = weighted.solution, weighted.noise, weighted.in_space
+        else:
+            at, noise_there = solution, noise
+            in_space = partial(all_points.in_space, solution)
+        needed = in_space(replace(at.space.opened, held=at.space.held))
+        tests = form_tests(at, needed, noise_there, settings.left_to_data)
+    return Found(solution, others, residuals, noise, tests, weighted)
 
 
 def with_needed_forms(

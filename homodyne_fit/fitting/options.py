@@ -33,6 +33,7 @@ __all__ = [
     "GradientMonitoringSettings",
     "HierarchicalSettings",
     "MultiStart",
+    "PointWeighting",
     "Precision",
     "RegularizationSettings",
     "ScalingMode",
@@ -43,6 +44,7 @@ __all__ = [
     "gap_problems",
     "left_to_data",
     "parameter_problems",
+    "weighting_problems",
 ]
 
 # Form of the shear term; see `homodyne_fit.fitting.settings.SHEAR_FORMS`.
@@ -54,6 +56,9 @@ ScalingMode = Literal[
 
 # What the error bars assume: the statistics of speckles and photons, or independent points.
 UncertaintyModel = Literal["speckle", "white"]
+
+# How the points are weighted: all alike, or by the noise of speckles that they share.
+PointWeighting = Literal["none", "speckle"]
 
 # Whether the rates have constant parts, and whether they may be constant.
 ConstantParts = Literal["auto", "free", "zero"]
@@ -293,6 +298,12 @@ class SearchOptions(Section):
         description="What the error bars assume: speckle, the noise of speckles and photons, which "
         "neighbouring points of c2 share; or white, that the points are independent.",
     )
+    weighting: PointWeighting = Field(
+        default="none",
+        description="How the points are weighted: none, all alike, which is least squares; or "
+        "speckle, by the noise of speckles that they share, from the solution of least squares on: "
+        "smaller errors from 0.1 photons in a pixel and frame on.",
+    )
     constant_parts: ConstantParts = Field(
         default="auto",
         description="Constant parts of the rates, D_offset and gamma_dot_t_offset: auto, as the "
@@ -314,6 +325,16 @@ class SearchOptions(Section):
     )
     anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
     multi_start: MultiStart = MultiStart()
+
+
+def weighting_problems(search: SearchOptions) -> Iterator[Problem]:
+    """Whether weights are asked for, but not the noise of which they are made."""
+    if search.weighting == "speckle" and search.uncertainty == "white":
+        yield Problem(
+            "search.weighting",
+            "weights are made of the noise of speckles; take uncertainty: speckle, or weighting: "
+            "none",
+        )
 
 
 def parameter_problems(

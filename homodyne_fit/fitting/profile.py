@@ -129,7 +129,8 @@ def profile(
     Raises
     ------
     InputError
-        If an argument is of a wrong type or size, or the parameter does not exist or was fixed.
+        If an argument is of a wrong type or size, the parameter does not exist or was fixed, or
+        the points were weighted.
     """
     name = ALIASES.get(name, name)
     if name not in result.parameters:
@@ -137,6 +138,11 @@ def profile(
         raise InputError(f"profile: the model {result.model.name} has no parameter '{name}'{near}")
     if name in settings.fixed:
         raise InputError(f"profile: {name} is fixed")
+    if result.weighting is not None and result.weighting.used:
+        raise InputError(
+            "profile: the points of this result are weighted, and a profile follows the sum of "
+            "squares, of which it is not the minimum; fit with weighting: none"
+        )
     # Holding an exponent would change the default bounds.
     settings = replace(settings, bounds={**settings.bounds, **_bounds_of(result)})
     best = result.parameters[name].value
@@ -218,6 +224,7 @@ def _fit_at(
         update={
             "multi_start": MultiStart(enable=False),
             "uncertainty": "white",
+            "weighting": "none",
             "constant_parts": "free",
         }
     )

@@ -158,7 +158,8 @@ def _test(
         # The others at their best where the parameter is 0.
         step = step - covariances[1].root @ covariances[1].root[row] / white * value
     y = solution.result.x + step[: len(searched)]
-    points = solution.equations.n_points * white / variance
+    independent = noise.variances_of_independent_points(solution)[row]
+    points = solution.equations.n_points * independent / variance
     rates = _middle_rates(solution, covariances[0].root, y)
     return FormTest(parameter, larger, float(value), float(np.sqrt(variance)), points, rates)
 

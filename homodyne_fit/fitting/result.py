@@ -14,6 +14,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
+from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import RATES
@@ -212,7 +213,9 @@ class FitResult:
     weakest : WeakDirection or None
         The combination that they fix least, weak or not.
     adequacy : Adequacy
-        Whether the model describes the data.
+        Whether the model describes the data; of the residuals of least squares.
+    weighting : Weighting or None
+        What weighting the points did; None where it was not asked for.
     """
 
     model: Model
@@ -236,6 +239,7 @@ class FitResult:
     weak_directions: list[WeakDirection]
     weakest: WeakDirection | None = None
     adequacy: Adequacy = NOT_JUDGED
+    weighting: Weighting | None = None
 
     @property
     def success(self) -> bool:

@@ -22,6 +22,7 @@ __all__ = [
     "NoiseOfPoints",
     "covariance_of_solution",
     "from_whitened",
+    "inverse_hessian",
     "newton_step",
     "noise_of_points",
 ]
@@ -141,6 +142,10 @@ class NoiseOfPoints:
         weighted = joint.weights[:, None, None] ** 2 * of_angles
         return joint_matrix(weighted, joint.scaling.matrix)
 
+    def variances_of_independent_points(self, solution: Solution) -> Floats:
+        """Of coordinates and z (p + m,) by least squares, if the points were independent."""
+        return np.sum(covariance_of_solution(solution, self.white).root ** 2, axis=1)
+
     def rise_ratio(self, solution: Solution) -> Callable[[Floats], float]:
         """Rise of χ² over a step of the coordinates (m,), over that of independent points."""
         if self.speckle is None:
@@ -168,7 +173,7 @@ def covariance_of_solution(solution: Solution, noise: NoiseOfPoints) -> Covarian
 
     H is the Hessian, over the directions that are free.
     """
-    directions, inverse = _inverse_hessian(solution)
+    directions, inverse = inverse_hessian(solution)
     root = inverse.root
     v = root.T @ directions.T @ noise.score_covariance(solution) @ directions @ root
     values, vectors = np.linalg.eigh((v + v.T) / 2)
@@ -178,12 +183,12 @@ def covariance_of_solution(solution: Solution, noise: NoiseOfPoints) -> Covarian
 
 def newton_step(solution: Solution) -> Floats:
     """To where the gradient by coordinates and z vanishes, over the directions that are free."""
-    directions, inverse = _inverse_hessian(solution)
+    directions, inverse = inverse_hessian(solution)
     outward = directions @ inverse.root
     return -outward @ (outward.T @ solution.equations.gradient)
 
 
-def _inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
+def inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:
     """The free directions, and the inverse Hessian over them."""
     joint = solution.joint
     directions = joint.free_directions(solution.free)
@@ -233,7 +238,7 @@ def from_whitened(solution: Solution) -> tuple[Floats, Floats]:
     to_angles : (K, m + 2, f) array
         To the searched coordinates, and contrast and offset of each angle.
     """
-    directions, inverse = _inverse_hessian(solution)
+    directions, inverse = inverse_hessian(solution)
     outward, p = directions @ inverse.root, solution.joint.n_physics
     scaling = solution.joint.scaling.matrix
     scaling = scaling.reshape(2, len(scaling) // 2, -1)

@@ -18,6 +18,7 @@ from homodyne_fit.fitting.options import (
     gap_problems,
     left_to_data,
     parameter_problems,
+    weighting_problems,
 )
 from homodyne_fit.model.parameters import ALIASES, SCALING
 from homodyne_fit.model.rates import LAMINAR_FLOW, Model, model_named
@@ -94,6 +95,7 @@ class FitSettings:
             problems += parameter_problems(self.initial, self.fixed, self.bounds)
             has_flow = self.model.has_flow
             problems += gap_problems(self.model.name, has_flow=has_flow, gap=self.gap)
+            problems += weighting_problems(self.search)
         if problems:
             raise InputError(problems)
 

@@ -79,6 +79,16 @@ class Blocks:
         first = np.searchsorted(parts.starts, self.starts)
         return group_sums(values, first, first)
 
+    def frames_with_points(self, counts: Floats) -> Floats:
+        """Frames of each block (B,) that have points, of which there are (B, B) in both orders.
+
+        Frames of a number n' make n' (n' - 1) ordered pairs, and a block of m' takes part in
+        m' (n' - 1) of them.
+        """
+        of_blocks = counts.sum(axis=1)
+        others = np.sqrt(0.25 + of_blocks.sum()) - 0.5
+        return np.minimum(of_blocks / max(others, 1.0), self.sizes)
+
     @property
     def pairs(self) -> Floats:
         """Ordered pairs of two different frames of two blocks, (B, B)."""

@@ -170,20 +170,9 @@ class _Scene:
         units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
         w = columns * (counts / units[:, None, None])
         scaled = shot / np.outer(units, units)
-        frames = _frames(self._blocks, counts)
+        frames = self._blocks.frames_with_points(counts)
         return score_covariances(w, f, g, frames, beta, scaled) * np.outer(units, units)
 
     @property
     def _blocks(self) -> Blocks:
         return self.model.joined or self.model.blocks
-
-
-def _frames(blocks: Blocks, counts: Floats) -> Floats:
-    """Frames of each block (B,) that have points.
-
-    Frames of a number n' make n' (n' - 1) ordered pairs, and a block of m' takes part in
-    m' (n' - 1) of them.
-    """
-    of_blocks = counts.sum(axis=1)
-    others = np.sqrt(0.25 + of_blocks.sum()) - 0.5
-    return np.minimum(of_blocks / max(others, 1.0), blocks.sizes)

@@ -55,7 +55,14 @@ COARSE = 24
 
 
 def score_covariances(
-    w: Floats, f: Floats, g: Floats, frames: Floats, beta: float, products: Floats
+    w: Floats,
+    f: Floats,
+    g: Floats,
+    frames: Floats,
+    beta: float,
+    products: Floats,
+    *,
+    extrapolated: bool = True,
 ) -> Floats:
     """V0, V1 and V2, N times the covariance of the score in powers of 1/κ.
 
@@ -71,13 +78,16 @@ def score_covariances(
         Contrast of the speckles.
     products : (c, c) array
         V2.
+    extrapolated : bool
+        Whether blocks twice as long tell what the length of these puts off; so they do of W that
+        hardly change from block to block.
 
     Returns
     -------
     (3, c, c) array
     """
     v0, v1 = _by_speckles(w, f, g, frames, beta)
-    if np.any(frames > 1):
+    if extrapolated and np.any(frames > 1):
         joined_0, joined_1 = _by_speckles(*_joined(w, f, g, frames), beta)
         v0, v1 = v0 + (v0 - joined_0) / 3, v1 + (v1 - joined_1) / 3
     return np.stack([v0, v1, products])

@@ -34,6 +34,8 @@ from homodyne_fit.report.words import (
     other_forms,
     uncertainty_text,
     warnings,
+    weighting_differences,
+    weighting_text,
 )
 
 __all__ = ["cautions", "render_report", "write_report"]
@@ -181,12 +183,19 @@ def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
         *facts,
         ("Noise of a point", format_number(result.noise, 3)),
         ("Error bars", uncertainty_text(result)),
+        *_weights(result),
         ("½ Σ residual²", f"{format_number(info.cost_initial)} → {format_number(result.cost)}"),
         ("Contrast and offset", result.objective.scaling.mode),
         ("Time taken", f"{format_number(info.seconds, 2)} s"),
         ("Passes over the data", f"{info.passes:.1f}"),
         ("Lack of fit", _sentence(adequacy_text(result))),
     ]
+
+
+def _weights(result: FitResult) -> list[tuple[str, str]]:
+    """How the points were weighted, if that was asked for."""
+    text, differences = weighting_text(result), weighting_differences(result)
+    return [("Weights", _sentence("; ".join([text, *differences])))] if text else []
 
 
 def _layers(result: FitResult) -> list[tuple[str, str]]:

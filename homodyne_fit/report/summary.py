@@ -18,6 +18,8 @@ from homodyne_fit.report.words import (
     other_forms,
     uncertainty_text,
     warnings,
+    weighting_differences,
+    weighting_text,
 )
 
 __all__ = ["print_summary", "summary_html", "summary_text", "why_no_error"]
@@ -125,6 +127,9 @@ def _below_the_table(result: FitResult) -> list[str]:
         if not effect.startswith("none"):
             lines.append(f"{layer.replace('_', ' ')}: {effect}")
     lines += [f"noise {result.noise:.4g}", f"error bars: {uncertainty_text(result)}"]
+    if weighting := weighting_text(result):
+        lines += [f"weights: {weighting}"]
+        lines += [f"  {text}" for text in weighting_differences(result)]
     lines.append(adequacy_text(result))
     if forms := forms_text(result):
         lines += [forms, *(f"  {text}" for text in other_forms(result))]

@@ -9,6 +9,7 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.dataset import along_one_line
+from homodyne_fit.fitting.adequacy import SIGNIFICANT
 from homodyne_fit.fitting.rate_forms import NEEDED, NOT_NEEDED
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.fitting.weak_directions import (
@@ -16,6 +17,7 @@ from homodyne_fit.fitting.weak_directions import (
     WeakDirection,
     characteristic_changes,
 )
+from homodyne_fit.fitting.weighting import Value
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.rates import Model
 from homodyne_fit.report.numbers import (
@@ -33,6 +35,8 @@ __all__ = [
     "other_forms",
     "uncertainty_text",
     "warnings",
+    "weighting_differences",
+    "weighting_text",
 ]
 
 
@@ -141,8 +145,9 @@ def warnings(result: FitResult) -> list[str]:
     Data that the model does not describe; a flow seen in one direction only; other minima that fit
     as well; transport that vanishes under an inflated contrast; parameters, contrasts and offsets
     at a bound; rates that the data determine though not their power laws; whatever else has an
-    infinite error; and error bars that rest on less than usual. Rates and infinite errors only of a
-    fit that converged: else every error is infinite.
+    infinite error; points that are not weighted although they should be, or of which the weights
+    matter more than they may; and error bars that rest on less than usual. Rates and infinite
+    errors only of a fit that converged: else every error is infinite.
     """
     texts = [
         *_misfit(result),
@@ -153,6 +158,7 @@ def warnings(result: FitResult) -> list[str]:
     ]
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
+    texts += _weighting_cautions(result)
     return [*texts, *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes)]
 
 
@@ -175,6 +181,61 @@ def uncertainty_text(result: FitResult) -> str:
         f"{text} (found from neighbouring residuals): "
         f"{format_number(uncertainty.typical_widening, 2)} times those of independent points"
     )
+
+
+def weighting_text(result: FitResult) -> str:
+    """Such as ``by the noise of speckles; as near to least squares as … (p = 0.3)``."""
+    weighting = result.weighting
+    if weighting is None:
+        return ""
+    if not weighting.used:
+        return f"none: {weighting.note}"
+    agrees = weighting.p_value >= SIGNIFICANT
+    return (
+        "by the noise of speckles that points share; the estimates differ from those of least "
+        f"squares {'as' if agrees else 'by more than'} the noise explains "
+        f"({_probability(weighting.p_value)})"
+    )
+
+
+def weighting_differences(result: FitResult) -> list[str]:
+    """Such as ``mean J = 11400 ± 120 Å²/s; by least squares 11740 ± 460 Å²/s``."""
+    weighting = result.weighting
+    if weighting is None:
+        return []
+    return [
+        f"{each.name} = {_value_text(each.weighted, each.unit)}; by least squares "
+        f"{_value_text(each.least_squares, each.unit)}, {_plain_digits(abs(each.sigmas))} standard "
+        f"errors of the difference {'above' if each.sigmas > 0 else 'below'}"
+        for each in weighting.differences
+    ]
+
+
+def _value_text(value: Value, unit: str) -> str:
+    number, error = value
+    return with_unit(format_estimate(number, np.inf if error is None else error), unit)
+
+
+def _weighting_cautions(result: FitResult) -> list[str]:
+    """Points that are not weighted although they should be, or that weights draw elsewhere."""
+    weighting = result.weighting
+    if weighting is None:
+        return []
+    if not weighting.used:
+        return [
+            f"The points are not weighted (weighting: speckle), since {weighting.note}. All values "
+            "and errors are those of least squares."
+        ]
+    if weighting.p_value >= SIGNIFICANT or not weighting.differences:
+        return []
+    most = max(weighting.differences, key=lambda each: abs(each.sigmas))
+    return [
+        "The weighted estimates differ from those of least squares by more than the noise explains "
+        f"({_probability(weighting.p_value)}), most of all {most.name}, by "
+        f"{_plain_digits(abs(most.sigmas))} standard errors of the difference. The model does not "
+        "describe the data at all lags alike, and weighted points trust it at short lags more than "
+        "least squares does. Do not rely on these errors; compare with weighting: none."
+    ]
 
 
 def _rounded(pixels: float) -> str:

@@ -82,6 +82,7 @@ class FitRecord(FitResult):
                 "per_angle_mode": self.objective.scaling.mode,
                 "uncertainty": self.uncertainty.to_json(),
                 "adequacy": self.adequacy.to_json(),
+                "weighting": self.weighting and self.weighting.to_json(),
                 "layers": info.layers,
                 "alternatives": info.alternatives,
                 "beyond_bounds": info.beyond_bounds,

@@ -30,6 +30,7 @@ from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
+from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import PARAMETERS
@@ -288,6 +289,7 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         noise=float(state.attrs["noise"]),
         uncertainty=_read_uncertainty(fit, len(parameters["quantity"])),
         adequacy=Adequacy.from_json(fit["adequacy"]) if "adequacy" in fit else NOT_JUDGED,
+        weighting=Weighting.from_json(fit["weighting"]) if fit.get("weighting") else None,
         condition_number=float(state.attrs["condition_number"]),
         space=space,
         objective=read_fields(state["objective"], TwoTimeObjective),

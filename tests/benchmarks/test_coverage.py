@@ -85,6 +85,23 @@ def test_tables_of_rows_read_back(coverage, capsys):
     assert "| 0.5 | white | phi0 | 0 of 0 |  |  |  |  |  |" in lines
 
 
+def test_gains_compare_fits_of_the_same_measurement(coverage, capsys):
+    weighting = {"used": True, "p_value": 0.03}
+    rows = []
+    for number, (plain, weighted) in enumerate([(13.0, 11.0), (6.0, 11.0)]):
+        rows.append(row(value=plain, number=number, errors="speckle"))
+        more = {"errors": "weighted", "weighting": weighting}
+        rows.append(row(value=weighted, number=number, **more))
+    rows.append(row(number=2, errors="weighted", weighting=weighting))  # no partner
+    rows.append(row(number=3, errors="speckle"))
+    rows.append(row(number=3, errors="weighted", weighting={"used": False}))
+    coverage.report(rows)
+    # Errors of 3 and 4 by least squares, and of 1 twice.
+    ratio = 1 / np.sqrt(12.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert f"| slow | 0.5 | 2 of 3 | {ratio:.2f}, 1.00 (2) |  |  |  | 100/0 |" in lines
+
+
 def test_a_measurement_is_fitted(coverage, monkeypatch):
     monkeypatch.setattr(coverage, "FRAMES", 40)
     monkeypatch.setattr(coverage, "PIXELS", 500)

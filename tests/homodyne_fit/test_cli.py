@@ -195,7 +195,7 @@ class TestParametersJson:
         assert set(parameters["fit"]) == {
             *("success", "message", "cost_initial", "cost", "noise", "n_points", "n_angles"),
             *("passes", "seconds", "per_angle_mode", "layers", "alternatives", "uncertainty"),
-            *("adequacy", "rate_forms"),
+            *("adequacy", "rate_forms", "weighting"),
             "beyond_bounds",
         }
         told = parameters["identifiability"]

@@ -59,6 +59,11 @@ MISTAKES = {
         "analyzer_parameters: {geometry: {stator_rotor_gap: two}}",
         "analyzer_parameters.geometry.stator_rotor_gap: a number is needed (got 'two')",
     ),
+    "weighting: without the noise of which weights are made": (
+        "optimization: {nlsq: {weighting: speckle, uncertainty: white}}",
+        "optimization.nlsq.weighting: weights are made of the noise of speckles; take uncertainty: "
+        "speckle, or weighting: none",
+    ),
     "gap: yes is no number": (
         "analyzer_parameters: {geometry: {stator_rotor_gap: yes}}",
         "analyzer_parameters.geometry.stator_rotor_gap: a number is needed (got True)",
@@ -727,6 +732,10 @@ class TestSettings:
         assert found.per_angle_mode == "auto"
         for name in LAYERS:
             assert getattr(found, name).enable is False
+
+    def test_weighting(self):
+        assert settings("").search.weighting == "none"
+        assert settings(nlsq("weighting: speckle")).search.weighting == "speckle"
 
     def test_how_to_search(self):
         found = settings(

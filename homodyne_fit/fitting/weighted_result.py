@@ -1,0 +1,209 @@
+r"""The result of a fit with weighted points, and how it differs from that of least squares.
+
+The score s of least squares, with the Hessian H, and the weighted score t are linear in the same
+residuals. So is the difference of the two estimates, :math:`d = H^{-1} s - G^{-1} t`, of which the
+joint covariance of s and t gives the covariance. Its expectation is 0 if the model describes the
+data; where it does not, the two, which weigh lags and ages differently, are drawn to different
+values (J. A. Hausman, *Econometrica* 46, 1251, 1978).
+
+A model that is not linear adds to the difference. The steps after the first show how much, since
+there are none of a linear model; the covariance of the test allows for them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import chdtrc
+
+from homodyne_fit.fitting.adequacy import SAFETY
+from homodyne_fit.fitting.result import Estimate, FitResult, finite_or_none
+from homodyne_fit.fitting.score_noise import inverse_hessian
+from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.fitting.uncertainty import assemble_result
+from homodyne_fit.fitting.weighted_fit import NOT_CONVERGED, Weighted
+from homodyne_fit.fitting.weighting import Difference, Value, Weighting
+from homodyne_fit.model.parameters import RATES, SCALING
+from homodyne_fit.model.rates import rates
+
+__all__ = ["weighted_result"]
+
+Floats = NDArray[np.float64]
+
+# A difference of so many standard errors of least squares is none.
+NEGLIGIBLE = 0.1
+
+# What a curved model may add to a difference, of what the steps after the first change.
+CURVED = 2.0
+
+# Eigenvalues of the covariance of the difference that count, of the largest.
+RESOLVED = 1e-6
+
+
+def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
+    """The result at a weighted estimate, or that of least squares and why there is no other."""
+    if isinstance(weighted, str) or not result.success:
+        reason = weighted if isinstance(weighted, str) else NOT_CONVERGED
+        return replace(result, weighting=Weighting(used=False, note=reason))
+    solution, noise = weighted.solution, weighted.noise
+    opened, released = (
+        weighted.unlimited(space) for space in (solution.space.opened, solution.space.released)
+    )
+    found = assemble_result(solution, released, opened, noise, result.adequacy, result.info)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        gain = _errors(found) / _errors(result)
+    uncertainty = replace(found.uncertainty, widening=result.uncertainty.widening * gain)
+    comparison = _Comparison(weighted)
+    statistic, degrees, probability = comparison.hausman_test()
+    weighting = Weighting(
+        used=True,
+        steps=weighted.point.steps,
+        differences=comparison.differences(result, found),
+        statistic=statistic,
+        degrees_of_freedom=degrees,
+        p_value=probability,
+        least_squares={
+            name: (estimate.value, finite_or_none(estimate.stderr))
+            for name, estimate in zip(result.names, _estimates(result), strict=True)
+        },
+    )
+    return replace(found, uncertainty=uncertainty, weighting=weighting)
+
+
+def _estimates(result: FitResult) -> tuple[Estimate, ...]:
+    """Of all names."""
+    return (*result.parameters.values(), *result.contrast, *result.offset)
+
+
+def _errors(result: FitResult) -> Floats:
+    return np.array([estimate.stderr for estimate in _estimates(result)])
+
+
+@dataclass(frozen=True, eq=False)
+class _Comparison:
+    """The difference d of two estimates, by coordinates and z, and its covariance.
+
+    Attributes
+    ----------
+    estimate : Weighted
+    """
+
+    estimate: Weighted
+
+    @property
+    def weighted(self) -> Solution:
+        """The weighted estimate."""
+        return self.estimate.solution
+
+    @property
+    def difference(self) -> Floats:
+        """Least squares minus weighted."""
+        start = self.estimate.search.start
+        y, point = start.space.complete(start.result.x), self.estimate.point
+        return self._change(y - point.y, start.joint.z - point.z)
+
+    @property
+    def curvature(self) -> Floats:
+        """What the steps after the first changed, which is 0 of a linear problem."""
+        first, point = self.estimate.after_first_step, self.estimate.point
+        return self._change(first.y - point.y, first.z - point.z)
+
+    def _change(self, y: Floats, z: Floats) -> Floats:
+        return np.concatenate([y[self.weighted.space.searched], z])
+
+    @cached_property
+    def covariances(self) -> tuple[Floats, Floats]:
+        """Of the difference, and of the estimate of least squares."""
+        c = self.weighted.joint.n_physics + 2
+        ours, theirs = slice(c), slice(c, None)
+        noise, solutions = self.estimate.noise, (self.estimate.plain, self.weighted)
+        variance = noise.variance
+        inverses = []
+        for solution in solutions:
+            directions, inverse = inverse_hessian(solution)
+            outward = directions @ inverse.root
+            inverses.append(outward @ outward.T)
+        plain, weighted = inverses[0], variance * inverses[1]
+        of_plain = plain @ noise.covariance_between(self.weighted, theirs, theirs, 1) @ plain
+        of_weighted = weighted @ noise.covariance_between(self.weighted, ours, ours, -1) @ weighted
+        cross = plain @ noise.covariance_between(self.weighted, theirs, ours, 0) @ weighted
+        return of_plain + of_weighted - cross - cross.T, of_plain
+
+    def hausman_test(self) -> tuple[float, int, float]:
+        """Statistic, degrees of freedom and p of all that is free, of the scaling its means."""
+        rows = np.vstack([self._free_coordinates(), *self._mean_scaling().values()])
+        along = rows @ self.difference
+        covariance, of_plain = (rows @ each @ rows.T for each in self.covariances)
+        errors = np.sqrt(np.diag(of_plain))
+        free = errors > 0
+        units = np.outer(errors[free], errors[free])
+        scaled = SAFETY * covariance[np.ix_(free, free)] / units
+        scaled += NEGLIGIBLE**2 * of_plain[np.ix_(free, free)] / units
+        curvature = CURVED * (rows @ self.curvature)[free] / errors[free]
+        scaled += np.outer(curvature, curvature)
+        values, vectors = np.linalg.eigh(scaled)
+        kept = values > RESOLVED * np.max(values, initial=0.0)
+        inward = vectors[:, kept].T @ (along[free] / errors[free])
+        statistic, degrees = float(np.sum(inward**2 / values[kept])), int(np.count_nonzero(kept))
+        return statistic, degrees, float(chdtrc(degrees, statistic)) if degrees else 1.0
+
+    def differences(self, before: FitResult, after: FitResult) -> tuple[Difference, ...]:
+        """Of mean rates, direction of the flow, and means of contrast and offset."""
+        found = []
+        covariance, of_plain = self.covariances
+        for name, (unit, row, values) in self._quantities(before, after).items():
+            variance = row @ of_plain @ row
+            if not variance > 0:
+                continue
+            error = np.sqrt(max(0.0, row @ covariance @ row) + NEGLIGIBLE**2 * variance)
+            sigmas = float((values[0][0] - values[1][0]) / error)
+            found.append(Difference(name, unit, values[0], values[1], sigmas))
+        return tuple(found)
+
+    def _quantities(
+        self, before: FitResult, after: FitResult
+    ) -> dict[str, tuple[str, Floats, list[Value]]]:
+        """Unit, derivatives by coordinates and z, and both values and errors."""
+        solution, both = self.weighted, (before, after)
+        space, y, m = solution.space, solution.result.x, len(solution.joint.z)
+        objective, results = solution.objective, {}
+        _, jacobians = rates(
+            objective.model, space.complete(y), after.times, space.tau, objective.dt
+        )
+        for rate, jacobian in zip(after.rates, jacobians, strict=False):
+            mean = np.append(jacobian[:, space.searched].mean(axis=0), np.zeros(m))
+            of_both = [r.mean_J() if rate.key == RATES[0] else r.mean_gamma_dot() for r in both]
+            values = [(value, finite_or_none(error)) for value, error in of_both]
+            results[f"mean {rate.symbol}"] = rate.unit, mean, values
+        if "phi0" in after.parameters and not after.parameters["phi0"].fixed:
+            index = list(after.parameters).index("phi0")
+            row = np.append(space.jacobian(y)[index], np.zeros(m))
+            phi0 = [r.parameters["phi0"] for r in both]
+            values = [(each.value, finite_or_none(each.stderr)) for each in phi0]
+            results["phi0"] = phi0[0].unit, row, values
+        for kind, row in self._mean_scaling().items():
+            results[f"mean {kind}"] = "", row, [_mean_of(r, kind) for r in both]
+        return results
+
+    def _free_coordinates(self) -> Floats:
+        """Rows that pick the coordinates that are not at a limit."""
+        return np.eye(len(self.difference))[: len(self.weighted.free)][self.weighted.free]
+
+    def _mean_scaling(self) -> dict[str, Floats]:
+        """Rows of the mean contrast and the mean offset."""
+        joint = self.weighted.joint
+        physics = np.zeros((2, joint.n_physics))
+        means = joint.scaling.matrix.reshape(2, joint.scaling.n_angles, -1).mean(axis=1)
+        return dict(zip(SCALING, np.hstack([physics, means]), strict=True))
+
+
+def _mean_of(result: FitResult, kind: str) -> Value:
+    """Mean of contrast or offset over the angles, and its standard error."""
+    rows = [row for row, name in enumerate(result.names) if name.startswith(f"{kind}[")]
+    value = float(np.mean([_estimates(result)[row].value for row in rows]))
+    if np.any(result.undetermined[rows]):
+        return value, None
+    return value, float(np.linalg.norm(result.root[rows].mean(axis=0)))
