@@ -319,13 +319,12 @@ def _start_within_bounds(result: Translation) -> None:
         return
     for bound in (each for each in bounds if isinstance(each, dict) and each.get("name") in names):
         index = names.index(bound["name"])
-        low, start, high = (
-            bound.get("min"),
-            values[index] if index < len(values) else None,
-            bound.get("max"),
-        )
-        if not all(isinstance(value, int | float) for value in (low, start, high)):
+        start = values[index] if index < len(values) else None
+        given = (bound.get("min"), start, bound.get("max"))
+        numbers = [float(number) for number in given if isinstance(number, int | float)]
+        if len(numbers) < len(given):
             continue
+        low, start, high = numbers
         inside = min(max(start, low), high)
         if inside != start:
             values[index] = inside

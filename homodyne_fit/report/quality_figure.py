@@ -50,7 +50,8 @@ def quality_plot(
     figure.suptitle(title, fontsize=LABEL_SIZE + 2)
     lower: Figure | SubFigure = figure
     if images:
-        upper, lower = figure.subfigures(2, 1, height_ratios=[IMAGE_HEIGHT, 6.4])
+        ratios = [IMAGE_HEIGHT, 6.4]
+        upper, lower = figure.subfigures(2, 1, height_ratios=ratios, squeeze=False).ravel()
         _draw_images(upper, images)
     scaling, noise, drift, frames = lower.subplots(2, 2).ravel()
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(matrices)))
@@ -69,13 +70,13 @@ def _draw_images(figure: SubFigure, images: Mapping[float, NDArray[np.floating]]
     low, high = np.percentile(values, [1, 99]) if values.size else (0.0, 1.0)
     panels = figure.subplots(1, len(images), squeeze=False).ravel()
     for axes, (angle, image) in zip(panels, images.items(), strict=True):
-        shown = axes.imshow(image, origin="lower", vmin=low, vmax=high, cmap="viridis")
+        axes.imshow(image, origin="lower", vmin=low, vmax=high, cmap="viridis")
         axes.set_title(f"{angle:g}°", fontsize=LABEL_SIZE)
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.colorbar(shown, ax=list(panels), shrink=0.9, pad=0.01).ax.tick_params(
-        labelsize=TICK_SIZE
-    )
+    (shown,) = panels[0].images
+    bar = figure.colorbar(shown, ax=list(panels), shrink=0.9, pad=0.01)
+    bar.ax.tick_params(labelsize=TICK_SIZE)
 
 
 def _draw_scaling(axes: Axes, matrices: Sequence[MatrixQuality], phi: Sequence[float]) -> None:
