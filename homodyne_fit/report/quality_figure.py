@@ -50,8 +50,9 @@ def quality_plot(
     figure.suptitle(title, fontsize=LABEL_SIZE + 2)
     lower: Figure | SubFigure = figure
     if images:
-        upper, lower = figure.subfigures(2, 1, height_ratios=[IMAGE_HEIGHT, 6.4])
-        _draw_images(upper, images)
+        halves = figure.subfigures(2, 1, squeeze=False, height_ratios=[IMAGE_HEIGHT, 6.4])
+        _draw_images(halves[0, 0], images)
+        lower = halves[1, 0]
     scaling, noise, drift, frames = lower.subplots(2, 2).ravel()
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(matrices)))
     _draw_scaling(scaling, matrices, phi)
@@ -69,13 +70,12 @@ def _draw_images(figure: SubFigure, images: Mapping[float, NDArray[np.floating]]
     low, high = np.percentile(values, [1, 99]) if values.size else (0.0, 1.0)
     panels = figure.subplots(1, len(images), squeeze=False).ravel()
     for axes, (angle, image) in zip(panels, images.items(), strict=True):
-        shown = axes.imshow(image, origin="lower", vmin=low, vmax=high, cmap="viridis")
+        axes.imshow(image, origin="lower", vmin=low, vmax=high, cmap="viridis")
         axes.set_title(f"{angle:g}°", fontsize=LABEL_SIZE)
         axes.set_xticks([])
         axes.set_yticks([])
-    figure.colorbar(shown, ax=list(panels), shrink=0.9, pad=0.01).ax.tick_params(
-        labelsize=TICK_SIZE
-    )
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.9, pad=0.01)
+    bar.ax.tick_params(labelsize=TICK_SIZE)
 
 
 def _draw_scaling(axes: Axes, matrices: Sequence[MatrixQuality], phi: Sequence[float]) -> None:

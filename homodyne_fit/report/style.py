@@ -56,11 +56,11 @@ def plain_style() -> Iterator[None]:
     Files of a result look alike everywhere, and need no other programs such as LaTeX.
     """
     with mpl.rc_context():
-        defaults = {key: mpl.rcParamsDefault[key] for key in mpl.rcParamsDefault}
-        kept = {key: value for key, value in defaults.items() if not key.startswith(BACKEND)}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", mpl.MatplotlibDeprecationWarning)
-            mpl.rcParams.update(kept)
+            for key in mpl.rcParamsDefault:
+                if not key.startswith(BACKEND):
+                    mpl.rcParams[key] = mpl.rcParamsDefault[key]
         yield
 
 

@@ -134,12 +134,10 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
     except InputError as error:
         job.error = str(error)
         return job
-    job.folder = job.config.output_folder
+    folder: Path = job.config.output_folder
     if args.output_dir is not None:
-        # Configurations in several folders have the same names of folders in theirs.
-        job.folder = args.output_dir / f"{path.stem}_results"
-    if data is not None:
-        job.folder = job.folder.with_name(f"{job.folder.name}_{data.stem}")
+        folder = args.output_dir / f"{path.stem}_results"
+    job.folder = folder if data is None else folder.with_name(f"{folder.name}_{data.stem}")
     if data is not None:
         job.note = _taken_from_configuration(job.selection)
     return job

@@ -78,10 +78,10 @@ def _frame_time(
     for name in ("t1", "t2"):
         if name in arrays:
             known[name] = numpy_file.frame_time(arrays, path, name, n_frames)
-    steps = [step for step, _ in known.values()]
     if not known:
         return None, "a plain array carries none"
-    if None not in steps and not np.allclose(steps, steps[0], rtol=SAME_STEP, atol=0):
+    steps = [step for step, _ in known.values() if step is not None]
+    if len(steps) == len(known) and not np.allclose(steps, steps[0], rtol=SAME_STEP, atol=0):
         listed = ", ".join(f"{name} {step:g} s" for name, (step, _) in known.items())
         return None, f"its arrays disagree: {listed}"
     return next((each for each in known.values() if each[0] is None), next(iter(known.values())))

@@ -81,7 +81,8 @@ def _broken_links(file: h5py.File) -> list[str]:
 
 def _matrices(file: h5py.File) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Paths and shapes of datasets that may be two-time matrices, without links to other files."""
-    waiting, seen = [file["/"]], 0
+    waiting: list[h5py.Group] = [file]
+    seen = 0
     while waiting and seen < MOST_NODES:
         group = waiting.pop(0)
         for key in group:

@@ -82,16 +82,18 @@ class _Matrix:
 
     def __call__(self, _: int, frames: slice) -> NDArray[np.generic]:
         """The matrix, cut to some frames."""
-        if self._read is None:
+        matrix = self._read
+        if matrix is None:
             from scipy.io import loadmat
 
             try:
-                self._read = loadmat(self.path, variable_names=[MATRIX])[MATRIX]
+                matrix = np.asarray(loadmat(self.path, variable_names=[MATRIX])[MATRIX])
             except Exception as error:
                 raise InputError(
                     f"{self.path}: SciPy cannot read it ({error}); is it complete?"
                 ) from error
-        return self._read[frames, frames]
+            self._read = matrix
+        return matrix[frames, frames]
 
     def release(self) -> None:
         self._read = None
