@@ -23,9 +23,8 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.parameters import PARAMETERS
-from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.report.figures import plot_lag_cuts, plot_rates, plot_scaling, plot_two_time
-from homodyne_fit.report.numbers import format_estimate, format_number, joined_with_and
+from homodyne_fit.report.numbers import format_estimate, format_number
 from homodyne_fit.report.views import AngleView, angle_view
 from homodyne_fit.report.words import (
     adequacy_text,
@@ -38,7 +37,7 @@ from homodyne_fit.report.words import (
     weighting_text,
 )
 
-__all__ = ["cautions", "render_report", "write_report"]
+__all__ = ["render_report", "write_report"]
 
 # Pixels a side of a displayed matrix at most, and dots per inch: by the number of angles up to
 # which they hold. Many angles get smaller pictures, so that the file can still be mailed.
@@ -105,7 +104,7 @@ def render_report(
     )
     detail = next(detail for most, *detail in DETAIL if data.n_angles <= most)
     angles = [_angle_section(data, result, k, *detail) for k in range(data.n_angles)]
-    caution_texts = cautions(result, data.times)
+    caution_texts = warnings(result)
     return environment.from_string(template.read_text(encoding="utf-8")).render(
         result=result,
         source=data.source,
@@ -131,31 +130,14 @@ def render_report(
     )
 
 
-def cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
-    """What to know before using the numbers.
-
-    Parameters
-    ----------
-    result : FitResult
-    times : (n,) array
-        Of the frames, seconds.
-    """
-    return [
-        *_convergence_cautions(result),
-        *warnings(result),
-        *_weak_cautions(result),
-        *_floor_cautions(result, times),
-    ]
-
-
-def _verdict(result: FitResult, warnings: Sequence[str]) -> Verdict:
+def _verdict(result: FitResult, cautions: Sequence[str]) -> Verdict:
     message = _sentence(result.info.message)
     if not result.success:
         return Verdict("bad", "The fit did not converge. Do not use its numbers.", message)
     if result.adequacy.adequate is False:
         headline = "The fit converged, but the model does not describe the data."
         return Verdict("bad", headline, message)
-    if warnings:
+    if cautions:
         return Verdict("caution", "The fit converged, with cautions.", message)
     return Verdict("good", "The fit converged.", message)
 
@@ -229,40 +211,6 @@ def _state(result: FitResult, name: str) -> str:
     if estimate.at_bound:
         return "at its bound"
     return "not determined by the data" if np.isinf(estimate.stderr) else ""
-
-
-def _convergence_cautions(result: FitResult) -> list[str]:
-    if result.success:
-        return []
-    return [
-        f"The fit did not converge: {result.info.message}. The values are where the search "
-        "stopped, not an answer, and their errors do not hold."
-    ]
-
-
-def _weak_cautions(result: FitResult) -> list[str]:
-    names = result.hardly_determined
-    if not names:
-        return []
-    return [
-        f"Hardly determined one by one: {joined_with_and(names)}. They can move together almost "
-        "unnoticed, as told below the table of parameters, so none of them should be quoted alone. "
-        f"{_curve_names(result)} with their bands take this into account."
-    ]
-
-
-def _curve_names(result: FitResult) -> str:
-    return joined_with_and([f"{rate.symbol}(t)" for rate in result.rates])
-
-
-def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
-    values = [(f"{rate.name} {rate.symbol}(t)", rate.at(times)[0]) for rate in result.rates]
-    return [
-        f"The fitted {name} vanishes on {np.count_nonzero(value <= RATE_FLOOR)} of {len(times)} "
-        "frames, where the power law would be negative. It is held at zero there, without a band."
-        for name, value in values
-        if np.any(value <= RATE_FLOOR)
-    ]
 
 
 def _rates_picture(data: TwoTimeData, result: FitResult) -> Picture:
