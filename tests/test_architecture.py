@@ -21,15 +21,17 @@ ROOMS = {
     "homodyne_fit.kernel": "data model nlsq_stratified errors",
     "homodyne_fit.noise": "kernel model nlsq_stratified",
     "homodyne_fit.fitting": "noise kernel data model nlsq_stratified validation errors",
-    "homodyne_fit.config": "fitting data model validation errors",
-    "homodyne_fit.report": "fitting data model atomic errors",
-    "homodyne_fit.results": "report fitting kernel data model atomic errors",
+    "homodyne_fit.posterior": ("fitting noise kernel data model nlsq_stratified validation errors"),
+    "homodyne_fit.config": "posterior fitting data model validation errors",
+    "homodyne_fit.report": "posterior fitting data model atomic errors",
+    "homodyne_fit.results": "report posterior fitting kernel data model atomic errors",
     "homodyne_fit.analysis": (
-        "results report config fitting simulation data model nlsq_stratified validation errors"
+        "results report config posterior fitting simulation data model nlsq_stratified "
+        "validation errors"
     ),
     "homodyne_fit.cli": (
-        "analysis results report config fitting kernel simulation data model nlsq_stratified "
-        "validation atomic errors"
+        "analysis results report config posterior fitting kernel simulation data model "
+        "nlsq_stratified validation atomic errors"
     ),
 }
 # Public names, which are imported from their rooms when they are first used.

@@ -35,7 +35,7 @@ INITIAL = {
 INITIAL_ALIASES = {"d0": "D0", "gamma-dot-offset": "gamma-dot-t-offset"}
 
 # Reasons why options have no effect.
-SAMPLING = "it concerns Monte Carlo sampling, which is not available yet"
+CONSENSUS = "the posterior is that of all points at once"
 
 DRAWING = "figures are drawn by matplotlib, one after the other"
 
@@ -51,15 +51,10 @@ FOREIGN: dict[str, tuple[bool, str]] = {
     "--parallel-plots": (False, DRAWING),
     "--no-plot": (False, "report.html always has its figures; --save-plots writes files of them"),
     "--no-jit": (False, "the code is always compiled"),
-    "--dense-mass-matrix": (False, SAMPLING),
-    "--no-nlsq-warmstart": (False, SAMPLING),
-    "--cmc-plot-diagnostics": (False, SAMPLING),
-    "--n-samples": (True, SAMPLING),
-    "--n-warmup": (True, SAMPLING),
-    "--n-chains": (True, SAMPLING),
-    "--cmc-num-shards": (True, SAMPLING),
-    "--cmc-backend": (True, SAMPLING),
-    "--nlsq-result": (True, SAMPLING),
+    "--dense-mass-matrix": (False, "the mass matrix is always dense"),
+    "--no-nlsq-warmstart": (False, "the posterior always starts from the fit"),
+    "--cmc-plot-diagnostics": (False, "posterior.nc is for the figures of ArviZ"),
+    "--cmc-backend": (True, CONSENSUS),
 }
 
 # Help texts of options that several commands have.
@@ -144,8 +139,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--method",
         choices=METHODS,
-        default="nlsq",
-        help="nlsq (default); the others are not available yet",
+        help="nlsq: least squares (default); mcmc: the posterior, too; cmc and both: like mcmc",
     )
     _add_folder(parser, "folder of the results; default: FILE_results", short=True)
     parser.add_argument(
@@ -157,6 +151,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
         metavar="ADDRESS",
         help="compute on this Dask cluster, such as tcp://node17:8786",
     )
+    _add_sampling_options(parser.add_argument_group("with --method mcmc"))
     _add_output_options(parser)
     _add_flag(
         parser,
@@ -177,6 +172,26 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
     )
     _add_key_options(parser.add_argument_group("keys of the configuration"))
     _add_foreign_options(parser)
+
+
+def _add_sampling_options(parser: Options) -> None:
+    for name, metavar, meaning in (
+        ("n-samples", "N", "draws of each chain; default: 1000"),
+        ("n-warmup", "N", "steps of each NUTS chain before its draws; default: 500"),
+        ("n-chains", "N", "chains; default: 4"),
+        (
+            "cmc-num-shards",
+            "N",
+            "shards of angles for consensus Monte Carlo, to compare with the posterior of all data",
+        ),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=meaning)
+    parser.add_argument(
+        "--nlsq-result",
+        type=path,
+        metavar="DIR",
+        help="folder of an earlier fit, from which the posterior starts instead of a new one",
+    )
 
 
 def _add_batch_options(parser: argparse.ArgumentParser) -> None:

@@ -16,6 +16,14 @@ from homodyne_fit.cli.options import FOREIGN, INITIAL
 from homodyne_fit.config.overrides import Override, parse_override
 from homodyne_fit.errors import InputError, missing_file
 
+# Keys of optimization.mcmc, and the options that set them.
+SAMPLING_KEYS = {
+    "num_samples": "n_samples",
+    "num_warmup": "n_warmup",
+    "num_chains": "n_chains",
+    "shards": "cmc_num_shards",
+}
+
 __all__ = ["overrides_of", "warn_of_foreign_options"]
 
 
@@ -60,6 +68,11 @@ def _from_own_options(args: argparse.Namespace) -> Iterator[Override]:
     if args.multistart:
         starts = _value("--multistart", args.multistart, args.multistart)
         yield "optimization.nlsq.multi_start.n_starts", starts
+    if getattr(args, "method", None) is not None:
+        yield "optimization.method", args.method
+    for key, name in SAMPLING_KEYS.items():
+        if (text := getattr(args, name, None)) is not None:
+            yield f"optimization.mcmc.{key}", yaml.safe_load(text)
     if args.scratch is not None:
         yield "optimization.nlsq.scratch", args.scratch
     data_file: Path | None = getattr(args, "data_file", None)

@@ -13,6 +13,7 @@ from homodyne_fit.config.consistency import (
     constant_parts,
     contradictions,
     explicit_bounds,
+    explicit_priors,
     held_values,
     model_parameters,
     questions,
@@ -34,6 +35,7 @@ from homodyne_fit.errors import (
 from homodyne_fit.fitting.default_bounds import Limits, bounds_in_force
 from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions, gap_problems
 from homodyne_fit.model.parameters import SCALING
+from homodyne_fit.posterior.settings import PosteriorSettings
 
 if TYPE_CHECKING:
     from homodyne_fit.data.dataset import TwoTimeData
@@ -219,6 +221,11 @@ class Config:
                 search=SearchOptions(**options),
             )
 
+    def posterior_settings(self) -> PosteriorSettings:
+        """All settings of the posterior."""
+        priors, _ = explicit_priors(self.root)
+        return PosteriorSettings(self.root.optimization.mcmc, priors)
+
     def bounds_for(
         self, selection: Selection, names: Sequence[str] | None = None
     ) -> dict[str, Limits]:
@@ -248,6 +255,9 @@ class Config:
             if getattr(self.root.initial_parameters.per_angle_scaling, name) is not None:
                 key = f"initial_parameters.per_angle_scaling.{name}"
                 keys[f"anti_degeneracy.constant.{name}"] = key
+        if self.root.optimization.samples:
+            for problem in self.root.optimization.mcmc.problems(len(selection.phi)):
+                yield problem.renamed({"shards": "optimization.mcmc.shards"})
         scaling_bounds = self.bounds_for(selection, SCALING)
         for problem in self.anti_degeneracy.problems(len(selection.phi), scaling_bounds):
             yield problem.renamed(keys)

@@ -11,11 +11,13 @@ from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
 from homodyne_fit.fitting.options import ConstantParts, parameter_problems, weighting_problems
 from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
+from homodyne_fit.posterior.settings import Prior, prior_problems
 
 __all__ = [
     "constant_parts",
     "contradictions",
     "explicit_bounds",
+    "explicit_priors",
     "held_values",
     "model_parameters",
     "questions",
@@ -43,6 +45,8 @@ def contradictions(root: Root) -> Iterator[Problem]:
         yield problem.renamed(KEYS)
     for problem in weighting_problems(root.optimization.nlsq):
         yield problem.renamed(KEYS)
+    if root.optimization.samples:
+        yield from explicit_priors(root)[1]
     filtered = root.phi_filtering.enabled and root.phi_filtering.target_ranges
     if root.preprocessing.phi_range is not None and filtered:
         yield Problem(
@@ -95,6 +99,26 @@ def explicit_bounds(root: Root) -> dict[str, tuple[float, float]]:
     names = (*model_parameters(root), *SCALING)
     bounds = root.parameter_space.bounds
     return {bound.name: (bound.min, bound.max) for bound in bounds if bound.name in names}
+
+
+def explicit_priors(root: Root) -> tuple[dict[str, Prior], list[Problem]]:
+    """Priors in the configuration by name of the parameter, and what is wrong with them."""
+    priors, problems = {}, []
+    held, names = held_values(root), (*model_parameters(root), *SCALING)
+    for number, bound in enumerate(root.parameter_space.bounds):
+        if bound.name not in names or bound.name in held:
+            continue
+        try:
+            limits = bound.min, bound.max
+            prior = Prior.from_keys(bound.type, bound.prior_mu, bound.prior_sigma, limits)
+        except ValueError as error:
+            problems.append(Problem(f"parameter_space.bounds.{number}", str(error)))
+            continue
+        if prior is not None:
+            priors[bound.name] = prior
+    for problem in prior_problems(priors):
+        problems.append(Problem(f"parameter_space.bounds.{problem.where}", problem.what))
+    return priors, problems
 
 
 def questions(root: Root) -> Iterator[Problem]:

@@ -22,6 +22,8 @@ LAYER_PATH = f"{NLSQ}.anti_degeneracy"
 
 NO_SUCH_PARAMETER = "the model of this analysis_mode has no such parameter"
 
+NO_PRIORS = "there are no priors: the fit is least squares within the bounds"
+
 ELIMINATED = "contrast and offset are computed exactly from the other parameters, without a start"
 
 NOTE = "a note for the reader"
@@ -108,15 +110,25 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "phi_filtering.quality_control",
         "optimization.angle_filtering",
     ),
-    "there are no priors: the fit is least squares within the bounds": (
+    "a prior is type, prior_mu and prior_sigma of an entry of parameter_space.bounds": (
         "parameter_space.priors",
-        "parameter_space.bounds.type",
-        "parameter_space.bounds.prior_mu",
-        "parameter_space.bounds.prior_sigma",
     ),
-    "sampling is not available yet": (
-        "optimization.mcmc",
-        "optimization.cmc",
+    "the posterior is that of all points, without consensus; optimization.mcmc has num_samples, "
+    "num_warmup, num_chains, and shards of angles": ("optimization.cmc",),
+    "the posterior needs no such setting": (
+        "optimization.mcmc.backend",
+        "optimization.mcmc.combination",
+        "optimization.mcmc.convergence",
+        "optimization.mcmc.dense_mass_matrix",
+        "optimization.mcmc.initialization",
+        "optimization.mcmc.max_tree_depth",
+        "optimization.mcmc.memory_threshold_pct",
+        "optimization.mcmc.min_samples_for_cmc",
+        "optimization.mcmc.per_shard_mcmc",
+        "optimization.mcmc.progress_bar",
+        "optimization.mcmc.sharding",
+        "optimization.mcmc.target_accept_prob",
+        "optimization.mcmc.validation",
     ),
     "the noise is measured by the fit": ("noise_estimation",),
     "convergence is measured in standard errors, whatever the cost and the units: "
@@ -250,6 +262,7 @@ def without_effect(root: Root) -> Iterator[Ignored]:
     yield from _parameters(root)
     yield from _scaling(root)
     yield from _loss(root)
+    yield from _sampling(root)
     yield from _switched_off(root)
 
 
@@ -318,6 +331,17 @@ def _loss(root: Root) -> Iterator[Ignored]:
             f"{loss} differs from least squares at residuals of c2 near 1; at the usual 0.03 it "
             "is the same within 0.1 %, so least squares is fitted",
         )
+
+
+def _sampling(root: Root) -> Iterator[Ignored]:
+    """Priors and settings of the posterior where only least squares is asked for."""
+    if root.optimization.samples:
+        return
+    for key in ("type", "prior_mu", "prior_sigma"):
+        if any(getattr(bound, key) is not None for bound in root.parameter_space.bounds):
+            yield Ignored(f"parameter_space.bounds.{key}", NO_PRIORS)
+    if root.optimization.mcmc.model_fields_set:
+        yield Ignored("optimization.mcmc", "optimization.method is nlsq: least squares")
 
 
 def _switched_off(root: Root) -> Iterator[Ignored]:

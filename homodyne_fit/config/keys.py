@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, mo
 from homodyne_fit.errors import did_you_mean, suggestion
 from homodyne_fit.fitting.options import Constant, SearchOptions, ShearForm
 from homodyne_fit.model.parameters import ALIASES, PARAMETERS
+from homodyne_fit.posterior.settings import SamplingOptions
 from homodyne_fit.validation import Number, Positive, Section, Whole
 
 __all__ = [
@@ -255,6 +256,18 @@ class Bound(Section):
     name: Name = Field(description="Parameter.")
     min: Number = Field(description="Lower bound, in the unit of the parameter.")
     max: Number = Field(description="Upper bound, in the unit of the parameter.")
+    type: str | None = Field(
+        default=None,
+        description="Prior between the bounds, for the posterior: Uniform, Normal, "
+        "TruncatedNormal, LogNormal or BetaScaled; TruncatedNormal where only prior_mu and "
+        "prior_sigma are given.",
+    )
+    prior_mu: Number | None = Field(
+        default=None, description="Mean of the prior; of the logarithm for LogNormal."
+    )
+    prior_sigma: Number | None = Field(
+        default=None, description="Standard deviation of the prior, likewise."
+    )
 
 
 class ParameterSpace(Section):
@@ -341,15 +354,18 @@ class Nlsq(SearchOptions):
 class Optimization(Section):
     """How the parameters are found."""
 
-    method: Literal["nlsq"] = Field(default="nlsq", description="Least squares.")
+    method: Literal["nlsq", "mcmc", "cmc", "both"] = Field(
+        default="nlsq",
+        description="nlsq: least squares; mcmc: the posterior, too. cmc and both are other names "
+        "of mcmc.",
+    )
     nlsq: Nlsq = Nlsq()
+    mcmc: SamplingOptions = SamplingOptions()
 
-    @field_validator("method", mode="before")
-    @classmethod
-    def _available(cls, method: Any) -> Any:
-        if method in ("mcmc", "cmc", "both"):
-            raise ValueError(f"'{method}' is not available yet; use 'nlsq'")
-        return method
+    @property
+    def samples(self) -> bool:
+        """Whether the posterior is sampled."""
+        return self.method != "nlsq"
 
 
 class Output(Section):

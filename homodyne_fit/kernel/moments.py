@@ -42,7 +42,7 @@ from homodyne_fit.model.rates import Curves, Model
 __all__ = ["AngleFactors", "chunk_moments", "compile_kernel"]
 
 
-class _Precision(NamedTuple):
+class PointPrecision(NamedTuple):
     """The precision in which a point is computed, and where its formulas end.
 
     Below ``small_angle`` in |x| the sines cancel, and a Taylor series is used. exp of
@@ -57,8 +57,8 @@ class _Precision(NamedTuple):
 # At the small angle the error of the series is 1e-16 and 2e-10, that of its derivative 5e-16 and
 # 2e-9.
 PRECISIONS = {
-    "double": _Precision(jnp.float64, 0.25, 300.0),
-    "single": _Precision(jnp.float32, 1.0, 80.0),
+    "double": PointPrecision(jnp.float64, 0.25, 300.0),
+    "single": PointPrecision(jnp.float32, 1.0, 80.0),
 }
 
 # For this kernel the first level of optimization is as fast as the third, and compiled in half of
@@ -203,7 +203,7 @@ def _sums_of_tiles(
     n_angles: int,
     *,
     sinc_power: int,
-    of_point: _Precision,
+    of_point: PointPrecision,
     one_by_one: bool,
 ) -> TileSums:
     """Sums of all tiles.
@@ -220,7 +220,7 @@ def _sums_of_tiles(
     n_tiles, n_angles : int
         How many of the B and of the K are to be summed; the others are arbitrary.
     sinc_power : int
-    of_point : _Precision
+    of_point : PointPrecision
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
@@ -228,7 +228,7 @@ def _sums_of_tiles(
     k_max, t, n_u, n_v = c2.shape[1], c2.shape[2], u.shape[3], v.shape[3]
 
     def of_tile(i: jax.Array) -> TileSums:
-        tile = _Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, of_point)
+        tile = Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, of_point)
         if one_by_one:
             shapes = (7, 2 * t), (3 * n_u + n_v, t), (3,)
             each = jax.lax.fori_loop(
@@ -266,7 +266,7 @@ def _sums_of_tiles(
     )
 
 
-class _Tile:
+class Tile:
     """One tile: what its angles share, and their sums.
 
     Parameters
@@ -274,7 +274,7 @@ class _Tile:
     integrals, u, v : (2, 2, T), (2, T, a) and (2, T, b) arrays
     ordered : () bool
     sinc_power : int
-    of_point : _Precision
+    of_point : PointPrecision
     """
 
     def __init__(
@@ -284,7 +284,7 @@ class _Tile:
         v: jax.Array,
         ordered: jax.Array,
         sinc_power: int,
-        of_point: _Precision,
+        of_point: PointPrecision,
     ) -> None:
         self.s, self.g = integrals
         self.u, self.v, self.ordered = u, v, ordered
@@ -306,13 +306,10 @@ class _Tile:
         that is fast on a processor.
         """
         transport, shear, reference = factors
-        m, counted = self.sinc_power, jnp.isfinite(c2)
+        counted = jnp.isfinite(c2)
         weight = self._point(counted)
         c = jnp.where(counted, self._point(c2) - self._point(reference), 0.0)
-        exponential = weight * self._exponential(transport)
-        sinc, slope = self._sinc(shear) if self.v.shape[2] else (1.0, 0.0)
-        f = exponential * sinc**m
-        fx = m * exponential * sinc ** (m - 1) * slope
+        f, fx = self.decay(transport, shear, weight, has_flow=self.v.shape[2] > 0)
         ff, ffx, fxfx = f * f, f * fx, fx * fx
         ones, (u, v) = self._point(jnp.ones(len(c2))), map(self._point, self.rounded)
         by_row_and_col = [
@@ -327,6 +324,14 @@ class _Tile:
         ]
         data = [jnp.sum(_product(w, ones)) for w in (c * c, c, weight)]
         return jnp.stack(by_row_and_col), jnp.stack(crossed), jnp.stack(data)
+
+    def decay(
+        self, transport: jax.Array, shear: jax.Array, weight: jax.Array, *, has_flow: bool
+    ) -> tuple[jax.Array, jax.Array]:
+        """f and f_x of one angle, (T, T), times the weights."""
+        m, exponential = self.sinc_power, weight * self._exponential(transport)
+        sinc, slope = self._sinc(shear) if has_flow else (1.0, 0.0)
+        return exponential * sinc**m, m * exponential * sinc ** (m - 1) * slope
 
     def contracted(self, sums: jax.Array, crossed: jax.Array, data: jax.Array) -> TileSums:
         """What `sums` gave for all angles, times the curves."""

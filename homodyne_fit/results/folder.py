@@ -18,6 +18,8 @@ from homodyne_fit.results.names import (
     PARAMETERS_CSV,
     PARAMETERS_JSON,
     PLOTS,
+    POSTERIOR,
+    POSTERIOR_DRAWS,
     REPORT,
     RESULT,
     UNFINISHED,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from homodyne_fit.data.dataset import TwoTimeData
+    from homodyne_fit.posterior.draws import Posterior
     from homodyne_fit.results.record import FitRecord
 
 __all__ = [
@@ -115,6 +118,7 @@ def write_outputs(
     *,
     exports: Collection[str] = (),
     plots: bool = False,
+    posterior: Posterior | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """Write all files of a result into a folder that is prepared; return their names.
@@ -130,7 +134,7 @@ def write_outputs(
     """
     on_stage("writing the numbers")
     earlier = set(_earlier(folder))
-    names = _write_numbers(record, folder, exports, on_stage)
+    names = _write_numbers(record, folder, exports, posterior, on_stage)
     for path in earlier - {folder / name for name in names}:
         path.unlink()
     if plots:
@@ -146,7 +150,8 @@ def write_outputs(
     data = with_encodable_source(record.data)
     with plain_style():
         write_report(folder / REPORT, data, record, record.config, record.provenance)
-    return [*OUTPUTS, *(EXPORTS[name] for name in exports), *([f"{PLOTS}/"] if plots else [])]
+    further = [name for name in names if name not in OUTPUTS]
+    return [*OUTPUTS, *further, *([f"{PLOTS}/"] if plots else [])]
 
 
 def with_encodable_source(data: TwoTimeData) -> TwoTimeData:
@@ -156,7 +161,11 @@ def with_encodable_source(data: TwoTimeData) -> TwoTimeData:
 
 
 def _write_numbers(
-    record: FitRecord, folder: Path, exports: Collection[str], on_stage: Callable[[str], None]
+    record: FitRecord,
+    folder: Path,
+    exports: Collection[str],
+    posterior: Posterior | None,
+    on_stage: Callable[[str], None],
 ) -> list[str]:
     """Write all files but the drawn ones; return their names.
 
@@ -171,6 +180,11 @@ def _write_numbers(
         RESULT: write_result,
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
     }
+    if posterior is not None:
+        from homodyne_fit.results.posterior_files import write_draws, write_inference_data
+
+        large[POSTERIOR] = lambda path, _: write_inference_data(path, posterior)
+        large[POSTERIOR_DRAWS] = lambda path, _: write_draws(path, posterior)
     if next(_earlier(folder), None) is not None:
         _write_together(record, folder, small | large)
         return [*small, *large]
@@ -241,7 +255,7 @@ def figures(record: FitRecord) -> Iterator[tuple[str, Figure]]:
 
 def _earlier(folder: Path) -> Iterator[Path]:
     """Files of a result that are there."""
-    names = (*OUTPUTS, *EXPORTS.values())
+    names = (*OUTPUTS, *EXPORTS.values(), POSTERIOR, POSTERIOR_DRAWS)
     yield from (path for path in (folder / name for name in names) if path.exists())
     for pattern in ("rates.png", "scaling.png", "angle_*_two_time.png", "angle_*_lag_cuts.png"):
         yield from (folder / PLOTS).glob(pattern)

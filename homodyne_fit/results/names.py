@@ -6,6 +6,8 @@ __all__ = [
     "CLAIM",
     "EXPORTS",
     "OUTPUTS",
+    "POSTERIOR",
+    "POSTERIOR_DRAWS",
     "PARAMETERS_CSV",
     "PARAMETERS_JSON",
     "PLOTS",
@@ -20,6 +22,10 @@ PARAMETERS_CSV = "parameters.csv"
 RESULT = "result.h5"
 REPORT = "report.html"
 OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, RESULT, REPORT)
+
+# Files of a posterior: for ArviZ, and plain arrays.
+POSTERIOR = "posterior.nc"
+POSTERIOR_DRAWS = "posterior.npz"
 
 # Files that are written on request, by the name of the program they are for.
 EXPORTS = {"homodyne": "fitted_data.npz"}

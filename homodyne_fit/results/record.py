@@ -11,6 +11,8 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.fitting.result import FitResult, finite_or_none
 from homodyne_fit.fitting.weak_directions import WeakDirection
+from homodyne_fit.posterior.draws import PosteriorSummary
+from homodyne_fit.report.posterior import posterior_html, posterior_text
 from homodyne_fit.report.summary import summary_html, summary_text
 from homodyne_fit.report.words import direction_text, warnings
 
@@ -28,14 +30,23 @@ class FitRecord(FitResult):
     config : dict
         All that decided the fit, as a configuration file has it.
     provenance : Provenance
+    posterior : PosteriorSummary or None
+        What the draws of the posterior say, where there are any.
     """
 
     read_data: Callable[[], TwoTimeData]
     config: dict[str, Any]
     provenance: Provenance
+    posterior: PosteriorSummary | None = None
 
     @classmethod
-    def of(cls, result: FitResult, data: TwoTimeData, config: dict[str, Any]) -> Self:
+    def of(
+        cls,
+        result: FitResult,
+        data: TwoTimeData,
+        config: dict[str, Any],
+        posterior: PosteriorSummary | None = None,
+    ) -> Self:
         """Join a fit and the data it was just made to."""
         values = {field.name: getattr(result, field.name) for field in fields(FitResult)}
         return cls(
@@ -43,6 +54,7 @@ class FitRecord(FitResult):
             read_data=partial(_return_data, data),
             config=config,
             provenance=Provenance.of(data),
+            posterior=posterior,
         )
 
     @cached_property
@@ -61,7 +73,7 @@ class FitRecord(FitResult):
         versions = provenance.pop("versions")
         return {
             "model": self.model.name,
-            "method": "nlsq",
+            "method": "mcmc" if self.posterior else "nlsq",
             "parameters": self._parameters_to_json(),
             "scaling": [
                 {"phi": float(phi), "q": float(q), "contrast": c.to_json(), "offset": o.to_json()}
@@ -95,6 +107,7 @@ class FitRecord(FitResult):
                 "rates": self._rates_to_json(),
                 "warnings": self.warnings,
             },
+            **({"posterior": self.posterior.to_json()} if self.posterior else {}),
             "versions": versions,
             "provenance": {**provenance, "notes": list(self.provenance.notes)},
             "config": self.config,
@@ -127,10 +140,10 @@ class FitRecord(FitResult):
         return rates
 
     def __repr__(self) -> str:
-        return summary_text(self)
+        return summary_text(self) + posterior_text(self.posterior, self)
 
     def _repr_html_(self) -> str:
-        return summary_html(self)
+        return summary_html(self) + posterior_html(self.posterior, self)
 
 
 def _return_data(data: TwoTimeData) -> TwoTimeData:

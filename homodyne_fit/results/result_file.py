@@ -34,6 +34,7 @@ from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.posterior.draws import PosteriorSummary
 from homodyne_fit.results.hdf5_fields import read_fields, write_fields
 from homodyne_fit.results.names import RESULT
 from homodyne_fit.results.record import FitRecord
@@ -299,10 +300,16 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         weakest=weak["weakest"] and _read_direction(weak["weakest"], n_angles),
         read_data=partial(_read_data, path.absolute()),
         config=summary["config"],
+        posterior=_read_posterior(summary),
         provenance=Provenance(
             **{**provenance, "notes": tuple(provenance["notes"])}, versions=summary["versions"]
         ),
     )
+
+
+def _read_posterior(summary: dict[str, Any]) -> PosteriorSummary | None:
+    stored = summary.get("posterior")
+    return None if stored is None else PosteriorSummary.from_json(stored)
 
 
 def _read_uncertainty(fit: dict[str, Any], n_names: int) -> Uncertainty:

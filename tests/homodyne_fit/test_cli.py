@@ -573,12 +573,6 @@ class TestMistakes:
         assert done.status == 1
         assert_one_line(done.err, message)
 
-    @pytest.mark.parametrize("method", ["mcmc", "cmc", "both"])
-    def test_methods_that_are_to_come(self, road, method):
-        done = called("--config", road.config, "--method", method)
-        assert done.status == 1
-        assert_one_line(done.err, f"--method {method} is not available yet; use nlsq")
-
     def test_verbose_shows_where(self, tmp_path):
         quiet = called("--config", tmp_path / "c.yaml")
         assert "Traceback" not in quiet.err

@@ -262,13 +262,6 @@ MISTAKES = {
     ),
 }
 
-NOT_YET = {
-    f"optimization: {{method: {method}}}": (
-        f"optimization.method: '{method}' is not available yet; use 'nlsq'"
-    )
-    for method in ("mcmc", "cmc", "both")
-}
-
 # Texts that are no configuration at all.
 NO_CONFIGURATION = {
     "empty": ("", "the configuration is empty; 'homodyne_fit init' writes one from a data file"),
@@ -315,9 +308,27 @@ def test_a_mistake_is_one_line_that_says_where(text, message):
     assert one_problem(text) == f"c.yaml: {message}"
 
 
-@pytest.mark.parametrize("text", NOT_YET)
-def test_what_is_not_available_yet_says_so(text):
-    assert one_problem(text) == f"c.yaml: {NOT_YET[text]}"
+PRIOR = "optimization: {method: mcmc}\nparameter_space: {bounds: [{name: D0, min: 1, max: 9, %s}]}"
+
+WRONG_PRIORS = {
+    "type: Gamma": "type: must be Uniform, Normal, TruncatedNormal, LogNormal, BetaScaled (got "
+    "'Gamma')",
+    "type: Normal, prior_mu: 3": "prior_sigma is missing: a prior of type Normal needs it",
+    "prior_mu: 3, prior_sigma: 0": "prior_sigma: must be greater than 0 (got 0)",
+}
+
+
+@pytest.mark.parametrize(("keys", "message"), WRONG_PRIORS.items(), ids=WRONG_PRIORS)
+def test_a_wrong_prior_matters_to_the_posterior_alone(keys, message):
+    text = f"analysis_mode: static\n{PRIOR % keys}"
+    assert one_problem(text) == f"c.yaml: parameter_space.bounds.0: {message}"
+    least_squares = text.replace("mcmc", "nlsq")
+    assert "parameter_space.bounds" in " ".join(parsed(least_squares).ignored)
+
+
+def test_shards_of_time_are_refused_with_the_reason():
+    problem = one_problem("optimization: {mcmc: {shard_by: time}}")
+    assert problem.startswith("c.yaml: optimization.mcmc.shard_by: frames cannot be shared out: ")
 
 
 @pytest.mark.parametrize(("text", "message"), NO_CONFIGURATION.values(), ids=NO_CONFIGURATION)

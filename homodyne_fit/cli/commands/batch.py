@@ -105,7 +105,12 @@ def run(args: argparse.Namespace) -> int:
         raise KeyboardInterrupt
     if any(job.error is not None for job in jobs):
         return 1
-    return 0 if all(job.row and job.row["fit"]["success"] for job in jobs) else 2
+    return 0 if all(job.row and _succeeded(job.row) for job in jobs) else 2
+
+
+def _succeeded(row: dict[str, Any]) -> bool:
+    """Whether the fit converged and, where there is one, the posterior."""
+    return row["fit"]["success"] and row.get("posterior", row["fit"])["success"]
 
 
 def _planned(args: argparse.Namespace) -> list[Job]:

@@ -8,8 +8,9 @@ import sys
 from collections.abc import Collection
 from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -22,6 +23,7 @@ from homodyne_fit.config.configuration import examine
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
+from homodyne_fit.posterior.extra import require_extra
 from homodyne_fit.results.claim import claimed
 from homodyne_fit.results.folder import (
     make_folder,
@@ -34,11 +36,12 @@ from homodyne_fit.results.names import PARAMETERS_JSON, PLOTS, REPORT, RESULT
 
 if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
+    from homodyne_fit.fitting.result import FitResult
+    from homodyne_fit.posterior.draws import Posterior
 
 
 def run(args: argparse.Namespace) -> int:
     """Fit, write the results, print a summary; return 0 if converged, else 2."""
-    require_method(args.method)
     for name in ("phi_angles", "contrast", "offset"):
         if getattr(args, name) is not None and not args.plot_simulated_data:
             option = "--" + name.replace("_", "-")
@@ -65,6 +68,8 @@ def run(args: argparse.Namespace) -> int:
     else:
         # Report mistakes together with those that the data file shows.
         config, selection = examine(args.config, overrides_of(args))
+    if args.nlsq_result is not None and not config.root.optimization.samples:
+        raise InputError("--nlsq-result has an effect only with --method mcmc")
     folder = args.output_dir or config.output_folder
     console = new_console(args.quiet or args.json)
     if drawn:
@@ -83,16 +88,16 @@ def run(args: argparse.Namespace) -> int:
             plots=args.save_plots,
             warn=not args.quiet,
             verbose=args.verbose,
+            earlier=args.nlsq_result,
         )
     if args.json:
         print_json(analysis.to_json())
-    return 0 if analysis.success else 2
+    return 0 if succeeded(analysis) else 2
 
 
-def require_method(method: str) -> None:
-    """Refuse methods that are not available yet."""
-    if method != "nlsq":
-        raise InputError(f"--method {method} is not available yet; use nlsq")
+def succeeded(analysis: Analysis) -> bool:
+    """Whether the fit converged and, where there is one, the posterior."""
+    return analysis.success and (analysis.posterior is None or analysis.posterior.success)
 
 
 def executor_at(
@@ -116,6 +121,7 @@ def fit_config(
     plots: bool = False,
     warn: bool = True,
     verbose: bool = False,
+    earlier: Path | None = None,
 ) -> Analysis:
     """Load the data, fit, and write the results, for all commands that fit.
 
@@ -125,14 +131,24 @@ def fit_config(
         Of the data file, if it has been examined already.
     warn, verbose : bool
         Whether to warn of keys without effect, and whether to list them.
+    earlier : Path, optional
+        Folder of an earlier fit, which is taken instead of a new one.
     """
     with claimed(folder):
         if not overwrite:
             require_no_results(folder)
+        if config.root.optimization.samples:
+            require_extra()
         if warn:
             _warn_of_ignored(config, verbose=verbose)
         settings = config.settings()
-        data = config.load_data(selection)
+        if earlier is not None:
+            from homodyne_fit.analysis import load_result
+
+            fitted = load_result(earlier)
+            data = fitted.data
+        else:
+            fitted, data = None, config.load_data(selection)
         require_exportable(data, exports)
         prepare_folder(folder, overwrite=overwrite, exports=exports, plots=plots)
 
@@ -149,30 +165,50 @@ def fit_config(
         console.print(f"{data.source}: {_described(data)}", markup=False)
         for note in data.notes:
             console.print(f"note: {note}", markup=False)
-        with console.status("fitting") as status:
-            result = fit(
-                data,
-                settings,
-                executor,
-                progress=lambda stage, passes, cost: status.update(
-                    f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
-                ),
-            )
-        analysis = Analysis.of(result, data, config.to_json())
+        if fitted is not None:
+            console.print(f"the fit is that of {earlier}", markup=False)
+            analysis = fitted
+        else:
+            with console.status("fitting") as status:
+                result = fit(
+                    data,
+                    settings,
+                    executor,
+                    progress=lambda stage, passes, cost: status.update(
+                        f"fitting: {stage}, pass {passes:.1f}, cost per point {cost:.6g}"
+                    ),
+                )
+            analysis = Analysis.of(result, data, config.to_json())
         # Print the numbers first: to draw many angles takes longer than the fit.
         print_summary(console, analysis)
-        _write(analysis, folder, console, exports=exports, plots=plots)
+        posterior = None
+        if config.root.optimization.samples and analysis.success:
+            posterior = _sample(config, data, analysis, console)
+            sampled = _with_sampling(analysis.config, config.to_json())
+            analysis = replace(analysis, posterior=posterior.summary, config=sampled)
+        _write(analysis, folder, console, exports=exports, plots=plots, posterior=posterior)
     return analysis
 
 
 def _write(
-    analysis: Analysis, folder: Path, console: Console, *, exports: Collection[str], plots: bool
+    analysis: Analysis,
+    folder: Path,
+    console: Console,
+    *,
+    exports: Collection[str],
+    plots: bool,
+    posterior: Posterior | None,
 ) -> None:
     """Write all files; after an interrupt say which of them are there."""
     try:
         with console.status("writing the numbers") as status:
             written = write_outputs(
-                analysis, folder, exports=exports, plots=plots, on_stage=status.update
+                analysis,
+                folder,
+                exports=exports,
+                plots=plots,
+                posterior=posterior,
+                on_stage=status.update,
             )
     except KeyboardInterrupt as stop:
         if (folder / RESULT).exists() and not (folder / REPORT).exists():
@@ -182,6 +218,35 @@ def _write(
             raise KeyboardInterrupt(f"{PARAMETERS_JSON} is in {folder}, {RESULT} is not") from stop
         raise
     console.print(f"results: {folder}/ ({', '.join(written)})", markup=False)
+
+
+def _sample(config: Config, data: TwoTimeData, result: FitResult, console: Console) -> Posterior:
+    """Draw from the posterior and print what the draws say."""
+    from homodyne_fit.posterior.sampling import sample_posterior
+    from homodyne_fit.report.posterior import print_posterior
+
+    nlsq = config.root.optimization.nlsq
+    with console.status("posterior") as status:
+        posterior = sample_posterior(
+            data,
+            result,
+            config.posterior_settings(),
+            threads=nlsq.threads,
+            memory=nlsq.memory,
+            progress=lambda text: status.update(f"posterior: {text}"),
+        )
+    print_posterior(console, posterior.summary, result)
+    return posterior
+
+
+def _with_sampling(fitted: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
+    """The configuration of a fit, and what another one says of the posterior."""
+    of_posterior = {key: config["optimization"][key] for key in ("method", "mcmc")}
+    return {
+        **fitted,
+        "parameter_space": config["parameter_space"],
+        "optimization": {**fitted["optimization"], **of_posterior},
+    }
 
 
 def _described(data: TwoTimeData) -> str:

@@ -1,0 +1,149 @@
+"""``--method mcmc``: from a configuration to draws on the disk."""
+
+import contextlib
+import io
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import homodyne_fit as hf
+from homodyne_fit.cli import main
+from homodyne_fit.posterior import extra
+
+CONFIG = """
+analysis_mode: static
+experimental_data: {file_path: s.h5}
+initial_parameters:
+  values: {D0: 20000, alpha: -0.2}
+  fixed_parameters: {D_offset: 0}
+parameter_space:
+  bounds:
+    - {name: D0, min: 1000, max: 1e5, type: TruncatedNormal, prior_mu: 2e4, prior_sigma: 5e3}
+optimization:
+  nlsq: {threads: 1, multi_start: {enable: false}, anti_degeneracy: {per_angle_mode: averaged}}
+  mcmc: {num_samples: 500, num_chains: 2}
+"""
+
+
+def called(*arguments):
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        status = main([str(argument) for argument in arguments])
+    return SimpleNamespace(status=status, out=out.getvalue(), err=err.getvalue())
+
+
+@pytest.fixture(scope="module")
+def road(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("posterior")
+    data, config, results = folder / "s.h5", folder / "c.yaml", folder / "c_results"
+    options = ("--static", "--phi", "0,60", "--frames", "40", "--parameter", "D0=20000")
+    assert called("simulate", "-o", data, *options).status == 0
+    config.write_text(CONFIG)
+    fitted = called("--config", config, "--method", "mcmc")
+    return SimpleNamespace(**locals())
+
+
+def test_a_fit_and_its_posterior(road):
+    assert (road.fitted.status, road.fitted.err) == (0, "")
+    assert "posterior converged: 2 × 500 draws by importance sampling" in road.fitted.out
+    assert re.search(r"results: .*posterior\.nc, posterior\.npz\)", road.fitted.out)
+
+
+def test_its_numbers_are_those_of_the_draws(road):
+    found = json.loads((road.results / "parameters.json").read_text("utf-8"))
+    assert found["method"] == "mcmc"
+    assert found["posterior"]["success"]
+    draws = np.load(road.results / "posterior.npz")
+    assert draws["contrast"].shape == (2, 500, 2)
+    for name in ("D0", "alpha", "J_mid"):
+        each = found["posterior"]["quantities"][name]
+        assert each["mean"] == pytest.approx(draws[name].mean())
+        assert each["q2.5"] == pytest.approx(np.quantile(draws[name], 0.025))
+    assert "D_offset" not in draws
+    assert found["config"]["optimization"]["method"] == "mcmc"
+
+
+def test_arviz_finds_its_groups(road):
+    with xr.open_datatree(road.results / "posterior.nc", engine="h5netcdf") as tree:
+        posterior = tree["posterior"]
+        assert dict(posterior.sizes) == {"chain": 2, "draw": 500, "angle": 2}
+        assert posterior["angle"].values.tolist() == [0.0, 60.0]
+        assert posterior["D0"].attrs["units"] == "Å²/s"
+        assert tree["sample_stats"]["lp"].shape == (2, 500)
+
+
+def test_a_result_read_back_has_its_summary(road):
+    result = hf.load_result(road.results)
+    found = json.loads((road.results / "parameters.json").read_text("utf-8"))
+    assert result.posterior is not None
+    assert result.posterior.to_json() == found["posterior"]
+    assert "posterior converged" in repr(result)
+    assert "posterior converged" in result._repr_html_()
+
+
+def test_it_can_start_from_an_earlier_fit(road, tmp_path):
+    done = called(
+        *("--config", road.config, "--method", "both", "--nlsq-result", road.results),
+        *("--output-dir", tmp_path / "again", "--n-samples", "400"),
+    )
+    assert (done.status, done.err) == (0, "")
+    assert f"the fit is that of {road.results}" in done.out
+    before, after = (
+        json.loads((folder / "parameters.json").read_text("utf-8"))
+        for folder in (road.results, tmp_path / "again")
+    )
+    assert after["parameters"] == before["parameters"]
+    assert after["posterior"]["draws"] == 400
+    mean, sd = (before["posterior"]["quantities"]["D0"][key] for key in ("mean", "sd"))
+    assert abs(after["posterior"]["quantities"]["D0"]["mean"] - mean) < 0.5 * sd
+
+
+def test_a_posterior_that_did_not_converge_ends_with_2(road, tmp_path):
+    """10 draws of a chain cannot be said to agree."""
+    done = called(
+        *("--config", road.config, "--method", "mcmc", "--nlsq-result", road.results),
+        *("--output-dir", tmp_path / "few", "--n-samples", "10", "--quiet"),
+    )
+    assert done.status == 2
+    assert (tmp_path / "few" / "posterior.nc").exists()
+
+
+def test_least_squares_replaces_the_draws_of_an_earlier_posterior(road, tmp_path):
+    folder = tmp_path / "r"
+    folder.mkdir()
+    for name in ("posterior.nc", "posterior.npz"):
+        (folder / name).write_text("of an earlier fit")
+    assert called("--config", road.config, "--output-dir", folder).status == 1
+    done = called("--config", road.config, "--output-dir", folder, "--overwrite")
+    assert done.status == 0
+    assert not list(folder.glob("posterior.*"))
+
+
+def test_what_is_not_installed_is_named_with_the_command(road, monkeypatch):
+    find_spec = extra.find_spec
+    monkeypatch.setattr(
+        extra, "find_spec", lambda name: None if name == "numpyro" else find_spec(name)
+    )
+    done = called("--config", road.config, "--method", "mcmc", "--overwrite")
+    assert done.status == 1
+    assert done.err == (
+        "homodyne_fit: error: a posterior needs numpyro, not installed here; pip install "
+        "'homodyne_fit[mcmc]'\n"
+    )
+
+
+def test_more_shards_than_angles(road):
+    done = called("--config", road.config, "--method", "cmc", "--cmc-num-shards", "3")
+    assert done.status == 1
+    assert "optimization.mcmc.shards: 3 shards of 2 angles; from 2 to 2 are possible" in done.err
+
+
+def test_an_earlier_fit_needs_a_posterior(road):
+    done = called("--config", road.config, "--nlsq-result", road.results, "--overwrite")
+    assert done.err == (
+        "homodyne_fit: error: --nlsq-result has an effect only with --method mcmc\n"
+    )
