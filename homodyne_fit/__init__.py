@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from homodyne_fit.analysis import Analysis, fit, load_result, simulate
+    from homodyne_fit.analysis import Analysis, fit, load_result, sample_posterior, simulate
     from homodyne_fit.data.dataset import TwoTimeData
     from homodyne_fit.data.loading import inspect, load
     from homodyne_fit.errors import InputError
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from homodyne_fit.fitting.result import Estimate, FitResult
     from homodyne_fit.fitting.settings import FitSettings
     from homodyne_fit.model.rates import Model
+    from homodyne_fit.posterior.draws import Posterior
+    from homodyne_fit.posterior.settings import Prior
 
 __all__ = [
     "load",
@@ -32,6 +34,7 @@ __all__ = [
     "fit",
     "load_result",
     "profile",
+    "sample_posterior",
     "Analysis",
     "AntiDegeneracy",
     "Estimate",
@@ -40,6 +43,8 @@ __all__ = [
     "InputError",
     "Model",
     "MultiStart",
+    "Posterior",
+    "Prior",
     "Profile",
     "SearchOptions",
     "TwoTimeData",
@@ -53,6 +58,7 @@ _MODULES = {
     "fit": "analysis",
     "load_result": "analysis",
     "profile": "fitting.profile",
+    "sample_posterior": "analysis",
     "Analysis": "analysis",
     "AntiDegeneracy": "fitting.options",
     "Estimate": "fitting.result",
@@ -61,6 +67,8 @@ _MODULES = {
     "InputError": "errors",
     "Model": "model.rates",
     "MultiStart": "fitting.options",
+    "Posterior": "posterior.draws",
+    "Prior": "posterior.settings",
     "Profile": "fitting.profile",
     "SearchOptions": "fitting.options",
     "TwoTimeData": "data.dataset",

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from pydantic import BeforeValidator, GetPydanticSchema, PlainValidator
+from pydantic import BeforeValidator, GetPydanticSchema, InstanceOf, PlainValidator
 
 from homodyne_fit.config.writing import settings_to_config
 from homodyne_fit.data.dataset import TwoTimeData
@@ -33,6 +33,9 @@ from homodyne_fit.fitting.options import (
 from homodyne_fit.fitting.search.samples import Progress
 from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.rates import Model, model_named
+from homodyne_fit.posterior.draws import Posterior
+from homodyne_fit.posterior.extra import require_extra
+from homodyne_fit.posterior.settings import PosteriorSettings, Prior, Sampler, SamplingOptions
 from homodyne_fit.results.record import FitRecord
 from homodyne_fit.simulation.measurement import Measurement, from_formula
 from homodyne_fit.validation import (
@@ -52,9 +55,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["Analysis", "fit", "load_result", "simulate"]
+__all__ = ["Analysis", "fit", "load_result", "sample_posterior", "simulate"]
 
 DEFAULTS = SearchOptions()
+SAMPLING = SamplingOptions()
 
 Search = Annotated[
     bool | MultiStart,
@@ -84,6 +88,7 @@ class Analysis(FitRecord):
         overwrite: bool = False,
         exports: Listed[str] = (),
         plots: bool = False,
+        posterior: InstanceOf[Posterior] | None = None,
     ) -> Path:
         """Write all result files into a folder, which is made if need be; return it.
 
@@ -95,6 +100,8 @@ class Analysis(FitRecord):
             Further files: 'homodyne' for a ``fitted_data.npz`` as that program writes it.
         plots : bool
             Write each figure as a file of its own, too.
+        posterior : Posterior, optional
+            Of `sample_posterior`: its draws and what they say are written, too.
 
         Raises
         ------
@@ -112,7 +119,8 @@ class Analysis(FitRecord):
         prepare_folder(
             path, overwrite=overwrite, exports=exports, plots=plots, permission="overwrite=True"
         )
-        write_outputs(self, path, exports=exports, plots=plots)
+        record = self if posterior is None else replace(self, posterior=posterior.summary)
+        write_outputs(record, path, exports=exports, plots=plots, posterior=posterior)
         return path
 
     def to_dataframe(self) -> DataFrame:
@@ -351,6 +359,66 @@ def load_result(path: PathLike) -> Analysis:
     from homodyne_fit.results.result_file import read_result
 
     return Analysis.from_record(read_result(Path(path)))
+
+
+@checked_arguments
+def sample_posterior(
+    result: InstanceOf[Analysis],
+    priors: Mapping[str, InstanceOf[Prior]] | None = None,
+    *,
+    sampler: Sampler = SAMPLING.sampler,
+    num_samples: Count = SAMPLING.num_samples,
+    num_chains: Count = SAMPLING.num_chains,
+    num_warmup: Count = SAMPLING.num_warmup,
+    seed: NotNegative = SAMPLING.seed,
+    shards: Count | None = None,
+    threads: Count | None = None,
+    memory: Size | None = None,
+) -> Posterior:
+    """Draw from the posterior of a fit.
+
+    Parameters
+    ----------
+    result : Analysis
+    priors : mapping, optional
+        By name of a parameter, 'contrast' and 'offset' included; flat without one.
+    sampler : {'auto', 'importance', 'nuts'}
+    num_samples, num_chains : int
+        Draws of a chain, and chains; of importance sampling, independent batches.
+    num_warmup : int
+        Steps of each NUTS chain before its draws.
+    seed : int
+    shards : int, optional
+        Shards of angles for consensus Monte Carlo, to compare.
+    threads : int, optional
+        One for each processor by default.
+    memory : int or str, optional
+        As for `fit`.
+
+    Returns
+    -------
+    Posterior
+        Also when the draws did not converge: see its ``summary``.
+
+    Raises
+    ------
+    InputError
+        If the fit did not converge, an argument cannot be used, or the optional part ``mcmc`` is
+        not installed.
+    """
+    require_extra()
+    from homodyne_fit.posterior.sampling import sample_posterior as sample
+
+    options = SamplingOptions(
+        sampler=sampler,
+        num_samples=num_samples,
+        num_chains=num_chains,
+        num_warmup=num_warmup,
+        seed=seed,
+        shards=shards,
+    )
+    settings = PosteriorSettings(options, priors or {})
+    return sample(result.data, result, settings, threads=threads, memory=memory)
 
 
 @checked_arguments

@@ -79,7 +79,7 @@ def named_values(
         for name, column in zip(("contrast_spread", "offset_spread"), spreads.T, strict=True):
             values[name], units[name] = column.reshape(shape), ""
     contrast, offset = np.split(scaling, 2, axis=2)
-    if density.objective.scaling.mode != "constant":
+    if density.objective.scaling.matrix.shape[1]:
         values |= {"contrast": contrast, "offset": offset}
         units |= {"contrast": "", "offset": ""}
     return values, units

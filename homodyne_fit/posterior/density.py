@@ -54,6 +54,9 @@ WIDEST_SPREAD = 3.0
 # Smallest one, below which its prior has no weight.
 NARROWEST_SPREAD = 1e-6
 
+# Distance from a bound, relative to that of the bounds, at which a search may start.
+INSIDE, INSIDE_SPREAD = 1e-3, 1e-6
+
 # Smallest mean that spreads are compared with.
 LEAST_MEAN = 1e-3
 
@@ -138,14 +141,13 @@ class Density:
         """ξ of y and spreads within their bounds."""
         (lower, upper), (both, low) = self.bounds, self._kinds
         xi = np.array(v, dtype=np.float64)
-        share = (v - lower)[both] / (upper - lower)[both]
-        share = np.clip(share, 1e-3, 1 - 1e-3)
-        spread = np.arange(len(v))[both] >= self.n_physics
-        share = np.where(
-            spread, np.clip((v - lower)[both] / (upper - lower)[both], 1e-6, 0.5), share
-        )
-        xi[both] = np.log(share / (1 - share))
-        xi[low] = np.log(np.maximum(v[low] - lower[low], 1e-3 * np.maximum(np.abs(v[low]), 1e-30)))
+        # What is at a bound is a little inside; spreads are far below their upper one.
+        inside = np.where(np.arange(len(v)) < self.n_physics, INSIDE, INSIDE_SPREAD)
+        width = np.where(both, upper - lower, 1.0)
+        share = np.clip((v - np.where(both, lower, 0.0)) / width, inside, 1 - inside)
+        xi[both] = np.log(share / (1 - share))[both]
+        above = np.maximum(v - np.where(low, lower, 0.0), INSIDE * np.abs(v))
+        xi[low] = np.log(above[low])
         return xi
 
     def slopes(self, xi: Floats) -> Floats:

@@ -96,6 +96,10 @@ def sample_posterior(
     """
     if not result.success:
         raise InputError(f"there is no posterior of a fit that failed: {result.info.message}")
+    if result.weighting is not None:
+        raise InputError(
+            "there is no posterior of a fit with weighted points yet; take weighting: none"
+        )
     problems = [
         *(problem.inside("prior") for problem in prior_problems(settings.priors)),
         *settings.sampling.problems(len(result.contrast)),
@@ -153,6 +157,8 @@ class _Run:
     def _target(self) -> tuple[Target, Floats]:
         """The posterior, and y and spreads where to look for its mode."""
         result, chunks = self.result, chunks_of(self.data, self.memory)
+        if np.all(np.isfinite(posterior_space(result.space).fixed)):
+            raise InputError("there is no posterior of a fit with all parameters fixed")
         sample = Sample("all points", chunks, self.executor, Budget(2**31, 1))
         space = posterior_space(result.space)
         y = space.convert(result.coordinates, result.space)

@@ -33,8 +33,11 @@ __all__ = ["Target", "make_target", "spreads_are_learned", "start_of"]
 
 Floats = NDArray[np.float64]
 
-# Draws that are evaluated at a time.
+# Draws that are evaluated at a time by one program.
 BLOCK = 256
+
+# Curves of draws that are held in memory, bytes at most, for each pass over the points.
+CURVE_BYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,16 +74,19 @@ class Target:
         return _compiled(jax.vmap(self.density.conditional))
 
     def sums(self, xi: Floats, block: int = BLOCK) -> Floats:
-        """Sums of f², f and f d at draws (D, d): (D, K, 3), one pass over the points for all."""
-        d = len(xi)
+        """Sums of f², f and f d at draws (D, d): (D, K, 3), with few passes over the points."""
+        o, d = self.density.objective, len(xi)
         filled = np.concatenate([xi, np.repeat(xi[-1:], -d % block, axis=0)])
-        blocks = [filled[i : i + block] for i in range(0, len(filled), block)]
-        with jax.enable_x64(True):
-            curves = [self._curves(block) for block in blocks]
-        o = self.density.objective
         total = np.zeros((len(filled), len(o.q), 3))
-        for sums in self.executor.map(partial(self._of_chunk, curves), self.chunks):
-            total += sums
+        at_a_time = block * max(1, CURVE_BYTES // (16 * o.n_frames * block))
+        for begin in range(0, len(filled), at_a_time):
+            part = slice(begin, min(begin + at_a_time, len(filled)))
+            with jax.enable_x64(True):
+                curves = [
+                    self._curves(filled[i : i + block]) for i in range(begin, part.stop, block)
+                ]
+            for sums in self.executor.map(partial(self._of_chunk, curves), self.chunks):
+                total[part] += sums
         return total[:d]
 
     def _of_chunk(self, curves: Sequence[Any], chunk: Chunk) -> Floats:
