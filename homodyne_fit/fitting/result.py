@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.integrate import cumulative_trapezoid
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError
@@ -303,6 +304,18 @@ class FitResult:
     def mean_gamma_dot(self) -> tuple[float, float]:
         """Shear rate averaged over the frames and its standard error, 1/s."""
         return self._mean_rate(1)
+
+    def strain(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Strain since the first frame, the integral of the shear rate, and its standard error.
+
+        Both (n,), at `times`; of a model without flow the strain is 0.
+        """
+        values, jacobian = self._curve(1, self.times)
+        strain, derivatives = (
+            cumulative_trapezoid(each, dx=self.objective.dt, axis=0, initial=0)
+            for each in (values, jacobian)
+        )
+        return strain, self._errors(derivatives)
 
     def _rate(
         self, which: int, times: ArrayLike
