@@ -23,7 +23,7 @@ from homodyne_fit.report.moves import rivals, weakest_move
 from homodyne_fit.report.reduction import HISTOGRAM_RANGE
 from homodyne_fit.report.views import LOG_RANGE, AngleView, LagCut
 
-__all__ = ["most_pixels", "page_data"]
+__all__ = ["Arrays", "ModelBand", "most_pixels", "page_data"]
 
 Floats = NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def most_pixels(n_angles: int) -> int:
     return min(MOST_PIXELS, round(np.sqrt(ALL_PIXELS / n_angles)))
 
 
-class _Arrays:
+class Arrays:
     """Arrays to be stored, each once."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class _Arrays:
 
 def page_data(data: TwoTimeData, result: FitResult, views: Sequence[AngleView]) -> str:
     """The numbers as JSON that may stand in an HTML page."""
-    arrays, o = _Arrays(), result.objective
+    arrays, o = Arrays(), result.objective
     content = {
         "frames": data.n_frames,
         "dt": data.dt,
@@ -109,13 +109,13 @@ def page_data(data: TwoTimeData, result: FitResult, views: Sequence[AngleView]) 
     return text.replace("<", "\\u003c")
 
 
-def _angles(arrays: _Arrays, result: FitResult, views: Sequence[AngleView]) -> list[dict[str, Any]]:
-    band = _ModelBand(result)
+def _angles(arrays: Arrays, result: FitResult, views: Sequence[AngleView]) -> list[dict[str, Any]]:
+    band = ModelBand(result)
     return [_angle(arrays, result, band, k, view) for k, view in enumerate(views)]
 
 
 def _angle(
-    arrays: _Arrays, result: FitResult, band: _ModelBand, k: int, view: AngleView
+    arrays: Arrays, result: FitResult, band: ModelBand, k: int, view: AngleView
 ) -> dict[str, Any]:
     upper = np.triu_indices(len(view.data))
     contrast = abs(result.contrast[k].value) or 1.0
@@ -155,7 +155,7 @@ def _centres(view: AngleView) -> tuple[Floats, Floats]:
     return first - apart, second + apart
 
 
-def _cut(arrays: _Arrays, band: _ModelBand, k: int, cut: LagCut, dt: float) -> dict[str, Any]:
+def _cut(arrays: Arrays, band: ModelBand, k: int, cut: LagCut, dt: float) -> dict[str, Any]:
     age = (cut.begin + cut.end) / 2
     first = np.maximum(age - cut.lag / 2, 0.0) / dt
     errors = band.errors(k, first, first + cut.lag / dt)
@@ -170,7 +170,7 @@ def _cut(arrays: _Arrays, band: _ModelBand, k: int, cut: LagCut, dt: float) -> d
     }
 
 
-class _ModelBand:
+class ModelBand:
     r"""Standard errors of the fitted c2 by linear propagation.
 
     With S and Γ the integrals of the rates, f the decay, and x the parameters,
@@ -237,7 +237,7 @@ def _shown_frames(result: FitResult, most: int) -> NDArray[np.int64]:
     return np.unique(np.rint(np.concatenate([even, early])).astype(np.int64))
 
 
-def _rates(arrays: _Arrays, result: FitResult) -> list[dict[str, Any]]:
+def _rates(arrays: Arrays, result: FitResult) -> list[dict[str, Any]]:
     """J, and with flow the shear rate and the strain."""
     frames = _shown_frames(result, CURVE_POINTS)
     times = result.times[frames]
@@ -282,7 +282,7 @@ def _rates(arrays: _Arrays, result: FitResult) -> list[dict[str, Any]]:
     return shown
 
 
-def _move(arrays: _Arrays, result: FitResult) -> dict[str, Any] | None:
+def _move(arrays: Arrays, result: FitResult) -> dict[str, Any] | None:
     frames = _shown_frames(result, MOVED_POINTS)
     move = weakest_move(result, frames)
     if move is None:

@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -27,6 +29,15 @@ def test_elsewhere_with_figures_and_summary(called, sheared, tmp_path):
     assert done.out.startswith("converged: ")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "plots"}
     assert f"wrote 8 figures in {tmp_path / 'new' / 'plots'}/\n" in done.out
+
+
+def test_matplotlib_is_left_alone(sheared, tmp_path):
+    folder = sheared.save(tmp_path / "r")
+    code = (
+        "import sys; from homodyne_fit.cli import main; assert main(['report', sys.argv[1]]) == 0; "
+        "assert 'matplotlib' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code, folder], check=True)
 
 
 def test_no_result_is_one_line(called, tmp_path):
