@@ -27,7 +27,7 @@ from homodyne_fit.report.numbers import (
     format_time,
     joined_with_and,
 )
-from homodyne_fit.report.page_data import most_pixels, page_data
+from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
 from homodyne_fit.report.still_pictures import still_pictures
 from homodyne_fit.report.verdict import judge, quotable, quote_table
 from homodyne_fit.report.views import AngleView, angle_views
@@ -100,12 +100,13 @@ def render_report(
         *_floor_cautions(result, data.times),
         *odd_frames_text(views),
     ]
+    move = weakest_move(result, shown_frames(result, MOVED_POINTS))
     worst = int(np.argmax([view.rms for view in views]))
     doubtful = not result.success or result.adequacy.adequate is False
     return environment.from_string(template).render(
         style=style,
         script="\n".join(scripts),
-        numbers=page_data(data, result, views),
+        numbers=page_data(data, result, views, move),
         result=result,
         source=data.source,
         notes=data.notes,
@@ -121,7 +122,7 @@ def render_report(
         quotes=quotable(result),
         error_bars=_sentence(uncertainty_text(result)),
         static_pictures=still_pictures(result, data.times, views[worst]),
-        has_move=weakest_move(result, np.array([0, data.n_frames - 1])) is not None,
+        has_move=move is not None,
         no_move="No slider along the weakest direction: it leads to a bound, or nowhere.",
         correlation=_correlation(result),
         weak_cautions=_weak_cautions(result),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.result import Estimate, FitResult, finite_or_none
 from homodyne_fit.model.rates import RATE_FLOOR, curves
-from homodyne_fit.report.moves import rivals, weakest_move
+from homodyne_fit.report.moves import Move, rivals
 from homodyne_fit.report.reduction import HISTOGRAM_RANGE
 from homodyne_fit.report.views import LOG_RANGE, AngleView, LagCut
 
-__all__ = ["Arrays", "ModelBand", "most_pixels", "page_data"]
+__all__ = ["MOVED_POINTS", "Arrays", "ModelBand", "most_pixels", "page_data", "shown_frames"]
 
 Floats = NDArray[np.float64]
 
@@ -82,8 +83,13 @@ class Arrays:
         return self._numbers[key]
 
 
-def page_data(data: TwoTimeData, result: FitResult, views: Sequence[AngleView]) -> str:
-    """The numbers as JSON that may stand in an HTML page."""
+def page_data(
+    data: TwoTimeData, result: FitResult, views: Sequence[AngleView], move: Move | None
+) -> str:
+    """The numbers as JSON that may stand in an HTML page.
+
+    `move` is given at `MOVED_POINTS` frames of `shown_frames`.
+    """
     arrays, o = Arrays(), result.objective
     content = {
         "frames": data.n_frames,
@@ -96,7 +102,7 @@ def page_data(data: TwoTimeData, result: FitResult, views: Sequence[AngleView]) 
         "angles": _angles(arrays, result, views),
         "rates": _rates(arrays, result),
         "spread": result.info.layers.get("regularization", {}).get("spread"),
-        "move": _move(arrays, result),
+        "move": move and _move(arrays, result, move),
         "model": {
             "gap": o.gap if result.model.has_flow else 0.0,
             "phase_per_gap": o.phase_per_gap,
@@ -119,7 +125,6 @@ def _angle(
 ) -> dict[str, Any]:
     upper = np.triu_indices(len(view.data))
     contrast = abs(result.contrast[k].value) or 1.0
-    first, second = _centres(view)
     residual = -RESIDUAL_STEP * 2**15, RESIDUAL_STEP
     return {
         "phi": view.phi,
@@ -133,7 +138,7 @@ def _angle(
         "fit": arrays.integers(view.fit[upper], 16),
         "residual": arrays.integers(view.residual[upper], 16, residual),
         "count": arrays.integers(view.count[upper], 16, (0.0, max(1.0, view.block**2 / 60_000))),
-        "band": arrays.integers(band.errors(k, first[upper], second[upper]), 8),
+        "band": arrays.integers(band.errors(k, band.of_pixels(view.block)), 8),
         "cuts": [_cut(arrays, band, k, cut, view.dt) for cut in view.cuts],
         "ages": [
             arrays.floats(each)
@@ -144,21 +149,10 @@ def _angle(
     }
 
 
-def _centres(view: AngleView) -> tuple[Floats, Floats]:
-    """Mean t1 and t2 of the points of each pixel, in frames, (m, m) each."""
-    starts = np.arange(0, view.n_frames, view.block)
-    lengths = np.minimum(view.block, view.n_frames - starts)
-    middles = starts + (lengths - 1) / 2
-    first, second = np.meshgrid(middles, middles, indexing="ij")
-    # Of the points t1 < t2 of a pixel on the diagonal.
-    apart = np.diag((lengths + 1) / 6)
-    return first - apart, second + apart
-
-
 def _cut(arrays: Arrays, band: ModelBand, k: int, cut: LagCut, dt: float) -> dict[str, Any]:
     age = (cut.begin + cut.end) / 2
     first = np.maximum(age - cut.lag / 2, 0.0) / dt
-    errors = band.errors(k, first, first + cut.lag / dt)
+    errors = band.errors(k, band.differences(first, first + cut.lag / dt))
     columns = (cut.lag, cut.data, cut.fit, cut.stderr, errors)
     return {
         "begin": cut.begin,
@@ -170,56 +164,91 @@ def _cut(arrays: Arrays, band: ModelBand, k: int, cut: LagCut, dt: float) -> dic
     }
 
 
+@dataclass(frozen=True, eq=False)
+class Differences:
+    """By how much the integrals of the rates, and their derivatives, differ between two times.
+
+    S and Γ of some pairs of times, (points,) each, and their derivatives by the parameters,
+    (points, 3) each.
+    """
+
+    transport: Floats
+    transport_jacobian: Floats
+    shear: Floats
+    shear_jacobian: Floats
+
+
 class ModelBand:
     r"""Standard errors of the fitted c2 by linear propagation.
 
     With S and Γ the integrals of the rates, f the decay, and x the parameters,
 
-    .. math:: dc_2 = f\\,dC + dO + C\\,\\frac{\\partial f}{\\partial x}\\,dx.
+    .. math:: dc_2 = f\,dC + dO + C\,\frac{\partial f}{\partial x}\,dx.
 
-    They are NaN where the data do not determine one of these.
+    They are NaN where the data do not determine one of these, and where the errors of some let
+    others move that have none of their own: at a bound, and an exponent that is not needed.
     """
 
     def __init__(self, result: FitResult) -> None:
         self.result, o = result, result.objective
         self.curves = curves(result.model, result.values, o.dt, o.n_frames)
-        self.p = len(result.parameters)
+        self._pixels: dict[int, Differences] = {}
 
-    def errors(self, k: int, first: Floats, second: Floats) -> Floats:
-        """Of angle k at some pairs of times, in frames, (points,)."""
-        result, o = self.result, self.result.objective
-        half = len(result.contrast)
-        rows = [*range(self.p), self.p + k, self.p + half + k]
-        if np.any(result.undetermined[rows]):
-            return np.full(first.shape, np.nan)
-        c = self.curves
+    def differences(self, first: Floats, second: Floats) -> Differences:
+        """Between pairs of times in frames, (points,) each."""
+        below = [np.minimum(t.astype(int), len(self.curves.shear) - 2) for t in (first, second)]
+        shares = [t - k for t, k in zip((first, second), below, strict=True)]
 
         def difference(curve: Floats) -> Floats:
-            frames = np.arange(len(curve))
-            return np.interp(second, frames, curve) - np.interp(first, frames, curve)
+            ends = [
+                curve[k] + (share * (curve[k + 1] - curve[k]).T).T
+                for k, share in zip(below, shares, strict=True)
+            ]
+            return ends[1] - ends[0]
 
+        return Differences(**{name: difference(each) for name, each in vars(self.curves).items()})
+
+    def of_pixels(self, block: int) -> Differences:
+        """Between the mean t1 and t2 of each pixel of the upper half."""
+        if block not in self._pixels:
+            n = self.result.objective.n_frames
+            starts = np.arange(0, n, block)
+            lengths = np.minimum(block, n - starts)
+            middles = starts + (lengths - 1) / 2
+            i, j = np.triu_indices(len(starts))
+            # Of the points t1 < t2 of a pixel on the diagonal.
+            apart = np.where(i == j, (lengths[i] + 1) / 6, 0.0)
+            first = np.maximum(middles[i] - apart, 0.0)
+            self._pixels[block] = self.differences(first, middles[j] + apart)
+        return self._pixels[block]
+
+    def errors(self, k: int, d: Differences) -> Floats:
+        """Of angle k, (points,)."""
+        result, o = self.result, self.result.objective
+        p, half = len(result.parameters), len(result.contrast)
+        rows = [*range(p), p + k, p + half + k]
+        estimates = (*result.parameters.values(), result.contrast[k], result.offset[k])
+        exponents = {name for rate in result.rates for name in rate.parameters[1:2]}
+        loose = any(estimate.at_bound for estimate in estimates)
+        if loose or exponents & set(result.not_needed) or np.any(result.undetermined[rows]):
+            return np.full(d.transport.shape, np.nan)
         contrast, q = result.contrast[k].value, float(o.q[k])
-        f = np.exp(-(q**2) * difference(c.transport))
-        by_transport = -(q**2) * np.ones_like(f)
-        derivatives = []
+        f = np.exp(-(q**2) * d.transport)
+        columns = []
         if result.model.has_flow:
             angle = np.deg2rad(result.parameters["phi0"].value - o.phi[k])
-            scale, strain = o.phase_per_gap * q * o.gap, difference(c.shear)
-            x = scale * np.cos(angle) * strain
+            scale = o.phase_per_gap * q * o.gap
+            x = scale * np.cos(angle) * d.shear
             x[np.abs(x) < 1e-6] = 1e-6
             f *= np.abs(np.sin(x) / x) ** o.sinc_power
             # d ln|sin(x)/x| = (cot(x) − 1/x) dx; f vanishes where the cotangent does not exist.
             with np.errstate(divide="ignore", invalid="ignore"):
                 by_phase = np.where(f > 0, f * o.sinc_power * (1 / np.tan(x) - 1 / x), 0.0)
-            by_strain = by_phase * scale * np.cos(angle)
-            derivatives = [
-                *(by_strain * difference(each) for each in c.shear_jacobian.T),
-                -by_phase * scale * np.sin(angle) * strain * np.pi / 180,
-            ]
-        transport = [by_transport * f * difference(each) for each in c.transport_jacobian.T]
-        gradient = np.column_stack(
-            [contrast * each for each in (*transport, *derivatives)] + [f, np.ones_like(f)]
-        )
+            by_phase *= contrast * scale
+            by_direction = -by_phase * np.sin(angle) * d.shear * np.pi / 180
+            columns = [(by_phase * np.cos(angle))[:, None] * d.shear_jacobian, by_direction]
+        by_transport = (-(q**2) * contrast * f)[:, None] * d.transport_jacobian
+        gradient = np.column_stack([by_transport, *columns, f, np.ones_like(f)])
         root = result.root[rows]
         variance = np.einsum("ij,ij->i", gradient @ (root @ root.T), gradient)
         return np.sqrt(np.maximum(variance, 0.0))
@@ -229,7 +258,7 @@ def _estimate(estimate: Estimate) -> dict[str, Any]:
     return {"value": estimate.value, "stderr": finite_or_none(estimate.stderr)}
 
 
-def _shown_frames(result: FitResult, most: int) -> NDArray[np.int64]:
+def shown_frames(result: FitResult, most: int) -> NDArray[np.int64]:
     """Frames at which curves are given: dense at the beginning, where power laws vary most."""
     last = result.objective.n_frames - 1
     even = np.linspace(0, last, most // 2)
@@ -239,7 +268,7 @@ def _shown_frames(result: FitResult, most: int) -> NDArray[np.int64]:
 
 def _rates(arrays: Arrays, result: FitResult) -> list[dict[str, Any]]:
     """J, and with flow the shear rate and the strain."""
-    frames = _shown_frames(result, CURVE_POINTS)
+    frames = shown_frames(result, CURVE_POINTS)
     times = result.times[frames]
     others = rivals(result, times)
     shown = []
@@ -282,11 +311,8 @@ def _rates(arrays: Arrays, result: FitResult) -> list[dict[str, Any]]:
     return shown
 
 
-def _move(arrays: Arrays, result: FitResult) -> dict[str, Any] | None:
-    frames = _shown_frames(result, MOVED_POINTS)
-    move = weakest_move(result, frames)
-    if move is None:
-        return None
+def _move(arrays: Arrays, result: FitResult, move: Move) -> dict[str, Any]:
+    frames = shown_frames(result, MOVED_POINTS)
     return {
         "time": arrays.floats(result.times[frames]),
         "steps": move.steps.tolist(),

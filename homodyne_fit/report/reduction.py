@@ -37,6 +37,9 @@ HISTOGRAM_RANGE = 6.0
 # Bins of the histogram of residuals within that range.
 HISTOGRAM_BINS = 48
 
+# Phases below this are as good as 0.
+TINY = 1e-9
+
 # Points that are reduced at a time.
 POINTS_AT_A_TIME = 2_000_000
 
@@ -109,7 +112,7 @@ class _Points:
     def __init__(self, n: int, rows: range) -> None:
         self.n, self.rows = n, rows
         # By size of a pixel, and by q.
-        self._pixels: dict[int, NDArray[np.intp]] = {}
+        self._pixels: dict[int, tuple[NDArray[np.int64], Floats]] = {}
         self._decays: dict[float, Floats] = {}
 
     @cached_property
@@ -142,16 +145,17 @@ class _Points:
         ages = np.searchsorted(inner, np.arange(2 * self.n) / 2, side="right")
         return lags[self.second - self.first] * (AGES * PARTS) + ages[self.first + self.second]
 
-    @property
+    @cached_property
     def cells(self) -> int:
         """Number of groups."""
         return (len(lag_edges(self.n)) - 1) * AGES * PARTS
 
-    def pixel(self, size: int) -> NDArray[np.int64]:
-        """Number of the pixel of each point, row after row, (points,)."""
+    def pixels(self, size: int) -> tuple[NDArray[np.int64], Floats]:
+        """Number of the pixel of each point, row after row, (points,), and points of each pixel."""
         if size not in self._pixels:
             side = -(-self.n // size)
-            self._pixels = {size: self.first // size * side + self.second // size}
+            pixel = self.first // size * side + self.second // size
+            self._pixels = {size: (pixel, np.bincount(pixel, minlength=side**2).astype(float))}
         return self._pixels[size]
 
     @cached_property
@@ -183,8 +187,9 @@ class _Points:
             curve = o.phase_per_gap * q * o.gap * cosine * integrals.shear
             x = curve[self.second]
             x -= curve[self.first]
-            # There sin(x)/x is 1 to all digits.
-            x[np.abs(x) < 1e-9] = 1e-9
+            if np.min(np.abs(np.diff(curve))) < TINY:
+                # There sin(x)/x is 1 to all digits; Γ never falls, so that others are larger.
+                x[np.abs(x) < TINY] = TINY
             ratio = np.sin(x)
             ratio /= x
             for _ in range(o.sinc_power):
@@ -196,7 +201,7 @@ class _Points:
 def _sums(
     points: _Points, measured: NDArray[np.floating], fitted: Floats, size: int, noise: float
 ) -> PointSums:
-    pixel, side = points.pixel(size), -(-points.n // size)
+    (pixel, all_points), side = points.pixels(size), -(-points.n // size)
     residual = measured - fitted
     finite = np.isfinite(residual)
     weights, on_measured = None, fitted
@@ -208,7 +213,6 @@ def _sums(
         cell_counts = np.bincount(points.cell, weights, points.cells)
         cell_lags = np.bincount(points.cell, lags, points.cells)
         frame_counts = points.by_frame(weights)
-    all_points = np.bincount(pixel, minlength=side**2).astype(float)
     all_fit = np.bincount(pixel, fitted, side**2)
     residuals = np.bincount(pixel, residual, side**2)
     count, data = all_points, all_fit + residuals

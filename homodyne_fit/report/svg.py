@@ -117,7 +117,8 @@ def _draw_axes(frame: _Frame) -> None:
     places = frame.places(np.full(len(ticks), frame.x.low), ticks)
     for value, (_, b) in zip(ticks, places, strict=True):
         frame.parts.append(f'<path class="grid" d="M{left},{b:.1f}H{end}"/>')
-        text = format_number(float(value) / 10.0**frame.y.order, 4)
+        # Without the sign of −0.
+        text = format_number(float(value) / 10.0**frame.y.order + 0.0, 4)
         frame.parts.append(_text(left - 5, b + 4, "end", text))
     frame.parts.append(f'<path class="axis" d="M{left},{top}V{foot}H{end}"/>')
     frame.parts.append(_text((left + end) / 2, HEIGHT - 8, "middle", frame.x.title))

@@ -467,11 +467,16 @@ def test_the_band_of_the_fit_is_propagated_from_the_covariance(sheared):
         gradient.append((ends[1] - ends[0]) / (2 * step))
     covariance = result.covariance[np.ix_(rows, rows)]
     expected = np.sqrt(np.einsum("kn,kl,ln->n", gradient, covariance, gradient))
-    np.testing.assert_allclose(ModelBand(result).errors(k, first, second), expected, rtol=1e-3)
+    band = ModelBand(result)
+    errors = band.errors(k, band.differences(first, second))
+    np.testing.assert_allclose(errors, expected, rtol=1e-3)
     lost = result.undetermined.copy()
     lost[7 + k] = True
-    unknown = ModelBand(dataclasses.replace(result, undetermined=lost))
-    assert np.all(np.isnan(unknown.errors(k, first, second)))
+    for unknown in (
+        dataclasses.replace(result, undetermined=lost),
+        changed(result, D0={"at_bound": True}),
+    ):
+        assert np.all(np.isnan(ModelBand(unknown).errors(k, band.of_pixels(4))))
 
 
 def chi_squared(data, result, parameters):

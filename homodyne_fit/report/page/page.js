@@ -350,8 +350,12 @@ function showRates() {
     ];
     const shift = isMoved() && movedRate(rate.key);
     if (shift) series.push({ type: "line", kind: "moved", x: shift.x.slice(from), y: shift.y.slice(from), label: "moved" });
-    // A band that is wide at a few times only does not decide on the axis.
-    const bands = [quantile(Float32Array.from(low), 0.1), quantile(Float32Array.from(high), 0.9)];
+    // A band that is wide at a few times, or everywhere, does not hide the curve.
+    const most = Math.max(...y.map(Math.abs));
+    const bands = [
+      Math.max(-most, quantile(Float32Array.from(low), 0.1)),
+      Math.min(3 * most, quantile(Float32Array.from(high), 0.9)),
+    ];
     rateCharts[n].set({
       x: axisAround("time (s)", [x], { log }),
       y: axisAround(`${rate.symbol}${rate.unit && ` (${rate.unit})`}`, [y, bands], { log, zero: true }),
