@@ -1,4 +1,4 @@
-// Matrices as pictures on canvas, and a cursor over them.
+// Matrices as pictures on canvas, a cursor over them, and a strip of small ones to choose from.
 
 // Colours from low to high: viridis of matplotlib, and RdBu of ColorBrewer reversed.
 const VIRIDIS = "440154 482475 414487 355f8d 2a788e 21918c 22a884 44bf70 7ad151 bddf26 fde725";
@@ -95,5 +95,89 @@ class MatrixPanel {
     this.svg.innerHTML =
       `<path class="through" d="M${a},0V100M0,${b}H100"/>` +
       `<path class="along" d="M${a - 100},${b - 100}L${a + 100},${b + 100}M${a - 100},${b + 100}L${a + 100},${b - 100}"/>`;
+  }
+}
+
+// The arrow keys move the cursor (with Shift: ten pixels), Page Up and Page Down turn to the next
+// matrix; where nothing else takes them, the arrow keys do, too.
+function keysOfMatrices(host, where, { move, turn }) {
+  host.addEventListener("keydown", (event) => {
+    const step = { PageUp: -1, PageDown: 1 }[event.key];
+    const [a, b] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
+    if (!a && !b && !step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    if (step) return turn(step);
+    const { i, j, side } = where();
+    const size = event.shiftKey ? 10 : 1;
+    const within = (k) => Math.min(side - 1, Math.max(0, k));
+    move(within(i + a * size), within(j + b * size));
+  });
+  document.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    const plain = !event.ctrlKey && !event.altKey && !event.metaKey;
+    if (step && plain && event.target === document.body) turn(step);
+  });
+}
+
+// Mean t1 and t2 of the points t1 < t2 of a pixel, seconds.
+function centre({ block }, i, j, { frames, dt }) {
+  const length = (k) => Math.min(block, frames - k * block);
+  const middle = (k) => k * block + (length(k) - 1) / 2;
+  const apart = i === j ? (length(i) + 1) / 6 : 0;
+  return [(middle(i) - apart) * dt, (middle(j) + apart) * dt];
+}
+
+// Pixels (i, j), t1 ≤ t2, of about equal age as one of them, or of equal lag.
+function pixelsAlong(equal, i, j, side) {
+  const [low, high] = [Math.min(i, j), Math.max(i, j)];
+  const found = [];
+  for (let k = 0; k < side; k++) {
+    const [a, b] = equal === "age" ? [k, low + high - k] : [k, k + high - low];
+    if (b >= a && b < side) found.push([a, b]);
+  }
+  return equal === "age" ? found.reverse() : found;
+}
+
+class Strip {
+  // names for those who hear the page, labels, paint(canvas, k) and choose(k).
+  constructor(host, { names, labels, paint, choose }) {
+    Object.assign(this, { host, paint });
+    host.innerHTML = names
+      .map(() => '<button type="button" role="radio"><canvas aria-hidden="true"></canvas><span></span></button>')
+      .join("");
+    this.buttons = Array.from(host.children);
+    this.buttons.forEach((button, k) => {
+      button.setAttribute("aria-label", names[k]);
+      button.lastChild.textContent = labels[k];
+      button.addEventListener("click", () => choose(k));
+    });
+    host.addEventListener("keydown", (event) => {
+      const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      event.stopPropagation();
+      const next = (this.buttons.indexOf(event.target) + step + names.length) % names.length;
+      choose(next);
+      this.buttons[next].focus();
+    });
+  }
+
+  // One after the other, so that the page answers meanwhile.
+  draw(k = 0) {
+    if (k === this.buttons.length) return;
+    this.paint(this.buttons[k].firstChild, k);
+    setTimeout(() => this.draw(k + 1), 0);
+  }
+
+  mark(chosen) {
+    this.buttons.forEach((button, k) => {
+      button.setAttribute("aria-checked", String(k === chosen));
+      button.tabIndex = k === chosen ? 0 : -1;
+    });
+    const { host } = this;
+    const { offsetLeft, offsetWidth } = this.buttons[chosen];
+    const outside = offsetLeft < host.scrollLeft || offsetLeft + offsetWidth > host.scrollLeft + host.clientWidth;
+    if (outside) host.scrollLeft = offsetLeft - host.clientWidth / 2;
   }
 }

@@ -15,18 +15,10 @@ const degrees = (phi) => `${shown(phi, 5)}°`;
 
 const matrix = (angle, name) => store.square(angle[name], angle.side);
 
-// Mean t1 and t2 of the points t1 < t2 of a pixel, seconds.
-function centre(angle, i, j) {
-  const length = (k) => Math.min(angle.block, frames - k * angle.block);
-  const middle = (k) => k * angle.block + (length(k) - 1) / 2;
-  const apart = i === j ? (length(i) + 1) / 6 : 0;
-  return [(middle(i) - apart) * dt, (middle(j) + apart) * dt];
-}
-
 // Values of one pixel, t1 ≤ t2.
 function pixel(angle, i, j) {
   [i, j] = [Math.min(i, j), Math.max(i, j)];
-  const [t1, t2] = centre(angle, i, j);
+  const [t1, t2] = centre(angle, i, j, data);
   const of = (name) => matrix(angle, name)[i * angle.side + j];
   const count = of("count");
   return {
@@ -35,23 +27,15 @@ function pixel(angle, i, j) {
   };
 }
 
-// Pixels of about equal age, or of equal lag, as (i, j).
-function cut(angle, equal) {
-  const [low, high] = [Math.min(state.i, state.j), Math.max(state.i, state.j)];
-  const found = [];
-  for (let k = 0; k < angle.side; k++) {
-    const [i, j] = equal === "age" ? [k, low + high - k] : [k, k + high - low];
-    if (j >= i && j < angle.side) found.push(pixel(angle, i, j));
-  }
-  return equal === "age" ? found.reverse() : found;
-}
+const cut = (angle, equal) =>
+  pixelsAlong(equal, state.i, state.j, angle.side).map(([i, j]) => pixel(angle, i, j));
 
 const column = (rows, name) => rows.map((row) => row[name]);
 
 // ---- The fit moved along the weakest direction --------------------------------------------------
 
 // c2 of the model at position `step` of the slider.
-function moved(angle, number, step, t1, t2) {
+function movedModel(angle, number, step, t1, t2) {
   const { move, model } = data;
   const [at, n] = [store.get(move.time), store.get(move.time).length];
   const difference = (key) => {
@@ -82,7 +66,7 @@ const middleStep = () => data.move.steps.findIndex((s) => Math.abs(s) < 1e-9);
 function shift(angle, number, pairsOfTimes) {
   const zero = middleStep();
   return pairsOfTimes.map(
-    ([t1, t2]) => moved(angle, number, state.step, t1, t2) - moved(angle, number, zero, t1, t2),
+    ([t1, t2]) => movedModel(angle, number, state.step, t1, t2) - movedModel(angle, number, zero, t1, t2),
   );
 }
 
@@ -118,53 +102,27 @@ function showMatrices() {
   panels.residual.show(matrix(angle, "residual"), angle, { low: -limit, high: limit, colours: "residual" });
 }
 
-// One after the other, so that the page answers meanwhile.
-function showStrip(k = 0) {
-  if (k === angles.length) return;
-  const what = $("strip-shows").value;
-  const limit = Number($("sigmas").value);
-  const angle = angles[k];
-  const [low, high] = what === "residual" ? [-limit, limit] : store.range(angle[what]);
-  const colours = COLOURS[what === "residual" ? what : "c2"];
-  paint($("strip").children[k].querySelector("canvas"), matrix(angle, what), angle.side, low, high, colours);
-  setTimeout(showStrip, 0, k + 1);
-}
-
-function makeStrip() {
-  $("strip").innerHTML = angles
-    .map(
-      (angle, k) =>
-        `<button type="button" role="radio" aria-label="φ = ${degrees(angle.phi)}, residuals ${shown(angle.rms, 3)} σ">` +
-        `<canvas aria-hidden="true"></canvas><span>${degrees(angle.phi)}</span></button>`,
-    )
-    .join("");
-  Array.from($("strip").children).forEach((button, k) => button.addEventListener("click", () => choose(k)));
-  $("strip").addEventListener("keydown", (event) => {
-    const step = { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-    if (!step) return;
-    event.preventDefault();
-    event.stopPropagation();
-    choose(state.angle + step);
-    $("strip").children[state.angle].focus();
-  });
-  setTimeout(showStrip, 0);
-}
+const strip = new Strip($("strip"), {
+  names: angles.map((angle) => `φ = ${degrees(angle.phi)}, residuals ${shown(angle.rms, 3)} σ`),
+  labels: angles.map((angle) => degrees(angle.phi)),
+  choose,
+  paint: (canvas, k) => {
+    const what = $("strip-shows").value;
+    const limit = Number($("sigmas").value);
+    const angle = angles[k];
+    const [low, high] = what === "residual" ? [-limit, limit] : store.range(angle[what]);
+    const colours = COLOURS[what === "residual" ? what : "c2"];
+    paint(canvas, matrix(angle, what), angle.side, low, high, colours);
+  },
+});
 
 function choose(k) {
   const before = angles[state.angle];
   state.angle = (k + angles.length) % angles.length;
   const angle = angles[state.angle];
-  state.i = Math.min(angle.side - 1, Math.floor((state.i * before.block) / angle.block));
-  state.j = Math.min(angle.side - 1, Math.floor((state.j * before.block) / angle.block));
-  Array.from($("strip").children).forEach((button, n) => {
-    button.setAttribute("aria-checked", String(n === state.angle));
-    button.tabIndex = n === state.angle ? 0 : -1;
-  });
-  const button = $("strip").children[state.angle];
-  const strip = $("strip");
-  if (button.offsetLeft < strip.scrollLeft || button.offsetLeft + button.offsetWidth > strip.scrollLeft + strip.clientWidth) {
-    strip.scrollLeft = button.offsetLeft - strip.clientWidth / 2;
-  }
+  const moved = (n) => Math.min(angle.side - 1, Math.floor((n * before.block) / angle.block));
+  Object.assign(state, { i: moved(state.i), j: moved(state.j) });
+  strip.mark(state.angle);
   $("angle-name").textContent =
     `φ = ${degrees(angle.phi)}` + (data.several_q ? `, q = ${shown(angle.q, 5)} Å⁻¹` : "");
   $("angle-facts").textContent =
@@ -201,23 +159,9 @@ function showCursor() {
   showCut("lag", cutAtLag, `fixed lag ${shown(p.lag, 3)} s`, "age", "age (t₁ + t₂)/2 (s)");
 }
 
-document.querySelector(".panels").addEventListener("keydown", (event) => {
-  const last = angles[state.angle].side - 1;
-  const size = event.shiftKey ? 10 : 1;
-  const [a, b] = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] }[event.key] ?? [0, 0];
-  const turn = { PageUp: -1, PageDown: 1 }[event.key];
-  if (!a && !b && !turn) return;
-  event.preventDefault();
-  event.stopPropagation();
-  if (turn) return choose(state.angle + turn);
-  const within = (k) => Math.min(last, Math.max(0, k));
-  moveCursor(within(state.i + a * size), within(state.j + b * size));
-});
-
-// Where nothing else takes them, the arrow keys choose the angle.
-document.addEventListener("keydown", (event) => {
-  const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-  if (step && event.target === document.body && !event.ctrlKey && !event.altKey && !event.metaKey) choose(state.angle + step);
+keysOfMatrices(document.querySelector(".panels"), () => ({ ...state, side: angles[state.angle].side }), {
+  move: moveCursor,
+  turn: (step) => choose(state.angle + step),
 });
 
 // ---- Cuts -----------------------------------------------------------------------------------------
@@ -553,8 +497,8 @@ for (const id of ["range", "colours", "low", "high"]) {
     showMatrices();
   });
 }
-$("sigmas").addEventListener("change", () => (showMatrices(), showStrip()));
-$("strip-shows").addEventListener("change", () => showStrip());
+$("sigmas").addEventListener("change", () => (showMatrices(), strip.draw()));
+$("strip-shows").addEventListener("change", () => strip.draw());
 $("lag-axis").addEventListener("change", () => (showMeanCut(), showCursor(), showResiduals()));
 $("rate-axis").addEventListener("change", showRates);
 if (data.move) {
@@ -565,7 +509,7 @@ if (data.move) {
 }
 state.i = Math.round(0.35 * (angles[0].side - 1));
 state.j = Math.round(0.55 * (angles[0].side - 1));
-makeStrip();
+strip.draw();
 showScaling();
 choose(Number(document.body.dataset.angle));
 if (data.move) showMove();
