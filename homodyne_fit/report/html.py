@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
 from numpy.typing import NDArray
@@ -28,6 +26,7 @@ from homodyne_fit.report.numbers import (
     joined_with_and,
 )
 from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
+from homodyne_fit.report.page_files import render_page
 from homodyne_fit.report.still_pictures import still_pictures
 from homodyne_fit.report.verdict import judge, quotable, quote_table
 from homodyne_fit.report.views import AngleView, angle_views
@@ -44,9 +43,6 @@ from homodyne_fit.report.words import (
 )
 
 __all__ = ["cautions", "render_report", "write_report"]
-
-# Scripts of the page, in the order in which they need each other.
-SCRIPTS = ("arrays.js", "charts.js", "matrices.js", "page.js")
 
 # Colours of correlations −1, 0 and 1.
 NEGATIVE, NEUTRAL, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
@@ -85,14 +81,6 @@ def render_report(
 ) -> str:
     """The text of the report."""
     provenance = provenance or Provenance.of(data)
-    page = files("homodyne_fit").joinpath("report")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    template = page.joinpath("templates", "report.html").read_text(encoding="utf-8")
-    style, *scripts = (
-        page.joinpath("page", name).read_text(encoding="utf-8") for name in ("page.css", *SCRIPTS)
-    )
     views = list(angle_views(data, result, most_pixels(data.n_angles)))
     serious = [
         *_convergence_cautions(result),
@@ -103,9 +91,9 @@ def render_report(
     move = weakest_move(result, shown_frames(result, MOVED_POINTS))
     worst = int(np.argmax([view.rms for view in views]))
     doubtful = not result.success or result.adequacy.adequate is False
-    return environment.from_string(template).render(
-        style=style,
-        script="\n".join(scripts),
+    return render_page(
+        "report.html",
+        "fit.js",
         numbers=page_data(data, result, views, move),
         result=result,
         source=data.source,
@@ -116,7 +104,7 @@ def render_report(
         cautions=serious,
         doubtful=doubtful,
         # Where something is wrong, the page begins with the angle where it is largest.
-        first_angle=worst if doubtful or serious else 0,
+        first=worst if doubtful or serious else 0,
         show_residuals=doubtful,
         quote_table=quote_table(result),
         quotes=quotable(result),

@@ -491,6 +491,8 @@ function showResiduals() {
 // ---- Start ----------------------------------------------------------------------------------------
 
 for (const section of document.querySelectorAll("[data-script]")) section.hidden = false;
+// The curves can be pointed at now; the still picture says no more.
+$("static").hidden = true;
 for (const id of ["range", "colours", "low", "high"]) {
   $(id).addEventListener("change", () => {
     if (id === "low" || id === "high") $("range").value = "own";
@@ -511,7 +513,7 @@ state.i = Math.round(0.35 * (angles[0].side - 1));
 state.j = Math.round(0.55 * (angles[0].side - 1));
 strip.draw();
 showScaling();
-choose(Number(document.body.dataset.angle));
+choose(Number(document.body.dataset.first));
 if (data.move) showMove();
 else showRates();
 document.documentElement.dataset.ready = "yes";
