@@ -24,7 +24,15 @@ from homodyne_fit.report.moves import Move, rivals
 from homodyne_fit.report.reduction import HISTOGRAM_RANGE
 from homodyne_fit.report.views import LOG_RANGE, AngleView, LagCut
 
-__all__ = ["MOVED_POINTS", "Arrays", "ModelBand", "most_pixels", "page_data", "shown_frames"]
+__all__ = [
+    "MOVED_POINTS",
+    "Arrays",
+    "ModelBand",
+    "as_script",
+    "most_pixels",
+    "page_data",
+    "shown_frames",
+]
 
 Floats = NDArray[np.float64]
 
@@ -110,6 +118,11 @@ def page_data(
         },
         "arrays": arrays.stored,
     }
+    return as_script(content)
+
+
+def as_script(content: dict[str, Any]) -> str:
+    """JSON that may stand in an HTML page."""
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     # Nothing in a script element may look like its end.
     return text.replace("<", "\\u003c")

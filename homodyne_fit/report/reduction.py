@@ -18,7 +18,7 @@ from homodyne_fit.data.storage.stored_matrices import block
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.model.rates import Curves, curves
 
-__all__ = ["AGES", "PARTS", "PointSums", "age_edges", "reduce_angles"]
+__all__ = ["AGES", "PARTS", "PointSums", "age_edges", "lag_edges", "reduce_angles"]
 
 Floats = NDArray[np.float64]
 

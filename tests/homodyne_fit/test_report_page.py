@@ -263,6 +263,38 @@ def test_one_static_angle_is_drawn(opened, measure, tmp_path):
     assert painted(page, "#panel-data canvas") > 50
 
 
+def test_raw_matrices_can_be_looked_at(opened, called, small, tmp_path):
+    c2 = small.c2.copy()
+    c2[1, 9] = c2[1, :, 9] = 3.0
+    np.save(tmp_path / "c2.npy", c2)
+    path = tmp_path / "c2.html"
+    done = called("inspect", tmp_path / "c2.npy", "--html", path)
+    assert (done.status, done.err) == (0, "")
+    assert f"wrote {path}\n" in done.out
+    page = opened(path)
+    notes = page.locator(".verdict li").all_inner_texts()
+    assert [f"note: {note}" for note in notes] == [
+        line for line in done.out.splitlines() if line.startswith("note: ")
+    ]
+    # It begins with the matrix that has a fault.
+    assert selected(page) == "2"
+    page.get_by_role("radio").nth(2).click()
+    assert painted(page, "#panel-data canvas") > 50
+    box = box_of(page, "#panel-data svg")
+    page.mouse.move(box["x"] + box["width"] * 4.5 / 24, box["y"] + box["height"] * (1 - 11.5 / 24))
+    assert number(page.locator("#at-c2").inner_text()) == pytest.approx(c2[2, 4, 11], abs=0.01)
+    assert page.locator("#at-lag").inner_text() == "7 frames"
+    page.keyboard.press("ArrowLeft")
+    assert selected(page) == "2"
+    assert page.locator("#levels .dot.moved circle").count() == 1
+
+
+def test_headers_alone_make_no_page(called, small_array, tmp_path):
+    done = called("inspect", small_array, "--headers-only", "--html", tmp_path / "x.html")
+    assert done.status == 1
+    assert "--headers-only reads no matrix, so --html has nothing to draw" in done.err
+
+
 def test_a_fit_that_failed_is_obvious(opened, fitted, tmp_path):
     info = replace(fitted.info, success=False, message="stopped after 7 evaluations")
     page = opened(replace(fitted, info=info).save(tmp_path / "r") / "report.html")

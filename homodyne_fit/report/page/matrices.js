@@ -40,12 +40,12 @@ function paint(canvas, values, side, low, high, table, log = false) {
 
 class MatrixPanel {
   // move(i, j, key): the pointer, the finger or the keys are at pixel i of t1, j of t2.
-  constructor(host, name, { frames, dt, move }) {
+  constructor(host, name, { frames, dt, move, unit = "s" }) {
     Object.assign(this, { host, name, frames, dt, move, side: 1, block: 1 });
     host.innerHTML =
       '<div class="square"><canvas aria-hidden="true"></canvas><svg viewBox="0 0 100 100" tabindex="0" ' +
       'role="application" preserveAspectRatio="none"></svg></div>' +
-      '<div class="ends"><span>0</span><span>t₁ (s) →, t₂ ↑</span><span></span></div>' +
+      `<div class="ends"><span>0</span><span>t₁ (${unit}) →, t₂ ↑</span><span></span></div>` +
       '<div class="colours"><span></span><canvas aria-hidden="true"></canvas><span></span></div>';
     this.canvas = host.querySelector("canvas");
     this.svg = host.querySelector("svg");
