@@ -26,7 +26,7 @@ from homodyne_fit.report.numbers import (
     joined_with_and,
 )
 from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
-from homodyne_fit.report.page_files import render_page
+from homodyne_fit.report.page_files import PAGE, render_page
 from homodyne_fit.report.still_pictures import still_pictures
 from homodyne_fit.report.verdict import judge, quotable, quote_table
 from homodyne_fit.report.views import AngleView, angle_views
@@ -93,6 +93,7 @@ def render_report(
     doubtful = not result.success or result.adequacy.adequate is False
     return render_page(
         "report.html",
+        *PAGE,
         "fit.js",
         numbers=page_data(data, result, views, move),
         result=result,

@@ -16,7 +16,7 @@ from homodyne_fit.errors import counted
 from homodyne_fit.fitting.result import finite_or_none
 from homodyne_fit.report.numbers import format_number, format_time
 from homodyne_fit.report.page_data import Arrays, as_script, most_pixels
-from homodyne_fit.report.page_files import render_page
+from homodyne_fit.report.page_files import PAGE, render_page
 from homodyne_fit.report.quality import remarks
 from homodyne_fit.report.reduction import lag_edges
 from homodyne_fit.report.views import block_average, mirrored
@@ -62,6 +62,7 @@ def write_raw_page(
     faulty = [_is_faulty(matrix) for matrix in matrices]
     text = render_page(
         "raw.html",
+        *PAGE,
         "raw.js",
         numbers=as_script(numbers),
         title=file.path.name,

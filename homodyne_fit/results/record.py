@@ -16,6 +16,9 @@ from homodyne_fit.report.words import direction_text, warnings
 
 __all__ = ["FitRecord"]
 
+# Points of data up to which a notebook shows matrices: more take seconds to read and reduce.
+MOST_SHOWN = 30_000_000
+
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FitRecord(FitResult):
@@ -130,7 +133,13 @@ class FitRecord(FitResult):
         return summary_text(self)
 
     def _repr_html_(self) -> str:
-        return summary_html(self)
+        # Imported late: only notebooks need templates.
+        from homodyne_fit.report.notebook import matrices_html
+
+        points = len(self.contrast) * self.objective.n_frames**2
+        if points > MOST_SHOWN:
+            return summary_html(self)
+        return summary_html(self) + matrices_html(self.data, self)
 
 
 def _return_data(data: TwoTimeData) -> TwoTimeData:

@@ -46,7 +46,7 @@ def opened(browser):
     """Open a report: ``opened(path, width=, …)``; what goes wrong in it fails the test."""
     contexts, troubles = [], []
 
-    def open_page(path, width=1200, **options):
+    def open_page(path, width=1200, ready=True, **options):
         contexts.append(browser.new_context(viewport={"width": width, "height": 900}, **options))
         page = contexts[-1].new_page()
         page.on("console", lambda message: troubles.append(message.text))
@@ -54,7 +54,7 @@ def opened(browser):
         page.on("request", lambda request: requests.append(request.url))
         requests = []
         page.goto(path.as_uri())
-        if options.get("java_script_enabled", True):
+        if ready and options.get("java_script_enabled", True):
             page.wait_for_selector("html[data-ready]")
         assert requests == [path.as_uri()]
         return page
@@ -287,6 +287,23 @@ def test_raw_matrices_can_be_looked_at(opened, called, small, tmp_path):
     page.keyboard.press("ArrowLeft")
     assert selected(page) == "2"
     assert page.locator("#levels .dot.moved circle").count() == 1
+
+
+def test_several_results_in_one_notebook(opened, fitted, tmp_path):
+    path = tmp_path / "notebook.html"
+    outputs = "".join(f"<div>{fitted._repr_html_()}</div>" for _ in range(2))
+    path.write_text(f"<meta charset='utf-8'>{outputs}", encoding="utf-8")
+    page = opened(path, ready=False)
+    second = page.locator(".two-time-fit").nth(1)
+    second.locator("select").select_option("φ = 60°")
+    box = second.locator("svg").first
+    box.scroll_into_view_if_needed()
+    place = box.bounding_box()
+    page.mouse.move(place["x"] + place["width"] * 12.5 / 61, place["y"] + place["height"] / 2)
+    told = second.locator("output").inner_text()
+    assert "t₁ 1.2 s, t₂ 3 s, lag 1.8 s" in told
+    assert number(told.partition("c₂ ")[2]) == pytest.approx(fitted.data.c2[2, 12, 30], abs=0.01)
+    assert page.locator(".two-time-fit").nth(0).locator("select").input_value() == "φ = 0°"
 
 
 def test_headers_alone_make_no_page(called, small_array, tmp_path):
