@@ -255,7 +255,7 @@ def quotable(result: FitResult) -> list[Quote]:
     ]
     for rate in result.rates:
         if set(rate.parameters[1:]) <= set(result.not_needed):
-            quotes.append(Quote(f"{rate.symbol}(t)", "constant", "an exponent is not needed"))
+            quotes.append(Quote(f"{rate.symbol}(t)", "constant", f"form of {rate.symbol}(t)"))
     for kind, estimates in (("contrast", result.contrast), ("offset", result.offset)):
         values = [estimate.value for estimate in estimates]
         if max(values) - min(values) <= 1e-12 * max(map(abs, values)):
