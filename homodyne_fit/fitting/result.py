@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import cumulative_trapezoid
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError
@@ -312,7 +312,7 @@ class FitResult:
         """
         values, jacobian = self._curve(1, self.times)
         strain, derivatives = (
-            cumulative_trapezoid(each, dx=self.objective.dt, axis=0, initial=0)
+            scipy.integrate.cumulative_trapezoid(each, dx=self.objective.dt, axis=0, initial=0)
             for each in (values, jacobian)
         )
         return strain, self._errors(derivatives)

@@ -110,6 +110,7 @@ def render_report(
         quote_table=quote_table(result),
         quotes=quotable(result),
         error_bars=_sentence(uncertainty_text(result)),
+        weights=[text for _, text in _weights(result)],
         static_pictures=still_pictures(result, data.times, views[worst]),
         has_move=move is not None,
         no_move="No slider along the weakest direction: it leads to a bound, or nowhere.",

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats.two_time_file import TwoTimeFile
-from homodyne_fit.data.quality import MatrixQuality
+from homodyne_fit.data.quality import MatrixQuality, symmetric
+from homodyne_fit.data.selection import about_file
 from homodyne_fit.errors import counted
 from homodyne_fit.fitting.result import finite_or_none
 from homodyne_fit.report.numbers import format_number, format_time
@@ -58,7 +59,8 @@ def write_raw_page(
         "matrices": shown,
         "arrays": arrays.stored,
     }
-    notes = list(remarks(file, positions, matrices))
+    questions = about_file(file, None, None, None).values()
+    notes = [*questions, *remarks(file, positions, matrices), *file.notes]
     faulty = [_is_faulty(matrix) for matrix in matrices]
     text = render_page(
         "raw.html",
@@ -107,8 +109,7 @@ def _facts(file: TwoTimeFile, count: int) -> list[str]:
 def _matrix(
     arrays: Arrays, file: TwoTimeFile, position: int, matrix: MatrixQuality, count: int
 ) -> dict[str, Any]:
-    stored = file.read_stored(position)
-    c2 = (stored.T if matrix.stored == "lower" else stored) + file.shift
+    c2 = symmetric(file.read_stored(position)) + file.shift
     upper = np.triu(np.ones(c2.shape, dtype=bool), 1)
     c2 = np.where(upper & np.isfinite(c2), c2, np.nan)
     block = max(1, -(-file.n_frames // most_pixels(count)))
