@@ -262,9 +262,14 @@ class ModelBand:
             columns = [(by_phase * np.cos(angle))[:, None] * d.shear_jacobian, by_direction]
         by_transport = (-(q**2) * contrast * f)[:, None] * d.transport_jacobian
         gradient = np.column_stack([by_transport, *columns, f, np.ones_like(f)])
-        root = result.root[rows]
-        variance = np.einsum("ij,ij->i", gradient @ (root @ root.T), gradient)
-        return np.sqrt(np.maximum(variance, 0.0))
+        # A product of so few columns takes longer with the threads of a BLAS.
+        parts = np.einsum("ij,jk->ik", gradient, _square_root(result.root[rows]))
+        return np.sqrt(np.einsum("ij,ij->i", parts, parts))
+
+
+def _square_root(root: Floats) -> Floats:
+    """A square matrix R with R Rᵀ = root rootᵀ, where root (r, l) has many columns."""
+    return np.linalg.qr(root.T, mode="r").T
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:
