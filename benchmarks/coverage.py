@@ -297,9 +297,13 @@ def print_gains(rows: list[Row]) -> None:
         p = np.array([weighted["weighting"]["p_value"] for _, weighted in used])
         rejected = "/".join(f"{100 * np.mean(p < level):.0f}" for level in SIGNIFICANT)
         ratios = [gain(used, quantity) for quantity in QUANTITIES]
-        lines.append([cell, f"{photons:g}", f"{len(used)} of {len(both)}", *ratios, rejected])
+        of_weighted = [weighted for _, weighted in used]
+        held = Coverage.of([each for name in QUANTITIES for each in pulls(of_weighted, name)])
+        number = f"{len(used)} of {len(both)}"
+        lines.append([cell, f"{photons:g}", number, *ratios, str(held or ""), rejected])
     levels = "/".join(f"{level:g}" for level in SIGNIFICANT)
-    table(["cell", "photons", "weighted", *QUANTITIES, f"p < {levels}, %"], lines)
+    header = ["cell", "photons", "weighted", *QUANTITIES, "weighted pulls", f"p < {levels}, %"]
+    table(header, lines)
 
 
 def gain(pairs: Iterable[tuple[Row, Row]], quantity: str) -> str:

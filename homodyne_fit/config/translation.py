@@ -317,14 +317,14 @@ def _start_within_bounds(result: Translation) -> None:
     )
     if not (isinstance(names, list) and isinstance(values, list) and isinstance(bounds, list)):
         return
-    for bound in (each for each in bounds if isinstance(each, dict) and each.get("name") in names):
+    known: list[dict[str, Any]] = [each for each in bounds if isinstance(each, dict)]
+    for bound in (each for each in known if each.get("name") in names):
         index = names.index(bound["name"])
-        start = values[index] if index < len(values) else None
-        given = (bound.get("min"), start, bound.get("max"))
-        numbers = [float(number) for number in given if isinstance(number, int | float)]
-        if len(numbers) < len(given):
+        start: Any = values[index] if index < len(values) else None
+        low: Any = bound.get("min")
+        high: Any = bound.get("max")
+        if not all(isinstance(value, int | float) for value in (low, start, high)):
             continue
-        low, start, high = numbers
         inside = min(max(start, low), high)
         if inside != start:
             values[index] = inside

@@ -17,13 +17,11 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.parameters import PARAMETERS
-from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.report.moves import weakest_move
 from homodyne_fit.report.numbers import (
     format_estimate,
     format_number,
     format_time,
-    joined_with_and,
 )
 from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
 from homodyne_fit.report.page_files import PAGE, render_page
@@ -34,6 +32,7 @@ from homodyne_fit.report.words import (
     adequacy_text,
     direction_text,
     forms_text,
+    hardly_determined_text,
     odd_frames_text,
     other_forms,
     uncertainty_text,
@@ -42,7 +41,7 @@ from homodyne_fit.report.words import (
     weighting_text,
 )
 
-__all__ = ["cautions", "render_report", "write_report"]
+__all__ = ["render_report", "write_report"]
 
 # Colours of correlations −1, 0 and 1.
 NEGATIVE, NEUTRAL, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
@@ -82,12 +81,10 @@ def render_report(
     """The text of the report."""
     provenance = provenance or Provenance.of(data)
     views = list(angle_views(data, result, most_pixels(data.n_angles)))
-    serious = [
-        *_convergence_cautions(result),
-        *warnings(result),
-        *_floor_cautions(result, data.times),
-        *odd_frames_text(views),
-    ]
+    # That parameters can move together is told where they do, and more of it.
+    folded = hardly_determined_text(result)
+    serious = [text for text in warnings(result) if text not in folded]
+    serious += odd_frames_text(views)
     move = weakest_move(result, shown_frames(result, MOVED_POINTS))
     worst = int(np.argmax([view.rms for view in views]))
     doubtful = not result.success or result.adequacy.adequate is False
@@ -115,7 +112,7 @@ def render_report(
         has_move=move is not None,
         no_move="No slider along the weakest direction: it leads to a bound, or nowhere.",
         correlation=_correlation(result),
-        weak_cautions=_weak_cautions(result),
+        weak_cautions=folded,
         weak_directions=[direction_text(result, weak) for weak in result.weak_directions],
         weakest=result.weakest and direction_text(result, result.weakest),
         parameters=[_parameter_row(result, name) for name in result.parameters],
@@ -129,23 +126,6 @@ def render_report(
         details=_details(result, config, provenance),
         written=datetime.fromisoformat(provenance.created).strftime("%Y-%m-%d %H:%M UTC%z"),
     )
-
-
-def cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
-    """What to know before using the numbers.
-
-    Parameters
-    ----------
-    result : FitResult
-    times : (n,) array
-        Of the frames, seconds.
-    """
-    return [
-        *_convergence_cautions(result),
-        *warnings(result),
-        *_weak_cautions(result),
-        *_floor_cautions(result, times),
-    ]
 
 
 def _sentence(message: str) -> str:
@@ -223,40 +203,6 @@ def _state(result: FitResult, name: str) -> str:
     if estimate.at_bound:
         return "at its bound"
     return "not determined by the data" if np.isinf(estimate.stderr) else ""
-
-
-def _convergence_cautions(result: FitResult) -> list[str]:
-    if result.success:
-        return []
-    return [
-        f"The fit did not converge: {result.info.message}. The values are where the search "
-        "stopped, not an answer, and their errors do not hold."
-    ]
-
-
-def _weak_cautions(result: FitResult) -> list[str]:
-    names = result.hardly_determined
-    if not names:
-        return []
-    return [
-        f"Hardly determined one by one: {joined_with_and(names)}. They can move together almost "
-        "unnoticed, as told below, so none of them should be quoted alone. "
-        f"{_curve_names(result)} with their bands take this into account."
-    ]
-
-
-def _curve_names(result: FitResult) -> str:
-    return joined_with_and([f"{rate.symbol}(t)" for rate in result.rates])
-
-
-def _floor_cautions(result: FitResult, times: NDArray[np.float64]) -> list[str]:
-    values = [(f"{rate.name} {rate.symbol}(t)", rate.at(times)[0]) for rate in result.rates]
-    return [
-        f"The fitted {name} vanishes on {np.count_nonzero(value <= RATE_FLOOR)} of {len(times)} "
-        "frames, where the power law would be negative. It is held at zero there, without a band."
-        for name, value in values
-        if np.any(value <= RATE_FLOOR)
-    ]
 
 
 def _angle_row(data: TwoTimeData, result: FitResult, angle: int, view: AngleView) -> dict[str, str]:

@@ -50,9 +50,9 @@ def quality_plot(
     figure.suptitle(title, fontsize=LABEL_SIZE + 2)
     lower: Figure | SubFigure = figure
     if images:
-        ratios = [IMAGE_HEIGHT, 6.4]
-        upper, lower = figure.subfigures(2, 1, height_ratios=ratios, squeeze=False).ravel()
-        _draw_images(upper, images)
+        halves = figure.subfigures(2, 1, squeeze=False, height_ratios=[IMAGE_HEIGHT, 6.4])
+        _draw_images(halves[0, 0], images)
+        lower = halves[1, 0]
     scaling, noise, drift, frames = lower.subplots(2, 2).ravel()
     colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(matrices)))
     _draw_scaling(scaling, matrices, phi)
@@ -74,8 +74,7 @@ def _draw_images(figure: SubFigure, images: Mapping[float, NDArray[np.floating]]
         axes.set_title(f"{angle:g}°", fontsize=LABEL_SIZE)
         axes.set_xticks([])
         axes.set_yticks([])
-    (shown,) = panels[0].images
-    bar = figure.colorbar(shown, ax=list(panels), shrink=0.9, pad=0.01)
+    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.9, pad=0.01)
     bar.ax.tick_params(labelsize=TICK_SIZE)
 
 

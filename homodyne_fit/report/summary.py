@@ -159,7 +159,7 @@ def _notes(result: FitResult, determined: list[str]) -> list[str]:
             if result.weakest
             else []
         )
-    note = f"note: hardly determined one by one: {', '.join(result.hardly_determined)}"
+    note = "note: the data hardly notice these changes together"
     if determined:
         note += f"; rely on {' and '.join(determined)} at mid-measurement, and on the curves in the"
         note += " report"

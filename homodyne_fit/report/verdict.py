@@ -251,7 +251,9 @@ def quotable(result: FitResult) -> list[Quote]:
     quotes = [
         Quote(name, _estimate(result.parameters[name]), meaning)
         for name, meaning in meanings.items()
-        if name in result.parameters and _is_determined(result, name)
+        if name in result.parameters
+        and _is_determined(result, name)
+        and name not in result.hardly_determined
     ]
     for rate in result.rates:
         if set(rate.parameters[1:]) <= set(result.not_needed):

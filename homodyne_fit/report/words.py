@@ -19,7 +19,7 @@ from homodyne_fit.fitting.weak_directions import (
 )
 from homodyne_fit.fitting.weighting import Value
 from homodyne_fit.model.parameters import PARAMETERS
-from homodyne_fit.model.rates import Model
+from homodyne_fit.model.rates import RATE_FLOOR, Model
 from homodyne_fit.report.numbers import (
     format_estimate,
     format_number,
@@ -33,6 +33,7 @@ __all__ = [
     "adequacy_text",
     "direction_text",
     "forms_text",
+    "hardly_determined_text",
     "odd_frames_text",
     "other_forms",
     "uncertainty_text",
@@ -148,16 +149,19 @@ def _two_digits(value: float) -> str:
 
 
 def warnings(result: FitResult) -> list[str]:
-    """What to know before using single numbers of a fit, a sentence or two each.
+    """What to know before using the numbers of a fit, a sentence or two each.
 
-    Data that the model does not describe; a flow seen in one direction only; other minima that fit
+    The terminal, ``parameters.json`` and the report have the same: a fit that did not converge;
+    data that the model does not describe; a flow seen in one direction only; other minima that fit
     as well; transport that vanishes under an inflated contrast; parameters, contrasts and offsets
     at a bound; rates that the data determine though not their power laws; whatever else has an
     infinite error; points that are not weighted although they should be, or of which the weights
-    matter more than they may; and error bars that rest on less than usual. Rates and infinite
-    errors only of a fit that converged: else every error is infinite.
+    matter more than they may; error bars that rest on less than usual; parameters that can move
+    together; and rates that vanish. What rests on errors is said only of a fit that converged: else
+    every error is infinite.
     """
     texts = [
+        *_no_convergence(result),
         *_misfit(result),
         *_one_direction(result),
         *_other_minima(result),
@@ -167,7 +171,45 @@ def warnings(result: FitResult) -> list[str]:
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
     texts += _weighting_cautions(result)
-    return [*texts, *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes)]
+    return [
+        *texts,
+        *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes),
+        *hardly_determined_text(result),
+        *_vanishing_rates(result),
+    ]
+
+
+def _no_convergence(result: FitResult) -> list[str]:
+    if result.success:
+        return []
+    return [
+        f"The fit did not converge: {result.info.message}. The values are where the search "
+        "stopped, not an answer, and their errors do not hold."
+    ]
+
+
+def hardly_determined_text(result: FitResult) -> list[str]:
+    """That parameters can move together, if they can."""
+    names = result.hardly_determined
+    if not (names and result.success):
+        return []
+    curves = joined_with_and([f"{rate.symbol}(t)" for rate in result.rates])
+    return [
+        f"Hardly determined one by one: {joined_with_and(names)}. They can move together almost "
+        "unnoticed, as is told below the parameters, so none of them should be quoted alone. "
+        f"{curves} with their bands take this into account."
+    ]
+
+
+def _vanishing_rates(result: FitResult) -> list[str]:
+    """Where a power law with a negative constant part would be negative."""
+    values = [(f"{rate.name} {rate.symbol}(t)", rate.at(result.times)[0]) for rate in result.rates]
+    return [
+        f"The fitted {name} vanishes on {np.count_nonzero(value <= RATE_FLOOR)} of {len(value)} "
+        "frames, where the power law would be negative. It is held at zero there, without a band."
+        for name, value in values
+        if np.any(value <= RATE_FLOOR)
+    ]
 
 
 def uncertainty_text(result: FitResult) -> str:

@@ -154,7 +154,9 @@ def two_time(experiment: Experiment, seed: int, *, workers: int | None = None) -
     def measure(stream: np.random.SeedSequence, plan: _Plan) -> Floats:
         return _average(_photons(np.random.default_rng(stream), plan))
 
-    with ThreadPoolExecutor(workers or os.cpu_count()) as executor:
+    # Python 3.13 counts only the processors that this process may use.
+    processors = getattr(os, "process_cpu_count", os.cpu_count)()
+    with ThreadPoolExecutor(workers or processors) as executor:
         return np.stack(list(executor.map(measure, streams, plans)))
 
 

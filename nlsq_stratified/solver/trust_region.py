@@ -161,10 +161,8 @@ def _run(
         taken = search.nit > nit
         if search.nfev >= search.max_nfev:
             return search.out_of_evaluations()
-        if taken:
-            progress.record(search)
-            if message := _message_of_callback(callback, search):
-                return search.result(False, message)
+        if taken and (message := _report(callback, search, progress)):
+            return search.result(False, message)
         stuck = not taken or progress.stalled(search)
         other_model = not differenced and can_difference
         if stuck and not other_model:
@@ -181,10 +179,13 @@ def _run(
             progress.restart(search, PATIENCE_DIFFERENCED, MOST_DIFFERENCED_STEPS)
 
 
-def _message_of_callback(
-    callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None, search: Search
+def _report(
+    callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
+    search: Search,
+    progress: _Progress,
 ) -> str:
-    """Call the callback; return its reason to stop the search, or an empty string."""
+    """Record a step and call the callback; return its reason to stop, or an empty string."""
+    progress.record(search)
     if callback is None:
         return ""
     try:

@@ -99,7 +99,10 @@ def test_gains_compare_fits_of_the_same_measurement(coverage, capsys):
     # Errors of 3 and 4 by least squares, and of 1 twice.
     ratio = 1 / np.sqrt(12.5)
     lines = capsys.readouterr().out.splitlines()
-    assert f"| slow | 0.5 | 2 of 3 | {ratio:.2f}, 1.00 (2) |  |  |  | 100/0 |" in lines
+    assert (
+        f"| slow | 0.5 | 2 of 3 | {ratio:.2f}, 1.00 (2) |  |  |  | 2: 0/0, 2.00 (2.00) | 100/0 |"
+        in lines
+    )
 
 
 def test_a_measurement_is_fitted(coverage, monkeypatch):

@@ -27,7 +27,6 @@ from homodyne_fit.report.figures import (
     plot_two_time,
 )
 from homodyne_fit.report.html import (
-    cautions,
     render_report,
     write_report,
 )
@@ -219,7 +218,7 @@ def test_a_fit_that_did_not_converge_is_not_dressed_up(static):
 def test_what_a_parameter_lacks_is_said(static, estimate, caution, remark):
     data, result = static
     doubtful = changed(result, D0=estimate)
-    assert any(caution in text for text in cautions(doubtful, data.times))
+    assert any(caution in text for text in warnings(doubtful))
     page = Page(render_report(data, doubtful))
     assert "The fit converged, with cautions." in page.text
     assert caution in page.text
@@ -230,7 +229,7 @@ def test_a_fixed_parameter_is_no_reason_for_caution(static):
     data, result = static
     sound = dataclasses.replace(result, weak_directions=[])
     held = changed(sound, alpha={"fixed": True, "stderr": np.nan})
-    assert cautions(held, data.times) == []
+    assert warnings(held) == []
     page = Page(render_report(data, held))
     assert "held fixed" in page.text
     assert "Before you use" not in page.text
@@ -254,7 +253,7 @@ def test_cautions_about_weak_directions_angles_and_vanishing_rates(sheared):
         contrast=contrast,
         coordinates=coordinates,
     )
-    text = " ".join(cautions(doubtful, data.times))
+    text = " ".join(warnings(doubtful))
     assert "Hardly determined one by one: D0 and D_offset." in text
     assert "contrast is at its bound at every angle" in text
     assert "do not determine the offset at φ = 0°" in text

@@ -134,13 +134,11 @@ def _plan(path: Path, data: Path | None, args: argparse.Namespace) -> Job:
     except InputError as error:
         job.error = str(error)
         return job
-    folder = job.config.output_folder
+    folder: Path = job.config.output_folder
     if args.output_dir is not None:
-        # Configurations in several folders have the same names of folders in theirs.
         folder = args.output_dir / f"{path.stem}_results"
-    job.folder = folder
+    job.folder = folder if data is None else folder.with_name(f"{folder.name}_{data.stem}")
     if data is not None:
-        job.folder = folder.with_name(f"{folder.name}_{data.stem}")
         job.note = _taken_from_configuration(job.selection)
     return job
 

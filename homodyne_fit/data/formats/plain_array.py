@@ -81,8 +81,7 @@ def _frame_time(
     if not known:
         return None, "a plain array carries none"
     steps = [step for step, _ in known.values() if step is not None]
-    differ = len(steps) == len(known) and not np.allclose(steps, steps[0], rtol=SAME_STEP, atol=0)
-    if differ:
+    if len(steps) == len(known) and not np.allclose(steps, steps[0], rtol=SAME_STEP, atol=0):
         listed = ", ".join(f"{name} {step:g} s" for name, (step, _) in known.items())
         return None, f"its arrays disagree: {listed}"
     return next((each for each in known.values() if each[0] is None), next(iter(known.values())))

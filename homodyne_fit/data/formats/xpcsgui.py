@@ -87,11 +87,12 @@ class _Matrix:
             from scipy.io import loadmat
 
             try:
-                matrix = self._read = loadmat(self.path, variable_names=[MATRIX])[MATRIX]
+                matrix = np.asarray(loadmat(self.path, variable_names=[MATRIX])[MATRIX])
             except Exception as error:
                 raise InputError(
                     f"{self.path}: SciPy cannot read it ({error}); is it complete?"
                 ) from error
+            self._read = matrix
         return matrix[frames, frames]
 
     def release(self) -> None:
