@@ -32,12 +32,15 @@ PROBE := import sys, ensurepip, venv; \
 TYPED := from importlib.resources import files; \
 	assert all((files(name) / "py.typed").is_file() for name in ("homodyne_fit", "nlsq_stratified"))
 
-# NLSQ works without the packages that it asks for, 200 more and 1.3 GB.
+# NLSQ works without the packages that it asks for, 200 more and 1.3 GB, but for optax.
 NLSQ := $$(sed -n 's/^ *"\(nlsq[^"]*\)".*/\1/p' pyproject.toml)
 # The drop-in for NLSQ, on the points of a decay.
-DROP_IN := import jax.numpy as jnp, numpy as np; from nlsq_stratified import curve_fit_large as fit; \
+DROP_IN := import jax.numpy as jnp, numpy as np, nlsq_stratified as ns; \
 	x = np.linspace(0, 3, 90); decay = lambda x, a, b: a * jnp.exp(-b * x); \
-	assert all(np.allclose(fit(decay, x, 2 * np.exp(-x), [1.0, 0.5], **o)[0], [2, 1]) for o in ({}, {"chunks": 30}))
+	arguments = decay, x, 2 * np.exp(-x), [1.0, 0.5]; chunks = dict(chunks=30, multistart=True, n_starts=3); \
+	fits = ns.curve_fit_large(*arguments)[0], ns.curve_fit_large(*arguments, **chunks)[0], \
+		ns.fit_large_dataset(*arguments).x, ns.fit_large_dataset(*arguments, **chunks).x; \
+	assert np.allclose(fits, [2, 1])
 
 # Installs into the environment of a Python: `$(call install,PYTHON,ARGUMENTS)`. uv is faster, but
 # does not read the settings of pip, such as another package index.
@@ -160,7 +163,7 @@ $(RUN_STAMP): pyproject.toml requirements.txt constraints.txt $(if $(shell $(USA
 		echo "Making $(VENV) with $$python"; \
 		"$$python" -m venv --clear $(VENV) || exit 1; \
 	}
-	@echo 'Installing into $(VENV) what a fit needs: 36 packages, 0.7 GB'
+	@echo 'Installing into $(VENV) what a fit needs: 38 packages, 0.7 GB'
 	@rm -f $@
 	@$(call install,$(BIN)/python,-r requirements.txt -c constraints.txt)
 	@$(call install,$(BIN)/python,--no-deps -c constraints.txt "$(NLSQ)" -e .)

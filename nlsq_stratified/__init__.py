@@ -42,6 +42,9 @@ LAZY = {
     "fit_large_dataset": "fitter",
 }
 
+# What the names above need of NLSQ, as pip installs it. NLSQ asks for 200 packages more.
+OF_NLSQ = {"nlsq": "--no-deps nlsq", "optax": "optax"}
+
 __all__ = [
     "ArrayChunks",
     "ChunkReport",
@@ -74,12 +77,13 @@ def __getattr__(name: str) -> Any:
     try:
         module = importlib.import_module(f"{__name__}.{LAZY[name]}")
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] != "nlsq":
+        missing = (error.name or "").partition(".")[0]
+        if missing not in OF_NLSQ:
             raise
         raise ModuleNotFoundError(
-            f"{name} extends NLSQ, which is not installed: pip install --no-deps nlsq "
-            "(without --no-deps come 200 packages that it does not need)",
-            name="nlsq",
+            f"{name} extends NLSQ and needs {missing}, which is not installed: pip install "
+            f"{OF_NLSQ[missing]}",
+            name=missing,
         ) from error
     return getattr(module, name)
 

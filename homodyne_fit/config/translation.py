@@ -57,6 +57,9 @@ OLDER_SECTIONS = ("optimization_config", "advanced_settings", "performance_setti
 # Stages of `preprocessing` that change values of c2.
 SMOOTHING = ("noise_reduction", "outlier_treatment")
 
+# The beginning of a path of Windows.
+WINDOWS = re.compile(r"[A-Za-z]:|\\")
+
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|(\w+))")
 
 
@@ -260,7 +263,8 @@ def _expand_paths(result: Translation, replaced: Collection[str]) -> None:
         value = _at(result.raw, path)
         if not isinstance(value, str) or _is_replaced(path, replaced):
             continue
-        if any(unicodedata.category(character) == "Cc" for character in value):
+        control = any(unicodedata.category(character) == "Cc" for character in value)
+        if control and WINDOWS.match(value):
             what = (
                 f"the path has a control character ({value!r}): in double quotes \\ begins an "
                 "escape; write a path of Windows in single quotes, or with /"

@@ -21,7 +21,16 @@ from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_labels, about_
 from homodyne_fit.data.unpacking import Request, require_memory, store
 from homodyne_fit.errors import InputError, Problem, collect, counted, shortened_numbers
 
-__all__ = ["SAME_Q", "Selection", "nearest_q", "q_groups", "select", "within_ranges", "about_file"]
+__all__ = [
+    "LOWEST_BASELINE",
+    "SAME_Q",
+    "Selection",
+    "nearest_q",
+    "q_groups",
+    "select",
+    "within_ranges",
+    "about_file",
+]
 
 
 # Largest relative difference of q between the bins of one ring.
@@ -35,6 +44,9 @@ SAME_DT = 1e-6
 
 # Largest relative rounding error of q; in float32 it is up to 6e-8.
 ROUNDING = 1e-6
+
+# A baseline of c2 is near 1, and one of c2 − 1 near 0.
+LOWEST_BASELINE = 0.5
 
 # Smallest number of frames of a fit.
 FEWEST_FRAMES = 3
@@ -137,6 +149,7 @@ class Selection:
             )
         else:
             c2 = self._stack()
+            notes = (*notes, *_notes_on_baseline(c2, self.phi))
         return TwoTimeData(
             c2=c2, phi=self.phi, q=self.q, dt=self.dt, source=str(self.file.path), notes=notes
         )
@@ -283,6 +296,24 @@ def _note_on_distance(q: NDArray[np.float64], wanted: float | None) -> list[str]
     return [
         f"the nearest q, {q.mean():.6g} Å⁻¹, is {abs(q.mean() - wanted):.3g} Å⁻¹ from the wanted "
         f"{wanted:.6g} Å⁻¹"
+    ]
+
+
+def _notes_on_baseline(c2: NDArray[np.floating], phi: NDArray[np.float64]) -> list[str]:
+    """A note if values (K, n, n) at the longest lags are near 0, as those of c2 − 1 are."""
+    quarter = max(1, c2.shape[1] // 4)
+    low = []
+    for angle, matrix in zip(phi, c2, strict=True):
+        late = matrix[:quarter, -quarter:]
+        late = late[np.isfinite(late) & (late != 0)]
+        if late.size and np.median(late) < LOWEST_BASELINE:
+            low.append(angle)
+    if not low:
+        return []
+    where = "all angles" if len(low) == len(phi) else f"φ = {shortened_numbers(low)}°"
+    return [
+        f"the values at long lags are near 0, not near 1, at {where}: this looks like c2 − 1; the "
+        "model needs c2, so add 1 to the matrices"
     ]
 
 

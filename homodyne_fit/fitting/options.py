@@ -302,7 +302,7 @@ class SearchOptions(Section):
         default="none",
         description="How the points are weighted: none, all alike, which is least squares; or "
         "speckle, by the noise of speckles that they share, from the solution of least squares on: "
-        "smaller errors from 0.1 photons in a pixel and frame on.",
+        "smaller errors from some 0.5 photons in a pixel and frame on.",
     )
     constant_parts: ConstantParts = Field(
         default="auto",

@@ -39,6 +39,9 @@ Floats = NDArray[np.float64]
 # Newton steps at most; the first leaves some per cent of itself, the second as much of that.
 MOST_STEPS = 20
 
+# A share of a step is good enough if the distance that is left falls by this part of it.
+LEAST_GAIN = 1 / 8
+
 # Shares of a step that are tried.
 SHARES = 0.5 ** np.arange(6)
 
@@ -269,7 +272,7 @@ class _Search:
                 continue
             equations = replace(reached.equations, hessian=solution.equations.hessian)
             left = replace(reached, joint=replace(reached.joint, equations=equations))
-            if _length(self._step(left)[0], left) <= (1 - share / 2) * length:
+            if _length(self._step(left)[0], left) <= (1 - LEAST_GAIN * share) * length:
                 return trial, reached
         return reason
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.quality import MatrixQuality, duplicates
+from homodyne_fit.data.selection import LOWEST_BASELINE
 from homodyne_fit.errors import counted, ranges, shortened_numbers
 
 __all__ = ["STORED", "remarks"]
@@ -19,9 +20,6 @@ EXPECTED = {**STORED, "all": "whole matrix"}
 
 # Number of matrices from which on they are spoken of together.
 COLLECTED = 3
-
-# A baseline of c2 is near 1, and one of c2 − 1 near 0.
-LOWEST_BASELINE = 0.5
 
 # A drift of fewer standard errors is not spoken of.
 DRIFT_ERRORS = 5.0

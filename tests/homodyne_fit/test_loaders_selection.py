@@ -297,3 +297,15 @@ def test_missing_points_stay_missing(tmp_path):
     c2[0, 1, 3] = c2[0, 3, 1] = np.nan
     write_aps_u(tmp_path / "a.h5", c2, [0.004], [0.0], [0], DT)
     assert np.argwhere(np.isnan(load(tmp_path / "a.h5").c2[0])).tolist() == [[1, 3], [3, 1]]
+
+
+@pytest.mark.parametrize(
+    ("shift", "where"), [((1, 1), "all angles"), ((1, 0), "φ = 0°"), ((0, 0), "")]
+)
+def test_c2_minus_1_is_noted(tmp_path, shift, where):
+    lag = np.abs(np.subtract.outer(np.arange(20), np.arange(20)))
+    c2 = np.stack([1 + 0.3 * np.exp(-lag / 3) - each for each in shift])
+    np.savez(tmp_path / "a.npz", c2=c2, phi=[0.0, 90.0], q=0.004, dt=0.1)
+    notes = load(tmp_path / "a.npz").notes
+    assert len(notes) == bool(where)
+    assert all(f"at {where}: this looks like c2 − 1" in note for note in notes)

@@ -65,17 +65,23 @@ def test_the_public_names_are_listed_and_no_others(package):
     assert all(hasattr(package, name) for name in dir(package))
 
 
-@pytest.mark.parametrize("name", ["curve_fit_large", "StratifiedLargeDatasetFitter"])
-def test_without_nlsq_the_way_to_install_it_is_said(name):
+@pytest.mark.parametrize(
+    ("name", "missing", "command"),
+    [
+        ("curve_fit_large", "nlsq", "pip install --no-deps nlsq"),
+        ("StratifiedLargeDatasetFitter", "optax", "pip install optax"),
+    ],
+)
+def test_without_nlsq_the_way_to_install_it_is_said(name, missing, command):
     said = in_a_fresh_process(
-        "import sys; sys.modules['nlsq'] = None\n"
+        f"import sys; sys.modules['{missing}'] = None\n"
         "import nlsq_stratified, homodyne_fit\n"
         "assert nlsq_stratified.Chunks.of_size(3, 2) and homodyne_fit.fit\n"
         f"try: nlsq_stratified.{name}\n"
         "except ModuleNotFoundError as error: print(error)"
     )
-    advice = "extends NLSQ, which is not installed: pip install --no-deps nlsq"
-    assert " ".join(said).startswith(f"{name} {advice}")
+    advice = f"extends NLSQ and needs {missing}, which is not installed: {command}"
+    assert " ".join(said) == f"{name} {advice}"
 
 
 def test_a_name_that_does_not_exist_is_an_attribute_error():

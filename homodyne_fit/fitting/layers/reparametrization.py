@@ -9,6 +9,7 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.fitting.layers.evidence import fit_scaling_prior
 from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
 from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
@@ -51,7 +52,7 @@ class Reparametrization(Layer):
     held : (2K,) array
         Contrasts and offsets that the mode ``constant`` holds.
     shrink : bool
-        Whether layer 3 draws the pairs of the angles to each other; for the report.
+        Whether layer 3 draws the pairs of the angles to each other, as far as the data let it.
     """
 
     name = "reparametrization"
@@ -106,7 +107,12 @@ class Reparametrization(Layer):
             self._test(solution)
             if self._may_share:
                 return None
-        return apart.objective
+        if not self.shrink:
+            return apart.objective
+        # Pairs drawn to each other are a better start for the physics than free ones.
+        prior = fit_scaling_prior(apart.joint, apart.free, apart.variance)
+        weights = apart.variance / np.array([prior.contrast, prior.offset]) ** 2
+        return replace(apart.objective, scaling=apart.objective.scaling.penalised(*weights))
 
     def _together_if_they_may_be(self, solution: Solution) -> TwoTimeObjective | None:
         """One pair again, where the noise of the points explains how the angles differ."""

@@ -165,10 +165,10 @@ def _revivals(
 ) -> list[NDArray[np.float64]]:
     """Laws (3,) in place of one that is now its constant part alone.
 
-    The constant part as a power law with an exponent of 0, and beside it the power law as it was.
+    The law before, and the constant part with that power law, or with one of an exponent of 0.
     """
     amplitude = before[0] * tau ** before[1]
-    laws = [np.array([now[2], 0.0, 0.0])]
+    laws = [before]
     if np.isfinite(amplitude):
         exponents = {float(before[1]), 0.0}
         laws += [np.array([amplitude * tau**-e, e, now[2]]) for e in exponents]
