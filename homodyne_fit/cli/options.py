@@ -108,6 +108,9 @@ def _add_inspect_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("data", type=path, metavar="DATA", help="two-time file")
     _add_positive(parser, "q", "Å⁻¹", "wave vector to look at, Å⁻¹; default: all")
     parser.add_argument("--plot", type=path, metavar="FILE.png", help="draw the quality, too")
+    parser.add_argument(
+        "--html", type=path, metavar="FILE.html", help="write a page to look at every matrix, too"
+    )
     _add_flag(parser, "json", "print JSON and nothing else")
     _add_flag(parser, "headers-only", "read no matrix and leave the quality out")
 

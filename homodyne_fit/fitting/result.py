@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
@@ -303,6 +304,18 @@ class FitResult:
     def mean_gamma_dot(self) -> tuple[float, float]:
         """Shear rate averaged over the frames and its standard error, 1/s."""
         return self._mean_rate(1)
+
+    def strain(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Strain since the first frame, the integral of the shear rate, and its standard error.
+
+        Both (n,), at `times`; of a model without flow the strain is 0.
+        """
+        values, jacobian = self._curve(1, self.times)
+        strain, derivatives = (
+            scipy.integrate.cumulative_trapezoid(each, dx=self.objective.dt, axis=0, initial=0)
+            for each in (values, jacobian)
+        )
+        return strain, self._errors(derivatives)
 
     def _rate(
         self, which: int, times: ArrayLike

@@ -1,21 +1,15 @@
-"""The report of a fit: one HTML file that holds everything it shows."""
+"""The report of a fit: one HTML file that holds all it shows, and draws itself."""
 
 from __future__ import annotations
 
-import base64
-import io
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 import yaml
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing
@@ -23,13 +17,23 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.parameters import PARAMETERS
-from homodyne_fit.report.figures import plot_lag_cuts, plot_rates, plot_scaling, plot_two_time
-from homodyne_fit.report.numbers import format_estimate, format_number
-from homodyne_fit.report.views import AngleView, angle_view
+from homodyne_fit.report.moves import weakest_move
+from homodyne_fit.report.numbers import (
+    format_estimate,
+    format_number,
+    format_time,
+)
+from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
+from homodyne_fit.report.page_files import PAGE, render_page
+from homodyne_fit.report.still_pictures import still_pictures
+from homodyne_fit.report.verdict import judge, quotable, quote_table
+from homodyne_fit.report.views import AngleView, angle_views
 from homodyne_fit.report.words import (
     adequacy_text,
     direction_text,
     forms_text,
+    hardly_determined_text,
+    odd_frames_text,
     other_forms,
     uncertainty_text,
     warnings,
@@ -39,30 +43,8 @@ from homodyne_fit.report.words import (
 
 __all__ = ["render_report", "write_report"]
 
-# Pixels a side of a displayed matrix at most, and dots per inch: by the number of angles up to
-# which they hold. Many angles get smaller pictures, so that the file can still be mailed.
-DETAIL = ((8, 250, 180), (16, 180, 160), (np.inf, 125, 130))
-# Times at which J and the shear rate are drawn, at most.
-CURVE_POINTS = 400
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An embedded figure: data URI, what it shows in words, and size in CSS pixels."""
-
-    uri: str
-    alt: str
-    width: int
-    height: int
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome in one line; `level` is good, caution or bad."""
-
-    level: str
-    headline: str
-    text: str
+# Colours of correlations −1, 0 and 1.
+NEGATIVE, NEUTRAL, POSITIVE = (33, 102, 172), (247, 247, 247), (178, 24, 43)
 
 
 def write_report(
@@ -98,79 +80,89 @@ def render_report(
 ) -> str:
     """The text of the report."""
     provenance = provenance or Provenance.of(data)
-    template = files("homodyne_fit").joinpath("report", "templates", "report.html")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    detail = next(detail for most, *detail in DETAIL if data.n_angles <= most)
-    angles = [_angle_section(data, result, k, *detail) for k in range(data.n_angles)]
-    caution_texts = warnings(result)
-    return environment.from_string(template.read_text(encoding="utf-8")).render(
+    views = list(angle_views(data, result, most_pixels(data.n_angles)))
+    # That parameters can move together is told where they do, and more of it.
+    folded = hardly_determined_text(result)
+    serious = [text for text in warnings(result) if text not in folded]
+    serious += odd_frames_text(views)
+    move = weakest_move(result, shown_frames(result, MOVED_POINTS))
+    worst = int(np.argmax([view.rms for view in views]))
+    doubtful = not result.success or result.adequacy.adequate is False
+    return render_page(
+        "report.html",
+        *PAGE,
+        "fit.js",
+        numbers=page_data(data, result, views, move),
         result=result,
         source=data.source,
         notes=data.notes,
         title=Path(data.source).name,
-        verdict=_verdict(result, caution_texts),
         facts=_facts(data, result),
-        cautions=caution_texts,
+        verdict=judge(result, bool(serious)),
+        cautions=serious,
+        doubtful=doubtful,
+        # Where something is wrong, the page begins with the angle where it is largest.
+        first=worst if doubtful or serious else 0,
+        show_residuals=doubtful,
+        quote_table=quote_table(result),
+        quotes=quotable(result),
+        error_bars=_sentence(uncertainty_text(result)),
+        weights=[text for _, text in _weights(result)],
+        static_pictures=still_pictures(result, data.times, views[worst]),
+        has_move=move is not None,
+        no_move="No slider along the weakest direction: it leads to a bound, or nowhere.",
+        correlation=_correlation(result),
+        weak_cautions=folded,
         weak_directions=[direction_text(result, weak) for weak in result.weak_directions],
         weakest=result.weakest and direction_text(result, result.weakest),
         parameters=[_parameter_row(result, name) for name in result.parameters],
         forms=forms_text(result),
         other_forms=other_forms(result),
         middle=format_number(result.space.tau, 4),
-        error_bars=_sentence(uncertainty_text(result)),
-        rates=_rates_picture(data, result),
-        scaling_picture=_scaling_picture(result) if data.n_angles > 1 else None,
         several_q=bool(np.ptp(data.q) > 0),
-        layers=_layers(result),
-        angles=angles,
+        angles=[_angle_row(data, result, k, view) for k, view in enumerate(views)],
+        adequacy=f"{adequacy_text(result)}.",
+        search=[*_search_facts(data, result), *_layers(result)],
         details=_details(result, config, provenance),
         written=datetime.fromisoformat(provenance.created).strftime("%Y-%m-%d %H:%M UTC%z"),
     )
-
-
-def _verdict(result: FitResult, cautions: Sequence[str]) -> Verdict:
-    message = _sentence(result.info.message)
-    if not result.success:
-        return Verdict("bad", "The fit did not converge. Do not use its numbers.", message)
-    if result.adequacy.adequate is False:
-        headline = "The fit converged, but the model does not describe the data."
-        return Verdict("bad", headline, message)
-    if cautions:
-        return Verdict("caution", "The fit converged, with cautions.", message)
-    return Verdict("good", "The fit converged.", message)
 
 
 def _sentence(message: str) -> str:
     return f"{message[:1].upper()}{message[1:].removesuffix('.')}."
 
 
-def _facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
-    """The measurement and the fit in figures."""
-    info, n = result.info, data.n_frames
+def _facts(data: TwoTimeData, result: FitResult) -> list[str]:
+    """The measurement in figures."""
+    n = data.n_frames
+    angles = f"{data.n_angles} angles" if data.n_angles > 1 else "1 angle"
+    facts = [
+        angles,
+        f"{n} frames of {format_number(data.dt)} s = {format_time(n * data.dt)}",
+        f"q = {_span(data.q)} Å⁻¹",
+    ]
+    if result.model.has_flow:
+        facts.append(f"gap {format_number(result.objective.gap * 1e-4)} µm")
     expected = data.n_angles * n * (n - 1) // 2
     missing = expected - result.n_points
     share = f" ({100 * missing / expected:.2g} % missing)" if missing else ""
-    facts = [
-        ("Points fitted", f"{result.n_points:,}{share}"),
-        ("Angles", str(data.n_angles)),
-        ("Frames", f"{n} × {format_number(data.dt)} s = {format_number(n * data.dt)} s"),
-        ("Wave vector q", f"{_span(data.q)} Å⁻¹"),
-    ]
-    if result.model.has_flow:
-        gap = result.objective.gap
-        facts.append(("Gap h", f"{format_number(gap * 1e-4)} µm"))
     return [
         *facts,
-        ("Noise of a point", format_number(result.noise, 3)),
-        ("Error bars", uncertainty_text(result)),
+        f"{result.n_points:,} points{share}",
+        f"noise of a point {format_number(result.noise, 3)}",
+    ]
+
+
+def _search_facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]:
+    """The search in figures."""
+    info = result.info
+    return [
+        ("end of the search", info.message),
         *_weights(result),
         ("½ Σ residual²", f"{format_number(info.cost_initial)} → {format_number(result.cost)}"),
-        ("Contrast and offset", result.objective.scaling.mode),
-        ("Time taken", f"{format_number(info.seconds, 2)} s"),
-        ("Passes over the data", f"{info.passes:.1f}"),
-        ("Lack of fit", _sentence(adequacy_text(result))),
+        ("contrast and offset", result.objective.scaling.mode),
+        ("time taken", f"{format_number(info.seconds, 2)} s"),
+        ("passes over the data", f"{info.passes:.1f}"),
     ]
 
 
@@ -213,46 +205,13 @@ def _state(result: FitResult, name: str) -> str:
     return "not determined by the data" if np.isinf(estimate.stderr) else ""
 
 
-def _rates_picture(data: TwoTimeData, result: FitResult) -> Picture:
-    step = -(-data.n_frames // CURVE_POINTS)
-    times = data.times[::step]
-    ends = data.times[[1, len(data.times) // 2, -1]]
-    texts = []
-    for rate in result.rates:
-        values = zip(*rate.at(ends), ends, strict=True)
-        points = (f"{format_estimate(v, e)} at {format_number(t)} s" for v, e, t in values)
-        name = rate.name.capitalize()
-        texts.append(f"{name} against time, in {rate.unit}: {', '.join(points)}.")
-    return _picture(plot_rates(result, times), " ".join(texts), "svg")
-
-
-def _scaling_picture(result: FitResult) -> Picture:
-    ranges = (
-        f"{kind} from {format_number(min(values), 4)} to {format_number(max(values), 4)}"
-        for kind, values in (
-            ("contrast", [estimate.value for estimate in result.contrast]),
-            ("offset", [estimate.value for estimate in result.offset]),
-        )
-    )
-    alt = f"Against the azimuthal angle: {', '.join(ranges)}."
-    return _picture(plot_scaling(result), alt, "svg")
-
-
-def _angle_section(
-    data: TwoTimeData, result: FitResult, angle: int, pixels: int, dpi: int
-) -> dict[str, Any]:
-    """Everything the report shows of one angle."""
-    view = angle_view(data, result, angle, pixels)
-    phi = f"{format_number(view.phi)}°"
+def _angle_row(data: TwoTimeData, result: FitResult, angle: int, view: AngleView) -> dict[str, str]:
     return {
-        "phi": phi,
+        "phi": f"{format_number(view.phi)}°",
         "q": format_number(data.q[angle]),
         "contrast": _scaling_text(result.contrast[angle]),
         "offset": _scaling_text(result.offset[angle]),
         "rms": f"{view.rms:.3f}",
-        "block": view.block,
-        "matrices": _picture(plot_two_time(view), _matrices_alt(view, phi), "png", dpi),
-        "cuts": _picture(plot_lag_cuts(view), _cuts_alt(view, phi), "svg"),
     }
 
 
@@ -263,31 +222,33 @@ def _scaling_text(estimate: Estimate) -> str:
     return f"{text} (not determined)" if np.isinf(estimate.stderr) else text
 
 
-def _matrices_alt(view: AngleView, phi: str) -> str:
-    return (
-        f"Two-time matrices at φ = {phi}: data, fit, and their difference, which has a root "
-        f"mean square of {view.rms:.3f} times the noise of the whole fit."
-    )
+def _correlation(result: FitResult) -> dict[str, Any] | None:
+    """The correlation matrix of the determined parameters and the means of contrast and offset."""
+    count, half = len(result.parameters), len(result.contrast)
+    roots = dict(zip(result.parameters, result.root[:count], strict=True))
+    lost = dict(zip(result.parameters, result.undetermined[:count], strict=True))
+    for kind, first in (("contrast", count), ("offset", count + half)):
+        rows = slice(first, first + half)
+        roots[kind], lost[kind] = result.root[rows].mean(axis=0), result.undetermined[rows].any()
+    names = [name for name, root in roots.items() if not lost[name] and np.any(root)]
+    if len(names) < 2:
+        return None
+    root = np.stack([roots[name] / np.linalg.norm(roots[name]) for name in names])
+    rows = [
+        (name, [_correlation_cell(value) for value in row])
+        for name, row in zip(names, root @ root.T, strict=True)
+    ]
+    return {"names": names, "rows": rows}
 
 
-def _cuts_alt(view: AngleView, phi: str) -> str:
-    ends = (
-        f"from {cut.fit[0]:.3f} to {cut.fit[-1]:.3f} for ages {cut.begin:.3g} to {cut.end:.3g} s"
-        for cut in view.cuts
-    )
-    return f"c2 against lag at φ = {phi}; the fit falls {', '.join(ends)}."
-
-
-def _picture(figure: Figure, alt: str, kind: str, dpi: int = 180) -> Picture:
-    buffer = io.BytesIO()
-    if kind == "svg":
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    else:
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    mime = {"svg": "image/svg+xml", "png": "image/png"}[kind]
-    content = base64.b64encode(buffer.getvalue()).decode("ascii")
-    width, height = (round(96 * inches) for inches in figure.get_size_inches())
-    return Picture(f"data:{mime};base64,{content}", alt, width, height)
+def _correlation_cell(value: float) -> dict[str, str]:
+    end = NEGATIVE if value < 0 else POSITIVE
+    mixed = [round(n + abs(value) * (e - n)) for n, e in zip(NEUTRAL, end, strict=True)]
+    return {
+        "text": f"{round(value, 2) + 0.0:.2f}".replace("-", "−"),
+        "colour": ", ".join(map(str, mixed)),
+        "ink": "#fff" if abs(value) > 0.6 else "#111",
+    }
 
 
 def _details(
@@ -297,7 +258,7 @@ def _details(
     origin = asdict(provenance)
     details = {
         "Configuration": _as_yaml(config) if config else "",
-        "Search": _as_yaml(
+        "Numbers of the search": _as_yaml(
             {
                 **result.info.layers,
                 "condition_number": format_number(result.condition_number, 3),

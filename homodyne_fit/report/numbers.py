@@ -7,7 +7,17 @@ from decimal import Decimal
 
 import numpy as np
 
-__all__ = ["format_estimate", "format_number", "joined_with_and", "joined_with_or", "with_unit"]
+__all__ = [
+    "format_estimate",
+    "format_number",
+    "format_time",
+    "joined_with_and",
+    "joined_with_or",
+    "with_unit",
+]
+
+MINUTE = 60.0
+HOUR = 3600.0
 
 # Powers of ten that are written out.
 PLAIN_ORDERS = range(-3, 6)
@@ -40,6 +50,14 @@ def format_estimate(value: float, stderr: float) -> str:
         return f"{_fixed(rounded, place)} ± {_fixed(error, place)}"
     pair = (_fixed(number.scaleb(-order), place - order) for number in (rounded, error))
     return f"({' ± '.join(pair)}){_power_of_ten(order)}"
+
+
+def format_time(seconds: float) -> str:
+    """Seconds, and in brackets minutes or hours where these say more: ``5400 s (1.5 h)``."""
+    text = f"{format_number(seconds, 4)} s"
+    if seconds >= HOUR:
+        return f"{text} ({format_number(seconds / HOUR, 3)} h)"
+    return f"{text} ({format_number(seconds / MINUTE, 3)} min)" if seconds > 2 * MINUTE else text
 
 
 def with_unit(text: str, unit: str) -> str:

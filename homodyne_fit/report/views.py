@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.result import FitResult
+from homodyne_fit.report.reduction import AGES, PARTS, PointSums, age_edges, reduce_angles
 
-__all__ = ["AngleView", "LagCut", "angle_view", "block_average"]
+__all__ = [
+    "AngleView",
+    "LagCut",
+    "ResidualMeans",
+    "angle_view",
+    "angle_views",
+    "block_average",
+]
 
 
 FloatArray = NDArray[np.float64]
@@ -23,12 +32,6 @@ FEWEST_PIXELS = 60
 
 # Blocks grow until the noise of a pixel is this fraction of the contrast.
 PIXEL_NOISE = 0.25
-
-# Parts of the measurement, by age, that have a lag cut each.
-AGES = 3
-
-# Points of a lag cut, at most.
-LAG_POINTS = 36
 
 # Largest residual that has a colour of its own, in standard deviations.
 RESIDUAL_RANGE = 4.0
@@ -68,6 +71,25 @@ class LagCut:
 
 
 @dataclass(frozen=True, eq=False)
+class ResidualMeans:
+    """Means of data minus fit over groups of points.
+
+    Attributes
+    ----------
+    time : (b,) array
+        Seconds.
+    mean : (b,) array
+        NaN where no point of a group was measured.
+    stderr : (b,) array
+        If the points scatter independently.
+    """
+
+    time: FloatArray
+    mean: FloatArray
+    stderr: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
 class AngleView:
     """What a page shows of one angle.
 
@@ -89,6 +111,12 @@ class AngleView:
         Of data minus fit over all points, in units of the noise of the whole fit.
     cuts : tuple of LagCut
         From early to late.
+    count : (m, m) array
+        Measured points of each pixel.
+    ages, frames : ResidualMeans
+        Residuals by age (t1 + t2)/2; and by frame, of all points of which t1 or t2 is that frame.
+    histogram : array
+        As in `PointSums`.
     """
 
     phi: float
@@ -100,6 +128,10 @@ class AngleView:
     residual: FloatArray
     rms: float
     cuts: tuple[LagCut, ...]
+    count: FloatArray
+    ages: ResidualMeans
+    frames: ResidualMeans
+    histogram: FloatArray
 
 
 def angle_view(
@@ -118,30 +150,71 @@ def angle_view(
         Pixels a side of the displayed matrices, at most.
     """
     result.require_angle(angle)
+    (view,) = angle_views(data, result, most_pixels, [range(len(result.contrast))[angle]])
+    return view
+
+
+def angle_views(
+    data: TwoTimeData,
+    result: FitResult,
+    most_pixels: int = MOST_PIXELS,
+    angles: Sequence[int] | None = None,
+) -> Iterator[AngleView]:
+    """Reduce several angles, all by default, as `angle_view` does one, in less time."""
+    angles = range(data.n_angles) if angles is None else angles
     n, noise = data.n_frames, result.noise
-    upper = np.triu(np.ones((n, n), dtype=bool), 1)
-    measured = data.c2[angle]
-    measured = np.where(upper & np.isfinite(measured), measured, np.nan)
-    fitted = result.c2(angle)
-    fitted[~upper] = np.nan
-    block = _block_size(n, noise, result.contrast[angle].value, most_pixels)
-    fit = mirrored(block_average(fitted, block)[0])
-    cuts = _lag_cuts(measured, fitted, data.dt, noise)
-    # In place of the fit: there may be little memory for another matrix.
-    residual = np.subtract(measured, fitted, out=fitted)
-    mean, count = block_average(residual, block)
-    square = sum(float(np.nansum(row**2)) for row in residual)
+    sizes = [_block_size(n, noise, result.contrast[k].value, most_pixels) for k in angles]
+    reduced = reduce_angles(data, result, angles, sizes)
+    for angle, size, sums in zip(angles, sizes, reduced, strict=True):
+        yield _view(data, angle, size, sums, noise)
+
+
+def _view(data: TwoTimeData, angle: int, size: int, sums: PointSums, noise: float) -> AngleView:
+    count, dt = sums.pixels[0], data.dt
+    residual = _divided(sums.pixels[2], np.sqrt(count))
+    edges = age_edges(data.n_frames) * dt
+    by_age = sums.cells.sum(axis=1)
     return AngleView(
         phi=float(data.phi[angle]),
-        dt=data.dt,
-        n_frames=n,
-        block=block,
-        data=mirrored(block_average(measured, block)[0]),
-        fit=fit,
-        residual=mirrored(_in_units_of_noise(mean * np.sqrt(count), noise)),
-        rms=float(_in_units_of_noise(np.sqrt(square / count.sum()), noise)),
-        cuts=cuts,
+        dt=dt,
+        n_frames=data.n_frames,
+        block=size,
+        data=mirrored(_divided(sums.pixels[1], count)),
+        fit=mirrored(_divided(sums.all_fit, sums.all_points)),
+        residual=mirrored(_in_units_of_noise(residual, noise)),
+        rms=float(_in_units_of_noise(np.sqrt(sums.square / count.sum()), noise)),
+        cuts=_lag_cuts(sums.cells, edges, dt, noise),
+        count=np.maximum(count, count.T),
+        ages=_residual_means((edges[:-1] + edges[1:]) / 2, by_age[0], by_age[3], noise),
+        frames=_residual_means(data.times, sums.frames[0], sums.frames[1], noise),
+        histogram=sums.histogram,
     )
+
+
+def _residual_means(
+    time: FloatArray, count: FloatArray, total: FloatArray, noise: float
+) -> ResidualMeans:
+    return ResidualMeans(time, _divided(total, count), _divided(noise, np.sqrt(count)))
+
+
+def _divided(values: ArrayLike, by: FloatArray) -> FloatArray:
+    """Quotients, NaN where the divisor is 0."""
+    return np.divide(values, by, out=np.full(by.shape, np.nan), where=by > 0)
+
+
+def _lag_cuts(cells: FloatArray, edges: FloatArray, dt: float, noise: float) -> tuple[LagCut, ...]:
+    """Cuts, one for each part of the measurement, from sums by lag and age."""
+    cuts = []
+    for age in range(AGES):
+        parts = slice(age * PARTS, (age + 1) * PARTS)
+        count, lag, fit, residual = cells[:, :, parts].sum(axis=2)
+        known = count > 0
+        count, lag, fit, residual = (each[known] for each in (count, lag, fit, residual))
+        if len(count):
+            begin, end = edges[[parts.start, parts.stop]]
+            means = (lag / count * dt, (fit + residual) / count, fit / count)
+            cuts.append(LagCut(float(begin), float(end), *means, noise / np.sqrt(count)))
+    return tuple(cuts)
 
 
 def block_average(matrix: NDArray[np.floating], size: int) -> tuple[FloatArray, NDArray[np.int64]]:
@@ -189,36 +262,3 @@ def _in_units_of_noise(values: ArrayLike, noise: float) -> FloatArray:
     """Zeros where there is no noise, as in a perfect fit."""
     values = np.asarray(values, dtype=np.float64)
     return values / noise if noise > 0 else np.where(np.isnan(values), np.nan, 0.0)
-
-
-def _lag_cuts(
-    measured: FloatArray, fitted: FloatArray, dt: float, noise: float
-) -> tuple[LagCut, ...]:
-    """Cuts of matrices that are NaN outside t1 < t2, one for each part of the measurement."""
-    n = len(measured)
-    edges = np.unique(np.rint(np.geomspace(1, n, min(n, LAG_POINTS))).astype(int))
-    ages = np.linspace(0, n - 1, AGES + 1)
-    sums = np.stack([_sums_at_lag(measured, fitted, lag, ages) for lag in range(1, n)])
-    # (bins, 4, AGES): of points, lags, data and fit.
-    binned = np.add.reduceat(sums, edges[:-1] - 1, axis=0)
-    cuts = []
-    for age in range(AGES):
-        count, lag, data, fit = binned[binned[:, 0, age] > 0][:, :, age].T
-        begin, end = ages[age : age + 2] * dt
-        if len(count):
-            means = (lag / count * dt, data / count, fit / count, noise / np.sqrt(count))
-            cuts.append(LagCut(float(begin), float(end), *means))
-    return tuple(cuts)
-
-
-def _sums_at_lag(
-    measured: FloatArray, fitted: FloatArray, lag: int, ages: FloatArray
-) -> FloatArray:
-    """Sums over measured points at one lag, by age: number, lag, data, fit; (4, AGES)."""
-    data, fit = np.diagonal(measured, lag), np.diagonal(fitted, lag)
-    finite = np.isfinite(data)
-    columns = np.where(finite, np.stack([finite, lag * finite, data, fit]), 0.0)
-    total = np.concatenate([np.zeros((4, 1)), np.cumsum(columns, axis=1)], axis=1)
-    bounds = np.clip(np.ceil(ages - lag / 2), 0, len(data)).astype(int)
-    bounds[-1] = len(data)
-    return np.diff(total[:, bounds], axis=1)

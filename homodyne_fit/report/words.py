@@ -27,11 +27,14 @@ from homodyne_fit.report.numbers import (
     joined_with_or,
     with_unit,
 )
+from homodyne_fit.report.views import AngleView
 
 __all__ = [
     "adequacy_text",
     "direction_text",
     "forms_text",
+    "hardly_determined_text",
+    "odd_frames_text",
     "other_forms",
     "uncertainty_text",
     "warnings",
@@ -79,6 +82,12 @@ DETERMINED = 0.1
 
 # Error of an exponent from which on it is not determined.
 LOOSE_EXPONENT = 0.5
+
+# A frame is odd whose mean residual deviates by so many times what it does at most frames.
+ODD_FRAME = 8.0
+
+# Odd frames are named one by one up to this number.
+MOST_ODD_FRAMES = 6
 
 # Pixels in a speckle from which on they are worth a word.
 NOTABLE_COHERENCE = 1.2
@@ -165,7 +174,7 @@ def warnings(result: FitResult) -> list[str]:
     return [
         *texts,
         *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes),
-        *_hardly_determined(result),
+        *hardly_determined_text(result),
         *_vanishing_rates(result),
     ]
 
@@ -179,7 +188,8 @@ def _no_convergence(result: FitResult) -> list[str]:
     ]
 
 
-def _hardly_determined(result: FitResult) -> list[str]:
+def hardly_determined_text(result: FitResult) -> list[str]:
+    """That parameters can move together, if they can."""
     names = result.hardly_determined
     if not (names and result.success):
         return []
@@ -324,6 +334,33 @@ def adequacy_text(result: FitResult) -> str:
         return adequacy.note
     does = "describes" if adequacy.adequate else "does not describe"
     return f"the model {does} the data ({_probability(adequacy.p_value)})"
+
+
+def odd_frames_text(views: Sequence[AngleView]) -> list[str]:
+    """Frames at which the data lie off the fit at all lags, unlike those around them."""
+    means = np.array([view.frames.mean for view in views])
+    counts = np.isfinite(means).sum(axis=0)
+    mean = np.where(counts > 0, np.nansum(means, axis=0) / np.maximum(counts, 1), np.nan)
+    known = np.isfinite(mean)
+    # What varies slowly is a matter of the model.
+    steps = mean - scipy.ndimage.median_filter(np.where(known, mean, 0.0), 5, mode="nearest")
+    typical = 1.4826 * float(np.median(np.abs(steps[known]))) if known.any() else 0.0
+    odd = np.flatnonzero(known & (np.abs(steps) > ODD_FRAME * typical) & (typical > 0))
+    if not len(odd):
+        return []
+    named = [
+        f"{k + 1} (at {format_number(float(views[0].frames.time[k]))} s, "
+        f"{_plain_digits(abs(steps[k]))} {'above' if steps[k] > 0 else 'below'})"
+        for k in odd[:MOST_ODD_FRAMES]
+    ]
+    if len(odd) > MOST_ODD_FRAMES:
+        named.append(f"{len(odd) - MOST_ODD_FRAMES} others")
+    them = "frame" if len(odd) == 1 else "frames"
+    return [
+        f"c2 of all pairs with {them} {joined_with_and(named)} lies off the fit: a fault of the "
+        f"measurement rather than of the model. Leave the {them} out (experimental_data: "
+        "mask_frames) and fit again. They are counted from the first frame fitted, which is 1."
+    ]
 
 
 def _probability(p: float) -> str:

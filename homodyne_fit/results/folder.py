@@ -143,13 +143,11 @@ def write_outputs(
     elif _is_empty(folder / PLOTS):
         (folder / PLOTS).rmdir()
     on_stage("drawing the report")
-    # Imported late: matplotlib takes long to load, and the numbers must not wait.
+    # Imported late: the numbers must not wait.
     from homodyne_fit.report.html import write_report
-    from homodyne_fit.report.style import plain_style
 
     data = with_encodable_source(record.data)
-    with plain_style():
-        write_report(folder / REPORT, data, record, record.config, record.provenance)
+    write_report(folder / REPORT, data, record, record.config, record.provenance)
     further = [name for name in names if name not in OUTPUTS]
     return [*OUTPUTS, *further, *([f"{PLOTS}/"] if plots else [])]
 

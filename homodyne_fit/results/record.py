@@ -18,6 +18,9 @@ from homodyne_fit.report.words import direction_text, warnings
 
 __all__ = ["FitRecord"]
 
+# Points of data up to which a notebook shows matrices: more take seconds to read and reduce.
+MOST_SHOWN = 30_000_000
+
 
 @dataclass(frozen=True, eq=False, repr=False, kw_only=True)
 class FitRecord(FitResult):
@@ -143,7 +146,13 @@ class FitRecord(FitResult):
         return summary_text(self) + posterior_text(self.posterior, self)
 
     def _repr_html_(self) -> str:
-        return summary_html(self) + posterior_html(self.posterior, self)
+        # Imported late: only notebooks need templates.
+        from homodyne_fit.report.notebook import matrices_html
+
+        shown = summary_html(self) + posterior_html(self.posterior, self)
+        if len(self.contrast) * self.objective.n_frames**2 > MOST_SHOWN:
+            return shown
+        return shown + matrices_html(self.data, self)
 
 
 def _return_data(data: TwoTimeData) -> TwoTimeData:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.atomic import replacing
+from homodyne_fit.atomic import replacing, require_writable
 from homodyne_fit.cli.console import print_json, table
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.quality import MatrixQuality, assess, symmetric
@@ -45,13 +45,18 @@ def run(args: argparse.Namespace) -> int:
     """Print format, frames, time, the angles at each q, and the quality of each matrix."""
     if args.plot is not None and args.plot.suffix.lower() not in FIGURES:
         raise InputError(f"{args.plot}: the name of a figure ends with .png, .pdf or .svg")
-    if args.headers_only and args.plot is not None:
-        raise InputError("--headers-only reads no matrix, so --plot has nothing to draw")
+    if args.headers_only and (args.plot is not None or args.html is not None):
+        option = "--html" if args.plot is None else "--plot"
+        raise InputError(f"--headers-only reads no matrix, so {option} has nothing to draw")
+    if args.html is not None:
+        require_writable(args.html)
     file = open_two_time(args.data)
     positions = _positions(file, args.q)
     matrices = None if args.headers_only else _assessed(file, positions)
     if args.plot is not None and matrices is not None:
         _draw(args.plot, file, positions, matrices)
+    if args.html is not None and matrices is not None:
+        _write_page(args.html, file, positions, matrices)
     if args.json:
         print_json(_to_json(file, positions, matrices))
         return 0
@@ -66,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         _say_which_q(args.q, float(file.q[positions].mean()))
     if args.plot is not None:
         print(f"wrote {args.plot}")
+    if args.html is not None:
+        print(f"wrote {args.html}")
     if matrices is None or any(matrix.stored for matrix in matrices):
         print(f"next: homodyne_fit init {shlex.quote(str(args.data))}{_options(file, args.q)}")
     return 0
@@ -163,11 +170,17 @@ def _print_quality(
     file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
 ) -> None:
     """Print a table with a row for each matrix, and notes on problems."""
-    rows = (_row(file, k, matrix) for k, matrix in zip(positions, matrices, strict=True))
-    print(table([HEADER, *rows]))
+    print(table(_table(file, positions, matrices)))
     print("noise at the shortest and longest lag; drift of the baseline ± standard error")
     for text in remarks(file, positions, matrices):
         print(f"note: {text}")
+
+
+def _table(
+    file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
+) -> list[tuple[str, ...]]:
+    """Headings, and a row for each matrix."""
+    return [HEADER, *(_row(file, k, one) for k, one in zip(positions, matrices, strict=True))]
 
 
 def _row(file: TwoTimeFile, position: int, matrix: MatrixQuality) -> tuple[str, ...]:
@@ -215,6 +228,16 @@ def _to_json(
 def _finite(value: float) -> float | None:
     """The value, or None for NaN and infinity, which JSON does not have."""
     return float(value) if math.isfinite(value) else None
+
+
+def _write_page(
+    path: Path, file: TwoTimeFile, positions: Sequence[int], matrices: Sequence[MatrixQuality]
+) -> None:
+    """Write the page about all matrices."""
+    # Imported late: JAX, which the report needs, takes long to load.
+    from homodyne_fit.report.raw_page import write_raw_page
+
+    write_raw_page(path, file, positions, matrices, _table(file, positions, matrices))
 
 
 def _draw(

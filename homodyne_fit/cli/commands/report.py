@@ -8,7 +8,6 @@ from pathlib import Path
 from homodyne_fit.analysis import load_result
 from homodyne_fit.cli.console import new_console
 from homodyne_fit.report.html import write_report
-from homodyne_fit.report.style import plain_style
 from homodyne_fit.report.summary import print_summary
 from homodyne_fit.results.folder import make_folder, with_encodable_source, write_plots
 from homodyne_fit.results.names import PLOTS, REPORT
@@ -21,8 +20,7 @@ def run(args: argparse.Namespace) -> int:
     folder: Path = args.output_dir or source
     make_folder(folder)
     data = with_encodable_source(result.data)
-    with plain_style():
-        write_report(folder / REPORT, data, result, result.config, result.provenance)
+    write_report(folder / REPORT, data, result, result.config, result.provenance)
     console = new_console(quiet=False)
     if args.summary:
         print_summary(console, result)
