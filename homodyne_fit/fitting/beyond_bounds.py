@@ -47,7 +47,7 @@ def beyond_bounds(
             # Without one of the two bounds on a rate, the other would be the next to hold it.
             for name in {of_law[0], of_law[2], *at_bound}:
                 bounds.pop(name, None)
-    if not held or samples.budget.running_out:
+    if not held or samples.budget.exhausted:
         return {}
     wider = replace(settings, bounds=bounds)
     wide = search_space(data, wider)

@@ -292,7 +292,7 @@ EDITS = {
     "U link to nowhere": (
         aps_u,
         replaced(U_MATRICES + "/c2_00002", h5py.ExternalLink("none.h5", "/c2")),
-        r"c2_00002 is missing",
+        r"c2_00002 is a link to /c2 of none\.h5, but there is no such file",
     ),
     "U complex": (
         aps_u,

@@ -167,13 +167,14 @@ class Sample:
         return self.solution(solution.objective, space, result)
 
     def unlimited(self, solution: Solution, space: SearchSpace) -> Solution:
-        """`in_space`, with nothing kept at a limit.
+        """`in_space`, with nothing kept at a limit, contrast and offset neither.
 
         What the data know of a parameter does not depend on its limits, nor on those of others.
         """
         free = self.in_space(solution, space)
         active = np.zeros_like(free.result.active)
-        return replace(free, result=replace(free.result, active=active))
+        joint = replace(free.joint, free=np.eye(len(free.joint.z)))
+        return replace(free, result=replace(free.result, active=active), joint=joint)
 
     def _own(self, objective: TwoTimeObjective) -> TwoTimeObjective:
         """The objective for the angles that the chunks hold.
