@@ -172,7 +172,7 @@ $(RUN_STAMP): pyproject.toml requirements.txt constraints.txt $(if $(shell $(USA
 $(STAMP): $(RUN_STAMP)
 	@echo 'Installing into $(VENV) what the checks need: 240 packages, 2 GB, some minutes'
 	@rm -f $@
-	@$(call install,$(BIN)/python,-e '.[dev]' -c constraints.txt)
+	@$(call install,$(BIN)/python,-qq -e '.[dev]' -c constraints.txt)
 	@pwd -P > $@
 
 $(PEERS_STAMP): pyproject.toml constraints.txt $(if $(shell $(PEERS_USABLE) && echo yes),,FORCE) | $(STAMP)
