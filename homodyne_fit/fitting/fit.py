@@ -9,7 +9,6 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from homodyne_fit.data.dataset import TwoTimeData
@@ -184,7 +183,7 @@ def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, 
         return False, failure
     if np.all(np.abs(contrast) <= NO_CONTRAST):
         return False, "the data show no decay: the contrast is zero at every angle"
-    if np.all(np.abs(contrast) * _falls(solution) <= NO_FALL):
+    if np.all(np.abs(contrast) * largest_falls(solution.objective, solution.result.x) <= NO_FALL):
         return False, "the data show no decay: the fitted matrices are constant"
     if solution.without_effect:
         return False, "the model does not decay: no physical parameter has an effect"
@@ -194,11 +193,3 @@ def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, 
             "without converging"
         )
     return result.success, result.message
-
-
-def _falls(solution: Solution) -> NDArray[np.float64]:
-    """How far the fitted f falls from 1 at each angle."""
-    objective = solution.objective
-    full = objective.complete(solution.result.x)
-    factors = objective.angle_factors(full)
-    return largest_falls(objective.curves(full), factors, objective.sinc_power)

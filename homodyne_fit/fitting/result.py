@@ -21,6 +21,7 @@ from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import RATES
 from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.noise.amplitudes import SpeckleNoise
+from homodyne_fit.noise.fields import largest_falls
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
@@ -296,6 +297,11 @@ class FitResult:
             shear = model.shear_parameters
             rates.append(Rate(RATES[1], "shear rate", "γ̇", "1/s", shear, self.gamma_dot))
         return rates
+
+    @property
+    def falls(self) -> NDArray[np.float64]:
+        """How far the fitted f falls from 1 within the measurement at each angle, (K,)."""
+        return largest_falls(self.objective, self.coordinates)
 
     def mean_J(self) -> tuple[float, float]:
         """Transport coefficient averaged over the frames and its standard error, Å²/s."""

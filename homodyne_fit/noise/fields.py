@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.moments import AngleFactors
+from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.rates import Curves
 
 __all__ = ["field_and_decay", "fields_of_tile", "largest_falls"]
@@ -43,11 +44,13 @@ def field_and_decay(
     return g, g**2, fx
 
 
-def largest_falls(curves: Curves, factors: AngleFactors, sinc_power: int) -> Floats:
-    """How far f falls from 1 within the measurement, (K,)."""
+def largest_falls(objective: TwoTimeObjective, params: Floats) -> Floats:
+    """How far f falls from 1 within the measurement at each angle, (K,), at searched parameters."""
+    full = objective.complete(params)
+    curves, factors = objective.curves(full), objective.angle_factors(full)
     rise, turn = (each - each[0] for each in (curves.transport, curves.shear))
     _, f, _ = field_and_decay(
-        factors.transport[:, None] * rise, factors.shear[:, None] * turn, sinc_power
+        factors.transport[:, None] * rise, factors.shear[:, None] * turn, objective.sinc_power
     )
     return 1 - f.min(axis=1)
 

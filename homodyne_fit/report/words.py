@@ -456,7 +456,7 @@ def _vanishing_transport(result: FitResult) -> list[str]:
     share = float(np.max(o.q) ** 2 * transport[-1])
     contrast = np.array([estimate.value for estimate in result.contrast])
     at_bound = np.array([estimate.at_bound for estimate in result.contrast])
-    fall = _fall_of_correlation(result, transport)
+    fall = result.falls
     limit = (contrast >= FULL_CONTRAST) | (at_bound & (contrast > 0))
     usual = float(np.median(contrast))
     inflated = limit | (fall < INCOMPLETE_DECAY) | (contrast > OUTLYING_CONTRAST * usual)
@@ -481,19 +481,6 @@ def _vanishing_transport(result: FitResult) -> list[str]:
         "so neither J(t) nor the contrast should be quoted. Bound the contrast by what a sample "
         "of known contrast shows, share it between the angles, or measure for longer."
     ]
-
-
-def _fall_of_correlation(result: FitResult, transport: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How far the fitted correlation falls from 1 within the measurement, (K,)."""
-    o = result.objective
-    decay = np.exp(-np.outer(o.q**2, transport))
-    if result.model.has_flow:
-        phase = o.phase_per_gap * o.q * o.gap
-        phase = phase * np.cos(np.deg2rad(result.parameters["phi0"].value - o.phi))
-        decay *= (
-            np.sinc(np.outer(phase, _integral(result.gamma_dot, result)) / np.pi) ** o.sinc_power
-        )
-    return 1.0 - decay.min(axis=1)
 
 
 def _integral(rate: RateCurve, result: FitResult) -> NDArray[np.float64]:
