@@ -105,17 +105,17 @@ class NoiseOfPoints:
 
         Weights of the angles count twice in it. A penalty is a prior, as uncertain as it says.
         """
-        joint = solution.joint
-        penalty = np.zeros_like(joint.equations.hessian)
-        of_prior = self.variance * self.dispersion(solution)
-        penalty[joint.n_physics :, joint.n_physics :] = of_prior * joint.scaling.penalty
-        return self._of_points(solution) + penalty
+        joint, covariance = solution.joint, self._of_points(solution)
+        if np.any(joint.scaling.penalty):
+            of_prior = self.variance * self.dispersion(solution)
+            covariance[joint.n_physics :, joint.n_physics :] += of_prior * joint.scaling.penalty
+        return covariance
 
     def dispersion(self, solution: Solution) -> float:
         """Variance of how the angles' contrasts and offsets pull, over that by independent points.
 
-        The mean over the directions in which they deviate from each other. By as much noise the
-        spread of the angles is overestimated by who takes the points to be independent.
+        The mean over the directions in which they deviate from each other. If points are taken to
+        be independent, the angles seem to spread by so much more noise than there is.
         """
         joint = solution.joint
         if self.speckle is None or self.scores is None:

@@ -5,7 +5,6 @@ See `homodyne_fit.noise.weights` and `homodyne_fit.noise.speckle`.
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -20,6 +19,7 @@ from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.scores import block_model
 from homodyne_fit.noise.speckle import score_covariances
 from homodyne_fit.noise.weights import weight_matrices
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["ScoreModel", "WeightedScores", "blocks_for_weights"]
 
@@ -124,7 +124,7 @@ class ScoreModel:
                 covariance = self._covariance(k, both)
             return score, self._products(k, weights, columns), covariance
 
-        with ThreadPoolExecutor(self.threads or os.cpu_count()) as pool:
+        with ThreadPoolExecutor(self.threads or available_processors()) as pool:
             found = list(pool.map(of_angle, range(len(sums))))
         return WeightedScores(self.searched, *map(np.stack, zip(*found, strict=True)))
 

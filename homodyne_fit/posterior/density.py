@@ -114,11 +114,6 @@ class Density:
         """Searched coordinates."""
         return int(np.count_nonzero(self.space.searched))
 
-    @property
-    def n_unknowns(self) -> int:
-        """Of ξ."""
-        return self.n_physics + (2 if self.means else 0)
-
     @cached_property
     def bounds(self) -> tuple[Floats, Floats]:
         """Of y, then of the spreads."""

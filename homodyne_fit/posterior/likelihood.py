@@ -190,7 +190,7 @@ def adjustment_of(center: Center) -> Adjustment:
     m = joint.n_physics
     h, v = joint.equations.hessian, center.noise.score_covariance(center.solution)
     h_zz, h_zy = h[m:, m:], h[m:, :m]
-    along = np.linalg.solve(h_zz, h_zy) if len(h_zz) else h_zy
+    along = np.linalg.solve(h_zz, h_zy)
     reduced = h[:m, :m] - h_zy.T @ along
     project = np.concatenate([np.eye(m), -along.T], axis=1)
     v_reduced = project @ v @ project.T
@@ -198,18 +198,6 @@ def adjustment_of(center: Center) -> Adjustment:
     w = basis.T @ v_reduced @ basis / variance**2
     precision = np.linalg.inv((w + w.T) / 2)
     to_white = basis.T @ reduced / variance
-    if not len(h_zz):
-        nothing = np.zeros((0, len(basis.T)))
-        scaling_precision = np.zeros((0, 0))
-        return Adjustment(
-            center.y,
-            joint.equations.cost,
-            variance,
-            to_white,
-            precision,
-            nothing,
-            scaling_precision,
-        )
     g = (v @ project.T)[m:]
     inverse = np.linalg.inv(h_zz)
     coupling = inverse @ g @ basis

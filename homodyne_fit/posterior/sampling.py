@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +38,7 @@ from homodyne_fit.posterior.likelihood import find_center, posterior_space
 from homodyne_fit.posterior.settings import PosteriorSettings, prior_problems
 from homodyne_fit.posterior.statistics import quantity_of
 from homodyne_fit.posterior.target import Target, make_target, spreads_are_learned, start_of
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["Progress", "sample_posterior"]
 
@@ -109,7 +109,7 @@ def sample_posterior(
     if settings.sampling.shards is not None:
         require_shards(result)
     report = progress or (lambda text: None)
-    n_threads = threads or os.cpu_count() or 1
+    n_threads = threads or available_processors()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as executor:
         run = _Run(data, result, settings, executor, n_threads, memory, report)
         return run.posterior()
@@ -157,10 +157,10 @@ class _Run:
     def _target(self) -> tuple[Target, Floats]:
         """The posterior, and y and spreads where to look for its mode."""
         result, chunks = self.result, chunks_of(self.data, self.memory)
-        if np.all(np.isfinite(posterior_space(result.space).fixed)):
+        space = posterior_space(result.space)
+        if np.all(np.isfinite(space.fixed)):
             raise InputError("there is no posterior of a fit with all parameters fixed")
         sample = Sample("all points", chunks, self.executor, Budget(2**31, 1))
-        space = posterior_space(result.space)
         y = space.convert(result.coordinates, result.space)
         center = find_center(sample, result.objective, space, y, result.uncertainty, self.threads)
         learned = spreads_are_learned(result)
@@ -201,9 +201,7 @@ class _Run:
                     "the posterior: no draw is within the bounds of all parameters, contrasts and "
                     "offsets; widen those that hold the fit"
                 )
-            part = ImportanceDraws(
-                trial.xi, trial.sums, trial.scaling, log_weights, trial.pareto_k, trial.proposal
-            )
+            part = replace(trial, log_weights=log_weights)
             chosen.append(batch[resampled(part, options.num_samples, rng)])
         at = np.stack(chosen)
         density = target.log_densities(trial.xi, trial.sums)

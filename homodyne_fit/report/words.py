@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.dataset import along_one_line
 from homodyne_fit.fitting.adequacy import SIGNIFICANT
@@ -44,7 +43,7 @@ __all__ = [
 
 
 # Such as `FitResult.J`: value and standard error at some times.
-type RateCurve = Callable[[ArrayLike], tuple[NDArray[np.float64], NDArray[np.float64]]]
+
 
 # An angle is named only if its contrast changes by this much.
 ANGLE_CHANGE = 0.01
@@ -452,8 +451,8 @@ def _other_minima(result: FitResult) -> list[str]:
 def _vanishing_transport(result: FitResult) -> list[str]:
     """J so small that a weak decay of a large contrast stands for a strong one of a small one."""
     o = result.objective
-    transport = _integral(result.J, result)
-    share = float(np.max(o.q) ** 2 * transport[-1])
+    transport = np.trapezoid(result.J(result.times)[0], dx=o.dt)
+    share = float(np.max(o.q) ** 2 * transport)
     contrast = np.array([estimate.value for estimate in result.contrast])
     at_bound = np.array([estimate.at_bound for estimate in result.contrast])
     fall = result.falls
@@ -481,13 +480,6 @@ def _vanishing_transport(result: FitResult) -> list[str]:
         "so neither J(t) nor the contrast should be quoted. Bound the contrast by what a sample "
         "of known contrast shows, share it between the angles, or measure for longer."
     ]
-
-
-def _integral(rate: RateCurve, result: FitResult) -> NDArray[np.float64]:
-    """Integral of a rate from the first frame to each frame, (n,)."""
-    return scipy.integrate.cumulative_trapezoid(
-        rate(result.times)[0], dx=result.objective.dt, initial=0
-    )
 
 
 def _at_bounds(result: FitResult) -> list[str]:

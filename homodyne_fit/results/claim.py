@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from homodyne_fit.errors import InputError
+from homodyne_fit.results.folder import make_folder
 from homodyne_fit.results.names import CLAIM, PLOTS, UNFINISHED
 
 __all__ = ["claimed"]
@@ -50,12 +51,7 @@ def claimed(folder: Path) -> Iterator[None]:
 def _make(folder: Path) -> list[Path]:
     """Make a folder; return the folders that were made, the innermost first."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise InputError(f"{folder}: results need a folder, and this is a file") from error
-    except OSError as error:
-        raise InputError(f"{folder}: cannot be made ({error.strerror or error})") from error
+    make_folder(folder)
     return missing
 
 

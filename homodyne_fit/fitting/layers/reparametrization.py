@@ -126,8 +126,13 @@ class Reparametrization(Layer):
 
     def _test(self, solution: Solution) -> None:
         assert self.noise_of is not None
-        noise = self.noise_of(solution)
-        self.wald, self.due = shared_pair_test(_unlimited(self._apart(solution)), noise), False
+        self.wald, self.due = self._deviations(solution, self.noise_of(solution)), False
+
+    def _deviations(self, solution: Solution, noise: NoiseOfPoints) -> SharedPairTest:
+        """How far pairs of their own deviate, with none of them kept at a limit."""
+        apart = self._apart(solution)
+        free = np.eye(len(apart.joint.z))
+        return shared_pair_test(replace(apart, joint=replace(apart.joint, free=free)), noise)
 
     @property
     def _may_share(self) -> bool:
@@ -136,7 +141,7 @@ class Reparametrization(Layer):
     @override
     def conclude(self, solution: Solution, noise: NoiseOfPoints) -> None:
         if self.independent is not None and self.independent.probability <= DOUBTFUL:
-            self.wald = shared_pair_test(_unlimited(self._apart(solution)), noise)
+            self.wald = self._deviations(solution, noise)
 
     def _shared(self) -> ScalingMap:
         """One pair for all angles."""
@@ -188,11 +193,6 @@ class Reparametrization(Layer):
         if self.wald is None or self._may_share:
             return f"the angles keep one shared pair: {numbers}"
         return f"the angles differ: {numbers}"
-
-
-def _unlimited(apart: Solution) -> Solution:
-    """The same with no pair kept at a limit, which would hide how it deviates."""
-    return replace(apart, joint=replace(apart.joint, free=np.eye(len(apart.joint.z))))
 
 
 _EFFECTS = {
