@@ -58,6 +58,8 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 PEERS = ROOT / ".venv-peers" / "bin"
 PROGRAMS = ("homodyne", "xpcsjax", "ours")
+# What `benchmarks/in_memory.py` fits, with contrast and offset of each angle in every mode.
+IN_MEMORY = ("scipy", "nlsq")
 MODES = ("auto", "individual")
 PHYSICS = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 # How a peer writes its template for laminar flow.
@@ -101,7 +103,7 @@ def run_peer(
     Parameters
     ----------
     program : str
-        'homodyne', 'xpcsjax' or 'ours'.
+        'homodyne', 'xpcsjax' or 'ours'; 'scipy' or 'nlsq' for the shear term of homodyne's code.
     mode : str
         Its `per_angle_mode`.
     folder : Path
@@ -131,12 +133,12 @@ def run_peer(
     beside = folder / f"data{data_file.suffix}"
     beside.symlink_to(data_file.resolve())
     config, output = folder / "config.yaml", folder / "answer.json"
-    settings = _configuration(program, mode, folder, beside, geometry, start, shear)
+    settings = configuration(program, mode, folder, beside, geometry, start, shear)
     config.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), "utf-8")
-    python = Path(sys.executable) if program == "ours" else PEERS / "python"
+    python = PEERS / "python" if program in TEMPLATE else Path(sys.executable)
     command = [str(python), __file__, "--fit", program, str(config), str(output)]
     run: dict[str, Any] = {"program": program, "mode": mode}
-    run |= _watched(command, folder, timeout_s)
+    run |= watched(command, folder, timeout_s)
     log = (folder / "log.txt").read_text("utf-8", errors="replace")
     if not run["finished"]:
         return run | {"message": f"not finished after {timeout_s:g} s"}
@@ -149,7 +151,7 @@ def run_peer(
     return run | {"moved": moved}
 
 
-def _configuration(
+def configuration(
     program: str,
     mode: str,
     folder: Path,
@@ -159,7 +161,7 @@ def _configuration(
     shear: str,
 ) -> dict[str, Any]:
     """The configuration of a run: the peer's own template, filled in."""
-    if program == "ours":
+    if program not in TEMPLATE:
         settings: dict[str, Any] = {"analysis_mode": "laminar_flow", "model": {"shear": shear}}
     else:
         tool = PEERS / TEMPLATE[program]
@@ -184,7 +186,7 @@ def _configuration(
     _section(settings, "analyzer_parameters", "scattering")["wavevector_q"] = geometry.q
     _section(settings, "analyzer_parameters", "geometry")["stator_rotor_gap"] = geometry.gap
     where = {"data_folder_path": str(data_file.parent), "data_file_name": data_file.name}
-    if program != "ours":
+    if program != "ours":  # which takes either, not both
         where["file_path"] = str(data_file)
     _section(settings, "experimental_data").update(where)
     _section(settings, "initial_parameters").update(
@@ -200,7 +202,7 @@ def _section(settings: dict[str, Any], *path: str) -> dict[str, Any]:
     return settings
 
 
-def _watched(command: Sequence[str], folder: Path, timeout_s: float) -> dict[str, Any]:
+def watched(command: Sequence[str], folder: Path, timeout_s: float) -> dict[str, Any]:
     """Run a command; its wall time and peak memory. Ended with its children after the timeout."""
     with (folder / "log.txt").open("wb") as log:
         began = time.perf_counter()
@@ -216,10 +218,10 @@ def _watched(command: Sequence[str], folder: Path, timeout_s: float) -> dict[str
         try:
             while not done:
                 # wait4, and not Popen.wait, because only it tells the memory of this one child.
-                done, _, usage = os.wait4(process.pid, os.WNOHANG)
+                done, status, usage = os.wait4(process.pid, os.WNOHANG)
                 if not done and time.perf_counter() - began > timeout_s:
                     os.killpg(process.pid, signal.SIGKILL)
-                    done, _, usage = os.wait4(process.pid, 0)
+                    done, status, usage = os.wait4(process.pid, 0)
                     finished = False
                 elif not done:
                     time.sleep(0.02)
@@ -231,7 +233,12 @@ def _watched(command: Sequence[str], folder: Path, timeout_s: float) -> dict[str
                 process.returncode = 0
         seconds = time.perf_counter() - began
     unit = 2**20 if sys.platform == "darwin" else 2**10
-    return {"finished": finished, "seconds": seconds, "peak_mb": usage.ru_maxrss / unit}
+    return {
+        "finished": finished,
+        "status": os.waitstatus_to_exitcode(status),
+        "seconds": seconds,
+        "peak_mb": usage.ru_maxrss / unit,
+    }
 
 
 def _answer(found: dict[str, Any], log: str, geometry: Geometry, data_file: Path) -> dict[str, Any]:
@@ -302,7 +309,12 @@ def _means(
 
 def fit_here(program: str, config: str, output: Path) -> None:
     """Load and fit as the program's documents say; write what it found."""
-    found = {"homodyne": _homodyne, "xpcsjax": _xpcsjax, "ours": _ours}[program](config)
+    if program in IN_MEMORY:
+        import in_memory
+
+        found = in_memory.fit(program, config)
+    else:
+        found = {"homodyne": _homodyne, "xpcsjax": _xpcsjax, "ours": _ours}[program](config)
     partial = output.with_suffix(".partial")
     partial.write_text(json.dumps(found), "utf-8")
     partial.rename(output)
@@ -474,7 +486,7 @@ def main() -> None:
     parser.add_argument("--contrast-spread", type=float, default=0.1, help="relative")
     parser.add_argument("--offset-spread", type=float, default=0.02, help="relative")
     parser.add_argument("--shear", choices=("documented", "homodyne"), default="documented")
-    parser.add_argument("--only", nargs="+", choices=PROGRAMS, default=PROGRAMS)
+    parser.add_argument("--only", nargs="+", choices=PROGRAMS + IN_MEMORY, default=PROGRAMS)
     parser.add_argument("--modes", nargs="+", default=MODES)
     parser.add_argument("--timeout", type=float, default=TIMEOUT, help="seconds for each run")
     parser.add_argument("--keep", type=Path, help="new folder for data, logs and configurations")
