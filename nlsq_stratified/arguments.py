@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "check_loss",
     "check_method",
     "not_negative",
+    "parameter_names",
     "plain_numbers",
     "positive",
     "scales",
@@ -228,3 +230,30 @@ def _bound(which: str, values: Any, no_bound: float, names: Sequence[str]) -> ND
             f"of {len(names)} parameters, {', '.join(names)}"
         )
     return np.broadcast_to(numbers, (len(names),))
+
+
+def parameter_names(f: Callable[..., Any], p0: ArrayLike | None) -> list[str]:
+    """Names of the parameters of ``f(x, ...)``; numbered where f takes ``*params``.
+
+    Raises
+    ------
+    ValueError
+        If f takes any number of parameters and p0 does not say how many, or p0 has more or fewer
+        values than f takes.
+    """
+    n_start = None if p0 is None else len(np.atleast_1d(np.asarray(p0)))
+    parameters = inspect.signature(f).parameters.values()
+    named = [p for p in parameters if p.kind is not p.KEYWORD_ONLY][1:]
+    if any(p.kind is p.VAR_POSITIONAL for p in named):
+        if n_start is None:
+            raise ValueError("p0 is needed: the model takes any number of parameters")
+        return [f"p[{i}]" for i in range(n_start)]
+    names = [p.name for p in named]
+    if n_start is None:
+        return names
+    if not sum(p.default is p.empty for p in named) <= n_start <= len(names):
+        raise ValueError(
+            f"p0 has {n_start} values, and the model has {len(names)} parameters: "
+            f"{', '.join(names)}"
+        )
+    return names[:n_start]

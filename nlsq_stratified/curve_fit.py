@@ -18,12 +18,14 @@ from nlsq_stratified.arguments import (
     accepted,
     check_loss,
     check_method,
+    parameter_names,
     positive,
     suggestion,
 )
 from nlsq_stratified.chunk_data import NanPolicy, chunk_data, points_in
-from nlsq_stratified.chunked_fit import FitOptions, fit_chunks, parameter_names
+from nlsq_stratified.chunked_fit import fit_chunks
 from nlsq_stratified.chunks import ArrayChunks, Chunks
+from nlsq_stratified.fit_options import FitOptions
 from nlsq_stratified.fit_result import ChunkedResult, FittedPoints, TupleResult
 from nlsq_stratified.objectives.correlated import CorrelatedObjective, covariance_root
 from nlsq_stratified.objectives.curve import CurveObjective

@@ -95,7 +95,7 @@ def test_every_argument_of_nlsq_is_known_here():
         *own,
         *WITHOUT_EFFECT,
         *REFUSED,
-        *nlsq_stratified.chunked_fit.FitOptions.__annotations__,
+        *nlsq_stratified.fit_options.FitOptions.__annotations__,
     }
     named = set(inspect.signature(curve_fit_large).parameters)
     assert set(arguments_of_nlsq()) - known - named == OF_NLSQ_ITSELF

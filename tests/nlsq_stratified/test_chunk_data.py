@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import nlsq_stratified
-from nlsq_stratified import Chunks, LocalParameters, chunked_fit
+from nlsq_stratified import Chunks, LocalParameters, chunk_pass
 from nlsq_stratified.chunk_data import FirstChunks, chunk_data, points_in
 from nlsq_stratified.objectives.curve import padded_length
 
@@ -440,7 +440,7 @@ def test_a_model_of_whole_chunks_is_not_filled_up(of_many_lengths, f):
 
 def test_many_lengths_without_filling_up_are_worth_a_warning(of_many_lengths, monkeypatch):
     _, parts = of_many_lengths
-    monkeypatch.setattr(chunked_fit, "MOST_LENGTHS", 2)
+    monkeypatch.setattr(chunk_pass, "MOST_LENGTHS", 2)
     message = "^the chunks have more than 2 different lengths, and the model is compiled for each"
     with pytest.warns(UserWarning, match=message) as caught:
         curve_fit_large(model, chunks=parts[:5], p0=[1.0, 1.0], max_nfev=1)

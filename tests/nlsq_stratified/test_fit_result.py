@@ -12,7 +12,7 @@ import pytest
 from nlsq.result import CurveFitResult
 
 import nlsq_stratified
-from nlsq_stratified import Chunks, LocalParameters, StratifiedLargeDatasetFitter, chunked_fit
+from nlsq_stratified import Chunks, LocalParameters, StratifiedLargeDatasetFitter, chunk_pass
 
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
 curve_fit_of_nlsq: Any = nlsq.curve_fit_large
@@ -320,7 +320,7 @@ def test_a_copy_tells_the_same(again, name):
 
 def test_costs_of_chunks_are_not_kept_of_every_evaluation(monkeypatch):
     held = []
-    solve = chunked_fit.solve
+    solve = chunk_pass.solve
 
     def watched(evaluate, *args, **kwargs):
         def evaluated(params):
@@ -330,7 +330,7 @@ def test_costs_of_chunks_are_not_kept_of_every_evaluation(monkeypatch):
 
         return solve(evaluated, *args, **kwargs)
 
-    monkeypatch.setattr(chunked_fit, "solve", watched)
+    monkeypatch.setattr(chunk_pass, "solve", watched)
     fit = curve_fit_large(decay, X, Y, [9.0, 4.0, 9.0], chunks=20, tolerance=1e-10)
     assert len(held) > 8
     assert max(held) <= 4  # the best one, and those that a step compares with it

@@ -9,7 +9,7 @@ import pytest
 
 import nlsq_stratified
 from nlsq_stratified import FactoredEquations
-from nlsq_stratified.chunked_fit import ProgressBar
+from nlsq_stratified.progress_bar import ProgressBar
 
 curve_fit_large: Any = nlsq_stratified.curve_fit_large
 
