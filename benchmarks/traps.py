@@ -50,7 +50,7 @@ def read(program: str, folder: Path) -> list[tuple[float, float]]:
     config = folder / "config.yaml"
     if not config.exists():
         geometry = peers.Geometry(Q[1], peers.GAP, DT, N, PHI)
-        settings = peers._configuration(
+        settings = peers.configuration(
             program, "auto", folder, folder / "data.h5", geometry, peers.TRUTH, "documented"
         )
         config.write_text(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True), "utf-8")
