@@ -162,7 +162,7 @@ def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) 
     """The noise of the points of a sample at a solution there."""
     search = settings.search
     residuals = None if search.uncertainty == "white" else Residuals.at(solution, sample)
-    opened = sample.in_space(solution, solution.space.opened)
+    opened = sample.unlimited(solution, solution.space.opened)
     return noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
 
 

@@ -8,6 +8,7 @@ from scipy.ndimage import uniform_filter
 import homodyne_fit as hf
 from homodyne_fit.noise.amplitudes import find_noise
 from homodyne_fit.noise.differences import Differences
+from homodyne_fit.simulation.measurement import Measurement, from_first_principles
 from homodyne_fit.simulation.speckle import Experiment, two_time
 
 pytestmark = pytest.mark.numerics
@@ -280,3 +281,32 @@ def test_statistic_of_independent_points_is_the_decrease_of_chi_squared():
         decrease = 2 * (shared.cost - apart.cost) / apart.noise**2
         # Both tests go by a quadratic model, and by the variance on one side or the other.
         assert test["statistic"] == pytest.approx(decrease, rel=0.02)
+
+
+def test_errors_do_not_depend_on_how_far_off_a_bound_is():
+    """A constant part at a distant bound and the exponent hardly differ in what they do."""
+    truth = {"D0": 2e4, "alpha": 0.0, "D_offset": 0.0}
+    shear = {"gamma_dot_t0": 2e-4, "beta": 0.0, "gamma_dot_t_offset": 0.0, "phi0": 0.0}
+    m = Measurement(truth | shear, n_frames=60)
+    c2 = from_first_principles(m, pixels=500, mean_counts=2.0, particles=None, seed=6)
+    data = hf.TwoTimeData(c2, np.array(m.phi), m.q, m.dt)
+
+    def with_bound(bound):
+        result = hf.fit(
+            data,
+            gap=m.gap,
+            per_angle_mode="averaged",
+            multi_start=False,
+            initial=shear,
+            fixed={"alpha": 0.0, "D_offset": 0.0},
+            bounds={"gamma_dot_t_offset": (bound, 1.0), "gamma_dot_t0": (1e-8, 100.0)},
+        )
+        assert result.parameters["gamma_dot_t_offset"].value == bound
+        return result
+
+    near, far = map(with_bound, (-0.01, -10.0))
+    times = np.array([0.5, 3.0, 5.5])
+    assert_allclose(far.gamma_dot(times)[1], near.gamma_dot(times)[1], rtol=0.05)
+    for name in ("D0", "phi0"):
+        errors = [each.parameters[name].stderr for each in (far, near)]
+        assert errors[0] == pytest.approx(errors[1], rel=0.05)
