@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -14,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.beyond_bounds import beyond_bounds
-from homodyne_fit.fitting.found import found_at, starts_of, with_needed_forms
+from homodyne_fit.fitting.found import Found, found_at, starts_of, with_needed_forms
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.problem import (
@@ -142,7 +143,7 @@ def _fit(
         passes=samples.budget.passes,
         seconds=time.perf_counter() - began,
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
-        alternatives=other_minima(solution, found.others) if success else [],
+        alternatives=_alternatives(found, settings) if success else [],
         beyond_bounds=beyond,
         rate_forms=described(solution.space, found.tests) if settings.left_to_data else {},
     )
@@ -156,6 +157,13 @@ def _fit(
         effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}
         result = replace(result, info=replace(info, **effort))
     return result
+
+
+def _alternatives(found: Found, settings: FitSettings) -> list[dict[str, Any]]:
+    """Other minima that the data do not tell from the solution."""
+    return other_minima(
+        found.solution, found.others, found.noise, found.residuals, settings.search.threads
+    )
 
 
 def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:
