@@ -147,11 +147,11 @@ def _fit(
         beyond_bounds=beyond,
         rate_forms=described(solution.space, found.tests) if settings.left_to_data else {},
     )
-    released, opened = (
-        samples.all_points.unlimited(solution, space)
-        for space in (solution.space.released, solution.space.opened)
+    in_space, unlimited = (
+        functools.partial(other, solution)
+        for other in (samples.all_points.in_space, samples.all_points.unlimited)
     )
-    result = assemble_result(solution, released, opened, noise, adequacy, info)
+    result = assemble_result(solution, in_space, unlimited, noise, adequacy, info)
     if found.weighted is not None:
         result = weighted_result(found.weighted, result)
         effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}

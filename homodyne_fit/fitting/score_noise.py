@@ -27,6 +27,7 @@ __all__ = [
     "inverse_hessian",
     "newton_step",
     "noise_of_points",
+    "step_of_larger_form",
 ]
 
 Floats = NDArray[np.float64]
@@ -199,6 +200,21 @@ def newton_step(solution: Solution) -> Floats:
     directions, inverse = inverse_hessian(solution)
     outward = directions @ inverse.root
     return -outward @ (outward.T @ solution.equations.gradient)
+
+
+def step_of_larger_form(larger: Solution, free: Solution) -> Floats:
+    """Newton's step where a form of the rates has more parameters, (m + z,).
+
+    Parameters
+    ----------
+    larger : Solution
+        The solution of a smaller form, with the parameters that the larger one has.
+    free : Solution
+        The same where nothing is held, by whose coordinates the step is told.
+    """
+    step, m = newton_step(larger), larger.joint.n_physics
+    derivatives = free.space.derivatives_by(larger.result.x, larger.space)
+    return np.concatenate([derivatives @ step[:m], step[m:]])
 
 
 def inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:

@@ -106,17 +106,18 @@ class SearchSpace:
 
         The data did not reject that it is constant, which is not to say that it is.
         """
-        free = self.without_held
-        exponents = [law + 1 for law in self.power_laws if law + 1 in self.assumed]
-        fixed = self.fixed.copy()
-        fixed[exponents] = np.nan
-        limited = free.limited | {exponent - 1 for exponent in exponents}
-        return replace(free, fixed=fixed, limited=limited)
+        return self.with_exponents.without_held
 
     @property
     def opened(self) -> SearchSpace:
         """The space in which nothing is held, and what is assumed is searched."""
         return self.with_assumed.without_held
+
+    @property
+    def with_exponents(self) -> SearchSpace:
+        """The space in which no rate is assumed to be constant, by the same coordinates."""
+        laws = [law for law in self.power_laws if law + 1 in self.assumed]
+        return self._searching([law + 1 for law in laws], laws)
 
     @property
     def with_assumed(self) -> SearchSpace:
@@ -125,16 +126,15 @@ class SearchSpace:
         Of a rate assumed to be constant the exponent alone, without which a constant part would be
         a second prefactor.
         """
-        fixed, limited = self.fixed.copy(), set(self.limited)
-        for law in self.power_laws:
-            exponent, offset = law + 1, law + 2
-            if exponent in self.assumed:
-                fixed[exponent] = np.nan
-                limited.add(law)
-            elif offset in self.assumed:
-                fixed[offset] = np.nan
-                limited.add(offset)
-        return replace(self, fixed=fixed, limited=frozenset(limited))
+        offsets = [law + 2 for law in self.power_laws if law + 1 not in self.assumed]
+        offsets = [offset for offset in offsets if offset in self.assumed]
+        return self.with_exponents._searching(offsets, offsets)
+
+    def _searching(self, parameters: list[int], limited: list[int]) -> SearchSpace:
+        """The space that searches more, with prefactors or offsets as coordinates."""
+        fixed = self.fixed.copy()
+        fixed[parameters] = np.nan
+        return replace(self, fixed=fixed, limited=self.limited.union(limited))
 
     @property
     def model_in_coordinates(self) -> Model:
