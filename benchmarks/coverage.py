@@ -8,9 +8,11 @@ constant: J ∝ t^-0.3, γ̇ ∝ t^0.3; phi0 is 5°. Cells differ in how far the
 number of angles. Each measurement is fitted with default settings, given the gap and no start.
 
 A pull is the deviation of a fit from the truth over its standard error. Judged are the mean J, the
-mean shear rate, phi0 and the contrast (its mean over the angles), of fits that converged, where the
-standard error is finite, positive and less than 30 % of the true value: errors beyond that are not
-those of a linear problem. A table gives the number judged, the shares within 1 and 1.96 standard
+mean shear rate, phi0 and the contrast (its mean over the angles), of fits that converged with a
+positive and finite standard error, in cells in which the median standard error is less than 30 % of
+the true value: errors beyond that are not those of a linear problem. The cell decides, not the fit:
+errors follow the estimates, that of a rate in proportion, so that fits with small errors are those
+that came out low. A table gives the number judged, the shares within 1 and 1.96 standard
 errors, the rms pull, and the median size of a pull (0.67 for a normal distribution), which a few
 outliers do not change. The last table pools the cells, and sets them against goals.
 
@@ -180,11 +182,17 @@ def run(case: tuple[str, float, int], settings: Sequence[str]) -> list[Row]:
 def pulls(rows: Iterable[Row], quantity: str) -> list[float]:
     """Of the rows in which the quantity is judged."""
     found = []
-    for row in rows:
-        truth, value, error = row.get("estimates", {}).get(quantity, (None,) * 3)
-        if row.get("success") and error and error < JUDGED * abs(truth):
-            found.append((value - truth) / error)
+    for own in groups(rows, "cell", "photons", "errors").values():
+        estimates = [row["estimates"][quantity] for row in own if has_estimate(row, quantity)]
+        errors = [error or math.inf for _, _, error in estimates]
+        if estimates and np.median(errors) < JUDGED * abs(estimates[0][0]):
+            found += [(value - truth) / error for truth, value, error in estimates if error]
     return found
+
+
+def has_estimate(row: Row, quantity: str) -> bool:
+    """Whether a fit converged and has the quantity."""
+    return bool(row.get("success")) and quantity in row.get("estimates", {})
 
 
 @dataclass(frozen=True)
@@ -306,15 +314,17 @@ def print_gains(rows: list[Row]) -> None:
     table(header, lines)
 
 
-def gain(pairs: Iterable[tuple[Row, Row]], quantity: str) -> str:
+def gain(pairs: Sequence[tuple[Row, Row]], quantity: str) -> str:
     """Rms error of the second fit of each pair over that of the first, where both are judged.
 
     The median ratio of their standard errors, and their number, follow.
     """
     deviations, ratios = [], []
+    if not all(pulls(of_pairs, quantity) for of_pairs in zip(*pairs, strict=True)):
+        return ""
     for pair in pairs:
         found = [row["estimates"].get(quantity, (None,) * 3) for row in pair]
-        if all(error and error < JUDGED * abs(truth) for truth, _, error in found):
+        if all(error for _, _, error in found):
             deviations.append([value - truth for truth, value, _ in found])
             ratios.append(found[1][2] / found[0][2])
     if not deviations:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -14,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.beyond_bounds import beyond_bounds
-from homodyne_fit.fitting.found import found_at, starts_of, with_needed_forms
+from homodyne_fit.fitting.found import Found, found_at, starts_of, with_needed_forms
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.problem import (
@@ -142,15 +143,15 @@ def _fit(
         passes=samples.budget.passes,
         seconds=time.perf_counter() - began,
         layers={**({"multi_start": screening.report()} if screening else {}), **layers.report()},
-        alternatives=other_minima(solution, found.others) if success else [],
+        alternatives=_alternatives(found, settings) if success else [],
         beyond_bounds=beyond,
         rate_forms=described(solution.space, found.tests) if settings.left_to_data else {},
     )
-    released, opened = (
-        samples.all_points.unlimited(solution, space)
-        for space in (solution.space.released, solution.space.opened)
+    in_space, unlimited = (
+        functools.partial(other, solution)
+        for other in (samples.all_points.in_space, samples.all_points.unlimited)
     )
-    result = assemble_result(solution, released, opened, noise, adequacy, info)
+    result = assemble_result(solution, in_space, unlimited, noise, adequacy, info)
     if found.weighted is not None:
         result = weighted_result(found.weighted, result)
         effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}
@@ -158,11 +159,18 @@ def _fit(
     return result
 
 
+def _alternatives(found: Found, settings: FitSettings) -> list[dict[str, Any]]:
+    """Other minima that the data do not tell from the solution."""
+    return other_minima(
+        found.solution, found.others, found.noise, found.residuals, settings.search.threads
+    )
+
+
 def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:
     """The noise of the points of a sample at a solution there."""
     search = settings.search
     residuals = None if search.uncertainty == "white" else Residuals.at(solution, sample)
-    opened = sample.in_space(solution, solution.space.opened)
+    opened = sample.unlimited(solution, solution.space.opened)
     return noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
 
 

@@ -66,7 +66,7 @@ def found_at(
     residuals = Residuals.at(
         solution, all_points, enough_points(samples, len(solution.objective.phi))
     )
-    opened = all_points.in_space(solution, solution.space.opened)
+    opened = all_points.unlimited(solution, solution.space.opened)
     noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
     weighted = None
     if search.weighting == "speckle":
@@ -78,7 +78,7 @@ def found_at(
         else:
             at, noise_there = solution, noise
             in_space = partial(all_points.in_space, solution)
-        needed = in_space(replace(at.space.opened, held=at.space.held))
+        needed = in_space(at.space.with_assumed)
         tests = form_tests(at, needed, noise_there, settings.left_to_data)
     return Found(solution, others, residuals, noise, tests, weighted)
 

@@ -94,8 +94,8 @@ class FitInfo:
         What each part of the search did.
     alternatives : list of dict
         Other minima that the data do not tell from this one: ``parameters``, by name,
-        ``delta_chi2``, how far above this one they are, and ``mirror``, whether they differ by the
-        reflection of the flow direction alone.
+        ``delta_chi2``, how far above this one they are by the noise found, and ``mirror``, whether
+        they differ by the reflection of the flow direction alone.
     beyond_bounds : dict of str to float
         Where a bound that was given holds a parameter of a rate: that rate at mid-measurement,
         by its key, within wider bounds, as a part of the points has it.

@@ -13,6 +13,7 @@ from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.elimination import joint_matrix
+from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.scaling import centering_matrix
 from homodyne_fit.noise.amplitudes import SpeckleNoise, find_noise
 from homodyne_fit.noise.scores import score_covariances_of_angles
@@ -21,10 +22,12 @@ from nlsq_stratified import Covariance, covariance_of
 __all__ = [
     "NoiseOfPoints",
     "covariance_of_solution",
+    "derivatives_by_coordinates",
     "from_whitened",
     "inverse_hessian",
     "newton_step",
     "noise_of_points",
+    "step_of_larger_form",
 ]
 
 Floats = NDArray[np.float64]
@@ -45,13 +48,13 @@ class SpeckleScores:
     Attributes
     ----------
     of_angles : (3, K, p + 2, p + 2) array
-        V0, V1 and V2 of each angle, in the coordinates of a space that holds no parameter.
-    searched : (P,) bool
-        Which parameters these are.
+        V0, V1 and V2 of each angle, in the coordinates of the space.
+    space : SearchSpace
+        That holds no parameter.
     """
 
     of_angles: Floats
-    searched: NDArray[np.bool_]
+    space: SearchSpace
 
     @classmethod
     def at(cls, released: Solution, residuals: Residuals, threads: int | None) -> SpeckleScores:
@@ -66,12 +69,23 @@ class SpeckleScores:
             None if np.all(points == pairs) else points,
             threads,
         )
-        return cls(of_angles, released.objective.searched)
+        return cls(of_angles, released.space)
 
-    def among(self, searched: NDArray[np.bool_]) -> Floats:
-        """Those of fewer parameters, (3, K, q + 2, q + 2)."""
-        kept = np.flatnonzero(np.append(searched[self.searched], [True, True]))
-        return self.of_angles[:, :, kept[:, None], kept]
+    def by_coordinates_of(self, solution: Solution) -> Floats:
+        """Those by the coordinates of a space that searches less, at its solution.
+
+        Returns
+        -------
+        (3, K, q + 2, q + 2) array
+        """
+        to_own = derivatives_by_coordinates(self.space, solution)
+        return to_own.T @ self.of_angles @ to_own
+
+
+def derivatives_by_coordinates(space: SearchSpace, solution: Solution) -> Floats:
+    """Of the coordinates of a space, contrast and offset by those of a solution, (c, d)."""
+    of_physics = space.derivatives_by(solution.result.x, solution.space)
+    return scipy.linalg.block_diag(of_physics, np.eye(2))
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,7 +151,7 @@ class NoiseOfPoints:
         joint = solution.joint
         if self.speckle is None or self.scores is None:
             return self.variance * joint.score_covariance
-        scores = self.scores.among(solution.objective.searched)
+        scores = self.scores.by_coordinates_of(solution)
         of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, scores)
         weighted = joint.weights[:, None, None] ** 2 * of_angles
         return joint_matrix(weighted, joint.scaling.matrix)
@@ -186,6 +200,21 @@ def newton_step(solution: Solution) -> Floats:
     directions, inverse = inverse_hessian(solution)
     outward = directions @ inverse.root
     return -outward @ (outward.T @ solution.equations.gradient)
+
+
+def step_of_larger_form(larger: Solution, free: Solution) -> Floats:
+    """Newton's step where a form of the rates has more parameters, (m + z,).
+
+    Parameters
+    ----------
+    larger : Solution
+        The solution of a smaller form, with the parameters that the larger one has.
+    free : Solution
+        The same where nothing is held, by whose coordinates the step is told.
+    """
+    step, m = newton_step(larger), larger.joint.n_physics
+    derivatives = free.space.derivatives_by(larger.result.x, larger.space)
+    return np.concatenate([derivatives @ step[:m], step[m:]])
 
 
 def inverse_hessian(solution: Solution) -> tuple[Floats, Covariance]:

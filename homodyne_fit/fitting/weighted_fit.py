@@ -20,7 +20,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.fitting.score_noise import NoiseOfPoints
+from homodyne_fit.fitting.score_noise import NoiseOfPoints, derivatives_by_coordinates
 from homodyne_fit.fitting.search.samples import Sample
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.kernel.elimination import joint_matrix
@@ -121,10 +121,13 @@ class WeightedNoise(NoiseOfPoints):
     Attributes
     ----------
     weighted : WeightedScores
-        With covariances, in a space that holds no parameter.
+        With covariances, by the coordinates of `space`.
+    space : SearchSpace
+        That holds no parameter.
     """
 
     weighted: WeightedScores | None = None
+    space: SearchSpace | None = None
 
     @property
     def white(self) -> NoiseOfPoints:
@@ -155,8 +158,10 @@ class WeightedNoise(NoiseOfPoints):
         weighted, 0 where one is, and 1 where both are those of least squares.
         """
         assert self.weighted is not None
+        assert self.space is not None
         joint = solution.joint
-        of_angles = self.weighted.among(solution.objective.searched).covariances[:, rows, columns]
+        own = self.weighted.by_others(derivatives_by_coordinates(self.space, solution))
+        of_angles = own.covariances[:, rows, columns]
         covariance = _sum_of_angles(joint.weights**2, _to_angles(solution), of_angles)
         p = joint.n_physics
         covariance[p:, p:] += joint.scaling.penalty * self.variance**power
@@ -278,7 +283,7 @@ class _Search:
 
     def _equations(self, point: _Point) -> Solution:
         """The point with its weighted equations, in the space of the search."""
-        return self.weighted(point, self.space, self.scores(point, self.space))
+        return self.weighted(point, self.space, self.scores(point, self.space), self.space)
 
     def _first_point(self) -> _Point:
         """The solution of least squares."""
@@ -307,21 +312,30 @@ class _Search:
         return directions @ along, active
 
     def at(self, point: _Point, space: SearchSpace) -> Solution:
-        """The point in a space of the same coordinates, with the equations of least squares."""
+        """The point in a space, with the equations of least squares."""
         start = self.start
-        objective, y = start.objective.in_coordinates(space), point.y[space.searched]
+        objective, y = start.objective.in_coordinates(space), self._coordinates(point, space)
         sums = self.sample.sums(objective, space, y)
         joint = objective.joint_equations(sums, point.z)
         joint = replace(joint, limits=start.joint.limits, free=start.joint.free)
         result = replace(start.result, x=y, evaluated=y, active=point.active[space.searched])
         return Solution(objective, space, result, sums, joint)
 
-    def weighted(self, point: _Point, space: SearchSpace, scores: WeightedScores) -> Solution:
-        """The same with the weighted equations, in the units of a sum of squares."""
+    def _coordinates(self, point: _Point, space: SearchSpace) -> Floats:
+        """The searched coordinates of the point in another space."""
+        return space.convert(point.y[self.space.searched], self.space)
+
+    def weighted(
+        self, point: _Point, space: SearchSpace, scores: WeightedScores, of_space: SearchSpace
+    ) -> Solution:
+        """The same with the weighted equations, in the units of a sum of squares.
+
+        `scores` are those by the coordinates of a space that searches no less.
+        """
         solution = self.at(point, space)
         joint, variance = solution.joint, self.noise.variance
         to_angles, p = _to_angles(solution), joint.n_physics
-        own = scores.among(solution.objective.searched)
+        own = scores.by_others(derivatives_by_coordinates(of_space, solution))
         hessian = variance * _sum_of_angles(joint.weights, to_angles, own.slopes)
         gradient = -variance * np.einsum("k,kia,ki->a", joint.weights, to_angles, own.scores)
         root = joint.scaling.penalty_root
@@ -345,11 +359,11 @@ class _Search:
     def scores(
         self, point: _Point, space: SearchSpace, *, with_covariances: bool = False
     ) -> WeightedScores:
-        """By the searched coordinates of a space."""
+        """By the searched coordinates of a space, contrast and offset."""
         objective = self.start.objective.in_coordinates(space)
         model = ScoreModel.at(
             objective,
-            point.y[space.searched],
+            self._coordinates(point, space),
             objective.scaling.values(point.z),
             self.blocks,
             self.speckle,
@@ -380,7 +394,9 @@ class Weighted:
     search : _Search
     point, after_first_step : _Point
     scores : WeightedScores
-        In the space that holds no parameter.
+        By the coordinates of `opened`.
+    opened : SearchSpace
+        That holds no parameter.
     solution : Solution
         With the weighted equations in place of those of least squares, times the variance of a
         point.
@@ -390,6 +406,7 @@ class Weighted:
     point: _Point
     after_first_step: _Point
     scores: WeightedScores
+    opened: SearchSpace
     solution: Solution
 
     @classmethod
@@ -397,19 +414,22 @@ class Weighted:
         """At a point, where what is still at a limit is held again."""
         held = {i: float(point.y[i]) for i in search.start.space.held if point.active[i]}
         space = replace(search.space, held=held)
-        scores = search.scores(point, space.opened, with_covariances=True)
-        solution = search.weighted(point, space, scores)
-        return cls(search, point, after_first_step, scores, solution)
+        opened = space.opened
+        scores = search.scores(point, opened, with_covariances=True)
+        solution = search.weighted(point, space, scores, opened)
+        return cls(search, point, after_first_step, scores, opened, solution)
 
     @cached_property
     def noise(self) -> WeightedNoise:
         """What the noise of the points does to the weighted score."""
         noise = self.search.noise
-        return WeightedNoise(noise.variance, noise.speckle, None, noise.notes, weighted=self.scores)
+        return WeightedNoise(
+            noise.variance, noise.speckle, None, noise.notes, self.scores, self.opened
+        )
 
     def in_space(self, space: SearchSpace) -> Solution:
-        """The same point in a space that searches more of the same coordinates."""
-        return self.search.weighted(self.point, space, self.scores)
+        """The same point in a space that searches no more than `opened`."""
+        return self.search.weighted(self.point, space, self.scores, self.opened)
 
     def unlimited(self, space: SearchSpace) -> Solution:
         """`in_space`, with nothing kept at a limit; see `Sample.unlimited`."""

@@ -49,10 +49,9 @@ def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
         reason = weighted if isinstance(weighted, str) else NOT_CONVERGED
         return replace(result, weighting=Weighting(used=False, note=reason))
     solution, noise = weighted.solution, weighted.noise
-    opened, released = (
-        weighted.unlimited(space) for space in (solution.space.opened, solution.space.released)
+    found = assemble_result(
+        solution, weighted.in_space, weighted.unlimited, noise, result.adequacy, result.info
     )
-    found = assemble_result(solution, released, opened, noise, result.adequacy, result.info)
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = _errors(found) / _errors(result)
     uncertainty = replace(found.uncertainty, widening=result.uncertainty.widening * gain)

@@ -34,6 +34,9 @@ from homodyne_fit.model.rates import (
 
 __all__ = ["SearchSpace"]
 
+# Where in the coordinates of a power law its value at tau is.
+VALUE_AT = {value_and_slope: 0, on_offset: 0, on_prefactor: 2}
+
 
 @dataclass(frozen=True, eq=False)
 class SearchSpace:
@@ -87,8 +90,15 @@ class SearchSpace:
 
     @property
     def without_held(self) -> SearchSpace:
-        """The space from which this one came by `hold_at_limit`."""
-        return replace(self, limited=frozenset(), held={})
+        """The space from which this one came by `hold_at_limit`.
+
+        It has other coordinates: where a constant part is held far above the rate, it and the
+        exponent make the same small changes, so that searching both would lose the digits in which
+        they differ.
+        """
+        # Those that are coordinates because the parameter itself, or the exponent, is assumed.
+        limited = {i for i in self.limited if self.assumed & {i, i + 1}}
+        return replace(self, limited=frozenset(limited), held={})
 
     @property
     def released(self) -> SearchSpace:
@@ -96,29 +106,35 @@ class SearchSpace:
 
         The data did not reject that it is constant, which is not to say that it is.
         """
-        exponents = [law + 1 for law in self.power_laws if law + 1 in self.assumed]
-        fixed = self.fixed.copy()
-        fixed[exponents] = np.nan
-        limited = self.limited | {exponent - 1 for exponent in exponents}
-        return replace(self, fixed=fixed, limited=limited, held={})
+        return self.with_exponents.without_held
 
     @property
     def opened(self) -> SearchSpace:
-        """The space in which what is held or assumed is searched, by the same coordinates.
+        """The space in which nothing is held, and what is assumed is searched."""
+        return self.with_assumed.without_held
+
+    @property
+    def with_exponents(self) -> SearchSpace:
+        """The space in which no rate is assumed to be constant, by the same coordinates."""
+        laws = [law for law in self.power_laws if law + 1 in self.assumed]
+        return self._searching([law + 1 for law in laws], laws)
+
+    @property
+    def with_assumed(self) -> SearchSpace:
+        """The space in which what is assumed is searched, by the same coordinates.
 
         Of a rate assumed to be constant the exponent alone, without which a constant part would be
         a second prefactor.
         """
-        fixed, limited = self.fixed.copy(), set(self.limited)
-        for law in self.power_laws:
-            exponent, offset = law + 1, law + 2
-            if exponent in self.assumed:
-                fixed[exponent] = np.nan
-                limited.add(law)
-            elif offset in self.assumed:
-                fixed[offset] = np.nan
-                limited.add(offset)
-        return replace(self, fixed=fixed, limited=frozenset(limited), held={})
+        offsets = [law + 2 for law in self.power_laws if law + 1 not in self.assumed]
+        offsets = [offset for offset in offsets if offset in self.assumed]
+        return self.with_exponents._searching(offsets, offsets)
+
+    def _searching(self, parameters: list[int], limited: list[int]) -> SearchSpace:
+        """The space that searches more, with prefactors or offsets as coordinates."""
+        fixed = self.fixed.copy()
+        fixed[parameters] = np.nan
+        return replace(self, fixed=fixed, limited=self.limited.union(limited))
 
     @property
     def model_in_coordinates(self) -> Model:
@@ -227,14 +243,73 @@ class SearchSpace:
             return p0, p1, r - p0 * self.tau**p1
         return tuple(y)
 
+    def _slopes_from_law(self, i: int, law: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Derivatives (3, 3) of `_from_law` by the parameters of the law."""
+        p0, p1, _ = law
+        power, log_tau = self.tau**p1, np.log(self.tau)
+        value = [power, p0 * power * log_tau, 1.0]
+        slope = [p1 * power, p0 * power * (1 + p1 * log_tau), 0.0]
+        unit, form = np.eye(3), self.law_form(i)
+        if form is value_and_slope:
+            return np.array([value, slope, unit[1]])
+        if form is on_offset:
+            return np.array([value, unit[1], unit[2]])
+        if form is on_prefactor:
+            return np.array([unit[0], unit[1], value])
+        return unit
+
+    def _slopes_to_law(self, i: int, y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Derivatives (3, 3) of `_to_law` by the coordinates of the law."""
+        form, log_tau, result = self.law_form(i), np.log(self.tau), np.eye(3)
+        if form is value_and_slope:
+            _, s, p1 = y
+            with np.errstate(divide="ignore", invalid="ignore"):
+                a = s / p1
+                power = self.tau**-p1
+                return np.array(
+                    [
+                        [0, power / p1, -a * power * (1 / p1 + log_tau)],
+                        [0, 0, 1],
+                        [1, -1 / p1, a / p1],
+                    ]
+                )
+        if form is on_offset:
+            r, p1, p2 = y
+            power = self.tau**-p1
+            result[0] = power, -(r - p2) * power * log_tau, -power
+        if form is on_prefactor:
+            p0, p1, _ = y
+            power = self.tau**p1
+            result[2] = -power, -p0 * power * log_tau, 1
+        return result
+
     def convert(self, y: NDArray[np.float64], from_space: SearchSpace) -> NDArray[np.float64]:
-        """The searched y of this space from those of one that came of it by `hold_at_limit`."""
+        """The searched y of this space at those of another space of the same model."""
         full = from_space.complete(y)
+        for i in self.power_laws:
+            part, (form, before) = slice(i, i + 3), (s.law_form(i) for s in (self, from_space))
+            if form is not before:
+                law = np.array(from_space._to_law(i, full[part]))
+                own = np.array(self._from_law(i, law))
+                if form in VALUE_AT and before in VALUE_AT:
+                    # A sum of prefactor and constant part would lose digits of it.
+                    own[VALUE_AT[form]] = full[i + VALUE_AT[before]]
+                full[part] = own
+        return full[self.searched]
+
+    def derivatives_by(
+        self, y: NDArray[np.float64], from_space: SearchSpace
+    ) -> NDArray[np.float64]:
+        """Derivatives (m, l) of what `convert` returns by its argument y (l,)."""
+        result, full = np.eye(len(self.fixed)), from_space.complete(y)
         for i in self.power_laws:
             part = slice(i, i + 3)
             if self.law_form(i) is not from_space.law_form(i):
-                full[part] = self._from_law(i, np.array(from_space._to_law(i, full[part])))
-        return full[self.searched]
+                law = np.array(from_space._to_law(i, full[part]))
+                result[part, part] = self._slopes_from_law(i, law) @ from_space._slopes_to_law(
+                    i, full[part]
+                )
+        return result[self.searched][:, from_space.searched]
 
     def to_parameters(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Parameters x (p,) from the searched y; p0 is infinite where p1 vanishes and s not."""
@@ -246,28 +321,9 @@ class SearchSpace:
     def jacobian(self, y: NDArray[np.float64]) -> NDArray[np.float64]:
         """dx/dy (p, m) by the m searched coordinates."""
         result, full = np.eye(len(self.fixed)), self.complete(y)
-        log_tau = np.log(self.tau)
         for i in self.power_laws:
             part = slice(i, i + 3)
-            match self.law_form(i):
-                case form if form is value_and_slope:
-                    _, s, p1 = full[part]
-                    with np.errstate(divide="ignore", invalid="ignore"):
-                        a = s / p1
-                        power = self.tau**-p1
-                        result[part, part] = [
-                            [0, power / p1, -a * power * (1 / p1 + log_tau)],
-                            [0, 0, 1],
-                            [1, -1 / p1, a / p1],
-                        ]
-                case form if form is on_offset:
-                    r, p1, p2 = full[part]
-                    power = self.tau**-p1
-                    result[i, part] = power, -(r - p2) * power * log_tau, -power
-                case form if form is on_prefactor:
-                    p0, p1, _ = full[part]
-                    power = self.tau**p1
-                    result[i + 2, part] = -power, -p0 * power * log_tau, 1
+            result[part, part] = self._slopes_to_law(i, full[part])
         return result[:, self.searched]
 
     def at_limit(self, active: NDArray[np.int64]) -> NDArray[np.bool_]:

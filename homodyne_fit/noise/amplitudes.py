@@ -7,9 +7,10 @@ With the sums of `homodyne_fit.noise.differences` and x = 1/κ, three sums give 
    of a frame, which the mixed difference removes;
 3. ρ, the number of pixels in an independent speckle, from :math:`o_\Delta` of blocks so long that
    the speckles change from one to the next and that photons average out, all angles together. It is
-   at least 1. Where the speckles do not show so clearly, it is at most what
-   :math:`o_{11} = \sum r_{00} r_{11}` of frames says, which a misfit raises; and 1 where they do
-   not show in that either.
+   at least 1, and 1 where the speckles do not show. Few speckles make an excess over 1 by chance,
+   with which errors would be too large on average: what is found above 1 is multiplied by
+   :math:`1 - s^2/(\rho - 1)^2`, s its error, and left out where that is negative (W. James,
+   C. Stein, *Proc. 4th Berkeley Symp.* 1, 361, 1961).
 
 Smoothed matrices show in differences over two frames, which are then larger than those over one
 allow, or in differences between blocks, which make ρ endless. Frames that fluctuate as a whole show
@@ -24,7 +25,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from homodyne_fit.noise.differences import ACROSS, MIXED, SIDES, Differences
+from homodyne_fit.noise.differences import MIXED, SIDES, Differences
 
 __all__ = ["SpeckleNoise", "find_noise"]
 
@@ -105,12 +106,12 @@ def find_noise(
     far : Differences
         Between blocks of frames.
     """
-    if not (np.all(near.observed[:, :ACROSS] > 0) and np.sum(near.cells) > LEAST_CELLS):
+    if not (np.all(near.observed > 0) and np.sum(near.cells) > LEAST_CELLS):
         return None
     coherence, x = 1.0, _photon_term(near, 1.0)
     for _ in range(ROUNDS):
         pixels = _pixels(near, x, coherence)
-        before, coherence = coherence, _coherence(near, far, x, pixels)
+        before, coherence = coherence, _coherence(far, x, pixels)
         x = _photon_term(near, coherence)
         if abs(coherence - before) <= SETTLED * before:
             break
@@ -165,23 +166,14 @@ def _photon_term(near: Differences, coherence: float) -> float:
     return float(np.exp(scipy.optimize.root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
 
 
-def _coherence(near: Differences, far: Differences, x: float, pixels: Floats) -> float:
+def _coherence(far: Differences, x: float, pixels: Floats) -> float:
     """ρ."""
-    by_blocks, visible = _excess(far, MIXED, x, pixels)
-    if visible:
-        return max(1.0, by_blocks)
-    by_products, visible = _excess(near, ACROSS, x, pixels)
-    return max(1.0, min(by_blocks, by_products)) if visible else 1.0
-
-
-def _excess(sums: Differences, which: int, x: float, pixels: Floats) -> tuple[float, bool]:
-    """The part of speckles in a sum over what is expected of it, and whether it is visible."""
-    terms = _series(x, 1.0)[:, None] / pixels
-    speckle, *others = np.sum(terms * sums.expected[:, :, which], axis=1)
-    # A square of noise has twice its variance squared; a product of two that are independent, once.
-    squares = np.sum(terms * sums.expected[:, :, MIXED], axis=0)
-    squares = squares * (np.sqrt(2.0) if which == MIXED else 0.25)
-    error = float(np.sqrt(np.sum(squares**2 / np.maximum(sums.cells, 1))))
-    excess = float(np.sum(sums.observed[:, which]) - sum(others))
-    visible = speckle > VISIBLE * error and speckle > 0
-    return (excess / speckle if visible else 0.0), visible
+    terms = _series(x, 1.0)[:, None] / pixels * far.expected[:, :, MIXED]
+    speckle, *others = terms.sum(axis=1)
+    # A square of noise has twice its variance squared.
+    squares = 2 * terms.sum(axis=0) ** 2 / np.maximum(far.cells, 1)
+    error = float(np.sqrt(squares.sum()))
+    if speckle <= VISIBLE * error:
+        return 1.0
+    above = float(np.sum(far.observed[:, MIXED]) - sum(others)) - speckle
+    return 1 + above / speckle * (1 - (error / above) ** 2) if above > error else 1.0

@@ -6,11 +6,10 @@ r_{11}` at their corners, the sums
 .. math:: o_\Delta = \sum (r_{00} - r_{01} - r_{10} + r_{11})^2, \qquad
     o_\parallel = \sum (r_{01} - r_{00})^2 + (r_{10} - r_{00})^2
 
-and :math:`o_{11} = \sum r_{00} r_{11}` have expectations e = (ρ S + x M + x² P)/N, with the
-coefficients S of speckles, P of photons, and M of both that are in
-`homodyne_fit.noise.point_covariance`; x = 1/κ. The same holds for means of residuals over pairs of
-blocks of m frames in place of residuals at pairs of frames, with averages of f and g over blocks,
-where two of the points share a frame with a probability of 1/m.
+have expectations e = (ρ S + x M + x² P)/N, with the coefficients S of speckles, P of photons, and M
+of both that are in `homodyne_fit.noise.point_covariance`; x = 1/κ. The same holds for means of
+residuals over pairs of blocks of m frames in place of residuals at pairs of frames, with averages
+of f and g over blocks, where two of the points share a frame with a probability of 1/m.
 
 Where a model does not describe the data, residuals are a smooth function of the two times, as is
 what a fit absorbs of the noise. Of a structure of length T a mixed difference over s leaves the
@@ -38,7 +37,6 @@ from homodyne_fit.noise.point_covariance import (
 from nlsq_stratified.objectives.portable import Portable
 
 __all__ = [
-    "ACROSS",
     "MIXED",
     "SIDES",
     "DifferenceSums",
@@ -52,9 +50,9 @@ Pair = tuple[Floats, Floats]
 # Expectations are computed for cells that begin at one row in so many, and one column.
 SPARSE = 5
 
-# Columns of the sums: cells, o‖, oΔ and o11, and S, M and P of each.
-COLUMNS = 13
-SIDES, MIXED, ACROSS = range(3)
+# Columns of the sums: cells, o‖ and oΔ, and S, M and P of each.
+COLUMNS = 9
+SIDES, MIXED = range(2)
 
 # Where an axis is added to values of rows, and of columns.
 AXES = (slice(None), None), (None, slice(None))
@@ -67,9 +65,9 @@ class Differences:
     Attributes
     ----------
     cells : (K,) array
-    observed : (K, 3) array
-        o‖, oΔ and o11.
-    expected : (3, K, 3) array
+    observed : (K, 2) array
+        o‖ and oΔ.
+    expected : (3, K, 2) array
         S, M and P of each.
     """
 
@@ -80,7 +78,7 @@ class Differences:
     @classmethod
     def of(cls, sums: Floats) -> Differences:
         """From sums (K, COLUMNS)."""
-        return cls(sums[:, 0], sums[:, 1:4], sums[:, 4:].reshape(len(sums), 3, 3).swapaxes(0, 1))
+        return cls(sums[:, 0], sums[:, 1:3], sums[:, 3:].reshape(len(sums), 3, 2).swapaxes(0, 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +136,12 @@ def _corners(matrices: NDArray, step: int = 1) -> list[NDArray]:
 
 
 def _observed(r: list[Floats], inside: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], list[Floats]]:
-    """Which cells (K, R, C) count, and of each angle their number, o‖, oΔ and o11."""
+    """Which cells (K, R, C) count, and of each angle their number, o‖ and oΔ."""
     counted = np.isfinite(r[0] - r[1] - r[2] + r[3]) & inside
     r = [np.where(counted, corner, 0.0) for corner in r]
     sides = _sum((r[1] - r[0]) ** 2 + (r[2] - r[0]) ** 2)
     mixed = _sum((r[0] - r[1] - r[2] + r[3]) ** 2)
-    return counted, [_sum(counted.astype(np.float64)), sides, mixed, _sum(r[0] * r[3])]
+    return counted, [_sum(counted.astype(np.float64)), sides, mixed]
 
 
 def _sum(values: Floats) -> Floats:
@@ -192,7 +190,7 @@ def _expected(
     beta: Floats,
     shares: tuple[Pair, Pair] | None = None,
 ) -> list[Floats]:
-    """S of o‖, oΔ and o11 of each cell, then M, then P.
+    """S of o‖ and oΔ of each cell, then M, then P.
 
     Parameters
     ----------
@@ -236,12 +234,10 @@ def _expected(
     for part in (speckle, both):
         own = [part(n, n) for n in range(4)]
         sides = [part(p, q) for p, q in ((0, 1), (0, 2), (1, 3), (2, 3))]
-        across = part(0, 3)
         result.append(2 * own[0] + own[1] + own[2] - 2 * (sides[0] + sides[1]))
-        result.append(sum(own) - 2 * sum(sides) + 2 * (across + part(1, 2)))
-        result.append(across)
-    shots, none = [shot(n) for n in range(4)], np.zeros_like(g[0])
-    return [*result, 2 * shots[0] + shots[1] + shots[2], sum(shots, none), none]
+        result.append(sum(own) - 2 * sum(sides) + 2 * (part(0, 3) + part(1, 2)))
+    shots = [shot(n) for n in range(4)]
+    return [*result, 2 * shots[0] + shots[1] + shots[2], sum(shots)]
 
 
 def differences_of_blocks(

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -46,28 +47,23 @@ class WeightedScores:
 
     Attributes
     ----------
-    searched : (p,) bool
-        Parameters that the other columns belong to.
     scores : (K, c) array
     slopes : (K, c, c) array
     covariances : (K, 2c, 2c) array
         Of the weighted score, and of that of least squares; NaN where they were not asked for.
     """
 
-    searched: NDArray[np.bool_]
     scores: Floats
     slopes: Floats
     covariances: Floats
 
-    def among(self, searched: NDArray[np.bool_]) -> WeightedScores:
-        """Those of fewer parameters."""
-        kept = np.flatnonzero(np.append(searched[self.searched], [True, True]))
-        twice = np.concatenate([kept, self.scores.shape[1] + kept])
+    def by_others(self, derivatives: Floats) -> WeightedScores:
+        """Those of other columns, of which these have the derivatives (c, d)."""
+        twice = scipy.linalg.block_diag(derivatives, derivatives)
         return WeightedScores(
-            searched,
-            self.scores[:, kept],
-            self.slopes[:, kept[:, None], kept],
-            self.covariances[:, twice[:, None], twice],
+            self.scores @ derivatives,
+            derivatives.T @ self.slopes @ derivatives,
+            twice.T @ self.covariances @ twice,
         )
 
 
@@ -126,7 +122,7 @@ class ScoreModel:
 
         with ThreadPoolExecutor(self.threads or available_processors()) as pool:
             found = list(pool.map(of_angle, range(len(sums))))
-        return WeightedScores(self.searched, *map(np.stack, zip(*found, strict=True)))
+        return WeightedScores(*map(np.stack, zip(*found, strict=True)))
 
     def _beta(self, k: int) -> float:
         return float(speckle_contrast(self.contrast[k : k + 1], self.offset[k : k + 1])[0])

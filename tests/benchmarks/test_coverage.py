@@ -49,17 +49,26 @@ def row(truth=10.0, value=11.0, error=0.5, **entries):
 
 def test_what_is_judged(coverage):
     rows = [
-        row(),
-        row(value=8.5, error=2.9),
-        row(error=3.1),
+        *[row(), row(value=8.5, error=2.9), row(), row()],
+        row(error=4.0),
         row(error=0.0),
         row(error=None),
         row(success=False),
         row(estimates={}),
         {"cell": "slow", "photons": 0.5, "errors": "white", "exception": "ValueError: no"},
     ]
-    assert coverage.pulls(rows, "J") == pytest.approx([2.0, -1.5 / 2.9])
+    assert coverage.pulls(rows, "J") == pytest.approx([2.0, -1.5 / 2.9, 2.0, 2.0, 0.25])
     assert coverage.pulls(rows, "phi0") == []
+
+
+def test_a_cell_is_judged_by_its_median_error(coverage):
+    """Of a rate and its error alike, the fits with small errors are the low ones."""
+    values = 10.0 * np.random.default_rng(0).lognormal(0.0, 0.3, 1000)
+    rows = [row(value=value, error=0.29 * value) for value in values]
+    assert len(coverage.pulls(rows, "J")) == 1000
+    wide = [row(value=value, error=0.31 * value, cell="fast") for value in values]
+    assert coverage.pulls(wide, "J") == []
+    assert coverage.pulls(rows + wide, "J") == coverage.pulls(rows, "J")
 
 
 def test_shares_and_goals(coverage):

@@ -124,7 +124,8 @@ def test_what_is_assumed_is_searched_by_the_same_coordinates(exponents):
     fixed = np.full(7, np.nan)
     fixed[list(assumed)] = 0.0
     narrow = replace(space(), fixed=fixed, assumed=assumed)
-    opened = narrow.opened
+    opened = narrow.with_assumed
+    assert opened.held == narrow.held
     y = narrow.complete(narrow.to_coordinates(x))
     np.testing.assert_allclose(opened.complete(opened.to_coordinates(x)), y, rtol=1e-12)
     for law in narrow.power_laws:
@@ -197,6 +198,35 @@ def test_a_released_law_is_the_same_rate(law, limits):
         rtol=1e-9,
         atol=1e-12,
     )
+
+
+@pytest.mark.parametrize("assumed", [frozenset(), frozenset({5})])
+@pytest.mark.parametrize(("law", "limits"), HELD)
+def test_derivatives_by_the_coordinates_of_what_is_held(law, limits, assumed):
+    limited, y = held_space(law, limits)
+    if assumed - limits.keys():
+        fixed = limited.fixed.copy()
+        fixed[5] = 0.0
+        limited = replace(limited, fixed=fixed, assumed=assumed)
+        y = np.delete(y, np.searchsorted(np.flatnonzero(held_space(law, limits)[0].searched), 5))
+    opened = limited.opened
+    exact = opened.derivatives_by(y, limited)
+    assert not opened.held
+    for i in range(len(y)):
+        h = 1e-6 * max(abs(y[i]), 0.01)
+        up, down = y.copy(), y.copy()
+        up[i] += h
+        down[i] -= h
+        numeric = (opened.convert(up, limited) - opened.convert(down, limited)) / (2 * h)
+        size = np.max(np.abs(exact[:, i]))
+        np.testing.assert_allclose(exact[:, i], numeric, rtol=1e-5, atol=1e-7 * size)
+
+
+def test_a_rate_far_below_its_constant_part_keeps_its_digits():
+    limited, _ = space().hold_at_limit(0, {2: -1e15}, space().to_coordinates(X))
+    y = np.concatenate([[1234.5678, 1e-14], limited.to_coordinates(X)[2:]])
+    free = limited.opened.convert(y, limited)
+    np.testing.assert_allclose(free[:3], [1234.5678, 10.0, 1e-14], rtol=1e-11)
 
 
 def test_a_law_of_ones_own_is_searched_as_it_is():

@@ -8,6 +8,7 @@ from scipy.ndimage import uniform_filter
 import homodyne_fit as hf
 from homodyne_fit.noise.amplitudes import find_noise
 from homodyne_fit.noise.differences import Differences
+from homodyne_fit.simulation.measurement import Measurement, from_first_principles
 from homodyne_fit.simulation.speckle import Experiment, two_time
 
 pytestmark = pytest.mark.numerics
@@ -143,25 +144,37 @@ def test_masked_frames_leave_the_noise_as_it_is(at_half_a_photon):
     assert 0.9 < masked.mean_J()[1] / whole.mean_J()[1] < 1.3
 
 
-def test_speckles_of_several_pixels_are_found():
-    # Every speckle covers two pixels: half of them are copies, with photons of their own. Sums
-    # that are exactly those expected, of A = (2, x, x²)/N.
+def noise_of_sums(coherence, cells=1e4, photons=0.7, pixels=(900.0, 1100.0)):
+    """What is found in sums that are exactly those expected, of A = (ρ, x, x²)/N."""
     rng = np.random.default_rng(5)
-    x, pixels = 1 / 0.7, np.array([900.0, 1100.0])
+    x, pixels = 1 / photons, np.array(pixels)
 
-    def sums(sides, mixed, across):
-        expected = np.stack([sides, mixed, across], axis=-1)[:, None] * rng.uniform(1, 2, (2, 1))
-        observed = np.einsum("c,cks->ks", [2.0, x, x * x], 1e4 * expected) / pixels[:, None]
-        return Differences(np.full(2, 1e4), observed, 1e4 * expected)
+    def sums(sides, mixed, cells):
+        expected = np.stack([sides, mixed], axis=-1)[:, None] * rng.uniform(1, 2, (2, 1))
+        observed = np.einsum("c,cks->ks", [coherence, x, x * x], cells * expected)
+        return Differences(np.full(2, cells), observed / pixels[:, None], cells * expected)
 
     # Speckles, both and photons: of neighbours, and of blocks far from each other.
-    near = sums([0.1, 2.0, 4.0], [0.01, 1.0, 4.0], [0.2, 0.0, 0.0])
-    far = sums([0.4, 0.2, 0.04], [0.4, 0.1, 0.04], [0.1, 0.0, 0.0])
-    speckle, notes = find_noise(near, near, far)
+    near = sums([0.1, 2.0, 4.0], [0.01, 1.0, 4.0], 1e4)
+    far = sums([0.4, 0.2, 0.04], [0.4, 0.1, 0.04], cells)
+    return find_noise(near, near, far)
+
+
+def test_speckles_of_several_pixels_are_found():
+    # Every speckle covers two pixels: half of them are copies, with photons of their own.
+    speckle, notes = noise_of_sums(2.0)
     assert speckle.coherence == pytest.approx(2.0, rel=0.02)
     assert speckle.photons == pytest.approx(0.7, rel=0.02)
-    assert_allclose(speckle.pixels, pixels, rtol=0.02)
+    assert_allclose(speckle.pixels, [900.0, 1100.0], rtol=0.02)
     assert notes == ()
+
+
+def test_a_chance_excess_of_few_speckles_is_not_taken_for_larger_ones():
+    # Squares of 100 cells in two angles scatter by 10 %, of which speckles are two thirds.
+    assert noise_of_sums(1.12, cells=100.0)[0].coherence == 1.0
+    assert 1.1 < noise_of_sums(1.3, cells=100.0)[0].coherence < 1.28
+    assert noise_of_sums(1.3)[0].coherence == pytest.approx(1.3, rel=0.01)
+    assert noise_of_sums(0.8)[0].coherence == 1.0
 
 
 def test_frames_that_fluctuate_as_a_whole_are_told(at_half_a_photon):
@@ -280,3 +293,32 @@ def test_statistic_of_independent_points_is_the_decrease_of_chi_squared():
         decrease = 2 * (shared.cost - apart.cost) / apart.noise**2
         # Both tests go by a quadratic model, and by the variance on one side or the other.
         assert test["statistic"] == pytest.approx(decrease, rel=0.02)
+
+
+def test_errors_do_not_depend_on_how_far_off_a_bound_is():
+    """A constant part at a distant bound and the exponent hardly differ in what they do."""
+    truth = {"D0": 2e4, "alpha": 0.0, "D_offset": 0.0}
+    shear = {"gamma_dot_t0": 2e-4, "beta": 0.0, "gamma_dot_t_offset": 0.0, "phi0": 0.0}
+    m = Measurement(truth | shear, n_frames=60)
+    c2 = from_first_principles(m, pixels=500, mean_counts=2.0, particles=None, seed=6)
+    data = hf.TwoTimeData(c2, np.array(m.phi), m.q, m.dt)
+
+    def with_bound(bound):
+        result = hf.fit(
+            data,
+            gap=m.gap,
+            per_angle_mode="averaged",
+            multi_start=False,
+            initial=shear,
+            fixed={"alpha": 0.0, "D_offset": 0.0},
+            bounds={"gamma_dot_t_offset": (bound, 1.0), "gamma_dot_t0": (1e-8, 100.0)},
+        )
+        assert result.parameters["gamma_dot_t_offset"].value == bound
+        return result
+
+    near, far = map(with_bound, (-0.01, -10.0))
+    times = np.array([0.5, 3.0, 5.5])
+    assert_allclose(far.gamma_dot(times)[1], near.gamma_dot(times)[1], rtol=0.05)
+    for name in ("D0", "phi0"):
+        errors = [each.parameters[name].stderr for each in (far, near)]
+        assert errors[0] == pytest.approx(errors[1], rel=0.05)

@@ -7,9 +7,12 @@ import numpy as np
 import pytest
 
 import homodyne_fit as hf
-from homodyne_fit.fitting.search.other_minima import mirror_images
+import homodyne_fit.fitting.fit
+from homodyne_fit.fitting.search.other_minima import mirror_images, rise_to
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import LAMINAR_FLOW
+from homodyne_fit.noise.point_covariance import shared_frame, speckle_covariance
+from homodyne_fit.simulation.measurement import Measurement, from_first_principles
 
 TRUTH = (1500.0, -0.3, 20.0, 3e-4, 0.2, 1e-5, 3.0)
 CONFIRMED = ("gap", "q", "dt", "phi")
@@ -84,6 +87,67 @@ def test_a_start_at_the_direction_of_symmetry_is_left(measure, multi_start):
     result = fitted(m, per_angle_mode="individual", initial=names, multi_start=multi_start)
     assert result.success
     assert abs(result.parameters["phi0"].value) == pytest.approx(6.0, abs=1.0)
+
+
+# Minima that the noise does or does not tell apart
+
+
+def solution_of(data, monkeypatch, **options):
+    """Where a fit ended: the solution, the noise and the residuals there."""
+    found = []
+
+    def spy(solution, others, noise, residuals, threads):
+        found.append((solution, noise, residuals))
+        return []
+
+    monkeypatch.setattr(homodyne_fit.fitting.fit, "other_minima", spy)
+    options = {"per_angle_mode": "averaged", "multi_start": False, **options}
+    hf.fit(data, "static", threads=1, **options)
+    return found[0]
+
+
+def point_covariance(f, beta, x):
+    """N times the covariance of all points i < j of a matrix, by the formula of two points."""
+    g = np.sqrt(f)
+    i, j = np.triu_indices(len(f), 1)
+    (i, k), (j, l) = np.meshgrid(i, i, indexing="ij"), np.meshgrid(j, j, indexing="ij")
+    total = speckle_covariance(beta, g[i, j], g[k, l], g[i, k], g[j, l], g[i, l], g[j, k])
+    for s, a, t, b in [(i, j, k, l), (i, j, l, k), (j, i, k, l), (j, i, l, k)]:
+        total += x * (s == t) * shared_frame(beta, g[s, a], g[t, b], g[a, b])
+    return total + np.diag(x**2 * (1 + beta * np.diag(f[i, j])))
+
+
+def test_the_rise_to_another_minimum_is_that_of_the_noise_found(monkeypatch):
+    truth = {"D0": 6e4, "alpha": 0.0, "D_offset": 0.0}
+    m = Measurement(truth, phi=(0.0, 50.0, 100.0, 150.0), n_frames=40)
+    c2 = from_first_principles(m, pixels=300, mean_counts=1.0, particles=None, seed=3)
+    data = hf.TwoTimeData(c2, np.array(m.phi), m.q, m.dt)
+    solution, noise, residuals = solution_of(data, monkeypatch)
+    other, _, _ = solution_of(data, monkeypatch, fixed={"D0": 3e4, "alpha": 0.3, "D_offset": 0.0})
+    found = rise_to(other, solution, noise, residuals)
+
+    squares = variance = 0.0
+    points = np.triu_indices(m.n_frames, 1)
+    half, n = m.n_frames, len(m.phi)
+    for k in range(n):
+        matrices = []
+        for one in (solution, other):
+            p0, p1, p2 = one.parameters
+            t = np.maximum(np.arange(half) * m.dt, m.dt / 2)
+            rate = p0 * t**p1 + p2
+            s = np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2 * m.dt)])
+            f = np.exp(-(m.q**2) * np.abs(np.subtract.outer(s, s)))
+            matrices.append((one.scaling[k], one.scaling[n + k], f))
+        (contrast, offset, f), (contrast_2, offset_2, f_2) = matrices
+        d = (contrast * f + offset - contrast_2 * f_2 - offset_2)[points]
+        covariance = point_covariance(f, contrast / offset, 1 / noise.speckle.photons)
+        squares += d @ d
+        variance += d @ covariance @ d / noise.speckle.pixels[k]
+    assert noise.speckle.coherence == 1.0
+    expected = 2 * (other.equations.cost - solution.equations.cost) * squares / variance
+    assert found == pytest.approx(expected, rel=0.02)
+    # Points share their noise: the data tell less than the sum of squares seems to say.
+    assert found < 0.5 * rise_to(other, solution, noise.white, residuals)
 
 
 # Data without noise

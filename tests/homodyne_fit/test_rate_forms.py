@@ -176,3 +176,50 @@ def test_results_of_earlier_versions_are_read(tmp_path):
     times = result.times[1:]
     assert_allclose(restored.J(times)[0], result.J(times)[0], rtol=1e-9)
     assert_allclose(restored.gamma_dot(times)[0], result.gamma_dot(times)[0], rtol=1e-9)
+
+
+def test_an_error_is_that_of_the_larger_form_and_the_distance_to_it():
+    """The larger form is fitted for it."""
+    data = measured(CONSTANT | {"alpha": -0.0065, "beta": 0.008}, seed=4)
+    zero = {"D_offset": 0.0, "gamma_dot_t_offset": 0.0}
+    simple = fitted(data, uncertainty="white")
+    assert {"alpha", "beta"} <= set(simple.not_needed)
+    given = {"alpha": 0.0, "beta": 0.0}
+    larger = fitted(data, uncertainty="white", fixed=zero, initial=given, constant_parts="free")
+    times = simple.times[[5, 20, 45, 70, 88]]
+    distances = []
+    for one, other in zip(simple.rates, larger.rates, strict=True):
+        (value, error), (further, own) = (rate.at(times) for rate in (one, other))
+        distances.append(np.max(np.abs(further - value) / own))
+        assert_allclose(error, np.hypot(own, further - value), rtol=0.1)
+    assert min(distances) > 0.7
+    for name in ("D0", "gamma_dot_t0", "phi0"):
+        (one, other) = (fit.parameters[name] for fit in (simple, larger))
+        expected = np.hypot(other.stderr, other.value - one.value)
+        assert one.stderr == pytest.approx(expected, rel=0.1)
+
+
+def test_errors_are_those_of_the_form_where_nothing_is_left_out():
+    data = measured(POWER_LAW, seed=4)
+    zero = {"D_offset": 0.0, "gamma_dot_t_offset": 0.0}
+    options = {"initial": {"alpha": -0.4, "beta": 0.3}, "multi_start": False}
+    auto = fitted(data, fixed=zero, **options)
+    free = fitted(data, fixed=zero, constant_parts="free", **options)
+    times = auto.times[[5, 45, 88]]
+    assert_allclose(auto.J(times)[1], free.J(times)[1], rtol=1e-6)
+
+
+def test_a_bound_adds_no_distance():
+    """What the data would have beyond a bound that was given says nothing of the error within."""
+    data = measured(CONSTANT, seed=4)
+    options = {"fixed": {"D_offset": 0.0}, "uncertainty": "white"}
+    errors, values = [], []
+    for lowest in (-2.0, 0.012):
+        result = fitted(data, bounds={"alpha": (lowest, 2.0)}, **options)
+        assert "beta" in result.not_needed
+        (value,), (error,) = result.J([0.5])
+        values.append(value)
+        errors.append(error)
+    assert result.parameters["alpha"].at_bound
+    assert abs(values[1] - values[0]) > errors[0]
+    assert errors[1] == pytest.approx(errors[0], rel=0.1)

@@ -167,14 +167,17 @@ class Sample:
         return self.solution(solution.objective, space, result)
 
     def unlimited(self, solution: Solution, space: SearchSpace) -> Solution:
-        """`in_space`, with nothing kept at a limit, contrast and offset neither.
+        """The same point in a space that holds nothing, contrast and offset neither.
 
         What the data know of a parameter does not depend on its limits, nor on those of others.
         """
-        free = self.in_space(solution, space)
-        active = np.zeros_like(free.result.active)
-        joint = replace(free.joint, free=np.eye(len(free.joint.z)))
-        return replace(free, result=replace(free.result, active=active), joint=joint)
+        x, evaluated = (
+            space.convert(y, solution.space) for y in (solution.result.x, solution.result.evaluated)
+        )
+        active = np.zeros(len(x), dtype=np.int64)
+        result = replace(solution.result, x=x, evaluated=evaluated, active=active)
+        free = self.solution(solution.objective, space, result)
+        return replace(free, joint=replace(free.joint, free=np.eye(len(free.joint.z))))
 
     def _own(self, objective: TwoTimeObjective) -> TwoTimeObjective:
         """The objective for the angles that the chunks hold.
