@@ -19,7 +19,7 @@ from nlsq_stratified.normal_equations import (
     covariance_of,
 )
 from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
-from nlsq_stratified.solver.trust_region import TrustRegionResult, solve
+from nlsq_stratified.solver.trust_region import TrustRegionResult, solve, solve_many
 
 if TYPE_CHECKING:
     from nlsq_stratified.curve_fit import curve_fit_large
@@ -68,6 +68,7 @@ __all__ = [
     "fit_large_dataset",
     "reduce",
     "solve",
+    "solve_many",
 ]
 
 

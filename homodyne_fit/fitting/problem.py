@@ -200,7 +200,7 @@ def global_search(
         objective: TwoTimeObjective, start: SearchPoint, samples: Sequence[Sample]
     ) -> Screening:
         starts = np.array([start.y, *map(space.to_coordinates, drawn())])
-        cost_functions = [sample.cost_function(objective, space) for sample in samples]
+        cost_functions = [sample.cost_functions(objective, space) for sample in samples]
         return screen_starts(cost_functions, starts, *space.limits)
 
     return search

@@ -61,6 +61,9 @@ PRECISIONS = {
     "single": PointPrecision(jnp.float32, 1.0, 80.0),
 }
 
+# Tiles for which the kernel has room, at least, so that few calls do for many parameters.
+FEWEST_JOBS = 16
+
 # For this kernel the first level of optimization is as fast as the third, and compiled in half of
 # the time; wide vectors make it faster where a processor has them.
 CPU_OPTIONS = {"xla_backend_optimization_level": 1, "xla_cpu_prefer_vector_width": 512}
@@ -70,7 +73,8 @@ class AngleFactors(NamedTuple):
     """What distinguishes the K angles, each (K,): f depends on a ΔS and b ΔΓ.
 
     ``transport`` is a = q², ``shear`` is b = ½ q h cos(φ0 − φ), ``direction`` is ∂b/∂φ0, and
-    ``reference`` is subtracted from c2, so that its square does not drown the residuals.
+    ``reference`` is subtracted from c2, so that its square does not drown the residuals. Of s sets
+    of parameters, ``shear`` and ``direction`` are (s, K).
     """
 
     transport: NDArray[np.float64]
@@ -91,8 +95,9 @@ def chunk_moments(
     Parameters
     ----------
     curves : Curves
-        Of all frames, a transport and b shear parameters.
+        Of all frames, a transport and b shear parameters, at one set of parameters or at s of them.
     factors : AngleFactors
+        Likewise.
     chunk : TileChunk
     sinc_power : int
         m above.
@@ -105,24 +110,38 @@ def chunk_moments(
 
     Returns
     -------
-    (K, m, m) float64 array
+    (K, m, m) or (s, K, m, m) float64 array
         Moment matrices, with m = a + b + 4 where there is flow and a + 3 where there is none.
         c2 and its reference differ by a constant, so column c2 means c2 − reference.
     """
-    n_tiles = chunk.n_tiles
-    integrals, u, v = _at_tiles(curves, chunk)
-    of_angles = np.zeros((3, chunk.c2.shape[1]))
-    of_angles[:, : chunk.n_angles] = factors.transport, factors.shear, factors.reference
-    ordered = np.zeros(len(chunk.c2), dtype=bool)
-    ordered[:n_tiles] = chunk.rows[:, -1] <= chunk.cols[:, 0]
-    with jax.enable_x64(True):
-        sums = _kernel(jax.default_backend(), sinc_power, precision)(
-            integrals, u, v, ordered, of_angles, chunk.c2, n_tiles, chunk.n_angles
+    n_tiles, k = chunk.n_tiles, chunk.n_angles
+    if curves.transport.ndim == 1:
+        curves = Curves(
+            curves.transport[None],
+            curves.transport_jacobian[None],
+            curves.shear[None],
+            curves.shear_jacobian[None],
         )
-        of_tiles = TileSums(*(np.asarray(each)[: chunk.n_angles] for each in sums))
-    n_u, n_v = u.shape[-1], v.shape[-1]
+        factors = factors._replace(shear=factors.shear[None], direction=factors.direction[None])
+        return chunk_moments(curves, factors, chunk, sinc_power, precision)[0]
+    n_sets, n_u = len(curves.transport), curves.transport_jacobian.shape[2]
+    # Every tile with every set of parameters is a job.
+    sets, tiles = (each.ravel() for each in np.indices((n_sets, n_tiles)))
+    room, found = max(len(chunk.c2), FEWEST_JOBS), []
+    with jax.enable_x64(True):
+        kernel = _kernel(jax.default_backend(), sinc_power, precision)
+        for first in range(0, max(1, len(sets)), room):
+            part = slice(first, first + room)
+            jobs = _jobs(curves, factors, chunk, sets[part], tiles[part], room)
+            sums = kernel(*jobs, chunk.c2, len(sets[part]), k)
+            found.append([np.asarray(each)[: len(sets[part]), :k] for each in sums])
+    of_jobs = (np.concatenate(each) for each in zip(*found, strict=True))
+    of_tiles = TileSums(
+        *(each.reshape(n_sets, n_tiles, *each.shape[1:]).sum(axis=1) for each in of_jobs)
+    )
+    n_v = _flow(curves).shape[2]
     total, scale = _moments(of_tiles, n_u, n_v), _column_scales(n_u, n_v, factors)
-    return total * scale[:, :, None] * scale[:, None, :]
+    return total * scale[..., :, None] * scale[..., None, :]
 
 
 def compile_kernel(
@@ -140,25 +159,61 @@ def compile_kernel(
     chunk_moments(flat, AngleFactors(none, none, none, none), chunk, sinc_power, precision)
 
 
-def _at_tiles(
-    curves: Curves, chunk: TileChunk
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """The curves as `_sums_of_tiles` takes them; zeros where the chunk holds no tile."""
-    frames = np.minimum(np.stack([chunk.rows, chunk.cols]), len(curves.transport) - 1)
+class Jobs(NamedTuple):
+    """Tiles that the kernel sums, each with curves of its own; it has room for J.
+
+    Attributes
+    ----------
+    integrals, u, v : (2, 2, J, T), (2, J, T, a) and (2, J, T, b) arrays
+        S and Γ, and the curves of the module's text, at rows and columns of the tiles.
+    ordered : (J,) bool
+        Whether all rows of a tile precede its columns.
+    factors : (J, 3, K') array
+        Transport, shear and reference of the angles.
+    tiles : (J,) int
+        Which of the chunk's.
+    """
+
+    integrals: Any
+    u: Any
+    v: Any
+    ordered: Any
+    factors: Any
+    tiles: Any
+
+
+def _jobs(
+    curves: Curves,
+    factors: AngleFactors,
+    chunk: TileChunk,
+    sets: NDArray[np.int64],
+    tiles: NDArray[np.int64],
+    room: int,
+) -> Jobs:
+    """Jobs of these sets of parameters and tiles, (j,) each; what comes after them is arbitrary."""
+    frames = np.stack([chunk.rows[tiles], chunk.cols[tiles]])
+    at = sets[:, None], np.minimum(frames, curves.transport.shape[1] - 1)
 
     def gathered(curve: NDArray[np.float64]) -> NDArray[np.float64]:
-        at_tiles = np.zeros((2, len(chunk.c2), frames.shape[2], *curve.shape[1:]))
-        at_tiles[:, : chunk.n_tiles] = curve[frames]
+        at_tiles = np.zeros((2, room, frames.shape[2], *curve.shape[2:]))
+        at_tiles[:, : len(tiles)] = curve[at]
         return at_tiles
 
     u, v = gathered(curves.transport_jacobian), gathered(_flow(curves))
+    integrals = np.stack([gathered(curves.transport), gathered(curves.shear)])
+    of_angles = np.zeros((room, 3, chunk.c2.shape[1]))
+    of_angles[: len(tiles), 0, : chunk.n_angles] = factors.transport
+    of_angles[: len(tiles), 1, : chunk.n_angles] = factors.shear[sets]
+    of_angles[: len(tiles), 2, : chunk.n_angles] = factors.reference
+    ordered, of_chunk = np.zeros(room, dtype=bool), np.zeros(room, dtype=np.int64)
+    of_chunk[: len(tiles)] = tiles
+    ordered[: len(tiles)] = chunk.rows[tiles, -1] <= chunk.cols[tiles, 0]
     # Only differences of u and v count: an origin inside the tile keeps their digits.
-    integrals = gathered(np.stack([curves.transport, curves.shear], axis=1))
-    return np.moveaxis(integrals, 3, 0), u - u[1, :, :1], v - v[1, :, :1]
+    return Jobs(integrals, u - u[1, :, :1], v - v[1, :, :1], ordered, of_angles, of_chunk)
 
 
 class TileSums(NamedTuple):
-    """Sums over tiles, of every angle, without the factors of the derivatives.
+    """Sums over a tile, of every angle, without the factors of the derivatives.
 
     Matrices are f², f f_x, f_x², f, f c2, f_x, f_x c2, numbered in this order. Curves x have
     values x_i at the rows of a tile and x_j at its columns.
@@ -198,71 +253,64 @@ def _sums_of_tiles(
     v: jax.Array,
     ordered: jax.Array,
     factors: jax.Array,
+    tiles: jax.Array,
     c2: jax.Array,
-    n_tiles: int,
+    n_jobs: int,
     n_angles: int,
     *,
     sinc_power: int,
     of_point: PointPrecision,
     one_by_one: bool,
 ) -> TileSums:
-    """Sums of all tiles.
+    """Sums of every job, with a leading axis J.
 
     Parameters
     ----------
-    integrals, u, v : (2, 2, B, T), (2, B, T, a) and (2, B, T, b) arrays
-        S and Γ, and the curves of the module's text, at rows and columns of the tiles.
-    ordered : (B,) bool
-        Whether all rows of a tile precede its columns.
-    factors : (3, K) array
-        Transport, shear and reference of the angles.
+    integrals, u, v, ordered, factors, tiles
+        As in `Jobs`.
     c2 : (B, K, T, T) array
-    n_tiles, n_angles : int
-        How many of the B and of the K are to be summed; the others are arbitrary.
+    n_jobs, n_angles : int
+        How many of the J and of the K are to be summed; the others are arbitrary.
     sinc_power : int
     of_point : PointPrecision
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
     """
-    k_max, t, n_u, n_v = c2.shape[1], c2.shape[2], u.shape[3], v.shape[3]
+    j_max, k_max, t, n_u, n_v = len(ordered), c2.shape[1], c2.shape[2], u.shape[3], v.shape[3]
 
-    def of_tile(i: jax.Array) -> TileSums:
+    def of_job(i: jax.Array) -> TileSums:
         tile = Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, of_point)
         if one_by_one:
             shapes = (7, 2 * t), (3 * n_u + n_v, t), (3,)
-            each = jax.lax.fori_loop(
-                0,
+            each = one_after_the_other(
                 n_angles,
-                lambda k, found: jax.tree.map(
-                    lambda of_all, of_one: of_all.at[k].set(of_one),
-                    found,
-                    tile.sums(factors[:, k], c2[i, k]),
-                ),
+                lambda k: tile.sums(factors[i, :, k], c2[tiles[i], k]),
                 tuple(jnp.zeros((k_max, *shape)) for shape in shapes),
             )
         else:
-            each = jax.vmap(tile.sums)(factors.T, c2[i])
+            each = jax.vmap(tile.sums)(factors[i].T, c2[tiles[i]])
         return tile.contracted(*each)
 
-    if one_by_one:
-        return jax.lax.fori_loop(
-            0,
-            n_tiles,
-            lambda i, total: jax.tree.map(jnp.add, total, of_tile(i)),
-            TileSums(
-                jnp.zeros((k_max, n_u * n_u)),
-                jnp.zeros((k_max, n_u * n_v)),
-                jnp.zeros((k_max, n_v * n_v)),
-                jnp.zeros((k_max, 7, n_u + n_v + 1)),
-                jnp.zeros((k_max, 3 * n_u + n_v, n_u + 2 * n_v)),
-                jnp.zeros((k_max, 3)),
-            ),
-        )
-    counted = jnp.arange(len(c2)) < n_tiles
-    return jax.tree.map(
-        lambda x: jnp.where(counted.reshape(-1, *[1] * (x.ndim - 1)), x, 0).sum(0),
-        jax.vmap(of_tile)(jnp.arange(len(c2))),
+    def one_after_the_other(n: int, function: Callable[[jax.Array], Any], nothing: Any) -> Any:
+        def add(i: jax.Array, found: Any) -> Any:
+            return jax.tree.map(lambda of_all, of_one: of_all.at[i].set(of_one), found, function(i))
+
+        return jax.lax.fori_loop(0, n, add, nothing)
+
+    if not one_by_one:
+        return jax.vmap(of_job)(jnp.arange(j_max))
+    return one_after_the_other(
+        n_jobs,
+        of_job,
+        TileSums(
+            jnp.zeros((j_max, k_max, n_u * n_u)),
+            jnp.zeros((j_max, k_max, n_u * n_v)),
+            jnp.zeros((j_max, k_max, n_v * n_v)),
+            jnp.zeros((j_max, k_max, 7, n_u + n_v + 1)),
+            jnp.zeros((j_max, k_max, 3 * n_u + n_v, n_u + 2 * n_v)),
+            jnp.zeros((j_max, k_max, 3)),
+        ),
     )
 
 
@@ -405,26 +453,29 @@ def _product(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _moments(sums: TileSums, a: int, b: int) -> NDArray[np.float64]:
-    """Moment matrices (K, m, m), without the factors of the derivatives.
+    """Moment matrices (…, K, m, m), without the factors of the derivatives.
 
     The derivatives of f are −f (u_j − u_i) and f_x (v_j − v_i).
     """
-    k = len(sums.data)
+    angles = sums.data.shape[:-1]
     u, v, rest = slice(a), slice(a, a + b), slice(a + b, a + b + 3)
-    uu, uv = sums.uu.reshape(k, a, a), sums.uv.reshape(k, a, b)
-    vv = sums.vv.reshape(k, b, b)
-    ff_u, ffx_u, ffx_u_col, fxfx_v = np.split(sums.crossed, [a, 2 * a, 3 * a], axis=1)
-    uu_, vv_ = ff_u[:, :, :a], fxfx_v[:, :, a : a + b]
-    moments = np.empty((k, a + b + 3, a + b + 3))
-    moments[:, u, u] = uu - uu_ - uu_.mT
-    moments[:, u, v] = ffx_u[:, :, a : a + b] + ffx_u_col[:, :, a + b :] - uv
-    moments[:, v, v] = vv - vv_ - vv_.mT
-    moments[:, u, rest] = -sums.linear[:, [0, 3, 4], :a].mT
-    moments[:, v, rest] = sums.linear[:, [1, 5, 6], a : a + b].mT
-    moments[:, v, u] = moments[:, u, v].mT
-    moments[:, rest, : a + b] = moments[:, : a + b, rest].mT
-    (ff, f, fc), (cc, c, n) = sums.linear[:, [0, 3, 4], -1].T, sums.data.T
-    moments[:, rest, rest] = np.moveaxis(np.array([[ff, f, fc], [f, n, c], [fc, c, cc]]), 2, 0)
+    uu, uv = sums.uu.reshape(*angles, a, a), sums.uv.reshape(*angles, a, b)
+    vv = sums.vv.reshape(*angles, b, b)
+    ff_u, ffx_u, ffx_u_col, fxfx_v = np.split(sums.crossed, [a, 2 * a, 3 * a], axis=-2)
+    uu_, vv_ = ff_u[..., :a], fxfx_v[..., a : a + b]
+    moments = np.empty((*angles, a + b + 3, a + b + 3))
+    moments[..., u, u] = uu - uu_ - uu_.mT
+    moments[..., u, v] = ffx_u[..., a : a + b] + ffx_u_col[..., a + b :] - uv
+    moments[..., v, v] = vv - vv_ - vv_.mT
+    moments[..., u, rest] = -sums.linear[..., [0, 3, 4], :a].mT
+    moments[..., v, rest] = sums.linear[..., [1, 5, 6], a : a + b].mT
+    moments[..., v, u] = moments[..., u, v].mT
+    moments[..., rest, : a + b] = moments[..., : a + b, rest].mT
+    (ff, f, fc), (cc, c, n) = (
+        np.moveaxis(each, -1, 0) for each in (sums.linear[..., [0, 3, 4], -1], sums.data)
+    )
+    of_rest = np.array([[ff, f, fc], [f, n, c], [fc, c, cc]])
+    moments[..., rest, rest] = np.moveaxis(of_rest, (0, 1), (-2, -1))
     return moments
 
 
@@ -432,11 +483,11 @@ def _flow(curves: Curves) -> NDArray[np.float64]:
     """Derivatives of Γ, and Γ itself for phi0; no columns without flow."""
     if not curves.shear_jacobian.size:
         return curves.shear_jacobian
-    return np.concatenate([curves.shear_jacobian, curves.shear[:, None]], axis=1)
+    return np.concatenate([curves.shear_jacobian, curves.shear[..., None]], axis=-1)
 
 
 def _column_scales(n_u: int, n_v: int, factors: AngleFactors) -> NDArray[np.float64]:
-    """Factor of each angle (K,) on each column of its moments: (K, m)."""
-    one = np.ones_like(factors.transport)
-    flow = [factors.shear] * (n_v - 1) + [factors.direction] * (n_v > 0)
-    return np.stack([factors.transport] * n_u + flow + [one] * 3, axis=1)
+    """Factor of each angle on each column of its moments: (…, K, m)."""
+    transport, shear, direction = np.broadcast_arrays(*factors[:3])
+    flow = [shear] * (n_v - 1) + [direction] * (n_v > 0)
+    return np.stack([transport] * n_u + flow + [np.ones_like(transport)] * 3, axis=-1)

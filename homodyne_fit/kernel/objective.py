@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from homodyne_fit.kernel.elimination import JointEquations, eliminate
+from homodyne_fit.kernel.elimination import JointEquations, eliminate, eliminate_each, reduce_each
 from homodyne_fit.kernel.moments import AngleFactors, chunk_moments
 from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.kernel.stored_chunks import Chunk
@@ -74,13 +74,13 @@ class TwoTimeObjective(Portable):
         return np.isnan(self.fixed)
 
     def complete(self, params: NDArray[np.float64]) -> NDArray[np.float64]:
-        """All parameters (p,) from those searched."""
-        full = self.fixed.copy()
-        full[self.searched] = params
+        """All parameters (…, p) from those searched."""
+        full = np.broadcast_to(self.fixed, (*params.shape[:-1], len(self.fixed))).copy()
+        full[..., self.searched] = params
         return full
 
     def chunk_sums(self, params: NDArray[np.float64], chunk: Chunk) -> NDArray[np.float64]:
-        """Moment matrices (K, m, m) of one chunk at the searched parameters."""
+        """Moment matrices (…, K, m, m) of one chunk at searched parameters (…, p)."""
         full = self.complete(params)
         integrals = self.curves(full)
         factors, tiles = self.angle_factors(full), chunk.loaded()
@@ -101,9 +101,7 @@ class TwoTimeObjective(Portable):
         self, sums: NDArray[np.float64], z: NDArray[np.float64] | None = None
     ) -> JointEquations:
         """Normal equations in the searched parameters and z, at the best z or at the one given."""
-        keep = np.concatenate([self.searched, np.ones(3, dtype=bool)])
-        moments = sums[:, keep][:, :, keep]
-        return eliminate(moments, self.reference, self.scaling, self.weights, z)
+        return eliminate(self._moments(sums), self.reference, self.scaling, self.weights, z)
 
     def normal_equations(
         self, params: NDArray[np.float64], sums: NDArray[np.float64]
@@ -111,13 +109,24 @@ class TwoTimeObjective(Portable):
         """Normal equations in the searched parameters, contrast and offset at their best."""
         return self.joint_equations(sums).reduced()
 
+    def normal_equations_of_each(self, sums: NDArray[np.float64]) -> list[NormalEquations]:
+        """`normal_equations` of sums (s, K, m, m) at s sets of parameters."""
+        moments = self._moments(sums)
+        return reduce_each(eliminate_each(moments, self.reference, self.scaling, self.weights))
+
+    def _moments(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Those of the searched parameters."""
+        keep = np.concatenate([np.flatnonzero(self.searched), len(self.fixed) + np.arange(3)])
+        return sums[..., keep[:, None], keep]
+
     def angle_factors(self, full: NDArray[np.float64]) -> AngleFactors:
-        """What distinguishes the angles, at all parameters (p,)."""
+        """What distinguishes the angles, at all parameters (…, p)."""
         if not self.model.has_flow:
-            shear = direction = np.zeros_like(self.q)
+            shear = direction = np.zeros((*full.shape[:-1], len(self.q)))
         else:
             phase = self.phase_per_gap * self.q * self.gap
-            angle = np.deg2rad(full[self.model.parameters.index("phi0")] - self.phi)
+            phi0 = full[..., self.model.parameters.index("phi0"), None]
+            angle = np.deg2rad(phi0 - self.phi)
             shear, direction = phase * np.cos(angle), -phase * np.sin(angle) * np.deg2rad(1.0)
         return AngleFactors(self.q**2, shear, direction, self.reference)
 
@@ -126,7 +135,7 @@ class TwoTimeObjective(Portable):
         return {}
 
     def curves(self, full: NDArray[np.float64]) -> Curves:
-        """The integrals at all parameters (p,), which all chunks of a pass share."""
+        """The integrals at all parameters (…, p), which all chunks of a pass share."""
         key, last = full.tobytes(), self._last_curves
         if (known := last.get(key)) is None:
             known = integrated_curves(self.model, full, self.dt, self.n_frames)

@@ -46,6 +46,14 @@ RATE_FLOOR = 1e-10
 # Rows of a matrix that are computed at a time.
 DECAY_BAND = 256
 
+# Sets of parameters of which one call of a compiled rate takes care.
+AT_ONCE = 16
+
+# Times that a rate is compiled for, at least.
+FEWEST_TIMES = 128
+
+Floats = NDArray[np.float64]
+
 # Arguments: times (n,), a reference time, and the parameters of the rate.
 RateFunction = Callable[[jax.Array, "jax.Array | float", Sequence[jax.Array]], jax.Array]
 
@@ -154,15 +162,17 @@ MODELS = {model.name: model for model in (STATIC, LAMINAR_FLOW)}
 class Curves:
     """The integrals of a model on n frames, and their derivatives.
 
+    Those of s sets of parameters have a leading axis s.
+
     Attributes
     ----------
-    transport : (n,) array
+    transport : (…, n) array
         S, Å².
-    transport_jacobian : (n, a) array
+    transport_jacobian : (…, n, a) array
         Derivatives of S by the a transport parameters.
-    shear : (n,) array
+    shear : (…, n) array
         Γ, dimensionless; zeros without flow.
-    shear_jacobian : (n, b) array
+    shear_jacobian : (…, n, b) array
         Derivatives of Γ by the b shear parameters.
     """
 
@@ -177,25 +187,28 @@ def curves(model: Model, params: ArrayLike, dt: float, n_frames: int) -> Curves:
 
     Parameters
     ----------
-    params : (p,) array
+    params : (p,) or (s, p) array
         In the order of ``model.parameters``.
     dt : float
         Frame time, seconds.
     """
-    times = np.arange(n_frames) * dt
-    values, jacobians = rates(model, params, times, times[-1] / 2, dt)
-    a, b = len(model.transport_parameters), len(model.shear_parameters)
-    return Curves(
-        _integral(values[0], dt),
-        _integral(jacobians[0][:, :a], dt),
-        _integral(values[1], dt),
-        _integral(jacobians[1][:, a : a + b], dt),
-    )
+    times = dt * np.arange(n_frames, dtype=np.float64)
+    full = np.asarray(params, np.float64)
+    transport, *shear = _laws_at(model, np.atleast_2d(full), times, float(times[-1]) / 2, dt)
+    if not shear:
+        shear = [(np.zeros_like(transport[0]), np.zeros((*transport[0].shape, 0)))]
+    of_all = [
+        _integral(each.reshape(*full.shape[:-1], *each.shape[1:]), dt, axis=full.ndim - 1)
+        for each in (*transport, *shear[0])
+    ]
+    return Curves(*of_all)
 
 
-def _integral(rate: NDArray[np.float64], dt: float) -> NDArray[np.float64]:
-    steps = 0.5 * (rate[1:] + rate[:-1]) * dt
-    return np.concatenate([np.zeros_like(rate[:1]), np.cumsum(steps, axis=0)])
+def _integral(rate: NDArray[np.float64], dt: float, axis: int) -> NDArray[np.float64]:
+    rate = np.moveaxis(rate, axis, 0)
+    integral = np.zeros_like(rate)
+    np.cumsum(0.5 * (rate[1:] + rate[:-1]) * dt, axis=0, out=integral[1:])
+    return np.moveaxis(integral, 0, axis)
 
 
 def rates(
@@ -220,43 +233,78 @@ def rates(
         Their derivatives by the parameters.
     """
     t, full = np.atleast_1d(np.asarray(times, np.float64)), np.asarray(params, np.float64)
-    laws, owned = [model.transport], [slice(0, len(model.transport_parameters))]
-    if model.shear_rate is not None:
-        laws.append(model.shear_rate)
-        owned.append(slice(owned[0].stop, owned[0].stop + len(model.shear_parameters)))
-    # Filled up to a power of two: few lengths to compile for.
-    filled = np.full(1 << max(len(t) - 1, 1023).bit_length(), dt)
-    filled[: len(t)] = t
-    with jax.enable_x64(True):
-        grid = filled, np.float64(tau), np.float64(dt)
-        curves_and_jacobians = jax.device_get(
-            [_compiled(model, law)(full[own], *grid) for law, own in zip(laws, owned, strict=True)]
-        )
     values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
-    for i, (own, (value, slope)) in enumerate(zip(owned, curves_and_jacobians, strict=True)):
-        values[i], jacobian[i][:, own] = value[: len(t)], slope[: len(t)]
+    laws = _laws_at(model, full[None], t, tau, dt)
+    for i, (own, (value, slope)) in enumerate(zip(_owned(model), laws, strict=False)):
+        values[i], jacobian[i][:, own] = value[0], slope[0]
     return values, jacobian
 
 
+def _owned(model: Model) -> tuple[slice, slice]:
+    """Which parameters are those of J, and which those of the shear rate."""
+    first = len(model.transport_parameters)
+    return slice(first), slice(first, first + len(model.shear_parameters))
+
+
+def _laws_at(
+    model: Model, full: Floats, times: Floats, tau: float, dt: float
+) -> list[tuple[Floats, Floats]]:
+    """Each rate and its derivatives by its own parameters, at parameters (s, p).
+
+    That is J alone, or J and the shear rate: (s, n) and (s, n, a) arrays of each.
+    """
+    # Filled up to a power of two: few lengths to compile for.
+    grid = np.full(1 << max(len(times) - 1, FEWEST_TIMES - 1).bit_length(), dt)
+    grid[: len(times)] = times
+
+    def of_law(law: RateFunction, own: slice) -> tuple[Floats, Floats]:
+        program, blocks = _compiled(model, law), []
+        for first in range(0, len(full), AT_ONCE):
+            block = full[first : first + AT_ONCE, own]
+            filled = np.zeros((AT_ONCE, block.shape[1]))
+            filled[: len(block)] = block
+            found = program(filled, grid, np.float64(tau), np.float64(dt), np.int64(len(block)))
+            blocks.append([np.asarray(each)[: len(block), : len(times)] for each in found])
+        values, slopes = (np.concatenate(each) for each in zip(*blocks, strict=True))
+        return values, slopes
+
+    laws = zip((model.transport, model.shear_rate), _owned(model), strict=True)
+    with jax.enable_x64(True):
+        return [of_law(law, own) for law, own in laws if law is not None]
+
+
 def _compiled(model: Model, law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """A rate and its derivatives, of (parameters, times, tau, dt).
+    """A rate and its derivatives, of (parameters, times, tau, dt, sets that count).
 
     The laws of this module read nothing but their arguments and are compiled once for all fits.
     """
     if any(law is own for own in OWN_LAWS):
         return _compiled_for_good(law)
     if model.programs is None:
-        return Traced(functools.partial(_rate_with_jacobian, law))
+        return Traced(functools.partial(_rates_with_jacobians, law))
     # By identity: callables of a caller's own class may have no hash.
     key = id(law)
     if key not in model.programs:
-        model.programs[key] = Traced(functools.partial(_rate_with_jacobian, law))
+        model.programs[key] = Traced(functools.partial(_rates_with_jacobians, law))
     return model.programs[key]
 
 
 @functools.cache
 def _compiled_for_good(law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    return jax.jit(functools.partial(_rate_with_jacobian, law))
+    return jax.jit(functools.partial(_rates_with_jacobians, law))
+
+
+def _rates_with_jacobians(
+    law: RateFunction, p: jax.Array, times: jax.Array, tau: jax.Array, dt: jax.Array, n: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """At the first n of the parameters (s, a): (s, t) and (s, t, a) arrays."""
+
+    def of_one(i: jax.Array, of_all: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        values, jacobian = _rate_with_jacobian(law, p[i], times, tau, dt)
+        return of_all[0].at[i].set(values), of_all[1].at[i].set(jacobian)
+
+    nothing = jnp.zeros((len(p), len(times))), jnp.zeros((len(p), len(times), p.shape[1]))
+    return jax.lax.fori_loop(0, n, of_one, nothing)
 
 
 def _rate_with_jacobian(

@@ -75,8 +75,8 @@ class ScalingMap:
         return len(self.matrix) // 2
 
     def values(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Contrasts, then offsets, (2K,): on their limits where these hold."""
-        return np.clip(self.constant + self.matrix @ z, self.lower, self.upper)
+        """Contrasts, then offsets, (…, 2K) at z (…, m): on their limits where these hold."""
+        return np.clip(self.constant + z @ self.matrix.T, self.lower, self.upper)
 
     def penalised(self, contrast: float, offset: float) -> ScalingMap:
         """The same map with other penalty weights."""

@@ -1,9 +1,13 @@
-"""The state of a search, the steps that it can try, and its result."""
+"""The state of a search, the steps that it can try, and its result.
+
+What needs the cost is a generator: it yields the parameters at which it wants the equations, and is
+sent them (reverse communication). Many searches can therefore be evaluated together.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +17,7 @@ from nlsq_stratified.normal_equations import Equations, NormalEquations
 from nlsq_stratified.solver.kinks import KinkModel, VisitedPoints
 from nlsq_stratified.solver.quadratic_model import QuadraticModel
 
-__all__ = ["Search", "TrustRegionResult", "residual_variance"]
+__all__ = ["Evaluations", "Search", "TrustRegionResult", "residual_variance"]
 
 # Damping at the start, relative to the curvature of each parameter.
 INITIAL_DAMPING = 1e-3
@@ -64,6 +68,9 @@ DIFFERENCE = 0.1
 # Upper bound for that length, relative to a parameter or to the width of its bounds.
 RELATIVE_DIFFERENCE = 1e-3
 
+# Yields parameters (p,), is sent the equations there, and returns an R.
+type Evaluations[R] = Generator[NDArray[np.float64], Equations, R]
+
 
 @dataclass(frozen=True, eq=False)
 class TrustRegionResult:
@@ -106,20 +113,20 @@ class Search:
 
     def __init__(
         self,
-        evaluate: Callable[[NDArray[np.float64]], Equations],
         x: NDArray[np.float64],
+        state: Equations,
         lower: NDArray[np.float64],
         upper: NDArray[np.float64],
         max_nfev: int,
         x_scale: ArrayLike | None = None,
         sizes: ArrayLike | None = None,
     ) -> None:
-        self.evaluate, self.lower, self.upper, self.max_nfev = evaluate, lower, upper, max_nfev
+        self.lower, self.upper, self.max_nfev = lower, upper, max_nfev
         self.x_scale = x_scale
         self.sizes = None if sizes is None else np.asarray(sizes, dtype=np.float64)
-        self.x, self.state = x, evaluate(x)
-        if not self.state.finite:
+        if not state.finite:
             raise ValueError(f"the model is not finite at the start {x.tolist()}")
+        self.x, self.state = x, state
         self.cost_initial, self.nit, self.nfev = self.state.cost, 0, 1
         self.trials, self.last_step = 0, np.zeros_like(x)
         self.visited = VisitedPoints()
@@ -177,7 +184,7 @@ class Search:
         unit = max(variance, model.possible_gain)
         return KinkModel(model.factor, model.damper, slopes, levels, model.lower, model.upper, unit)
 
-    def follow_kink(self, variance: float) -> bool:
+    def follow_kink(self, variance: float) -> Evaluations[bool]:
         """Go down along a kink; return whether the search is at a minimum there.
 
         A step that fails adds a point, which makes the model of the kink better.
@@ -196,11 +203,12 @@ class Search:
             if model is None or out_of_trials:
                 return False
             cost = self.state.cost
-            if self.step(model) and cost - self.state.cost > 0.5 * KINK_PROGRESS**2 * variance:
+            taken = yield from self.step(model)
+            if taken and cost - self.state.cost > 0.5 * KINK_PROGRESS**2 * variance:
                 last = self.trials
             self.growth = 2.0
 
-    def descend(self, model: QuadraticModel, xtol: float, since: int) -> bool:
+    def descend(self, model: QuadraticModel, xtol: float, since: int) -> Evaluations[bool]:
         """Damp the step of the model more and more, until it lowers the cost.
 
         Return False if there was no such step in `PATIENCE` trials since trial `since`, or if the
@@ -208,19 +216,19 @@ class Search:
         """
         shortest = xtol * model.length(self.x)
         while self.nfev < self.max_nfev:
-            if self.step(model):
+            if (yield from self.step(model)):
                 return True
             if self.trials - since >= PATIENCE or model.length(self.last_step) <= shortest:
                 return False
         return False
 
-    def step(self, model: QuadraticModel | KinkModel) -> bool:
+    def step(self, model: QuadraticModel | KinkModel) -> Evaluations[bool]:
         """Try a damped step, change the damping, and return whether the step was taken."""
         self.last_step = step = model.step(self.damping)
         trial_x = np.clip(self.x + step, self.lower, self.upper)
         trial_x = np.where(step <= model.lower, self.lower, trial_x)
         trial_x = np.where(step >= model.upper, self.upper, trial_x)
-        trial = self.evaluate(trial_x)
+        trial = yield trial_x
         self.nfev, self.trials = self.nfev + 1, self.trials + 1
         if trial.finite:
             self.visited.add(trial_x, trial.cost, trial.gradient)
@@ -235,7 +243,7 @@ class Search:
         self.x, self.state, self.nit = trial_x, trial, self.nit + 1
         return True
 
-    def differenced_equations(self, variance: float) -> NormalEquations | None:
+    def differenced_equations(self, variance: float) -> Evaluations[NormalEquations | None]:
         """The equations at x with a Hessian from differences of the gradient, made positive.
 
         None if the gradient is not finite near x, or if differences would lose a direction that the
@@ -254,7 +262,7 @@ class Search:
             shifted = self.x.copy()
             shifted[j] += length if self.x[j] + length <= self.upper[j] else -length
             shift = shifted[j] - self.x[j]
-            other = self.evaluate(shifted)
+            other = yield shifted
             self.nfev += 1
             if not (shift and other.finite):
                 return None
@@ -290,11 +298,11 @@ class Search:
         """Whether the model is bad: with a good one the search would have ended long ago."""
         return self.trials > LONG_SEARCH and self.damping > STRONG_DAMPING and distance < NEAR
 
-    def stuck(self, differenced: bool) -> TrustRegionResult:
+    def stuck(self, differenced: bool) -> Evaluations[TrustRegionResult]:
         """The result if no step lowers the cost any more."""
         distance, variance = self.distance(), residual_variance(self.state)
         if differenced and distance > STALL_DISTANCE:
-            equations = self.differenced_equations(variance)
+            equations = yield from self.differenced_equations(variance)
             model = None if equations is None else self.model(equations)
             if model is not None and not model.lost:
                 curved = model.distance(variance)

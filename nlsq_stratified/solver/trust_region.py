@@ -29,7 +29,7 @@ search goes down along a kink, and how it recognises a minimum there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,12 +39,13 @@ from nlsq_stratified.solver.quadratic_model import QuadraticModel
 from nlsq_stratified.solver.search import (
     LARGEST_KINK,
     PATIENCE,
+    Evaluations,
     Search,
     TrustRegionResult,
     residual_variance,
 )
 
-__all__ = ["TrustRegionResult", "solve"]
+__all__ = ["TrustRegionResult", "solve", "solve_many"]
 
 # Longest last step that is taken on trust, in units of the tolerance.
 TRUSTED = 30.0
@@ -114,21 +115,87 @@ def solve(
     ValueError
         If the cost at the start is not finite, or a lower bound exceeds the upper bound.
     """
+    tests = _Tests(tolerance, ftol, xtol, gtol, trust_last_step)
+    search = _search(x0, lower, upper, max_nfev, tests, x_scale, sizes, callback)
+    return _evaluated(lambda points: [evaluate(x) for x in points], [search])[0]
+
+
+def solve_many(
+    evaluate: Callable[[NDArray[np.float64]], Sequence[Equations]],
+    starts: ArrayLike,
+    lower: ArrayLike = -np.inf,
+    upper: ArrayLike = np.inf,
+    *,
+    tolerance: float = 1e-4,
+    ftol: float = 1e-16,
+    xtol: float = 1e-12,
+    max_nfev: int = 100,
+) -> list[TrustRegionResult]:
+    """`solve` from many starts (s, p), all of which take their next evaluation together.
+
+    Parameters
+    ----------
+    evaluate : callable
+        Parameters (n, p) of the searches that go on, to the `Equations` of each.
+    max_nfev : int
+        Largest number of evaluations of each search.
+    """
+    searches = [
+        _search(
+            start,
+            lower,
+            upper,
+            max_nfev,
+            _Tests(tolerance, ftol, xtol, gtol=0.0, trust_last_step=False),
+        )
+        for start in np.asarray(starts, np.float64)
+    ]
+    return _evaluated(lambda points: evaluate(np.array(points)), searches)
+
+
+def _evaluated[R](
+    evaluate: Callable[[list[NDArray[np.float64]]], Sequence[Equations]],
+    searches: Sequence[Evaluations[R]],
+) -> list[R]:
+    """The results of searches, evaluated in rounds: each time all of them that go on."""
+    results: dict[int, R] = {}
+    points = {i: next(search) for i, search in enumerate(searches)}
+    while points:
+        states = evaluate(list(points.values()))
+        for i, state in zip(list(points), states, strict=True):
+            try:
+                points[i] = searches[i].send(state)
+            except StopIteration as end:
+                results[i] = end.value
+                del points[i]
+    return [results[i] for i in range(len(searches))]
+
+
+def _search(
+    x0: ArrayLike,
+    lower: ArrayLike,
+    upper: ArrayLike,
+    max_nfev: int,
+    tests: _Tests,
+    x_scale: ArrayLike | None = None,
+    sizes: ArrayLike | None = None,
+    callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None = None,
+) -> Evaluations[TrustRegionResult]:
     x = np.array(x0, dtype=np.float64)
     lower, upper = (np.broadcast_to(np.asarray(b, np.float64), x.shape) for b in (lower, upper))
     if np.any(lower > upper):
         raise ValueError(f"a lower bound exceeds the upper one: {lower} > {upper}")
     start = np.clip(x, lower, upper)
-    search = Search(evaluate, start, lower, upper, max_nfev, x_scale, sizes)
-    tests = _Tests(tolerance, ftol, xtol, gtol, trust_last_step)
-    return _run(search, tests, callback)
+    state = yield start
+    search = Search(start, state, lower, upper, max_nfev, x_scale, sizes)
+    return (yield from _run(search, tests, callback))
 
 
 def _run(
     search: Search,
     tests: _Tests,
     callback: Callable[[int, NDArray[np.float64], Equations, int], None] | None,
-) -> TrustRegionResult:
+) -> Evaluations[TrustRegionResult]:
     progress, differenced = _Progress(search, tests.tolerance), False
     can_difference, stuck = len(search.x) <= MOST_DIFFERENCED, False
     while True:
@@ -136,9 +203,10 @@ def _run(
         if differenced:
             if search.nfev + len(search.x) > search.max_nfev:
                 return search.out_of_evaluations()
-            if (differences := search.differenced_equations(progress.variance)) is None:
+            differences = yield from search.differenced_equations(progress.variance)
+            if differences is None:
                 if stuck:
-                    return search.stuck(differenced=False)
+                    return (yield from search.stuck(differenced=False))
                 differenced = can_difference = False
                 progress.restart(search, PATIENCE_DIFFERENCED)
             else:
@@ -154,8 +222,10 @@ def _run(
         if message := tests.trusted(model, search, progress.variance):
             return search.result(True, message, model.step(search.damping))
         nit = search.nit
-        taken = search.descend(model, tests.xtol, progress.last)
-        if (not taken or progress.stalled(search)) and search.follow_kink(progress.variance):
+        taken = yield from search.descend(model, tests.xtol, progress.last)
+        if (not taken or progress.stalled(search)) and (
+            yield from search.follow_kink(progress.variance)
+        ):
             jump = f"{search.distance():.2g} standard errors"
             return search.result(True, f"at a kink, where the gradient jumps by {jump}")
         taken = search.nit > nit
@@ -166,7 +236,7 @@ def _run(
         stuck = not taken or progress.stalled(search)
         other_model = not differenced and can_difference
         if stuck and not other_model:
-            result = search.stuck(differenced)
+            result = yield from search.stuck(differenced)
             if result.success or not differenced or search.distance() > LARGEST_KINK:
                 return result
             # Differences across a kink are no curvature: back to the Gauss-Newton model, for good.

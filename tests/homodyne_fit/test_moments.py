@@ -58,10 +58,10 @@ def dense_moments(params, data, reference, power=2):
 
 
 def kernel_moments(params, data, reference, per_chunk=None, **options):
-    model = LAMINAR_FLOW if len(params) == 7 else STATIC
-    shear = direction = np.zeros(data.n_angles)
-    if len(params) == 7:
-        angle = np.deg2rad(params[6] - data.phi)
+    model = LAMINAR_FLOW if params.shape[-1] == 7 else STATIC
+    shear = direction = np.zeros((*params.shape[:-1], data.n_angles))
+    if params.shape[-1] == 7:
+        angle = np.deg2rad(params[..., 6, None] - data.phi)
         shear = 0.5 * data.q * GAP * np.cos(angle)
         direction = -0.5 * data.q * GAP * np.sin(angle) * np.pi / 180
     factors = AngleFactors(data.q**2, shear, direction, reference)
@@ -122,6 +122,17 @@ def test_agrees_with_the_formula_point_by_point(transport, flow, phi0, n, seed):
     reference = np.array([1.0, 1.1, 1.2])
     expected = dense_moments(params, data, reference)
     assert relative_difference(kernel_moments(params, data, reference), expected) < 1e-9
+
+
+@pytest.mark.parametrize(("model", "n_sets", "per_chunk"), [(STATIC, 3, 2), (LAMINAR_FLOW, 21, 3)])
+def test_many_sets_of_parameters_at_once_give_the_moments_of_each(model, n_sets, per_chunk):
+    rng, data, reference = np.random.default_rng(5), random_data(130, 3), np.ones(3)
+    params = np.array([1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0])[: len(model.parameters)]
+    params = params * rng.uniform(0.5, 1.5, (n_sets, len(params)))
+    together = kernel_moments(params, data, reference, per_chunk)
+    assert len(together) == n_sets
+    for moments, one in zip(together, params, strict=True):
+        assert relative_difference(moments, dense_moments(one, data, reference)) < 1e-9
 
 
 def test_static_model_has_no_flow_columns():

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from scipy.optimize import lsq_linear, minimize, nnls
 
 from homodyne_fit.errors import InputError
-from homodyne_fit.kernel.elimination import eliminate
+from homodyne_fit.kernel.elimination import eliminate, eliminate_each, reduce_each
 from homodyne_fit.model.scaling import scaling_map
 
 pytestmark = pytest.mark.numerics
@@ -266,6 +266,29 @@ def test_limits_hold_contrast_and_offset_in_every_mode(seed, mode, contrast, off
     # With no limit but those, the minimum is the same.
     inner = a @ joint.free
     np.testing.assert_allclose(inner.T @ residual, 0, atol=1e-7 * np.linalg.norm(terms))
+
+
+@pytest.mark.parametrize("penalties", [(0.0, 0.0), (30.0, 1e3)])
+def test_elimination_of_many_is_that_of_each(penalties):
+    """Some with limits that hold, some without, and one that is not finite."""
+    box = {"contrast": (0.0, 0.38), "offset": (0.85, 1.09)}
+    scaling = scaling_map("individual", phi=PHI, **box).penalised(*penalties)
+    reference, weights = np.ones(6), np.linspace(0.5, 2.0, 6)
+    moments = np.array([moments_of(columns_of(6, seed), reference) for seed in range(12)])
+    moments[7, 2, 0, P] = np.nan
+    joints = eliminate_each(moments, reference, scaling, weights)
+    assert len({joint.free.shape[1] for joint in joints}) > 1
+    for i, (joint, reduced) in enumerate(zip(joints, reduce_each(joints), strict=True)):
+        alone = eliminate(moments[i], reference, scaling, weights)
+        np.testing.assert_array_equal(joint.limits, alone.limits)
+        for one, other in (
+            (joint.z, alone.z),
+            (joint.equations.gradient, alone.equations.gradient),
+            (joint.equations.hessian, alone.equations.hessian),
+            (reduced.hessian, alone.reduced().hessian),
+        ):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * np.nanmax(np.abs(other)))
+        assert reduced.finite == (i != 7)
 
 
 @pytest.mark.parametrize("mode", ["individual", "averaged", "fourier"])

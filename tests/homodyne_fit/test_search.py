@@ -65,9 +65,13 @@ def two_valleys(y):
     return NormalEquations(0.5 * r @ r, j.T @ r, j.T @ j, 2)
 
 
+def at_each(cost):
+    return lambda ys: [cost(y) for y in ys]
+
+
 def test_screening_leaves_the_valley_of_the_given_start():
     candidates = np.array([[9.0], [14.0], [6.0], [1.0], [-3.0]])
-    found = screen_starts([two_valleys], candidates, np.array([-4.0]), np.array([20.0]))
+    found = screen_starts([at_each(two_valleys)], candidates, np.array([-4.0]), np.array([20.0]))
     assert abs(found.coordinates[0, 0]) < 1.5
     assert found.n_refined == 5
     assert 1 <= found.n_reached < 5
@@ -89,7 +93,9 @@ def test_a_larger_sample_is_asked_only_where_there_is_a_doubt(noise, asked):
         return valleys(y)
 
     candidates = 10.0 * np.arange(-5, 7)[:, None] + 1
-    found = screen_starts([valleys, larger], candidates, np.array([-60.0]), np.array([70.0]))
+    found = screen_starts(
+        [at_each(valleys), at_each(larger)], candidates, np.array([-60.0]), np.array([70.0])
+    )
     assert abs(found.coordinates[0, 0] + 10) < 1.5
     assert bool(calls) == asked
 
@@ -100,10 +106,10 @@ def test_candidates_that_are_not_finite_are_passed_over():
         return state if y[0] < 5 else NormalEquations(np.nan, state.gradient, state.hessian, 2)
 
     candidates = np.array([[9.0], [1.0]])
-    found = screen_starts([cost], candidates, np.array([-4.0]), np.array([20.0]))
+    found = screen_starts([at_each(cost)], candidates, np.array([-4.0]), np.array([20.0]))
     assert abs(found.coordinates[0, 0]) < 1.5
     with pytest.raises(ValueError, match="not finite at any start"):
-        screen_starts([cost], candidates[:1], np.array([-4.0]), np.array([20.0]))
+        screen_starts([at_each(cost)], candidates[:1], np.array([-4.0]), np.array([20.0]))
 
 
 class PowerLawSample:
@@ -179,7 +185,8 @@ def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure
         wrong[:, 6] = rng.uniform(-10, 10, 20)
         wrong[:, 0] = np.clip(wrong[:, 0], 100.0, 1e5)
         starts = np.array([space.to_coordinates(x) for x in wrong])
-        found = screen_starts([evaluate], starts, lower, upper)
+        together = samples.probe.cost_functions(objective, space)
+        found = screen_starts([together], starts, lower, upper)
         home = solve(evaluate, space.to_coordinates(m.params), lower, upper)
         alone = [solve(evaluate, start, lower, upper, max_nfev=200).state.cost for start in starts]
     variance = 2 * home.state.cost / home.state.n_points

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.optimize import least_squares, lsq_linear
 
-from nlsq_stratified import NormalEquations, solve
+from nlsq_stratified import NormalEquations, solve, solve_many
 
 pytestmark = pytest.mark.numerics
 
@@ -114,6 +114,27 @@ def excess(problem, result, optimum):
     """How far the result is from the optimum, in standard errors, by the cost."""
     variance = 2 * optimum.cost / max(1, result.state.n_points - len(result.x))
     return np.sqrt(max(0.0, 2 * (result.state.cost - optimum.cost)) / variance)
+
+
+def test_searches_side_by_side_end_where_each_ends_alone():
+    problem = noisy(peak, [2.0, 1.5, 0.7])
+    starts = np.array([[1.0, 1.0, 1.0], [3.0, 2.5, 0.3], [2.0, 1.5, 0.7], [0.5, 0.2, 2.0]])
+    lower, upper = np.array([0.0, 0.0, 0.1]), np.array([5.0, 4.0, 3.0])
+    calls = []
+
+    def at_each(xs):
+        calls.append(len(xs))
+        return [problem.at(x) for x in xs]
+
+    together = solve_many(at_each, starts, lower, upper, max_nfev=60)
+    alone = [solve(problem.at, start, lower, upper, max_nfev=60) for start in starts]
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.x, other.x)
+        assert (one.nfev, one.success, one.message) == (other.nfev, other.success, other.message)
+    # Each call evaluates all searches that go on.
+    assert calls[0] == 4
+    assert len(calls) == max(one.nfev for one in alone)
+    assert sum(calls) == sum(one.nfev for one in alone)
 
 
 # Agreement with SciPy

@@ -10,24 +10,32 @@ variance and A the Hessian of cost and penalties together,
 
 At its minimum :math:`(K - 1)\tau^2 = \sum(\hat c_k - \bar c)^2 + \mathrm{tr}(A^{-1} Q)`, Q the form
 of that sum: the fixed point of expectation maximisation with the joint covariance of physics and
-scaling (A. Dempster, N. Laird and D. Rubin, *J. R. Stat. Soc. B* 39, 1, 1977). A quasi-Newton
-search finds it where τ is small and the fixed-point iteration crawls.
+scaling (A. Dempster, N. Laird and D. Rubin, *J. R. Stat. Soc. B* 39, 1, 1977). Newton's method in
+:math:`t = \ln\tau` finds it where τ is small and the fixed-point iteration crawls. With
+:math:`\hat s` the step to the minimum, :math:`e_i = \sum(\hat v - \bar v)^2` there of contrasts and
+of offsets, and :math:`g_i` half its derivatives by the step,
+
+.. math:: \frac{\partial}{\partial t_i}(-\ln p) = K - 1 - \lambda_i (e_i + \mathrm{tr}(A^{-1} Q_i)),
+
+.. math:: \frac{\partial^2}{\partial t_i \partial t_j}(-\ln p)
+          = 2 \delta_{ij} \lambda_i (e_i + \mathrm{tr}(A^{-1} Q_i))
+          - 2 \lambda_i \lambda_j (2 g_i^T A^{-1} g_j + \mathrm{tr}(A^{-1} Q_i A^{-1} Q_j)).
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.elimination import JointEquations
 from homodyne_fit.model.scaling import centering_matrix
 
 __all__ = ["ScalingPrior", "fit_scaling_prior"]
+
+Floats = NDArray[np.float64]
 
 # Spreads that are tried, relative to the mean contrast or offset.
 NARROWEST = 1e-5
@@ -36,6 +44,15 @@ WIDEST = 3.0
 GRID = 9
 # Points of the grid, from the narrowest on, that are searched apart from the others.
 FLAT = 3
+
+# Longest step of a search, and the decrease of minus the log evidence that ends it.
+LONGEST_STEP = 2.0
+LEAST_DECREASE = 1e-10
+# Curvature that counts at least.
+FLATTEST = 1e-12
+# Steps of a search, and factor by which one that does not go down is shortened.
+MOST_STEPS = 60
+SHORTENED = 0.25
 
 # Curvature, relative to the largest, of what has no effect.
 NO_EFFECT = 1e-30
@@ -94,62 +111,126 @@ def fit_scaling_prior(
     hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
     gradient = directions.T @ joint.equations.gradient / variance / scale
     to_values = joint.scaling.matrix @ directions[p:] / scale
-    inner = [to_values.T @ form @ to_values for form in forms]
-    slopes = [to_values.T @ form @ values for form in forms]
-    squares = [values @ form @ values for form in forms]
-
-    def evaluate(log_tau: NDArray[np.float64]) -> tuple[float, NDArray[np.float64], float]:
-        """Minus the log evidence, its derivatives, and the squared distance to the minimum."""
-        precision = np.exp(-2 * log_tau)
-        a = hessian + sum(w * q for w, q in zip(precision, inner, strict=True))
-        b = gradient + sum(w * s for w, s in zip(precision, slopes, strict=True))
-        # The penalty may be ten orders of magnitude above the rest.
-        size = np.sqrt(np.diag(a))
-        factor = _cholesky(a / np.outer(size, size))
-        step = -scipy.linalg.cho_solve(factor, b / size) / size
-        penalty = 0.5 * float(precision @ squares)
-        log_determinant = 2 * (np.log(np.diag(factor[0])).sum() + np.log(size).sum())
-        value = penalty + 0.5 * b @ step + 0.5 * log_determinant + (n_angles - 1) * log_tau.sum()
-        spread = [
-            square
-            + 2 * slope @ step
-            + step @ q @ step
-            + np.trace(scipy.linalg.cho_solve(factor, q / np.outer(size, size)))
-            for square, slope, q in zip(squares, slopes, inner, strict=True)
-        ]
-        return float(value), (n_angles - 1) - precision * spread, float(-b @ step)
-
+    evidence = _Evidence(
+        hessian,
+        gradient,
+        forms=np.array([to_values.T @ form @ to_values for form in forms]),
+        slopes=np.array([to_values.T @ form @ values for form in forms]),
+        squares=np.array([values @ form @ values for form in forms]),
+        n_angles=n_angles,
+    )
     lower, upper = np.log(NARROWEST * means), np.log(WIDEST * means)
+    axes = np.linspace(lower, upper, GRID)
+    grid = np.stack(np.meshgrid(*axes.T, indexing="ij"), axis=-1)
+    on_grid, _ = evidence.values(grid.reshape(-1, 2))
+    on_grid = on_grid.reshape(GRID, GRID)
     # Where a spread is too narrow to matter the evidence is flat, and a search would not leave.
-    axes, searches = np.linspace(lower, upper, GRID), []
-    for wide in itertools.product((False, True), repeat=2):
-        halves = [axes[FLAT:, i] if w else axes[:FLAT, i] for i, w in enumerate(wide)]
-        start = min(itertools.product(*halves), key=lambda point: evaluate(np.array(point))[0])
-        search = scipy.optimize.minimize(
-            lambda point: evaluate(point)[:2],
-            np.array(start),
-            jac=True,
-            method="L-BFGS-B",
-            bounds=list(zip(lower, upper, strict=True)),
-            options={"ftol": 1e-14, "gtol": 1e-8},
-        )
-        searches.append(search)
-    best = min(searches, key=lambda search: search.fun).x
-    value, _, squared_distance = evaluate(best)
+    parts, starts = (slice(FLAT), slice(FLAT, None)), []
+    for quarter in itertools.product(parts, repeat=2):
+        of_quarter = grid[quarter].reshape(-1, 2)
+        starts.append(of_quarter[np.argmin(on_grid[quarter])])
+    best = _minimum(evidence, np.array(starts), lower, upper)
+    (value, narrow), (squared_distance, _) = evidence.values(np.array([best, lower]))
     return ScalingPrior(
         contrast=float(np.exp(best[0])),
         offset=float(np.exp(best[1])),
-        log_evidence=evaluate(lower)[0] - value,
-        distance=float(np.sqrt(max(0.0, squared_distance))),
+        log_evidence=float(narrow - value),
+        distance=float(np.sqrt(squared_distance)),
     )
 
 
-def _cholesky(matrix: NDArray[np.float64]) -> Any:
-    """`cho_factor` of a matrix of unit diagonal that rounding may have made indefinite."""
-    least = len(matrix) * np.finfo(float).eps
+@dataclass(frozen=True, eq=False)
+class _Evidence:
+    """Minus the log evidence as a function of ln τ, in coordinates in which A is of order one.
+
+    Attributes
+    ----------
+    hessian, gradient : (f, f), (f,) array
+        Of the cost, in units of the noise variance.
+    forms, slopes, squares : (2, f, f), (2, f), (2,) array
+        Q of contrasts and of offsets: its curvature, half its gradient, and its value.
+    n_angles : int
+    """
+
+    hessian: Floats
+    gradient: Floats
+    forms: Floats
+    slopes: Floats
+    squares: Floats
+    n_angles: int
+
+    def values(self, log_tau: Floats) -> tuple[Floats, Floats]:
+        """Values (s,) at ln τ (s, 2), and squared distances (s,) to the minima of the cost."""
+        root, size, b = self._system(log_tau)
+        along = np.linalg.solve(root, (b / size)[..., None])[..., 0]
+        squared_distance = np.sum(along**2, axis=1)
+        log_determinant = 2 * (
+            np.log(np.diagonal(root, axis1=1, axis2=2)).sum(axis=1) + np.log(size).sum(axis=1)
+        )
+        of_prior = 0.5 * np.exp(-2 * log_tau) @ self.squares
+        of_prior += (self.n_angles - 1) * log_tau.sum(axis=1)
+        return of_prior + 0.5 * (log_determinant - squared_distance), squared_distance
+
+    def derivatives(self, log_tau: Floats) -> tuple[Floats, Floats]:
+        """First (s, 2) and second (s, 2, 2) derivatives."""
+        root, size, b = self._system(log_tau)
+        inverse_root = np.linalg.inv(root) / size[:, None, :]
+        inverse = inverse_root.mT @ inverse_root
+        step = -(inverse @ b[..., None])[..., 0]
+        on_step = np.einsum("qij,sj->sqi", self.forms, step)
+        spreads = self.squares + 2 * step @ self.slopes.T + np.einsum("sqi,si->sq", on_step, step)
+        on_forms = inverse[:, None] @ self.forms
+        spreads += np.trace(on_forms, axis1=2, axis2=3)
+        precision = np.exp(-2 * log_tau)
+        slopes = self.slopes + on_step
+        bends = 2 * slopes @ inverse @ slopes.mT
+        bends += np.einsum("sqij,srji->sqr", on_forms, on_forms)
+        second = -2 * precision[:, :, None] * precision[:, None, :] * bends
+        second[:, [0, 1], [0, 1]] += 2 * precision * spreads
+        return (self.n_angles - 1) - precision * spreads, second
+
+    def _system(self, log_tau: Floats) -> tuple[Floats, Floats, Floats]:
+        """Cholesky factor (s, f, f) of A scaled to unit diagonal, the scale, and the gradient."""
+        precision = np.exp(-2 * log_tau)
+        a = self.hessian + np.tensordot(precision, self.forms, axes=1)
+        # The penalty may be ten orders of magnitude above the rest.
+        size = np.sqrt(np.diagonal(a, axis1=1, axis2=2))
+        root = _cholesky(a / (size[:, :, None] * size[:, None, :]))
+        return root, size, self.gradient + precision @ self.slopes
+
+
+def _minimum(evidence: _Evidence, starts: Floats, lower: Floats, upper: Floats) -> Floats:
+    """The lowest of the minima (2,) to which Newton's method leads from starts (s, 2).
+
+    Curvature that is negative counts as positive (Y. Dauphin et al., *NeurIPS*, 2014).
+    """
+    t, share = starts, np.ones((len(starts), 1))
+    value, _ = evidence.values(t)
+    for _ in range(MOST_STEPS):
+        slope, curvature = evidence.derivatives(t)
+        at_limit = ((t <= lower) & (slope > 0)) | ((t >= upper) & (slope < 0))
+        slope = np.where(at_limit, 0.0, slope)
+        curvature = np.where(at_limit[:, :, None] | at_limit[:, None, :], np.eye(2), curvature)
+        values, vectors = np.linalg.eigh(curvature)
+        along = (slope[:, None, :] @ vectors)[:, 0] / np.maximum(np.abs(values), FLATTEST)
+        step = -(vectors @ along[..., None])[..., 0]
+        step /= np.maximum(1.0, np.max(np.abs(step), axis=1, keepdims=True) / LONGEST_STEP)
+        trial = np.clip(t + share * step, lower, upper)
+        if np.all(np.sum(slope * (t - trial), axis=1) < LEAST_DECREASE):
+            break
+        tried, _ = evidence.values(trial)
+        lower_there = (tried < value)[:, None]
+        t, value = np.where(lower_there, trial, t), np.minimum(value, tried)
+        share = np.where(lower_there, 1.0, SHORTENED * share)
+    return t[np.argmin(value)]
+
+
+def _cholesky(matrices: Floats) -> Floats:
+    """Factors of matrices (s, f, f) of unit diagonal that rounding may have made indefinite."""
+    least = matrices.shape[1] * np.finfo(float).eps
     while True:
         try:
-            return scipy.linalg.cho_factor(matrix + least * np.eye(len(matrix)))
+            return np.linalg.cholesky(matrices + least * np.eye(matrices.shape[1]))
         except np.linalg.LinAlgError:
             least *= 10
 

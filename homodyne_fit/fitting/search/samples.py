@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.search.minimum import MOST_NFEV, CostFunction
 from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.fitting.search.starts import CostFunctions
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.kernel.tiles import probe_chunk, probed_angles
@@ -30,6 +31,9 @@ RESERVED = 0.5
 
 # Share of a pass that rounding may hide.
 SPARE = 1e-9
+
+# Parameters that are evaluated in one pass, at most.
+AT_ONCE = 32
 
 
 # Called with the name of the sample, the passes so far, and the cost per point.
@@ -132,6 +136,20 @@ class Sample:
         objective = self._own(objective).in_coordinates(space)
         return lambda y: objective.normal_equations(y, self._sums_at(objective, y))
 
+    def cost_functions(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunctions:
+        """`cost_function` at many coordinates (s, m) of a space."""
+        objective = self._own(objective).in_coordinates(space)
+
+        def evaluate(ys: NDArray[np.float64]) -> list[NormalEquations]:
+            slabs = (ys[first : first + AT_ONCE] for first in range(0, len(ys), AT_ONCE))
+            return [
+                state
+                for slab in slabs
+                for state in objective.normal_equations_of_each(self._sums_at_each(objective, slab))
+            ]
+
+        return evaluate
+
     def sums(
         self, objective: TwoTimeObjective, space: SearchSpace, y: NDArray[np.float64]
     ) -> NDArray[np.float64]:
@@ -189,12 +207,21 @@ class Sample:
         return replace(objective.select_angles(self.angles), precision="double")
 
     def _sums_at(self, objective: TwoTimeObjective, y: NDArray[np.float64]) -> NDArray[np.float64]:
-        key = (objective.model, objective.complete(y).tobytes())
-        if key not in self._sums:
-            self._sums[key] = sums = reduce(objective, y, self.chunks, self.executor)
-            state = partial(objective.normal_equations, y, sums)
-            self.budget.count(self.name, self.tiles, state, free=self.is_probe)
-        return self._sums[key]
+        return self._sums_at_each(objective, y[None])[0]
+
+    def _sums_at_each(
+        self, objective: TwoTimeObjective, ys: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Moments (s, K, m, m) at coordinates (s, m): what is not known yet, in one pass."""
+        keys = [(objective.model, full.tobytes()) for full in objective.complete(ys)]
+        new = {key: y for key, y in zip(keys, ys, strict=True) if key not in self._sums}
+        if new:
+            found = reduce(objective, np.array(list(new.values())), self.chunks, self.executor)
+            for (key, y), sums in zip(new.items(), found, strict=True):
+                self._sums[key] = sums
+                state = partial(objective.normal_equations, y, sums)
+                self.budget.count(self.name, self.tiles, state, free=self.is_probe)
+        return np.array([self._sums[key] for key in keys])
 
 
 @dataclass(frozen=True, eq=False)

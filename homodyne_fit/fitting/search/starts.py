@@ -10,7 +10,7 @@ until one basin is left: successive halving (K. Jamieson and A. Talwalkar, *AIST
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.options import MultiStart
-from homodyne_fit.fitting.search.minimum import CostFunction
 from homodyne_fit.fitting.search.solution import SearchPoint
 from homodyne_fit.model.coordinates import SearchSpace
-from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
+from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve_many
 
 __all__ = [
     "HOPELESS",
+    "CostFunctions",
     "SAME_BASIN",
     "Screening",
     "draw_starts",
@@ -53,6 +53,9 @@ MOST_BASINS = 4
 CLOSE = 5.0
 # Exponents of the starts lie between minus this and this.
 EXPONENTS = 1.0
+
+# Normal equations of the physics at each of many searched coordinates (s, m).
+CostFunctions = Callable[[NDArray[np.float64]], Sequence[NormalEquations]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +158,7 @@ def _unit_cube(settings: MultiStart, d: int) -> NDArray[np.float64]:
 
 
 def screen_starts(
-    cost_functions: Sequence[CostFunction],
+    cost_functions: Sequence[CostFunctions],
     starts: NDArray[np.float64],
     lower: NDArray[np.float64],
     upper: NDArray[np.float64],
@@ -165,27 +168,30 @@ def screen_starts(
     Parameters
     ----------
     cost_functions : sequence of callable
-        On samples of growing size; those after the first are used as long as there is a doubt.
+        Coordinates (s, m) of many searches to the normal equations of each, on samples of growing
+        size; those after the first are used as long as there is a doubt.
     starts : (n, m) array
         The first one is what the user asked for, and is always refined.
     lower, upper : (m,) array
     """
-    costs = np.array([_cost(cost_functions[0](start)) for start in starts])
+    costs = np.array([_cost(state) for state in cost_functions[0](starts)])
     ranked = [i for i in np.argsort(costs, kind="stable") if i != 0]
     chosen = [i for i in [0, *ranked][:REFINED] if np.isfinite(costs[i])]
     if not chosen:
         raise InputError("the model is not finite at any start within the bounds")
 
-    def refined(evaluate: CostFunction, y: NDArray[np.float64], nfev: int) -> TrustRegionResult:
-        return solve(evaluate, y, lower, upper, tolerance=REFINEMENT_TOLERANCE, max_nfev=nfev)
+    def refined(
+        evaluate: CostFunctions, ys: NDArray[np.float64], nfev: int
+    ) -> list[TrustRegionResult]:
+        return solve_many(evaluate, ys, lower, upper, tolerance=REFINEMENT_TOLERANCE, max_nfev=nfev)
 
-    def further(basins: list[_Basin], evaluate: CostFunction, nfev: int) -> list[_Basin]:
-        return _distinct([replace(b, fit=refined(evaluate, b.fit.x, nfev)) for b in basins])
+    def further(basins: list[_Basin], evaluate: CostFunctions, nfev: int) -> list[_Basin]:
+        fits = refined(evaluate, np.array([basin.fit.x for basin in basins]), nfev)
+        return _distinct([replace(b, fit=fit) for b, fit in zip(basins, fits, strict=True)])
 
     first, *later = ROUNDS
-    basins = _distinct(
-        [_Basin(refined(cost_functions[0], starts[i], first), frozenset([i])) for i in chosen]
-    )
+    fits = refined(cost_functions[0], starts[chosen], first)
+    basins = _distinct([_Basin(fit, frozenset([i])) for i, fit in zip(chosen, fits, strict=True)])
     for nfev in later:
         basins = further(_promising(basins), cost_functions[0], nfev)
     basins = _promising(basins)[:MOST_BASINS]
