@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.kernel.decay_sums import (
+    SumsAndCurves,
     Tiles,
-    compiled_derivatives,
     compiled_for_draws,
+    compiled_with_curves,
     compiler_options,
     constant_sums,
     tiles_of,
@@ -114,29 +115,21 @@ class Target:
             return np.concatenate(found)[: len(xi)]
 
     def value_and_gradient(self, xi: Floats) -> tuple[float, Floats]:
-        """Log density at one ξ (d,), and its derivatives: two passes over the points."""
+        """Log density at one ξ (d,), and its derivatives, by one pass over the points."""
         o = self.objective
         form = o.sinc_power, o.precision
-        slopes_of = compiled_derivatives(*form, has_flow=o.model.has_flow)
-        sums = self.sums(xi[None], block=1)[0]
+        sum_up = compiled_with_curves(*form, has_flow=o.model.has_flow)
         with jax.enable_x64(True):
-            curves = jax.device_get(_of_draws(Density.curves)(self.density, xi[None]))
-            s, gamma, a, b = (
-                each if each is self._a else each[0] for each in self._arguments(curves)
-            )
-            value, (direct, slopes) = _value_and_slopes()(self.density, xi, sums)
+            s, gamma, b = jax.device_get(_curves_of_one()(self.density, xi))
 
         def of_chunk(chunk: Chunk) -> list[Floats]:
             with jax.enable_x64(True):
-                found = slopes_of(s, gamma, a, b, self._tiles(chunk), slopes)
-                return [np.asarray(each) for each in found]
+                return [np.asarray(x) for x in sum_up(s, gamma, self._a, b, self._tiles(chunk))]
 
-        by_curves = [
-            sum(each) for each in zip(*self.executor.map(of_chunk, self.chunks), strict=True)
-        ]
+        total = [sum(each) for each in zip(*self.executor.map(of_chunk, self.chunks), strict=True)]
         with jax.enable_x64(True):
-            along = _gradient_along_curves()(self.density, xi, CurvesOfDraw(*by_curves))
-            return float(value), np.asarray(direct + along)
+            value, gradient = _value_and_gradient()(self.density, xi, SumsAndCurves(*total))
+            return float(value), np.asarray(gradient)
 
     @cached_property
     def _a(self) -> Floats:
@@ -181,20 +174,22 @@ def _of_draws(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @functools.cache
-def _value_and_slopes() -> Callable[..., Any]:
-    """Of a density, ξ and sums: the log density and its derivatives by ξ and sums."""
-    function = jax.value_and_grad(Density.log_density, argnums=(1, 2))
-    return jax.jit(function, compiler_options=compiler_options())
+def _curves_of_one() -> Callable[..., Any]:
+    return jax.jit(Density.curves, compiler_options=compiler_options())
 
 
 @functools.cache
-def _gradient_along_curves() -> Callable[..., Any]:
-    """Of a density, ξ and derivatives by the curves: those by ξ through the curves."""
+def _value_and_gradient() -> Callable[..., Any]:
+    """Of a density, ξ and all sums and curves there: the log density and its derivatives by ξ."""
 
-    def gradient(density: Density, xi: jax.Array, slopes: CurvesOfDraw) -> jax.Array:
-        return jax.vjp(density.curves, xi)[1](slopes)[0]
+    def both(density: Density, xi: jax.Array, found: SumsAndCurves) -> tuple[Any, Any]:
+        of_xi_and_sums = jax.value_and_grad(Density.log_density, argnums=(1, 2))
+        value, (direct, slopes) = of_xi_and_sums(density, xi, found.sums)
+        (s, gamma, b), pull = jax.vjp(density.curves, xi)
+        by_s, by_gamma, _, by_b = found.derivatives(s, gamma, density.angles.a, b, slopes)
+        return value, direct + pull(CurvesOfDraw(by_s, by_gamma, by_b))[0]
 
-    return jax.jit(gradient, compiler_options=compiler_options())
+    return jax.jit(both, compiler_options=compiler_options())
 
 
 def _blocks(*arrays: Floats) -> list[tuple[Floats, ...]]:
