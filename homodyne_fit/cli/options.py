@@ -180,7 +180,7 @@ def _add_fit_options(parser: argparse.ArgumentParser) -> None:
 def _add_sampling_options(parser: Options) -> None:
     for name, metavar, meaning in (
         ("n-samples", "N", "draws of each chain; default: 1000"),
-        ("n-warmup", "N", "steps of each NUTS chain before its draws; default: 500"),
+        ("n-warmup", "N", "steps of each NUTS chain before its draws; default: 300"),
         ("n-chains", "N", "chains; default: 4"),
         (
             "cmc-num-shards",

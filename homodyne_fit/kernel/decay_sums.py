@@ -6,10 +6,16 @@ As functions of the curves S and Γ, and of the factors a and b of `homodyne_fit
 
 .. math:: \frac{\partial f_{ij}}{\partial S_j} = -\frac{\partial f_{ij}}{\partial S_i} = -a f_{ij},
           \qquad \frac{\partial f_{ij}}{\partial \Gamma_j}
-          = -\frac{\partial f_{ij}}{\partial \Gamma_i} = b f_{x,ij},
+          = -\frac{\partial f_{ij}}{\partial \Gamma_i} = b f_{x,ij}.
 
-so that the derivative of any function of them by the curves is made of row and column sums of two
-matrices. The sums cost a fraction of the moment matrices, and differentiate in reverse.
+With :math:`w = 2f, 1, d` for the three sums, their derivatives by S and Γ are therefore
+:math:`-a` and :math:`b` times the curves
+
+.. math:: F_i = \sum_j (w f)_{ji} - \sum_j (w f)_{ij}, \qquad
+          G_i = \sum_j (w f_x)_{ji} - \sum_j (w f_x)_{ij},
+
+and those by a and b are :math:`-\sum S_i F_i` and :math:`\sum \Gamma_i G_i`. Sums and curves take
+one pass over the points, and cost a fraction of the moment matrices.
 """
 
 from __future__ import annotations
@@ -29,9 +35,10 @@ from homodyne_fit.kernel.tiles import TileChunk
 
 __all__ = [
     "DecaySums",
+    "SumsAndCurves",
     "Tiles",
-    "compiled_derivatives",
     "compiled_for_draws",
+    "compiled_with_curves",
     "compiler_options",
     "constant_sums",
     "decay_sums",
@@ -75,6 +82,19 @@ def constant_sums(tiles: Tiles) -> NDArray[np.float64]:
     )
 
 
+class SumsAndCurves(NamedTuple):
+    """Sums of f², f and f d of each angle (K, 3), and their curves F and G, (K, 3, n)."""
+
+    sums: Any
+    f: Any
+    g: Any
+
+    def derivatives(self, s: Any, gamma: Any, a: Any, b: Any, slopes: Any) -> tuple[Any, ...]:
+        """Of Σ slopes · sums, with slopes (K, 3), by S, Γ, a and b."""
+        f, g = (jnp.einsum("km,kmn->kn", slopes, each) for each in (self.f, self.g))
+        return -a @ f, b @ g, -f @ s, g @ gamma
+
+
 # Arguments: S and Γ (n,), a and b (K,), tiles. Returns sums of f², f and f d, (K, 3).
 DecaySums = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Tiles], jax.Array]
 
@@ -88,7 +108,7 @@ def decay_sums(sinc_power: int, precision: Precision, *, has_flow: bool) -> Deca
     of_point = PRECISIONS[precision]
     form = _Form(sinc_power, of_point, has_flow)
     function = jax.custom_vjp(form.sums)
-    function.defvjp(lambda *inputs: (form.sums(*inputs), inputs), form.derivatives)
+    function.defvjp(form.forward, form.backward)
     return function
 
 
@@ -116,40 +136,48 @@ class _Form(NamedTuple):
 
         return jax.lax.fori_loop(0, len(tiles.rows), of_tile, jnp.zeros((len(a), 3)))
 
-    def derivatives(self, inputs: tuple[Any, ...], slopes: jax.Array) -> tuple[Any, ...]:
-        """Of Σ slopes · sums by S, Γ, a and b."""
-        s, gamma, a, b, tiles = inputs
+    def forward(
+        self, s: jax.Array, gamma: jax.Array, a: jax.Array, b: jax.Array, tiles: Tiles
+    ) -> tuple[jax.Array, Any]:
+        """The sums, and what `backward` needs."""
+        found = self.with_curves(s, gamma, a, b, tiles)
+        return found.sums, (found, (s, gamma, a, b), tiles)
+
+    def backward(self, kept: Any, slopes: jax.Array) -> tuple[Any, ...]:
+        """Derivatives of Σ slopes · sums by all arguments."""
+        found, arguments, tiles = kept
+        none = jax.tree.map(_no_derivative, tiles)
+        return (*found.derivatives(*arguments, slopes), none)
+
+    def with_curves(
+        self, s: jax.Array, gamma: jax.Array, a: jax.Array, b: jax.Array, tiles: Tiles
+    ) -> SumsAndCurves:
+        """Sums, F and G of each angle."""
+        side, flows = tiles.rows.shape[1], 2 if self.has_flow else 1
 
         def of_tile(i: jax.Array, total: Any) -> Any:
             tile = self._tile(s, gamma, tiles, i)
-            (s_row, s_col), (g_row, g_col) = tile.s, tile.g
 
             def of_angle(k: jax.Array, found: Any) -> Any:
-                rows, by_a, by_b = found
-                f, fx, d = self._decay(tile, a[k], b[k], tiles.c2[i, k])
+                sums, curves = found
                 # An entry that does not count has f = f_x = 0.
-                weight = 2 * slopes[k, 0] * f + slopes[k, 1] + slopes[k, 2] * d
-                weight = weight.astype(f.dtype)
-                (f_row, f_col) = _row_and_column_sums(weight * f)
-                rows = rows + jnp.stack([a[k] * f_row, -a[k] * f_col, 0 * f_row, 0 * f_col])
-                by_a = by_a.at[k].add(f_row @ s_row - f_col @ s_col)
-                if self.has_flow:
-                    (x_row, x_col) = _row_and_column_sums(weight * fx)
-                    rows = rows + jnp.stack([0 * x_row, 0 * x_row, -b[k] * x_row, b[k] * x_col])
-                    by_b = by_b.at[k].add(x_col @ g_col - x_row @ g_row)
-                return rows, by_a, by_b
+                f, fx, d = self._decay(tile, a[k], b[k], tiles.c2[i, k])
+                weighted = [w * slope for slope in (f, fx)[:flows] for w in (f, 1, d)]
+                rows, cols = map(jnp.stack, zip(*map(_row_and_column_sums, weighted), strict=True))
+                each = jnp.concatenate([-rows, cols], axis=1)
+                return sums.at[k].add(rows[:3].sum(1)), curves.at[k].set(each)
 
-            by_s, by_gamma, by_a, by_b = total
-            zero = jnp.zeros((4, tiles.rows.shape[1]))
-            found, by_a, by_b = jax.lax.fori_loop(0, len(a), of_angle, (zero, by_a, by_b))
-            row, col = tiles.rows[i], tiles.cols[i]
-            by_s = by_s.at[row].add(found[0]).at[col].add(found[1])
-            by_gamma = by_gamma.at[row].add(found[2]).at[col].add(found[3])
-            return by_s, by_gamma, by_a, by_b
+            sums, curves = total
+            found = jnp.zeros((len(a), 3 * flows, 2 * side))
+            sums, found = jax.lax.fori_loop(0, len(a), of_angle, (sums, found))
+            frames = jnp.concatenate([tiles.rows[i], tiles.cols[i]])
+            return sums, curves.at[frames].add(jnp.moveaxis(found, 2, 0))
 
-        nothing = tuple(jnp.zeros_like(each) for each in (s, gamma, a, b))
-        found = jax.lax.fori_loop(0, len(tiles.rows), of_tile, nothing)
-        return (*found, jax.tree.map(_no_derivative, tiles))
+        nothing = jnp.zeros((len(a), 3)), jnp.zeros((len(s), len(a), 3 * flows))
+        sums, curves = jax.lax.fori_loop(0, len(tiles.rows), of_tile, nothing)
+        curves = jnp.moveaxis(curves, 0, 2) * jnp.tile(jnp.array([2.0, 1.0, 1.0]), flows)[:, None]
+        f = curves[:, :3]
+        return SumsAndCurves(sums, f, curves[:, 3:] if self.has_flow else jnp.zeros_like(f))
 
     def _tile(self, s: jax.Array, gamma: jax.Array, tiles: Tiles, i: jax.Array) -> Tile:
         row, col = tiles.rows[i], tiles.cols[i]
@@ -194,19 +222,12 @@ def compiled_for_draws(
 
 
 @functools.cache
-def compiled_derivatives(
+def compiled_with_curves(
     sinc_power: int, precision: Precision, *, has_flow: bool
-) -> Callable[..., tuple[jax.Array, jax.Array, jax.Array]]:
-    """Of S, Γ, a, b, tiles and slopes (K, 3): derivatives of Σ slopes · sums by S, Γ and b."""
-    of_one = decay_sums(sinc_power, precision, has_flow=has_flow)
-
-    def derivatives(
-        s: jax.Array, gamma: jax.Array, a: jax.Array, b: jax.Array, tiles: Tiles, slopes: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        _, pull = jax.vjp(lambda s, gamma, b: of_one(s, gamma, a, b, tiles), s, gamma, b)
-        return pull(slopes)
-
-    return jax.jit(derivatives, compiler_options=compiler_options())
+) -> Callable[..., SumsAndCurves]:
+    """Of S, Γ, a, b and tiles: the sums and their curves."""
+    form = _Form(sinc_power, PRECISIONS[precision], has_flow)
+    return jax.jit(form.with_curves, compiler_options=compiler_options())
 
 
 def compiler_options() -> dict[str, Any] | None:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.rates import RATE_FLOOR
 from homodyne_fit.model.scaling import ScalingMap
-from homodyne_fit.posterior.density import Density
+from homodyne_fit.posterior.target import Target
 
-__all__ = ["Bounds", "bounded_values", "named_values", "parameters_of"]
+__all__ = ["Bounds", "named_values", "parameters_of"]
 
 Floats = NDArray[np.float64]
 
@@ -25,13 +25,13 @@ SLACK = 1e-9
 class Bounds:
     """Tells which draws are within the bounds of parameters, contrasts and offsets."""
 
-    density: Density
+    target: Target
     scaling: ScalingMap
 
     def __call__(self, xi: Floats, scaling: Floats) -> NDArray[np.bool_]:
         """Of draws (n, d) and (n, 2K): (n,)."""
-        x = parameters_of(self.density, bounded_values(self.density, xi))
-        space = self.density.space
+        space = self.target.space
+        x = parameters_of(space, self.target.bounded_values(xi))
         free = np.isnan(space.fixed)
         slack = SLACK * np.maximum(1.0, np.abs(self.scaling.upper))
         return np.asarray(
@@ -41,19 +41,14 @@ class Bounds:
         )
 
 
-def bounded_values(density: Density, xi: Floats) -> Floats:
-    """Coordinates y and spreads of draws (n, d)."""
-    with jax.enable_x64(True):
-        return np.asarray(jax.vmap(lambda each: density.bounded(each)[0])(xi))
-
-
-def parameters_of(density: Density, v: Floats) -> Floats:
+def parameters_of(space: SearchSpace, v: Floats) -> Floats:
     """Parameters of the model (n, p) of y and spreads (n, d)."""
-    return np.array([density.space.to_parameters(each[: density.n_physics]) for each in v])
+    m = np.count_nonzero(space.searched)
+    return np.array([space.to_parameters(each[:m]) for each in v])
 
 
 def named_values(
-    density: Density, v: Floats, scaling: Floats
+    target: Target, v: Floats, scaling: Floats
 ) -> tuple[dict[str, Floats], dict[str, str]]:
     """Values by name, and their units.
 
@@ -63,9 +58,9 @@ def named_values(
         Coordinates y, then spreads.
     scaling : (chains, draws, 2K) array
     """
-    shape, space = v.shape[:2], density.space
+    shape, space, form = v.shape[:2], target.space, target.density.form
     flat = v.reshape(-1, v.shape[2])
-    x = parameters_of(density, flat)
+    x = parameters_of(space, flat)
     values, units = {}, {}
     for i in np.flatnonzero(np.isnan(space.fixed)):
         name = space.model.parameters[i]
@@ -74,12 +69,12 @@ def named_values(
         p0, p1, p2 = x[:, law : law + 3].T
         rate = np.maximum(p0 * space.tau**p1 + p2, RATE_FLOOR)
         values[f"{name}_mid"], units[f"{name}_mid"] = rate.reshape(shape), unit
-    if density.means is not None and flat.shape[1] > density.n_physics:
+    if form.learned and flat.shape[1] > form.n_physics:
         spreads = flat[:, -2:]
         for name, column in zip(("contrast_spread", "offset_spread"), spreads.T, strict=True):
             values[name], units[name] = column.reshape(shape), ""
     contrast, offset = np.split(scaling, 2, axis=2)
-    if density.objective.scaling.matrix.shape[1]:
+    if target.objective.scaling.matrix.shape[1]:
         values |= {"contrast": contrast, "offset": offset}
         units |= {"contrast": "", "offset": ""}
     return values, units

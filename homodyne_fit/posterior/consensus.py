@@ -24,8 +24,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.result import FitResult, Uncertainty
 from homodyne_fit.fitting.search.samples import Budget, Sample
 from homodyne_fit.kernel.stored_chunks import chunks_of
-from homodyne_fit.posterior.bounds import Bounds, bounded_values, named_values
-from homodyne_fit.posterior.density import Density
+from homodyne_fit.posterior.bounds import Bounds, named_values
 from homodyne_fit.posterior.draws import Posterior
 from homodyne_fit.posterior.gaussian import at_mode
 from homodyne_fit.posterior.importance import draw_by_importance, resampled
@@ -93,7 +92,7 @@ def with_consensus(
         of_shards.append(draws)
         reliable.append(k)
     theta = combined(of_shards)
-    values = _values(target.density, theta)
+    values = _values(target, theta)
     compared = {name: _compared(posterior.values[name], each) for name, each in values.items()}
     by_shift = max(compared, key=lambda name: abs(compared[name]["shift"]))
     by_sd = max(compared, key=lambda name: abs(compared[name]["sd_ratio"] - 1))
@@ -123,20 +122,20 @@ def _draws_of(
     memory: int | None,
 ) -> tuple[Floats, float]:
     """Draws θ (n, d) of one shard, and k̂ of their weights."""
-    density, executor = target.density, target.executor
+    form, executor = target.density.form, target.executor
     chunks = chunks_of(data.select_angles(angles), memory)
     sample = Sample("a shard", chunks, executor, Budget(2**31, 1))
     objective = result.objective.select_angles(angles)
     center = find_center(
         sample,
         objective,
-        density.space,
-        density.adjustment.y,
+        target.space,
+        target.center.y,
         _uncertainty_of(result.uncertainty, angles),
     )
-    learned = density.means is not None and len(angles) > 1
+    learned = form.learned and len(angles) > 1
     scaling = objective.scaling
-    if density.means is not None and not learned:
+    if form.learned and not learned:
         scaling = scaling.penalised(0.0, 0.0)
     shard = make_target(
         center,
@@ -150,7 +149,7 @@ def _draws_of(
     options = settings.sampling
     n = options.num_chains * options.num_samples
     gaussian = at_mode(shard, start_of(center, scaling, learned=learned))
-    within = Bounds(shard.density, scaling)
+    within = Bounds(shard, scaling)
     drawn = draw_by_importance(shard, gaussian, 2 * n, within, rng)
     if not np.any(np.isfinite(drawn.log_weights)):
         at = ", ".join(f"{phi:g}°" for phi in data.phi[angles])
@@ -159,16 +158,11 @@ def _draws_of(
             "fewer shards, or widen the bounds"
         )
     kept = resampled(drawn, n, rng)
-    y = bounded_values(shard.density, drawn.xi[kept])[:, : density.n_physics]
-    if _shared(density):
+    y = shard.bounded_values(drawn.xi[kept])[:, : form.n_physics]
+    if target.objective.scaling.mode == "averaged":
         pair = drawn.scaling[kept][:, [0, len(angles)]]
         y = np.concatenate([y, pair], axis=1)
     return y, drawn.pareto_k
-
-
-def _shared(density: Density) -> bool:
-    """Whether all angles have one contrast and one offset, unknown."""
-    return density.objective.scaling.mode == "averaged"
 
 
 def _uncertainty_of(uncertainty: Uncertainty, angles: NDArray[np.int64]) -> Uncertainty:
@@ -178,13 +172,13 @@ def _uncertainty_of(uncertainty: Uncertainty, angles: NDArray[np.int64]) -> Unce
     return replace(uncertainty, speckle=replace(speckle, pixels=speckle.pixels[angles]))
 
 
-def _values(density: Density, theta: Floats) -> dict[str, Floats]:
+def _values(target: Target, theta: Floats) -> dict[str, Floats]:
     """Parameters and rates by name, (n,), of θ."""
-    lower, upper = density.space.limits
-    y = np.clip(theta[:, : density.n_physics], lower, upper)
-    k = len(density.objective.q)
+    lower, upper = target.space.limits
+    y = np.clip(theta[:, : len(lower)], lower, upper)
+    k = len(target.objective.q)
     scaling = np.zeros((1, len(y), 2 * k))
-    values, _ = named_values(density, y[None], scaling)
+    values, _ = named_values(target, y[None], scaling)
     named = {name: each[0] for name, each in values.items() if each.ndim == 2}
     return named
 

@@ -42,7 +42,7 @@ class Gaussian:
 
 def first_guess(density: Density, start: Floats) -> Gaussian:
     """From the adjustment of the likelihood at its maximum, at y and spreads `start`."""
-    adjustment, m = density.adjustment, density.n_physics
+    adjustment, m = density.adjustment, density.form.n_physics
     xi = density.from_bounded(start)
     slopes = density.slopes(xi)
     to_white = adjustment.to_white * slopes[:m]

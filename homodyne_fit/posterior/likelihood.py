@@ -28,6 +28,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,6 +82,7 @@ class Center:
         return self.solution.result.x
 
 
+@jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class Adjustment:
     """What turns the cost of independent points into the likelihood; see the head of this module.

@@ -6,10 +6,11 @@ matrix, one thread for each. Gradients are those of all points.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from numpyro.infer import NUTS
 
 from homodyne_fit.kernel.decay_sums import Tiles, compiler_options
+from homodyne_fit.posterior.density import Density
 from homodyne_fit.posterior.gaussian import Gaussian
 from homodyne_fit.posterior.target import Target
 
@@ -51,6 +53,23 @@ class NutsDraws:
     steps: NDArray[np.int64]
 
 
+class Sampled(NamedTuple):
+    """What is drawn from: a density, its points, and the coordinates of the chains.
+
+    Attributes
+    ----------
+    density : Density
+    tiles : Tiles
+    mean, root : (d,) and (d, d) array
+        ξ is mean + root · w.
+    """
+
+    density: Density
+    tiles: Tiles
+    mean: Any
+    root: Any
+
+
 def run_nuts(
     target: Target,
     start: Gaussian,
@@ -69,44 +88,18 @@ def run_nuts(
     progress : callable, optional
         Called with the steps that all chains have made.
     """
-    tiles = target.resident()
+    sampled = Sampled(target.density, target.resident(), start.mean, start.root)
     standard = np.linalg.solve(start.root, (starts - start.mean).T).T
-
-    def kernel(tiles: Tiles) -> NUTS:
-        def potential(w: jax.Array) -> jax.Array:
-            xi = jnp.asarray(start.mean) + jnp.asarray(start.root) @ w
-            return -target.log_density_of(xi, tiles)
-
-        return NUTS(
-            potential_fn=potential,
-            dense_mass=True,
-            target_accept_prob=TARGET_ACCEPT,
-            max_tree_depth=MOST_DOUBLINGS,
-        )
-
-    def initial(key: jax.Array, w: jax.Array, tiles: Tiles) -> Any:
-        return kernel(tiles).init(key, num_warmup, w, (), {})
-
-    def stretch(state: Any, tiles: Tiles) -> Any:
-        nuts = kernel(tiles)
-        # The kernel keeps its settings from here; the state is that of the caller.
-        nuts.init(state.rng_key, num_warmup, state.z, (), {})
-
-        def step(state: Any, _: None) -> Any:
-            state = nuts.sample(state, (), {})
-            return state, (state.z, state.diverging, state.num_steps)
-
-        return jax.lax.scan(step, state, None, length=STRETCH)
-
+    begin, advance = _programs(num_warmup)
     done = [0] * len(starts)
 
     def run(chain: int) -> Any:
         parts = []
         with jax.enable_x64(True):
             key = jax.random.fold_in(jax.random.key(seed), chain)
-            state = begin(key, jnp.asarray(standard[chain]), tiles)
+            state = begin(key, jnp.asarray(standard[chain]), sampled)
             while done[chain] < num_warmup + num_samples:
-                state, part = advance(state, tiles)
+                state, part = compiled(state, sampled)
                 parts.append(jax.device_get(part))
                 done[chain] += STRETCH
                 if progress is not None:
@@ -116,13 +109,47 @@ def run_nuts(
         ]
 
     with jax.enable_x64(True):
-        options = compiler_options()
-        begin = jax.jit(initial, compiler_options=options)
-        advance = jax.jit(stretch, compiler_options=options)
         # Compiled once, before the threads ask for it.
-        example = begin(jax.random.key(seed), jnp.asarray(standard[0]), tiles)
-        advance = advance.lower(example, tiles).compile()
+        example = begin(jax.random.key(seed), jnp.asarray(standard[0]), sampled)
+        compiled = advance.lower(example, sampled).compile()
     with ThreadPoolExecutor() as threads:
         w, diverging, steps = zip(*threads.map(run, range(len(starts))), strict=True)
     xi = start.mean + np.stack(w) @ start.root.T
     return NutsDraws(xi, np.stack(diverging), np.stack(steps))
+
+
+@functools.cache
+def _programs(num_warmup: int) -> tuple[Any, Any]:
+    """Of a key, a start and what is sampled: a state; of that, another one and draws."""
+
+    def kernel(sampled: Sampled) -> NUTS:
+        def potential(w: jax.Array) -> jax.Array:
+            xi = sampled.mean + sampled.root @ w
+            return -sampled.density.log_density_of_points(xi, sampled.tiles)
+
+        return NUTS(
+            potential_fn=potential,
+            dense_mass=True,
+            target_accept_prob=TARGET_ACCEPT,
+            max_tree_depth=MOST_DOUBLINGS,
+        )
+
+    def initial(key: jax.Array, w: jax.Array, sampled: Sampled) -> Any:
+        return kernel(sampled).init(key, num_warmup, w, (), {})
+
+    def stretch(state: Any, sampled: Sampled) -> Any:
+        nuts = kernel(sampled)
+        # The kernel keeps its settings from here; the state is that of the caller.
+        nuts.init(state.rng_key, num_warmup, state.z, (), {})
+
+        def step(state: Any, _: None) -> Any:
+            state = nuts.sample(state, (), {})
+            return state, (state.z, state.diverging, state.num_steps)
+
+        return jax.lax.scan(step, state, None, length=STRETCH)
+
+    options = compiler_options()
+    return (
+        jax.jit(initial, compiler_options=options),
+        jax.jit(stretch, compiler_options=options),
+    )

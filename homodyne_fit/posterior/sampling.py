@@ -18,7 +18,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.fitting.search.samples import Budget, Sample
 from homodyne_fit.kernel.stored_chunks import chunks_of
-from homodyne_fit.posterior.bounds import Bounds, bounded_values, named_values
+from homodyne_fit.posterior.bounds import Bounds, named_values
 from homodyne_fit.posterior.consensus import require_shards, with_consensus
 from homodyne_fit.posterior.draws import (
     LARGEST_R_HAT,
@@ -176,7 +176,7 @@ class _Run:
 
     def _sample(self, target: Target, gaussian: Gaussian, rng: np.random.Generator) -> _Draws:
         options = self.settings.sampling
-        within = Bounds(target.density, self.result.objective.scaling)
+        within = Bounds(target, self.result.objective.scaling)
         trial = None
         if options.sampler != "nuts":
             self.report("importance sampling")
@@ -277,10 +277,9 @@ class _Run:
         )
 
     def _described(self, target: Target, draws: _Draws, seconds: float) -> Posterior:
-        density = target.density
         chains, n = draws.log_density.shape
-        v = bounded_values(density, draws.xi.reshape(chains * n, -1)).reshape(chains, n, -1)
-        values, units = named_values(density, v, draws.scaling)
+        v = target.bounded_values(draws.xi.reshape(chains * n, -1)).reshape(chains, n, -1)
+        values, units = named_values(target, v, draws.scaling)
         quantities = _quantities(values, draws.effective)
         found = draws.diagnostics
         notes = []
@@ -298,7 +297,7 @@ class _Run:
             values,
             draws.log_density,
             draws.diverging,
-            density.objective.phi,
+            target.objective.phi,
             units,
         )
 

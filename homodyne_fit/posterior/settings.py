@@ -52,7 +52,7 @@ class SamplingOptions(Section):
         "Monte Carlo; auto: importance, and nuts where its weights are not reliable.",
     )
     num_samples: Count = Field(default=1000, description="Draws of each chain.")
-    num_warmup: Count = Field(default=500, description="Steps of each NUTS chain before its draws.")
+    num_warmup: Count = Field(default=300, description="Steps of each NUTS chain before its draws.")
     num_chains: Annotated[Count, Field(ge=2)] = Field(
         default=4, description="Chains, at least 2; of importance sampling, independent batches."
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -15,17 +16,19 @@ from numpy.typing import NDArray
 
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.kernel.decay_sums import (
+    SumsAndCurves,
     Tiles,
-    compiled_derivatives,
     compiled_for_draws,
+    compiled_with_curves,
     compiler_options,
     constant_sums,
-    decay_sums,
     tiles_of,
 )
+from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
+from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.scaling import ScalingMap
-from homodyne_fit.posterior.density import Conditional, CurvesOfDraw, Density
+from homodyne_fit.posterior.density import Conditional, CurvesOfDraw, Density, make_density
 from homodyne_fit.posterior.likelihood import Center, adjustment_of
 from homodyne_fit.posterior.settings import Priors
 
@@ -47,35 +50,29 @@ class Target:
     Attributes
     ----------
     density : Density
+    center : Center
+        The maximum of the likelihood.
     chunks : sequence of Chunk
     executor : concurrent.futures.Executor
         Threads.
     """
 
     density: Density
+    center: Center
     chunks: Sequence[Chunk]
     executor: Executor
 
-    @cached_property
-    def _draws(self) -> Any:
-        o = self.density.objective
-        return compiled_for_draws(o.sinc_power, o.precision, has_flow=o.model.has_flow)
+    @property
+    def objective(self) -> TwoTimeObjective:
+        return self.center.objective
 
-    @cached_property
-    def _curves(self) -> Any:
-        return _compiled(jax.vmap(self.density.curves))
-
-    @cached_property
-    def _log_density(self) -> Any:
-        return _compiled(jax.vmap(self.density.log_density))
-
-    @cached_property
-    def _conditional(self) -> Any:
-        return _compiled(jax.vmap(self.density.conditional))
+    @property
+    def space(self) -> SearchSpace:
+        return self.center.space
 
     def sums(self, xi: Floats, block: int = BLOCK) -> Floats:
         """Sums of f², f and f d at draws (D, d): (D, K, 3), with few passes over the points."""
-        o, d = self.density.objective, len(xi)
+        o, d = self.objective, len(xi)
         filled = np.concatenate([xi, np.repeat(xi[-1:], -d % block, axis=0)])
         total = np.zeros((len(filled), len(o.q), 3))
         at_a_time = block * max(1, CURVE_BYTES // (16 * o.n_frames * block))
@@ -83,76 +80,71 @@ class Target:
             part = slice(begin, min(begin + at_a_time, len(filled)))
             with jax.enable_x64(True):
                 curves = [
-                    self._curves(filled[i : i + block]) for i in range(begin, part.stop, block)
+                    _of_draws(Density.curves)(self.density, filled[i : i + block])
+                    for i in range(begin, part.stop, block)
                 ]
             for sums in self.executor.map(partial(self._of_chunk, curves), self.chunks):
                 total[part] += sums
         return total[:d]
 
     def _of_chunk(self, curves: Sequence[Any], chunk: Chunk) -> Floats:
-        tiles = self._tiles(chunk)
+        o, tiles = self.objective, self._tiles(chunk)
+        sums_of = compiled_for_draws(o.sinc_power, o.precision, has_flow=o.model.has_flow)
         with jax.enable_x64(True):
             return np.concatenate(
-                [np.asarray(self._draws(*self._arguments(each), tiles)) for each in curves]
+                [np.asarray(sums_of(*self._arguments(each), tiles)) for each in curves]
             )
 
     def _tiles(self, chunk: Chunk) -> Tiles:
-        o = self.density.objective
+        o = self.objective
         return tiles_of(chunk.loaded(), o.reference, o.n_frames)
 
     def log_densities(self, xi: Floats, sums: Floats | None = None) -> Floats:
         """Of draws (D, d)."""
         sums = self.sums(xi) if sums is None else sums
         with jax.enable_x64(True):
-            return np.concatenate(
-                [np.asarray(self._log_density(*block)) for block in _blocks(xi, sums)]
-            )[: len(xi)]
+            found = [
+                _of_draws(Density.log_density)(self.density, *block) for block in _blocks(xi, sums)
+            ]
+            return np.concatenate(found)[: len(xi)]
+
+    def bounded_values(self, xi: Floats) -> Floats:
+        """Coordinates y and spreads of draws (D, d)."""
+        with jax.enable_x64(True):
+            found = [_of_draws(Density.bounded)(self.density, *each)[0] for each in _blocks(xi)]
+            return np.concatenate(found)[: len(xi)]
 
     def value_and_gradient(self, xi: Floats) -> tuple[float, Floats]:
-        """Log density at one ξ (d,), and its derivatives: two passes over the points."""
-        o = self.density.objective
+        """Log density at one ξ (d,), and its derivatives, by one pass over the points."""
+        o = self.objective
         form = o.sinc_power, o.precision
-        slopes_of = compiled_derivatives(*form, has_flow=o.model.has_flow)
-        sums = self.sums(xi[None], block=1)[0]
+        sum_up = compiled_with_curves(*form, has_flow=o.model.has_flow)
         with jax.enable_x64(True):
-            curves = jax.device_get(self._curves(xi[None]))
-            s, gamma, a, b = (
-                each if each is self._a else each[0] for each in self._arguments(curves)
-            )
-            value, (direct, slopes) = self._value_and_slopes(xi, sums)
+            s, gamma, b = jax.device_get(_curves_of_one()(self.density, xi))
 
         def of_chunk(chunk: Chunk) -> list[Floats]:
             with jax.enable_x64(True):
-                found = slopes_of(s, gamma, a, b, self._tiles(chunk), slopes)
-                return [np.asarray(each) for each in found]
+                return [np.asarray(x) for x in sum_up(s, gamma, self._a, b, self._tiles(chunk))]
 
-        by_curves = [
-            sum(each) for each in zip(*self.executor.map(of_chunk, self.chunks), strict=True)
-        ]
+        total = [sum(each) for each in zip(*self.executor.map(of_chunk, self.chunks), strict=True)]
         with jax.enable_x64(True):
-            along = self._pull(xi, CurvesOfDraw(*by_curves))
-            return float(value), np.asarray(direct + along)
+            value, gradient = _value_and_gradient()(self.density, xi, SumsAndCurves(*total))
+            return float(value), np.asarray(gradient)
 
     @cached_property
     def _a(self) -> Floats:
-        return self.density.objective.q**2
-
-    @cached_property
-    def _value_and_slopes(self) -> Any:
-        return _compiled(jax.value_and_grad(self.density.log_density, argnums=(0, 1)))
-
-    @cached_property
-    def _pull(self) -> Any:
-        return _compiled(lambda xi, slopes: jax.vjp(self.density.curves, xi)[1](slopes)[0])
+        return self.objective.q**2
 
     def _arguments(self, curves: CurvesOfDraw) -> tuple[Any, ...]:
         return curves.s, curves.gamma, self._a, curves.b
 
     def scaling(self, xi: Floats, sums: Floats, rng: np.random.Generator) -> Floats:
         """Draw contrasts and offsets given draws (D, d) of the rest: (D, 2K)."""
-        map_ = self.density.objective.scaling
+        map_ = self.objective.scaling
         with jax.enable_x64(True):
-            blocks = [self._conditional(*block) for block in _blocks(xi, sums)]
+            blocks = [
+                _of_draws(Density.conditional)(self.density, *block) for block in _blocks(xi, sums)
+            ]
         of_all = Conditional(
             *(np.concatenate(each)[: len(xi)] for each in zip(*blocks, strict=True))
         )
@@ -167,23 +159,44 @@ class Target:
         with jax.enable_x64(True):
             return Tiles(*(jnp.concatenate(arrays) for arrays in zip(*each, strict=True)))
 
-    def log_density_of(self, xi: jax.Array, tiles: Tiles) -> jax.Array:
-        """Of one ξ, for JAX to compile and to differentiate."""
-        o = self.density.objective
-        sum_up = decay_sums(o.sinc_power, o.precision, has_flow=o.model.has_flow)
-        s, gamma, b = self.density.curves(xi)
-        return self.density.log_density(xi, sum_up(s, gamma, jnp.asarray(o.q**2), b, tiles))
+
+# Compiled once for all densities of a form: their numbers are arguments.
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    return jax.jit(function, compiler_options=compiler_options())
+@functools.cache
+def _of_draws(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of a density, of draws instead of one."""
+
+    def of_draws(density: Density, *each: jax.Array) -> Any:
+        return jax.vmap(functools.partial(function, density))(*each)
+
+    return jax.jit(of_draws, compiler_options=compiler_options())
 
 
-def _blocks(xi: Floats, sums: Floats) -> list[tuple[Floats, Floats]]:
-    """Blocks of one size."""
-    missing = -len(xi) % BLOCK
-    xi, sums = (np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) for x in (xi, sums))
-    return [(xi[i : i + BLOCK], sums[i : i + BLOCK]) for i in range(0, len(xi), BLOCK)]
+@functools.cache
+def _curves_of_one() -> Callable[..., Any]:
+    return jax.jit(Density.curves, compiler_options=compiler_options())
+
+
+@functools.cache
+def _value_and_gradient() -> Callable[..., Any]:
+    """Of a density, ξ and all sums and curves there: the log density and its derivatives by ξ."""
+
+    def both(density: Density, xi: jax.Array, found: SumsAndCurves) -> tuple[Any, Any]:
+        of_xi_and_sums = jax.value_and_grad(Density.log_density, argnums=(1, 2))
+        value, (direct, slopes) = of_xi_and_sums(density, xi, found.sums)
+        (s, gamma, b), pull = jax.vjp(density.curves, xi)
+        by_s, by_gamma, _, by_b = found.derivatives(s, gamma, density.angles.a, b, slopes)
+        return value, direct + pull(CurvesOfDraw(by_s, by_gamma, by_b))[0]
+
+    return jax.jit(both, compiler_options=compiler_options())
+
+
+def _blocks(*arrays: Floats) -> list[tuple[Floats, ...]]:
+    """Blocks of one size, of arrays of one length."""
+    n = len(arrays[0])
+    filled = [np.concatenate([x, np.repeat(x[-1:], -n % BLOCK, axis=0)]) for x in arrays]
+    return [tuple(x[i : i + BLOCK] for x in filled) for i in range(0, n, BLOCK)]
 
 
 def make_target(
@@ -222,17 +235,10 @@ def make_target(
     if learned:
         contrast, offset = center.solution.scaling.reshape(2, -1).mean(axis=1)
         means = float(contrast), float(offset)
-    density = Density(
-        objective=objective,
-        space=center.space,
-        adjustment=adjustment_of(center),
-        constant_sums=sums,
-        priors=priors,
-        penalty=penalty,
-        means=means,
-        prior_share=prior_share,
+    density = make_density(
+        objective, center.space, adjustment_of(center), sums, priors, penalty, means, prior_share
     )
-    return Target(density, chunks, executor)
+    return Target(density, center, chunks, executor)
 
 
 def spreads_are_learned(result: FitResult) -> bool:

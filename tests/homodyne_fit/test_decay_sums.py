@@ -1,13 +1,15 @@
 """Sums of the decay against a plain double loop, and their derivatives against differences."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from homodyne_fit.kernel.decay_sums import (
-    compiled_derivatives,
     compiled_for_draws,
+    compiled_with_curves,
     constant_sums,
+    decay_sums,
     tiles_of,
 )
 from homodyne_fit.kernel.tiles import tile_chunks
@@ -78,14 +80,32 @@ def test_the_sums_without_f(measurement, tiles):
         np.testing.assert_allclose(found, [d @ d, d.sum(), len(d)], rtol=1e-10)
 
 
-def test_their_derivatives(tiles):
+@pytest.mark.parametrize("has_flow", [True, False])
+def test_their_derivatives(tiles, has_flow):
     tiles, _ = tiles
     rng = np.random.default_rng(5)
     draw, slopes = curves(2), rng.normal(size=(3, 3))
-    function = compiled_derivatives(2, "double", has_flow=True)
+    function = compiled_with_curves(2, "double", has_flow=has_flow)
     s, gamma, b = draw
+    if not has_flow:
+        draw = s, gamma, b = s, gamma, 0 * b
     with jax.enable_x64(True):
-        found = [np.asarray(each) for each in function(s, gamma, A, b, tiles, slopes)]
+        of_all = function(s, gamma, A, b, tiles)
+        np.testing.assert_allclose(of_all.sums, sums(tiles, [draw])[0], rtol=1e-12)
+        by_s, by_gamma, _, by_b = of_all.derivatives(s, gamma, A, b, slopes)
+        sum_up = decay_sums(2, "double", has_flow=has_flow)
+        reverse = jax.jit(
+            jax.grad(
+                lambda s, gamma, a, b, tiles: jnp.sum(slopes * sum_up(s, gamma, a, b, tiles)),
+                argnums=(0, 1, 3),
+            )
+        )(s, gamma, A, b, tiles)
+    found = [np.asarray(each) for each in (by_s, by_gamma, by_b)]
+    for one, other in zip(found, reverse, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * np.abs(one).max())
+    if not has_flow:
+        assert not any(np.any(each) for each in found[1:])
+        found = found[:1]
     for which, derivative in enumerate(found):
         direction = rng.normal(size=len(draw[which]))
         if which < 2:

@@ -13,7 +13,7 @@ from homodyne_fit.fitting.fit import fit
 from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.rates import STATIC
-from homodyne_fit.posterior.bounds import bounded_values, parameters_of
+from homodyne_fit.posterior.bounds import parameters_of
 from homodyne_fit.posterior.consensus import combined, shards_of
 from homodyne_fit.posterior.density import LEAST_MEAN, TYPICAL_SPREAD
 from homodyne_fit.posterior.gaussian import at_mode
@@ -108,19 +108,39 @@ def test_the_density_is_that_of_dense_matrices(threads, mode):
     with jax.enable_x64(True):
         volumes = [float(density.bounded(each)[1]) for each in xi]
     k, noise = data.n_angles, np.sqrt(density.adjustment.variance)
-    bounded = bounded_values(density, xi)
-    for each, (d0, alpha, _) in zip(bounded, parameters_of(density, bounded), strict=True):
+    bounded = target.bounded_values(xi)
+    for each, (d0, alpha, _) in zip(bounded, parameters_of(target.space, bounded), strict=True):
         precision = np.kron(np.diag(1 / np.square(sigma)), np.eye(k))
         pull = np.repeat(np.array(mu) / np.square(sigma), k)
         log_prior = 0.0
         if mode == "hierarchical":
             tau, centre = each[-2:], np.eye(k) - 1 / k
             precision += np.kron(np.diag(1 / tau**2), centre)
-            typical = np.array(TYPICAL_SPREAD) * np.maximum(density.means, LEAST_MEAN)
+            means = target.center.solution.scaling.reshape(2, k).mean(axis=1)
+            typical = np.array(TYPICAL_SPREAD) * np.maximum(means, LEAST_MEAN)
             log_prior = -(k - 1) * np.log(tau).sum() - np.log1p((tau / typical) ** 2).sum()
         expected.append(dense_log_likelihood(data, d0, alpha, noise, precision, pull) + log_prior)
     found = found - volumes
     np.testing.assert_allclose(np.diff(found), np.diff(expected), rtol=1e-6, atol=1e-6)
+
+
+def test_programs_are_shared_by_fits_of_one_shape(data, threads, caplog):
+    """Numbers are arguments: other data, bounds and priors need no other program."""
+
+    def sample(data, mu):
+        given = settings("individual", bounds={"D0": (mu / 5, 3 * mu)})
+        result, priors = fit(data, given), {"D0": Prior("Normal", mu, mu)}
+        options = SamplingOptions(num_samples=50, num_chains=2)
+        with jax.log_compiles():
+            caplog.clear()
+            sample_posterior(data, result, PosteriorSettings(options, priors), threads=1)
+            return [r.getMessage() for r in caplog.records if "Compiling" in r.getMessage()]
+
+    sample(data, 2.1e4)
+    assert sample(static_data(contrast=(0.2, 0.22, 0.25), seed=2), 1.9e4) == []
+    with jax.log_compiles():
+        jax.jit(lambda x: x + len(caplog.records))(1.0)
+    assert any("Compiling" in record.getMessage() for record in caplog.records)
 
 
 def test_the_gradient_of_the_density(data, threads):
@@ -164,10 +184,10 @@ def test_a_prior_is_that_of_the_parameters(data, threads, kind, mu, sigma):
         y = np.array([factor * start[0], start[1] * factor])
         with jax.enable_x64(True):
             found.append(float(density.log_prior(y)))
-        x = density.space.to_parameters(y)
+        x = target.space.to_parameters(y)
         steps = 1e-5 * np.abs(y)
         jacobian = [
-            (density.space.to_parameters(y + step) - density.space.to_parameters(y - step))[:2]
+            (target.space.to_parameters(y + step) - target.space.to_parameters(y - step))[:2]
             for step in np.diag(steps)
         ]
         volume = np.log(np.abs(np.linalg.det(np.array(jacobian) / (2 * steps[:, None]))))
@@ -206,8 +226,8 @@ def test_nuts_and_importance_agree(data, threads):
     found = run_nuts(target, gaussian, starts, 200, 300, seed=0)
     assert found.xi.shape == (4, 300, 2)
     assert not found.diverging.any()
-    flat = bounded_values(target.density, found.xi.reshape(-1, 2))
-    x = parameters_of(target.density, flat)
+    flat = target.bounded_values(found.xi.reshape(-1, 2))
+    x = parameters_of(target.space, flat)
     for i, name in enumerate(("D0", "alpha")):
         q = by_weights.quantities[name]
         # NUTS draws of such a target are about independent: 1200 of them.
