@@ -45,6 +45,7 @@ __all__ = [
     "left_to_data",
     "parameter_problems",
     "weighting_problems",
+    "zero_parts",
 ]
 
 # Form of the shear term; see `homodyne_fit.fitting.settings.SHEAR_FORMS`.
@@ -395,20 +396,40 @@ def _problem_of_start(name: str, start: float, limits: Limits | None) -> str | N
     return None
 
 
-def left_to_data(
-    constant_parts: ConstantParts, names: Iterable[str], said: Iterable[str]
-) -> frozenset[str]:
-    """Exponents and constant parts of which the data decide whether they are needed.
+def zero_parts(constant_parts: ConstantParts, names: Iterable[str]) -> dict[str, float]:
+    """Constant parts that are held at 0 unless a value is given.
 
     Parameters
     ----------
     constant_parts : {'auto', 'free', 'zero'}
     names : iterable of str
         Parameters of the model.
+    """
+    if constant_parts != "zero":
+        return {}
+    return dict.fromkeys({DIFFUSION[2], SHEAR[2]}.intersection(names), 0.0)
+
+
+def left_to_data(
+    constant_parts: ConstantParts,
+    per_angle_mode: ScalingMode,
+    names: Iterable[str],
+    said: Iterable[str],
+) -> frozenset[str]:
+    """Exponents and constant parts of which the data decide whether they are needed.
+
+    Parameters
+    ----------
+    constant_parts : {'auto', 'free', 'zero'}
+    per_angle_mode : str
+        In the mode ``sequential`` single angles are fitted, whose contrast and offset are then
+        held: there the data decide nothing.
+    names : iterable of str
+        Parameters of the model.
     said : iterable of str
         Those of which a start, bounds or a value are given.
     """
-    if constant_parts != "auto":
+    if constant_parts != "auto" or per_angle_mode == "sequential":
         return frozenset()
     optional = {name for _, *others in (DIFFUSION, SHEAR) for name in others}
     return frozenset(optional.intersection(names).difference(said))
