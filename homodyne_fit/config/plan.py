@@ -177,9 +177,10 @@ def _layers(config: Config, n_angles: int) -> list[tuple[str, str]]:
     monitor = settings.gradient_monitoring
     if monitor.enable:
         layers.append(("gradient_monitoring", f"{monitor.response} at a collapse of the gradient"))
-    weights = settings.shear_weighting
-    if weights.enable and config.root.has_flow:
+    weights, use = settings.shear_weighting, settings.use_of_shear_weights
+    if use != "none" and config.root.has_flow:
         words = f"angles weighted {weights.min_weight:g} to 1 by |cos(φ0 − φ)|"
+        words += " in the search on samples" if use == "search" else ""
         layers.append(("shear_weighting", words))
     return layers
 

@@ -167,13 +167,13 @@ class GradientMonitoringSettings(Section):
 
 
 class ShearWeightingSettings(Section):
-    """Layer 5: weights of the angles by their direction to the flow; see the layer.
+    """Layer 5: weights of the angles by their direction to the flow; see the layer."""
 
-    Off unless asked for: where the noise is the same at all angles, equal weights give the
-    smallest errors.
-    """
-
-    enable: bool = Field(default=False, description="Whether angles are weighted.")
+    enable: bool | None = Field(
+        default=None,
+        description="null leaves it to the mode: `auto` weights angles in its search on samples, "
+        "and counts all alike on all points; true keeps the weights to the end.",
+    )
     min_weight: Fraction = Field(
         default=0.3, description="Weight of an angle across the flow; along it, 1."
     )
@@ -240,6 +240,13 @@ class AntiDegeneracy(Section):
     def names_mode(self) -> bool:
         """Whether the mode was given rather than left at its default."""
         return "per_angle_mode" in self.model_fields_set
+
+    @property
+    def use_of_shear_weights(self) -> Literal["none", "search", "fit"]:
+        """Where layer 5 weights the angles: in the search on samples, or in the whole fit."""
+        if self.shear_weighting.enable is None:
+            return "search" if self.per_angle_mode == "auto" else "none"
+        return "fit" if self.shear_weighting.enable else "none"
 
     @property
     def in_force(self) -> AntiDegeneracy:

@@ -379,7 +379,24 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("settings", "layers"),
         [
-            ("", ["reparametrization", "hierarchical", "regularization", "gradient_monitoring"]),
+            (
+                "",
+                [
+                    "reparametrization",
+                    "hierarchical",
+                    "regularization",
+                    "gradient_monitoring",
+                    "shear_weighting",
+                ],
+            ),
+            (
+                "shear_weighting: {enable: false}",
+                ["reparametrization", "hierarchical", "regularization", "gradient_monitoring"],
+            ),
+            (
+                "per_angle_mode: averaged, hierarchical: {enable: false}",
+                ["reparametrization", "gradient_monitoring"],
+            ),
             ("enable: false", ["reparametrization"]),
             (
                 "per_angle_mode: constant, shear_weighting: {enable: true}",

@@ -1,4 +1,9 @@
-"""Layer 5: more weight for the angles that look along the flow."""
+"""Layer 5: more weight for the angles that look along the flow.
+
+These angles know most of the flow, so the weights help a search to find it. They cost precision
+where the noise is the same at all angles (Gauss and Markov): unless they are asked for, all angles
+count alike as soon as all points are searched.
+"""
 
 from __future__ import annotations
 
@@ -29,6 +34,8 @@ class ShearWeighting(Layer):
     min_weight : float
         At right angles to the flow, before the mean is made 1.
     alpha : float
+    kept : bool
+        Whether the weights stay on all points; if not, they serve the search on samples.
     """
 
     name = "shear_weighting"
@@ -36,7 +43,9 @@ class ShearWeighting(Layer):
     phi0: float
     min_weight: float = 0.3
     alpha: float = 1.0
+    kept: bool = True
     refreshed: int = 0
+    samples_searched: int = 0
     weights: NDArray[np.float64] = field(default_factory=lambda: np.ones(0))
 
     @override
@@ -46,7 +55,18 @@ class ShearWeighting(Layer):
         return self._weighted(objective, self.phi0), start
 
     @override
+    def for_sample(self, objective: TwoTimeObjective, *, all_points: bool) -> TwoTimeObjective:
+        if not all_points:
+            self.samples_searched += 1
+        elif not self.kept:
+            return replace(objective, weights=np.ones_like(objective.weights))
+        return objective
+
+    @override
     def next_objective(self, solution: Solution) -> TwoTimeObjective | None:
+        released = not self.kept and np.all(solution.objective.weights == 1)
+        if released:
+            return None
         phi0 = float(solution.parameters[-1])
         if abs(phi0 - self.phi0) <= REFRESH:
             return None
@@ -64,6 +84,18 @@ class ShearWeighting(Layer):
         low, high = self.weights.min(), self.weights.max()
         if high - low < 1e-6:
             effect = "none: all angles look along the flow alike"
-        else:
+        elif self.kept:
             effect = f"weights of {low:.3g} to {high:.3g}, refreshed {self.refreshed} times"
-        return {"effect": effect, "weights": self.weights.tolist(), "refreshed": self.refreshed}
+        elif self.samples_searched:
+            effect = (
+                f"weights of {low:.3g} to {high:.3g} in the search on samples, refreshed "
+                f"{self.refreshed} times; on all points all angles count alike"
+            )
+        else:
+            effect = "none after the screening of starts: all points were searched at once"
+        return {
+            "effect": effect,
+            "weights": self.weights.tolist(),
+            "refreshed": self.refreshed,
+            "kept": self.kept,
+        }
