@@ -13,6 +13,7 @@ from typing import Any, override
 import numpy as np
 from numpy.typing import NDArray
 
+from homodyne_fit.errors import counted
 from homodyne_fit.fitting.layers.layer import Layer, PreliminaryFit
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -81,15 +82,15 @@ class ShearWeighting(Layer):
 
     @override
     def report(self) -> dict[str, Any]:
-        low, high = self.weights.min(), self.weights.max()
+        low, high, times = self.weights.min(), self.weights.max(), counted(self.refreshed, "time")
         if high - low < 1e-6:
             effect = "none: all angles look along the flow alike"
         elif self.kept:
-            effect = f"weights of {low:.3g} to {high:.3g}, refreshed {self.refreshed} times"
+            effect = f"weights of {low:.3g} to {high:.3g}, refreshed {times}"
         elif self.samples_searched:
             effect = (
-                f"weights of {low:.3g} to {high:.3g} in the search on samples, refreshed "
-                f"{self.refreshed} times; on all points all angles count alike"
+                f"weights of {low:.3g} to {high:.3g} in the search on samples, refreshed {times}; "
+                "on all points all angles count alike"
             )
         else:
             effect = "none after the screening of starts: all points were searched at once"
