@@ -53,15 +53,21 @@ CONTRAST_SPREADS = (0.0, 0.05, 0.20)
 OFFSET_SPREADS = (0.0, 0.02)
 MODES = ("individual", "averaged", "constant", "fourier", "hierarchical", "auto")
 OFF = {"enable": False}
-# What differs from the default: layers 2 to 4 on, layer 5 off, mode auto.
+# What differs from the default: mode auto, layers 2 to 4 on, layer 5 in the search on samples.
 ABLATION: dict[str, dict[str, Any]] = {
     "default": {},
     "without 1 (individual)": {"per_angle_mode": "individual"},
     "without 2": {"hierarchical": OFF},
     "without 3": {"regularization": OFF},
     "without 4": {"gradient_monitoring": OFF},
-    "with 5": {"shear_weighting": {"enable": True}},
-    "1 alone": {"hierarchical": OFF, "regularization": OFF, "gradient_monitoring": OFF},
+    "without 5": {"shear_weighting": OFF},
+    "5 to the end": {"shear_weighting": {"enable": True}},
+    "1 alone": {
+        "hierarchical": OFF,
+        "regularization": OFF,
+        "gradient_monitoring": OFF,
+        "shear_weighting": OFF,
+    },
     "2 alone": {"per_angle_mode": "individual", "gradient_monitoring": OFF},
     "3 alone": {
         "per_angle_mode": "individual",
@@ -108,15 +114,15 @@ def measurement(regime: Regime, contrast_spread: float, offset_spread: float, se
     return TwoTimeData(c2, phi, np.full(k, Q), DT, "simulated"), contrast
 
 
-def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
-    """What is compared: arguments of the settings by name."""
+def variants(name: str, ablation: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What is compared: arguments of the settings by name; the modes if there is no ablation."""
     from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 
     if not ablation:
         modes = [m for m in MODES if m != "fourier" or REGIMES[name].angles >= 5]
         chosen = {m: AntiDegeneracy(per_angle_mode=m) for m in modes}
         return {m: {"search": SearchOptions(threads=1, anti_degeneracy=chosen[m])} for m in modes}
-    layers = {name: AntiDegeneracy.model_validate(given) for name, given in ABLATION.items()}
+    layers = {name: AntiDegeneracy.model_validate(given) for name, given in ablation.items()}
     transport, shear = rates(REGIMES[name])
     start = {
         "D0": 0.75 * transport.mean(),
@@ -133,7 +139,9 @@ def variants(name: str, ablation: bool) -> dict[str, dict[str, Any]]:
     return variants
 
 
-def run(task: tuple[str, float, float, int], ablation: bool = False) -> list[dict[str, Any]]:
+def run(
+    task: tuple[str, float, float, int], ablation: dict[str, dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Fit one measurement in every variant; return errors and standard errors."""
     from homodyne_fit.fitting.fit import FitSettings, fit
 
@@ -288,6 +296,7 @@ def main() -> None:
     """Run all cells and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--ablation", action="store_true", help="layers off and alone")
+    parser.add_argument("--layers", nargs="*", help="with --ablation: these rows alone")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--regimes", nargs="*", default=list(REGIMES), help="by their beginning")
@@ -313,7 +322,9 @@ def main() -> None:
     context = multiprocessing.get_context("spawn")
     records: list[dict[str, Any]] = []
     with ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        found_all = pool.map(partial(run, ablation=options.ablation), tasks)
+        chosen = ABLATION if options.ablation else {}
+        chosen = {name: chosen[name] for name in options.layers or chosen}
+        found_all = pool.map(partial(run, ablation=chosen), tasks)
         for done, found in enumerate(found_all, 1):
             records += found
             print(f"\r{done}/{len(tasks)}", end="", file=sys.stderr, flush=True)

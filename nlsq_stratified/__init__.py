@@ -10,28 +10,43 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
-from nlsq_stratified.normal_equations import (
-    Covariance,
-    Equations,
-    FactoredEquations,
-    NormalEquations,
-    covariance_of,
-)
-from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
-from nlsq_stratified.solver.trust_region import TrustRegionResult, solve, solve_many
-
 if TYPE_CHECKING:
+    from nlsq_stratified.chunks import ArrayChunks, ChunkReport, Chunks
     from nlsq_stratified.curve_fit import curve_fit_large
     from nlsq_stratified.executors.dask_cluster import DaskExecutor
     from nlsq_stratified.executors.devices import device_executor
     from nlsq_stratified.executors.processes import ResidentProcesses
     from nlsq_stratified.fitter import StratifiedLargeDatasetFitter, fit_large_dataset
+    from nlsq_stratified.normal_equations import (
+        Covariance,
+        Equations,
+        FactoredEquations,
+        NormalEquations,
+        covariance_of,
+    )
     from nlsq_stratified.objectives.curve import CurveObjective
     from nlsq_stratified.objectives.local import LocalParameters
+    from nlsq_stratified.reduction import ChunkSequence, Objective, evaluate, reduce
+    from nlsq_stratified.solver.trust_region import TrustRegionResult, solve, solve_many
 
-# Imported on first use: importing nlsq switches JAX to 64 bits for the whole process.
+# Imported on first use: importing nlsq switches JAX to 64 bits for the whole process, and to count
+# processors needs no SciPy.
 LAZY = {
+    "ArrayChunks": "chunks",
+    "ChunkReport": "chunks",
+    "Chunks": "chunks",
+    "Covariance": "normal_equations",
+    "Equations": "normal_equations",
+    "FactoredEquations": "normal_equations",
+    "NormalEquations": "normal_equations",
+    "covariance_of": "normal_equations",
+    "ChunkSequence": "reduction",
+    "Objective": "reduction",
+    "evaluate": "reduction",
+    "reduce": "reduction",
+    "TrustRegionResult": "solver.trust_region",
+    "solve": "solver.trust_region",
+    "solve_many": "solver.trust_region",
     "DaskExecutor": "executors.dask_cluster",
     "ResidentProcesses": "executors.processes",
     "device_executor": "executors.devices",

@@ -120,6 +120,7 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "optimization.mcmc.combination",
         "optimization.mcmc.convergence",
         "optimization.mcmc.dense_mass_matrix",
+        "optimization.mcmc.initial_values",
         "optimization.mcmc.initialization",
         "optimization.mcmc.max_tree_depth",
         "optimization.mcmc.memory_threshold_pct",

@@ -13,30 +13,12 @@ from homodyne_fit.config.consistency import (
     held_values,
     model_parameters,
 )
+from homodyne_fit.config.effort import Effort, effort_of
 from homodyne_fit.data.selection import Selection
-from homodyne_fit.data.storage.memory import CHUNKS_SHARE, allowed_memory
-from homodyne_fit.data.unpacking import COPIES
-from homodyne_fit.fitting.options import left_to_data
-from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SCALING, SHEAR
+from homodyne_fit.fitting.options import left_to_data, zero_parts
+from homodyne_fit.model.parameters import PARAMETERS, SCALING
 
-__all__ = ["Estimate", "ParameterPlan", "Plan", "estimate", "plan_of"]
-
-# The following figures were measured with this version on two processors.
-
-# Fewest and most passes of a fit over all points.
-PASSES = (3, 30)
-
-# Points that the search for the basin evaluates in addition, in all its passes.
-SEARCH_POINTS = 3e7
-
-# Time for one point in one pass, seconds.
-SECONDS_PER_POINT = 1e-8
-
-# Time until the first pass, seconds.
-SECONDS_TO_START = 4.0
-
-# Memory of the program itself, bytes.
-PROGRAM_BYTES = 5e8
+__all__ = ["ParameterPlan", "Plan", "plan_of"]
 
 
 @dataclass(frozen=True)
@@ -66,25 +48,6 @@ class ParameterPlan:
     bounds_from: Literal["given", "measurement", "default"] | None
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Memory and time that a fit will need.
-
-    Attributes
-    ----------
-    memory : float
-        Bytes.
-    seconds : (float, float)
-        Shortest and longest time.
-    basis : str
-        How memory and time were estimated.
-    """
-
-    memory: float
-    seconds: tuple[float, float]
-    basis: str
-
-
 @dataclass(frozen=True, eq=False)
 class Plan:
     """What a fit will do.
@@ -104,7 +67,7 @@ class Plan:
     parameters: tuple[ParameterPlan, ...]
     layers: dict[str, str]
     search: str
-    estimate: Estimate
+    effort: Effort
     output: Path
 
     def to_json(self) -> dict[str, Any]:
@@ -133,7 +96,7 @@ class Plan:
             "layers": self.layers,
             "search": self.search,
             "parameters": [vars(parameter) for parameter in self.parameters],
-            "estimate": {**vars(self.estimate), "seconds": list(self.estimate.seconds)},
+            "estimate": {**vars(self.effort), "seconds": list(self.effort.seconds)},
             "output": str(self.output),
         }
 
@@ -146,40 +109,8 @@ def plan_of(config: Config, selection: Selection, output: Path) -> Plan:
         parameters=tuple(_parameters(config, selection)),
         layers=dict(_layers(config, len(selection.phi))),
         search=_search(config),
-        estimate=estimate(selection, config.root.optimization.nlsq.memory),
+        effort=effort_of(config, selection),
         output=output,
-    )
-
-
-def estimate(selection: Selection, memory: int | None = None) -> Estimate:
-    """Estimate memory and time of a fit; one row of a matrix is read.
-
-    `memory` is the number of bytes that may be used, by default three quarters of what is
-    available.
-    """
-    n_angles, n_frames = len(selection.positions), selection.n_frames
-    number = selection.file.read_stored(int(selection.positions[0]), slice(0, 1)).itemsize
-    # The matrices, the sorted points, and copies of the matrix that is read.
-    matrices = n_angles * n_frames**2 * number
-    points = 1.2 * selection.n_points * number
-    reading = COPIES * n_frames**2 * number
-    if selection.stays_on_disk(memory):
-        kept = min(points, CHUNKS_SHARE * allowed_memory(memory))
-        contents = "points that are kept in memory"
-    else:
-        contents, kept = "matrices, points", matrices + points
-    fewest, most = (n * selection.n_points for n in PASSES)
-    search = SEARCH_POINTS * SECONDS_PER_POINT
-    return Estimate(
-        memory=kept + reading + PROGRAM_BYTES,
-        seconds=(
-            SECONDS_TO_START + fewest * SECONDS_PER_POINT,
-            SECONDS_TO_START + most * SECONDS_PER_POINT + search,
-        ),
-        basis=f"{contents} and {PROGRAM_BYTES / 1e9:g} GB for the program; "
-        f"{PASSES[0]} to {PASSES[1]} passes of {SECONDS_PER_POINT * 1e9:g} ns a point, up to "
-        f"{search:g} s of search and {SECONDS_TO_START:g} s to start, as measured with two "
-        "processors; yours may differ",
     )
 
 
@@ -192,21 +123,21 @@ def _parameters(config: Config, selection: Selection) -> list[ParameterPlan]:
             return "given"
         return "measurement" if PARAMETERS[name].bounds is None else "default"
 
-    fixed, start_values = held_values(root), root.initial_parameters.start
     names, parts = model_parameters(root), constant_parts(root)
-    optional = left_to_data(parts, names, (*fixed, *given, *start_values))
+    mode = config.anti_degeneracy.per_angle_mode
+    held, start_values = held_values(root), root.initial_parameters.start
+    optional = left_to_data(parts, mode, names, (*held, *given, *start_values))
+    fixed = zero_parts(parts, names) | held
     plans = []
     for name in names:
         unit = PARAMETERS[name].unit
-        if parts == "zero" and name in (DIFFUSION[2], SHEAR[2]) and name not in fixed:
-            plans.append(ParameterPlan(name, unit, "held", 0.0, None, None, None))
-        elif name in fixed:
+        if name in fixed:
             plans.append(ParameterPlan(name, unit, "held", fixed[name], None, None, None))
         else:
             start = start_values.get(name, PARAMETERS[name].start)
             role = "optional" if name in optional else "searched"
             plans.append(ParameterPlan(name, unit, role, start, *limits[name], source(name)))
-    if config.anti_degeneracy.per_angle_mode == "constant":
+    if mode == "constant":
         return plans
     return plans + [
         ParameterPlan(name, "", "eliminated", None, *limits[name], source(name)) for name in SCALING
@@ -246,9 +177,10 @@ def _layers(config: Config, n_angles: int) -> list[tuple[str, str]]:
     monitor = settings.gradient_monitoring
     if monitor.enable:
         layers.append(("gradient_monitoring", f"{monitor.response} at a collapse of the gradient"))
-    weights = settings.shear_weighting
-    if weights.enable and config.root.has_flow:
+    weights, use = settings.shear_weighting, settings.use_of_shear_weights
+    if use != "none" and config.root.has_flow:
         words = f"angles weighted {weights.min_weight:g} to 1 by |cos(φ0 − φ)|"
+        words += " in the search on samples" if use == "search" else ""
         layers.append(("shear_weighting", words))
     return layers
 

@@ -69,10 +69,8 @@ def read(
     contents = with_analysis_mode(overridden(translation.raw, overrides), translation.notes)
     if notes is not None:
         notes += translation.notes
-    if contents.get("analysis_mode") in OTHER_MODELS:
-        # The parameters of that model are not reported as further mistakes.
-        model = f"the model {contents['analysis_mode']!r} of xpcsjax is not available here"
-        wrong = Problem("analysis_mode", f"{model}; take {MODELS}")
+    if (wrong := _other_model(contents)) is not None:
+        # The keys of that model are not reported as further mistakes.
         raise InputError([*repeated, wrong])
     sorter = _KeySorter(is_older_generation(raw))
     known = sorter.sort(contents, Root, "")
@@ -87,6 +85,21 @@ def read(
     if problems:
         raise InputError(problems)
     return root, tuple(sorter.foreign)
+
+
+def _other_model(contents: dict[str, Any]) -> Problem | None:
+    """What is wrong with a configuration of a model that other programs have and this one lacks."""
+    mode = contents.get("analysis_mode")
+    if mode in OTHER_MODELS:
+        model = f"the model {mode!r} of xpcsjax is not available here"
+        return Problem("analysis_mode", f"{model}; take {MODELS}")
+    if contents.get("parameters"):
+        what = (
+            "these are parameters of the two-component model, which is not available; those of the "
+            "other models are initial_parameters and parameter_space"
+        )
+        return Problem("parameters", what)
+    return None
 
 
 def _parsed(text: str) -> tuple[Any, list[Problem]]:

@@ -226,12 +226,6 @@ def _refuse(result: Translation) -> None:
     if isinstance(initial, dict) and initial.pop("tied_parameters", None):
         what = "tied parameters are not available; hold one with fixed_parameters, or leave it free"
         problems.append(Problem("initial_parameters.tied_parameters", what))
-    if raw.get("parameters"):
-        what = (
-            "these are parameters of the two-component model, which is not available; those of the "
-            "other models are initial_parameters and parameter_space"
-        )
-        problems.append(Problem("parameters", what))
     for name in SMOOTHING if _at(raw, "preprocessing.enabled") else ():
         stage = _at(raw, f"preprocessing.stages.{name}")
         if isinstance(stage, dict):

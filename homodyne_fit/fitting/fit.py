@@ -120,7 +120,7 @@ def _fit(
     start = SearchPoint(space, space.to_coordinates(parameters))
     sums = finite_sums(samples, objective, start, data.source)
     objective, start = layers.prepare(objective, start, refinement.preliminary_fit)
-    at_start = objective.joint_equations(sums)
+    at_start = layers.for_sample(objective, all_points=True).joint_equations(sums)
     samples.budget.restart()
     tolerance = settings.search.tolerance
     starts, screening = starts_of(refinement, objective, start)

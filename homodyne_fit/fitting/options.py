@@ -45,6 +45,7 @@ __all__ = [
     "left_to_data",
     "parameter_problems",
     "weighting_problems",
+    "zero_parts",
 ]
 
 # Form of the shear term; see `homodyne_fit.fitting.settings.SHEAR_FORMS`.
@@ -166,13 +167,13 @@ class GradientMonitoringSettings(Section):
 
 
 class ShearWeightingSettings(Section):
-    """Layer 5: weights of the angles by their direction to the flow; see the layer.
+    """Layer 5: weights of the angles by their direction to the flow; see the layer."""
 
-    Off unless asked for: where the noise is the same at all angles, equal weights give the
-    smallest errors.
-    """
-
-    enable: bool = Field(default=False, description="Whether angles are weighted.")
+    enable: bool | None = Field(
+        default=None,
+        description="null leaves it to the mode: `auto` weights angles in its search on samples, "
+        "and counts all alike on all points; true keeps the weights to the end.",
+    )
     min_weight: Fraction = Field(
         default=0.3, description="Weight of an angle across the flow; along it, 1."
     )
@@ -239,6 +240,13 @@ class AntiDegeneracy(Section):
     def names_mode(self) -> bool:
         """Whether the mode was given rather than left at its default."""
         return "per_angle_mode" in self.model_fields_set
+
+    @property
+    def use_of_shear_weights(self) -> Literal["none", "search", "fit"]:
+        """Where layer 5 weights the angles: in the search on samples, or in the whole fit."""
+        if self.shear_weighting.enable is None:
+            return "search" if self.per_angle_mode == "auto" else "none"
+        return "fit" if self.shear_weighting.enable else "none"
 
     @property
     def in_force(self) -> AntiDegeneracy:
@@ -395,20 +403,40 @@ def _problem_of_start(name: str, start: float, limits: Limits | None) -> str | N
     return None
 
 
-def left_to_data(
-    constant_parts: ConstantParts, names: Iterable[str], said: Iterable[str]
-) -> frozenset[str]:
-    """Exponents and constant parts of which the data decide whether they are needed.
+def zero_parts(constant_parts: ConstantParts, names: Iterable[str]) -> dict[str, float]:
+    """Constant parts that are held at 0 unless a value is given.
 
     Parameters
     ----------
     constant_parts : {'auto', 'free', 'zero'}
     names : iterable of str
         Parameters of the model.
+    """
+    if constant_parts != "zero":
+        return {}
+    return dict.fromkeys({DIFFUSION[2], SHEAR[2]}.intersection(names), 0.0)
+
+
+def left_to_data(
+    constant_parts: ConstantParts,
+    per_angle_mode: ScalingMode,
+    names: Iterable[str],
+    said: Iterable[str],
+) -> frozenset[str]:
+    """Exponents and constant parts of which the data decide whether they are needed.
+
+    Parameters
+    ----------
+    constant_parts : {'auto', 'free', 'zero'}
+    per_angle_mode : str
+        In the mode ``sequential`` single angles are fitted, whose contrast and offset are then
+        held: there the data decide nothing.
+    names : iterable of str
+        Parameters of the model.
     said : iterable of str
         Those of which a start, bounds or a value are given.
     """
-    if constant_parts != "auto":
+    if constant_parts != "auto" or per_angle_mode == "sequential":
         return frozenset()
     optional = {name for _, *others in (DIFFUSION, SHEAR) for name in others}
     return frozenset(optional.intersection(names).difference(said))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.storage.stored_matrices import Matrices, upper_bands
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.options import zero_parts
 from homodyne_fit.fitting.rate_forms import assume_zero
 from homodyne_fit.fitting.search.refinement import GlobalSearch
 from homodyne_fit.fitting.search.samples import Sample, Samples
@@ -19,7 +20,7 @@ from homodyne_fit.fitting.search.starts import Screening, draw_starts, screen_st
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.parameters import DIFFUSION, PARAMETERS, SHEAR
+from homodyne_fit.model.parameters import PARAMETERS
 from homodyne_fit.model.scaling import scaling_map
 
 __all__ = [
@@ -43,9 +44,7 @@ def search_space(data: TwoTimeData, settings: FitSettings) -> SearchSpace:
     names = settings.model.parameters
     bounds = settings.bounds_for(data.q, data.dt, data.n_frames)
     limits = np.array([bounds[name] for name in names])
-    fixed = dict(settings.fixed)
-    if settings.search.constant_parts == "zero":
-        fixed = dict.fromkeys((DIFFUSION[2], SHEAR[2]), 0.0) | fixed
+    fixed = {**zero_parts(settings.search.constant_parts, names), **settings.fixed}
     space = SearchSpace(
         model=settings.model.for_one_fit(),
         tau=float(data.times[-1]) / 2,

@@ -102,10 +102,9 @@ class FitSettings:
     @property
     def left_to_data(self) -> frozenset[str]:
         """Exponents and constant parts of which the data decide whether they are needed."""
-        if self.search.anti_degeneracy.per_angle_mode == "sequential":
-            return frozenset()  # fits of single angles, whose contrast and offset are then held
+        parts, mode = self.search.constant_parts, self.search.anti_degeneracy.per_angle_mode
         said = {*self.initial, *self.fixed, *self.bounds}
-        return left_to_data(self.search.constant_parts, self.model.parameters, said)
+        return left_to_data(parts, mode, self.model.parameters, said)
 
     def _no_such_parameter(self, name: str) -> str:
         known = [*self.model.parameters, *SCALING]

@@ -48,7 +48,6 @@ References
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -59,6 +58,7 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError, Problem
 from homodyne_fit.simulation.gaussian_field import field_root, gaussian_intensities
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["Experiment", "correlate", "counts", "two_time"]
 
@@ -137,7 +137,7 @@ def two_time(experiment: Experiment, seed: int, *, workers: int | None = None) -
     seed : int
         Entropy of the random numbers, at least 0.
     workers : int, optional
-        Number of threads; one for each core by default.
+        Number of threads; one for each available processor by default.
 
     Returns
     -------
@@ -154,9 +154,7 @@ def two_time(experiment: Experiment, seed: int, *, workers: int | None = None) -
     def measure(stream: np.random.SeedSequence, plan: _Plan) -> Floats:
         return _average(_photons(np.random.default_rng(stream), plan))
 
-    # Python 3.13 counts only the processors that this process may use.
-    processors = getattr(os, "process_cpu_count", os.cpu_count)()
-    with ThreadPoolExecutor(workers or processors) as executor:
+    with ThreadPoolExecutor(workers or available_processors()) as executor:
         return np.stack(list(executor.map(measure, streams, plans)))
 
 

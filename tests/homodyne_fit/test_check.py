@@ -379,7 +379,24 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("settings", "layers"),
         [
-            ("", ["reparametrization", "hierarchical", "regularization", "gradient_monitoring"]),
+            (
+                "",
+                [
+                    "reparametrization",
+                    "hierarchical",
+                    "regularization",
+                    "gradient_monitoring",
+                    "shear_weighting",
+                ],
+            ),
+            (
+                "shear_weighting: {enable: false}",
+                ["reparametrization", "hierarchical", "regularization", "gradient_monitoring"],
+            ),
+            (
+                "per_angle_mode: averaged, hierarchical: {enable: false}",
+                ["reparametrization", "gradient_monitoring"],
+            ),
             ("enable: false", ["reparametrization"]),
             (
                 "per_angle_mode: constant, shear_weighting: {enable: true}",
@@ -403,7 +420,8 @@ class TestPlan:
 
     def test_estimates_say_what_they_rest_on(self, checked):
         estimate = described(checked, GOOD)["estimate"]
-        assert 0 < estimate["seconds"][0] < estimate["seconds"][1]
+        compiled_before, compiled_first = estimate["seconds"]
+        assert 0 < compiled_before < compiled_first
         assert estimate["memory"] > 4 * N * N * len(PHI)
         assert "as measured" in estimate["basis"]
 
@@ -488,7 +506,7 @@ def test_it_is_quick_to_start(folder):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.rpartition("loaded:")[2].split())
     assert {"homodyne_fit", "h5py", "pydantic"} <= loaded
-    assert not loaded & {"jax", "nlsq", "nlsq_stratified", "scipy", "matplotlib"}
+    assert not loaded & {"jax", "nlsq", "scipy", "matplotlib"}
 
 
 def test_the_manual_lists_what_is_said_about_each_mistake():

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import h5py
 import numpy as np
@@ -85,12 +86,22 @@ class TestFilters:
             created = h5py.h5d.create(file.id, MATRIX.encode(), kind, space, plist)
             created.write_direct_chunk((0, 0), np.float32(np.triu(C2)).tobytes(), mask)
 
+    @pytest.mark.skipif(find_spec("hdf5plugin") is not None, reason="hdf5plugin is installed")
     def test_a_plugin_that_is_missing(self, path):
         self.write(path, 0)
         with pytest.raises(InputError) as raised:
             open_two_time(path)
         assert re.search(r"c2_00001 is compressed .* pip install hdf5plugin", str(raised.value))
         assert str(raised.value).endswith("number 32008)")
+
+    @pytest.mark.parametrize("name", ["Bitshuffle", "Zstd", "Blosc"])
+    def test_a_plugin_that_is_installed_is_used(self, path, name):
+        plugin = pytest.importorskip("hdf5plugin", reason="hdf5plugin is not installed")
+        with h5py.File(path, "r+") as file:
+            del file[MATRIX]
+            half = np.float32(np.triu(C2))
+            file.create_dataset(MATRIX, data=half, chunks=(N, N), **getattr(plugin, name)())
+        np.testing.assert_allclose(load(path).c2[0], C2, rtol=1e-6)
 
     def test_chunks_without_it_are_read(self, path):
         self.write(path, 1)

@@ -567,6 +567,39 @@ def test_shear_weights_follow_the_direction_of_flow(spread_out, numpy_c2, low, p
     assert_same_errors(result, errors)
 
 
+def test_auto_weights_the_angles_on_samples_and_counts_them_alike_at_the_end(
+    spread_measurement, monkeypatch
+):
+    monkeypatch.setattr(samples, "SAMPLE_SHARE", 3)
+    m = spread_measurement(0.1, 0.02, n=385)
+    start = m.params.copy()
+    start[-1] = -9.0
+
+    def fitted(**shear):
+        return fit(m.data, settings_for(m, "auto", start=start, shear_weighting=shear))
+
+    released, without, kept = fitted(), fitted(enable=False), fitted(enable=True)
+    assert "shear_weighting" not in without.info.layers
+    said = released.info.layers["shear_weighting"]
+    assert not said["kept"]
+    assert said["refreshed"] >= 1
+    assert "in the search on samples" in said["effect"]
+    assert np.ptp(said["weights"]) > 0.1
+    assert kept.info.layers["shear_weighting"]["kept"]
+    assert np.ptp(kept.objective.weights) > 0.1
+    np.testing.assert_array_equal(released.objective.weights, np.ones(5))
+    assert released.info.cost_initial == without.info.cost_initial
+    values, errors = estimates(without)
+    assert_within(estimates(released)[0], values, errors, 0.02)
+
+
+def test_weights_of_a_search_that_has_no_sample_have_no_effect(spread_out):
+    m = spread_out
+    result = fit(m.data, settings_for(m, "auto"))
+    assert result.info.layers["shear_weighting"]["effect"].startswith("none after the screening")
+    np.testing.assert_array_equal(result.objective.weights, np.ones(5))
+
+
 def test_errors_of_a_weighted_fit_are_its_scatter(spread_measurement):
     shear, results = {"enable": True, "min_weight": 0.05, "alpha": 3.0}, []
     for seed in range(30):

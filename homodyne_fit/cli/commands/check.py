@@ -110,10 +110,10 @@ def plan_lines(plan: Plan, *, overwrite: bool = False) -> Iterator[str]:
     yield table([heads, *map(_row, plan.parameters)])
     if any(parameter.bounds_from == "measurement" for parameter in plan.parameters):
         yield _entry("", BOUNDS_FROM_MEASUREMENT)
-    estimate = plan.estimate
-    yield _entry("memory", f"about {estimate.memory / 1e9:.2g} GB")
-    yield _entry("time", _between(*map(_duration, estimate.seconds)))
-    yield _entry("", f"({estimate.basis})")
+    effort = plan.effort
+    yield _entry("memory", f"about {effort.memory / 1e9:.2g} GB")
+    yield _entry("time", _between(*map(_duration, effort.seconds)))
+    yield _entry("", f"({effort.basis})")
     yield _entry("output", _output(plan, overwrite))
     for note in chosen.notes:
         yield _entry("note", note)

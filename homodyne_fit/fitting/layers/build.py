@@ -79,9 +79,10 @@ def build_layers(data: TwoTimeData, settings: FitSettings, start: NDArray[np.flo
                 monitor.seed,
             )
         )
-    shear = options.shear_weighting
-    if shear.enable and settings.model.has_flow:
-        layers.append(ShearWeighting(float(start[-1]), shear.min_weight, shear.alpha))
+    shear, use = options.shear_weighting, options.use_of_shear_weights
+    if use != "none" and settings.model.has_flow:
+        phi0 = float(start[-1])
+        layers.append(ShearWeighting(phi0, shear.min_weight, shear.alpha, kept=use == "fit"))
     return Layers(layers)
 
 

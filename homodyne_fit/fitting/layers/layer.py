@@ -46,6 +46,10 @@ class Layer:
         `noise_of` finds the noise of the points of the sample.
         """
 
+    def for_sample(self, objective: TwoTimeObjective, *, all_points: bool) -> TwoTimeObjective:
+        """Before the searches on a sample of the data or on all of them: the objective there."""
+        return objective
+
     def after_step(
         self,
         space: SearchSpace,
@@ -93,6 +97,12 @@ class Layers:
         """Tell every layer that other data are taken up."""
         for layer in self.layers:
             layer.before_sample(tolerance, noise_of)
+
+    def for_sample(self, objective: TwoTimeObjective, *, all_points: bool) -> TwoTimeObjective:
+        """The objective that all layers want on a sample of the data, or on all of them."""
+        for layer in self.layers:
+            objective = layer.for_sample(objective, all_points=all_points)
+        return objective
 
     def after_step(
         self,

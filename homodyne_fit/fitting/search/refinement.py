@@ -186,6 +186,8 @@ class Refinement:
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
         self.layers.before_sample(tolerance, functools.partial(self.noise_of, sample))
+        all_points = sample is self.samples.all_points
+        objective = self.layers.for_sample(objective, all_points=all_points)
         nfev = 1 if self.layers.failure() else sample.evaluations_left
         # What the layers would ask for at the end, most of it, they can have at once: the start is
         # near the end on all points if samples led there.
