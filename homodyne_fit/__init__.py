@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from homodyne_fit.model.rates import Model
     from homodyne_fit.posterior.draws import Posterior
     from homodyne_fit.posterior.settings import Prior
+    from homodyne_fit.progress import Step, StopFit
 
 __all__ = [
     "load",
@@ -47,6 +48,8 @@ __all__ = [
     "Prior",
     "Profile",
     "SearchOptions",
+    "Step",
+    "StopFit",
     "TwoTimeData",
 ]
 
@@ -71,6 +74,8 @@ _MODULES = {
     "Prior": "posterior.settings",
     "Profile": "fitting.profile",
     "SearchOptions": "fitting.options",
+    "Step": "progress",
+    "StopFit": "progress",
     "TwoTimeData": "data.dataset",
 }
 

@@ -30,12 +30,12 @@ from homodyne_fit.fitting.options import (
     ShearForm,
     UncertaintyModel,
 )
-from homodyne_fit.fitting.search.samples import Progress
 from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.rates import Model, model_named
 from homodyne_fit.posterior.draws import Posterior
 from homodyne_fit.posterior.extra import require_extra
 from homodyne_fit.posterior.settings import PosteriorSettings, Prior, Sampler, SamplingOptions
+from homodyne_fit.progress import Progress, not_told
 from homodyne_fit.results.record import FitRecord
 from homodyne_fit.simulation.measurement import Measurement, from_formula
 from homodyne_fit.validation import (
@@ -283,7 +283,8 @@ def fit(
     executor : concurrent.futures.Executor, optional
         Where chunks are summed, in place of threads.
     progress : callable, optional
-        Called with stage, passes and cost per point after every evaluation.
+        Called with a `Step` after every chunk and every evaluation, such as ``print``. It may raise
+        `StopFit`: once all points have been evaluated, the fit returns the best values so far.
 
     Returns
     -------
@@ -333,7 +334,7 @@ def fit(
     if problems:
         raise InputError(problems)
     assert isinstance(data, TwoTimeData)
-    result = fit_points(data, settings, executor, progress)
+    result = fit_points(data, settings, executor, progress or not_told)
     return Analysis.of(result, data, settings_to_config(settings, data, units_confirmed))
 
 

@@ -13,25 +13,30 @@ import nlsq_stratified
 ROOMS = {
     "nlsq_stratified": "",
     "homodyne_fit.errors": "",
+    "homodyne_fit.progress": "",
     "homodyne_fit.atomic": "errors",
     "homodyne_fit.validation": "errors",
     "homodyne_fit.model": "nlsq_stratified errors",
-    "homodyne_fit.data": "validation atomic errors",
+    "homodyne_fit.data": "validation atomic progress errors",
     "homodyne_fit.simulation": "data model nlsq_stratified validation atomic errors",
     "homodyne_fit.kernel": "data model nlsq_stratified errors",
     "homodyne_fit.noise": "kernel model nlsq_stratified",
-    "homodyne_fit.fitting": "noise kernel data model nlsq_stratified validation errors",
-    "homodyne_fit.posterior": ("fitting noise kernel data model nlsq_stratified validation errors"),
-    "homodyne_fit.config": "posterior fitting data model nlsq_stratified validation errors",
+    "homodyne_fit.fitting": "noise kernel data model nlsq_stratified validation progress errors",
+    "homodyne_fit.posterior": (
+        "fitting noise kernel data model nlsq_stratified validation progress errors"
+    ),
+    "homodyne_fit.config": (
+        "posterior fitting data model nlsq_stratified validation progress errors"
+    ),
     "homodyne_fit.report": "posterior fitting data model atomic errors",
     "homodyne_fit.results": "report posterior fitting kernel data model atomic errors",
     "homodyne_fit.analysis": (
         "results report config posterior fitting simulation data model nlsq_stratified "
-        "validation errors"
+        "validation progress errors"
     ),
     "homodyne_fit.cli": (
         "analysis results report config posterior fitting kernel simulation data model "
-        "nlsq_stratified validation atomic errors"
+        "nlsq_stratified validation atomic progress errors"
     ),
 }
 # Public names, which are imported from their rooms when they are first used.

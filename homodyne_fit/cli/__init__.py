@@ -21,9 +21,18 @@ from homodyne_fit.cli.parsing import complete, parse, print_help
 
 __all__ = ["main", "program"]
 
+# Exit status after Ctrl-C: 128 and the number of the signal, as in a shell.
+INTERRUPTED = 130
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status: 0 converged, 1 error, 2 not converged."""
+    """Run the command line.
+
+    Returns
+    -------
+    int
+        The exit status: 0 converged, 1 error, 2 not converged, 130 interrupted.
+    """
     _print_any_text()
     words = sys.argv[1:] if argv is None else list(argv)
     if "_ARGCOMPLETE" in os.environ:
@@ -42,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"homodyne_fit: error: {line}", file=sys.stderr)
         if args.verbose:
             traceback.print_exc()
-    return 1
+        return INTERRUPTED if isinstance(error, KeyboardInterrupt) else 1
 
 
 def _print_any_text() -> None:
@@ -55,6 +64,8 @@ def _print_any_text() -> None:
 def program() -> int:
     """`main` as a process of its own."""
     sys.unraisablehook = _raise_interrupts_again
+    # Batch systems send this signal before they end a job.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     status = main()
     # Skip the garbage collection at exit: it takes long, and frees nothing that matters.
     gc.freeze()

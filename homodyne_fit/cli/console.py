@@ -49,11 +49,11 @@ class Output:
             os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
-def new_console(quiet: bool) -> Console:
+def new_console(quiet: bool, *, stderr: bool = False) -> Console:
     """The console for reports of a fit; colours only on a terminal, and not if NO_COLOR is set."""
     from rich.console import Console
 
-    return Console(quiet=quiet, highlight=False, soft_wrap=True)
+    return Console(quiet=quiet, stderr=stderr, highlight=False, soft_wrap=True)
 
 
 def print_json(content: object) -> None:

@@ -338,6 +338,12 @@ def _add_output_options(parser: Options) -> None:
     parser.add_argument("--save-plots", "--plot", action="store_true", help=SAVE_PLOTS)
     _add_flag(parser, "json", "print the results as JSON and nothing else")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
+    parser.add_argument(
+        "--log-file",
+        type=path,
+        metavar="FILE",
+        help="append to this file what is done when, and what is printed, with --quiet, too",
+    )
 
 
 def _add_key_options(parser: Options) -> None:

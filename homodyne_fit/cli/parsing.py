@@ -42,7 +42,7 @@ examples:
 
 options of a fit: homodyne_fit fit --help
 
-exit status: 0 converged, 1 error, 2 ran but did not converge
+exit status: 0 converged, 1 error, 2 ran but did not converge, 130 interrupted
 """
 
 
@@ -162,7 +162,7 @@ def _make_parsers() -> tuple[_Parser, dict[str, _Parser]]:
         commands[name].add_argument(
             *VERBOSE,
             action="store_true",
-            help="show tracebacks of errors, and list the keys without effect",
+            help="show tracebacks of errors, the keys without effect, and all of the summary",
         )
     return parser, commands
 

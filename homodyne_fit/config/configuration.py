@@ -36,6 +36,7 @@ from homodyne_fit.fitting.default_bounds import Limits, bounds_in_force
 from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions, gap_problems
 from homodyne_fit.model.parameters import SCALING
 from homodyne_fit.posterior.settings import PosteriorSettings
+from homodyne_fit.progress import Progress, not_told
 
 if TYPE_CHECKING:
     from homodyne_fit.data.dataset import TwoTimeData
@@ -170,12 +171,14 @@ class Config:
             keys["phi_ranges"] = "preprocessing.phi_range"
         return rename_places({name: f"{self.path}: {key}" for name, key in keys.items()})
 
-    def load_data(self, selection: Selection | None = None) -> TwoTimeData:
+    def load_data(
+        self, selection: Selection | None = None, progress: Progress = not_told
+    ) -> TwoTimeData:
         """Read the selected data; `selection` is passed if it is known already."""
         selection, nlsq = selection or self.selection(), self.root.optimization.nlsq
         scratch = None if nlsq.scratch is None else Path(nlsq.scratch).expanduser()
         with self._at_keys():
-            return selection.read(nlsq.memory, scratch)
+            return selection.read(nlsq.memory, scratch, progress)
 
     def _contradictions(self) -> list[Problem]:
         """Questions about units, and keys that contradict each other."""

@@ -20,6 +20,7 @@ from homodyne_fit.data.storage.memory import MATRICES_SHARE, allowed_memory, siz
 from homodyne_fit.data.units import INVERSE_LENGTHS, TIMES, about_labels, about_values
 from homodyne_fit.data.unpacking import Request, require_memory, store
 from homodyne_fit.errors import InputError, Problem, collect, counted, shortened_numbers
+from homodyne_fit.progress import Progress, Step, not_told
 
 __all__ = [
     "LOWEST_BASELINE",
@@ -102,14 +103,17 @@ class Selection:
         return len(self.positions) * (n_kept * (n_kept - 1) // 2)
 
     def read(
-        self, memory: int | None = None, scratch: str | os.PathLike[str] | None = None
+        self,
+        memory: int | None = None,
+        scratch: str | os.PathLike[str] | None = None,
+        progress: Progress = not_told,
     ) -> TwoTimeData:
-        """Read the matrices, or check them and leave them on the disk.
+        """Read the matrices, or check them and leave them on the disk; each of them is told.
 
         `memory` and `scratch` are those of `homodyne_fit.data.loading.load`.
         """
         try:
-            return self._read(memory, scratch)
+            return self._read(memory, scratch, progress)
         except MemoryError as error:
             k, n = len(self.phi), self.n_frames
             raise _problem(
@@ -136,11 +140,13 @@ class Selection:
         require_memory(request, memory)
         return request
 
-    def _read(self, memory: int | None, scratch: str | os.PathLike[str] | None) -> TwoTimeData:
+    def _read(
+        self, memory: int | None, scratch: str | os.PathLike[str] | None, progress: Progress
+    ) -> TwoTimeData:
         notes, memory = self.notes, allowed_memory(memory)
         request = self._to_store(memory)
         if request is not None:
-            c2, where = store(request, memory, None if scratch is None else Path(scratch))
+            c2, where = store(request, memory, None if scratch is None else Path(scratch), progress)
             size = size_in_words(self._size(request.dtype.itemsize))
             notes = (
                 *notes,
@@ -148,7 +154,7 @@ class Selection:
                 f"({size_in_words(memory)}): {where}, and are read in parts when they are used",
             )
         else:
-            c2 = self._stack()
+            c2 = self._stack(progress)
             notes = (*notes, *_notes_on_baseline(c2, self.phi))
         return TwoTimeData(
             c2=c2, phi=self.phi, q=self.q, dt=self.dt, source=str(self.file.path), notes=notes
@@ -158,9 +164,10 @@ class Selection:
         """Size of all matrices in bytes; `number` is the size of a number."""
         return len(self.positions) * self.n_frames**2 * number
 
-    def _stack(self) -> NDArray[np.floating]:
+    def _stack(self, progress: Progress) -> NDArray[np.floating]:
         c2 = np.zeros((len(self.positions), self.n_frames, self.n_frames), dtype=np.float32)
         for k, index in enumerate(self.positions):
+            progress(Step("reading", "matrices", k, len(self.positions)))
             matrix = self.file.read(int(index), self.frames)
             c2 = c2.astype(np.result_type(c2, matrix), copy=False)
             c2[k] = matrix

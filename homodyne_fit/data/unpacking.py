@@ -22,6 +22,7 @@ from homodyne_fit.data.formats.two_time_file import TwoTimeFile, checked_part
 from homodyne_fit.data.storage.memory import size_in_words
 from homodyne_fit.data.storage.stored_matrices import RawMatrix, ScratchFile, StoredMatrices
 from homodyne_fit.errors import InputError
+from homodyne_fit.progress import Progress, Step, not_told
 
 __all__ = ["Request", "require_memory", "store"]
 
@@ -58,7 +59,9 @@ class Request:
         return len(self.masked) ** 2 * self.dtype.itemsize
 
 
-def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMatrices, str]:
+def store(
+    request: Request, memory: int, scratch: Path | None, progress: Progress = not_told
+) -> tuple[StoredMatrices, str]:
     """Check K matrices, one at a time, and leave them on the disk.
 
     Parameters
@@ -68,6 +71,8 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
         Memory that may be used, bytes.
     scratch : Path or None
         Folder for a scratch file; when None, the folder for temporary files.
+    progress : callable
+        Called with a `Step` for each matrix.
 
     Returns
     -------
@@ -76,11 +81,12 @@ def store(request: Request, memory: int, scratch: Path | None) -> tuple[StoredMa
         Where they are, in words.
     """
     require_memory(request, memory)
-    locations = _in_place(request)
+    locations = _in_place(request, progress)
     if locations is not None:
         stored = StoredMatrices(locations, request.frames.start, request.masked)
         return stored, "they stay in the file"
-    return _unpacked(request, Path(scratch or tempfile.gettempdir()).absolute())
+    folder = Path(scratch or tempfile.gettempdir()).absolute()
+    return _unpacked(request, folder, progress)
 
 
 def require_memory(request: Request, memory: int) -> None:
@@ -94,25 +100,27 @@ def require_memory(request: Request, memory: int) -> None:
         )
 
 
-def _in_place(request: Request) -> tuple[RawMatrix, ...] | None:
+def _in_place(request: Request, progress: Progress) -> tuple[RawMatrix, ...] | None:
     """Check the matrices; return their locations, or None if they cannot be used in their file."""
     file, positions = request.file, [int(index) for index in request.positions]
     locations = tuple(location for location in map(file.raw, positions) if location is not None)
     same = all(location.dtype == request.dtype for location in locations)
     if len(locations) < len(positions) or not same or file.shift:
         return None
-    for index in positions:
+    for k, index in enumerate(positions):
+        progress(Step("checking", "matrices", k, len(positions)))
         if checked_part(file.read_stored(index, request.frames), file.name(index)) == "lower":
             return None
     return locations
 
 
-def _unpacked(request: Request, folder: Path) -> tuple[StoredMatrices, str]:
+def _unpacked(request: Request, folder: Path, progress: Progress) -> tuple[StoredMatrices, str]:
     """Check the matrices, and write their upper halves into a scratch file."""
     n, count, number = len(request.masked), len(request.positions), request.dtype.itemsize
     path = _scratch_file(folder, count * n * (n + 1) // 2 * number, request.file.path)
     owner = ScratchFile(path)
     for k, index in enumerate(request.positions):
+        progress(Step("unpacking", "matrices", k, count))
         matrix = request.file.read(int(index), request.frames).astype(request.dtype, copy=False)
         try:
             with path.open("r+b") as stream:

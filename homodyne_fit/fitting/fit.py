@@ -32,7 +32,7 @@ from homodyne_fit.fitting.result import FitInfo, FitResult
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import Refinement
-from homodyne_fit.fitting.search.samples import Budget, Progress, Sample, make_samples
+from homodyne_fit.fitting.search.samples import Budget, Sample, make_samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
@@ -42,9 +42,10 @@ from homodyne_fit.kernel.moments import compile_kernel
 from homodyne_fit.kernel.stored_chunks import Chunk, chunks_of
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.noise.fields import largest_falls
+from homodyne_fit.progress import Progress, Step, StopFit, not_told
 from nlsq_stratified.processors import available_processors
 
-__all__ = ["FitSettings", "Progress", "fit"]
+__all__ = ["FitSettings", "fit"]
 
 # A contrast that is zero but for rounding.
 NO_CONTRAST = 1e-12
@@ -57,7 +58,7 @@ def fit(
     data: TwoTimeData,
     settings: FitSettings,
     executor: Executor | None = None,
-    progress: Progress | None = None,
+    progress: Progress = not_told,
     like: FitResult | None = None,
 ) -> FitResult:
     """Fit the model to all points t1 < t2 of all angles.
@@ -68,8 +69,8 @@ def fit(
     settings : FitSettings
     executor : concurrent.futures.Executor, optional
         Where the chunks are summed; threads of this process when None.
-    progress : callable, optional
-        Called after every evaluation.
+    progress : callable
+        Called with a `Step` after every chunk and every evaluation. It may raise `StopFit`.
     like : FitResult, optional
         An earlier fit of the same angles: contrast, offset and the weights of the angles are
         treated exactly as at its end, penalty included, and no layer acts.
@@ -97,12 +98,13 @@ def _fit(
     data: TwoTimeData,
     settings: FitSettings,
     executor: Executor,
-    progress: Progress | None,
+    progress: Progress,
     like: FitResult | None,
 ) -> FitResult:
     began = time.perf_counter()
     space, chunks = search_space(data, settings), chunks_of(data, settings.search.memory)
     _compile_kernels(data, settings, space, chunks)
+    progress(Step("compiling the model"))
     samples = make_samples(data, chunks, executor, settings.search.max_nfev, progress)
     objective = two_time_objective(data, settings, space)
     require_reachable(data, objective.reference, settings)
@@ -123,13 +125,21 @@ def _fit(
     at_start = layers.for_sample(objective, all_points=True).joint_equations(sums)
     samples.budget.restart()
     tolerance = settings.search.tolerance
-    starts, screening = starts_of(refinement, objective, start)
-    found = found_at(samples, settings, *refinement.to_all_points(objective, starts, tolerance))
-    if like is None:
-        found = with_needed_forms(data, settings, refinement, found)
+    screening = None
+    try:
+        starts, screening = starts_of(refinement, objective, start)
+        found = found_at(samples, settings, *refinement.to_all_points(objective, starts, tolerance))
+        if like is None:
+            found = with_needed_forms(data, settings, refinement, found)
+    except StopFit:
+        if (best := samples.all_points.best) is None:
+            raise
+        found = _found_when_stopped(best, samples.budget)
 
     solution, noise = found.solution, found.noise
     layers.conclude(solution, noise)
+    samples.budget.can_stop = False
+    samples.budget.tell("whether the model describes the data")
     success, message = _verdict(solution, layers, samples.budget)
     adequacy = judge_model(
         found.residuals, noise, settings.search.uncertainty, success, settings.search.threads
@@ -164,6 +174,13 @@ def _alternatives(found: Found, settings: FitSettings) -> list[dict[str, Any]]:
     return other_minima(
         found.solution, found.others, found.noise, found.residuals, settings.search.threads
     )
+
+
+def _found_when_stopped(best: Solution, budget: Budget) -> Found:
+    """The best values so far of a fit that is stopped; none of their errors hold."""
+    message = f"stopped in pass {int(budget.passes) + 1} over the points, before its end"
+    solution = replace(best, result=replace(best.result, message=message))
+    return Found(solution, [], None, NoiseOfPoints(solution.variance), [], None)
 
 
 def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:

@@ -67,6 +67,7 @@ def found_at(
         solution, all_points, enough_points(samples, len(solution.objective.phi))
     )
     opened = all_points.unlimited(solution, solution.space.opened)
+    samples.budget.tell("the noise of the points")
     noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
     weighted = None
     if search.weighting == "speckle":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -38,14 +37,12 @@ from homodyne_fit.posterior.likelihood import find_center, posterior_space
 from homodyne_fit.posterior.settings import PosteriorSettings, prior_problems
 from homodyne_fit.posterior.statistics import quantity_of
 from homodyne_fit.posterior.target import Target, make_target, spreads_are_learned, start_of
+from homodyne_fit.progress import Progress, Step, not_told
 from nlsq_stratified.processors import available_processors
 
-__all__ = ["Progress", "sample_posterior"]
+__all__ = ["sample_posterior"]
 
 Floats = NDArray[np.float64]
-
-# Called with what is being done.
-Progress = Callable[[str], None]
 
 # Weighted draws for each draw that is kept.
 OVERSAMPLING = 2
@@ -67,7 +64,7 @@ def sample_posterior(
     *,
     threads: int | None = None,
     memory: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = not_told,
 ) -> Posterior:
     """Draw from the posterior of a fit.
 
@@ -81,8 +78,8 @@ def sample_posterior(
         One for each processor when None.
     memory : int, optional
         Bytes; as for the fit.
-    progress : callable, optional
-        Called with what is being done.
+    progress : callable
+        Called with a `Step`.
 
     Returns
     -------
@@ -108,10 +105,9 @@ def sample_posterior(
         raise InputError(problems)
     if settings.sampling.shards is not None:
         require_shards(result)
-    report = progress or (lambda text: None)
     n_threads = threads or available_processors()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as executor:
-        run = _Run(data, result, settings, executor, n_threads, memory, report)
+        run = _Run(data, result, settings, executor, n_threads, memory, progress)
         return run.posterior()
 
 
@@ -141,14 +137,14 @@ class _Run:
         began = time.perf_counter()
         options = self.settings.sampling
         rng = np.random.default_rng(options.seed)
-        self.report("the maximum of the likelihood")
+        self.report(Step("the maximum of the likelihood"))
         target, start = self._target()
-        self.report("the mode of the posterior")
+        self.report(Step("the mode of the posterior"))
         gaussian = at_mode(target, start)
         draws = self._sample(target, gaussian, rng)
         posterior = self._described(target, draws, time.perf_counter() - began)
         if options.shards is not None:
-            self.report(f"{options.shards} shards of angles")
+            self.report(Step(f"{options.shards} shards of angles"))
             return with_consensus(
                 posterior, self.data, self.result, target, self.settings, rng, self.memory
             )
@@ -179,7 +175,7 @@ class _Run:
         within = Bounds(target, self.result.objective.scaling)
         trial = None
         if options.sampler != "nuts":
-            self.report("importance sampling")
+            self.report(Step("importance sampling"))
             n = options.num_chains * options.num_samples * OVERSAMPLING
             trial = draw_by_importance(target, gaussian, n, within, rng)
             enough = trial.effective >= LEAST_EFFICIENT * n
@@ -241,6 +237,7 @@ class _Run:
         else:
             starts = gaussian.from_standard(rng.standard_normal((options.num_chains, d)))
         total = options.num_chains * (options.num_warmup + options.num_samples)
+        self.report(Step("compiling NUTS"))
         found = run_nuts(
             target,
             gaussian,
@@ -248,7 +245,7 @@ class _Run:
             options.num_warmup,
             options.num_samples,
             options.seed,
-            lambda done: self.report(f"NUTS, step {min(done, total)} of {total}"),
+            lambda done: self.report(Step("NUTS", "steps", min(done, total), total)),
         )
         flat = found.xi.reshape(-1, d)
         sums = target.sums(flat)

@@ -110,7 +110,8 @@ class TestAFit:
 
         monkeypatch.setattr("homodyne_fit.fitting.fit.fit", fit)
         done = called("--config", config)
-        assert (done.status, done.err) == (1, "homodyne_fit: error: interrupted\n")
+        said = "homodyne_fit: error: interrupted: while starting JAX; nothing is written\n"
+        assert (done.status, done.err) == (130, said)
         assert inner[0].status == 1
         assert "c_results: another fit writes its results there (process" in inner[0].err
         assert not config.with_name("c_results").exists()

@@ -693,7 +693,7 @@ class TestUsage:
 
         monkeypatch.setattr(inspect, "run", interrupted)
         done = called("inspect", tmp_path)
-        assert done.status == 1
+        assert done.status == 130
         assert_one_line(done.err, "interrupted")
 
     def test_an_error_of_the_system_is_one_line(self, tmp_path, monkeypatch):
@@ -765,7 +765,7 @@ sys.exit(cli.program())
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=600, check=False
     )
-    assert (done.returncode, done.stderr) == (1, "homodyne_fit: error: interrupted\n")
+    assert (done.returncode, done.stderr) == (130, "homodyne_fit: error: interrupted\n")
 
 
 def test_a_pipe_that_breaks_elsewhere_is_an_error(monkeypatch, capsys):

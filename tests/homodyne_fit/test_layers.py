@@ -10,6 +10,7 @@ from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.options import AntiDegeneracy, Constant, MultiStart, SearchOptions
 from homodyne_fit.fitting.search import samples
+from homodyne_fit.progress import not_told
 
 pytestmark = pytest.mark.numerics
 
@@ -414,9 +415,9 @@ def test_weights_settled_on_a_sample_follow_all_points(spread_measurement, monke
     result = fit(
         m.data,
         settings_for(m, "hierarchical", regularization=given),
-        progress=lambda stage, *_: seen.add(stage),
+        progress=lambda step: seen.add(step.stage),
     )
-    assert "sample" in seen
+    assert "a sample of the points" in seen
     if method == "cv":
         np.testing.assert_allclose(penalty_in(result), cv_weights(result, 10.0), rtol=2e-3)
     else:
@@ -436,7 +437,7 @@ FAST = np.array([1.9e7, 0.0, 150.0, 4e-4, 0.25, 5e-5, 3.0])
 VAST = {"D0": (100.0, 1e10)}
 
 
-def monitored(m, start=FAST, progress=None, **given):
+def monitored(m, start=FAST, progress=not_told, **given):
     return fit(
         m.data,
         settings_for(m, start=start, bounds=VAST, gradient_monitoring={"enable": True, **given}),
@@ -465,7 +466,7 @@ def test_the_seed_decides_where_a_restart_goes(spread_out):
     ways = set()
     for seed in range(3):
         costs = []
-        monitored(spread_out, seed=seed, progress=lambda *seen, to=costs: to.append(seen[2]))
+        monitored(spread_out, seed=seed, progress=lambda step, to=costs: to.append(step.cost))
         ways.add(tuple(costs))
     assert len(ways) == 3
 

@@ -6,19 +6,17 @@ import argparse
 import csv
 import glob
 import io
-import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.commands.check import plan_lines
-from homodyne_fit.cli.commands.fit import fit_config
-from homodyne_fit.cli.console import explanation, new_console, print_json, table
+from homodyne_fit.cli.commands.fit import Outputs, fit_config
+from homodyne_fit.cli.console import explanation, print_json, table
 from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
+from homodyne_fit.cli.reporter import Reporter, reporter_of
 from homodyne_fit.config import Config
 from homodyne_fit.config.configuration import examine
 from homodyne_fit.config.plan import Plan, plan_of
@@ -71,21 +69,25 @@ class Job:
 
 def run(args: argparse.Namespace) -> int:
     """Run all fits, even if some fail; return 1 after an error, else 2 if one did not converge."""
+    with reporter_of(args) as reporter:
+        return _run_all(args, reporter)
+
+
+def _run_all(args: argparse.Namespace, reporter: Reporter) -> int:
     warn_of_foreign_options(args)
     jobs = _planned(args)
     _require_distinct(jobs)
     if args.dry_run:
-        return _show(jobs, args)
-    console = new_console(args.quiet or args.json)
+        return _show(jobs, args, reporter)
     interrupted = False
     for number, job in enumerate(jobs, 1):
-        console.print(f"[{number}/{len(jobs)}] {job.name}", markup=False, style="bold")
+        reporter.print(f"[{number}/{len(jobs)}] {job.name}", style="bold")
         try:
-            _run(job, args, console)
+            _run(job, args, reporter)
         except KeyboardInterrupt as stop:
             interrupted = True
             job.error, job.verdict = explanation(stop), "interrupted"
-            _print_error(job)
+            _print_error(job, reporter)
             for left in jobs[number:]:
                 left.error, left.verdict = "the batch was interrupted", "not run"
             break
@@ -99,8 +101,8 @@ def run(args: argparse.Namespace) -> int:
         )
     else:
         if written is not None:
-            console.print(f"table: {written}", markup=False)
-        _print_table(console, jobs)
+            reporter.print(f"table: {written}")
+        _print_table(reporter, jobs)
     if interrupted:
         raise KeyboardInterrupt
     if any(job.error is not None for job in jobs):
@@ -195,7 +197,7 @@ def _require_distinct(jobs: list[Job]) -> None:
         seen[folder] = job.name
 
 
-def _show(jobs: list[Job], args: argparse.Namespace) -> int:
+def _show(jobs: list[Job], args: argparse.Namespace, reporter: Reporter) -> int:
     """Print the plan or the mistakes of each fit; return 1 if there are mistakes, else 0."""
     plans = [_plan_of(job, overwrite=args.overwrite) for job in jobs]
     planned = list(zip(jobs, plans, strict=True))
@@ -217,7 +219,7 @@ def _show(jobs: list[Job], args: argparse.Namespace) -> int:
                 notes = [f"note: {job.note}"] if job.note else []
                 lines = plan_lines(plan, overwrite=args.overwrite) if plan else []
                 print("\n".join([*notes, *lines]))
-            _print_error(job)
+            _print_error(job, reporter)
     return 1 if any(job.error is not None for job in jobs) else 0
 
 
@@ -233,20 +235,17 @@ def _plan_of(job: Job, *, overwrite: bool) -> Plan | None:
         return None
 
 
-def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
+def _run(job: Job, args: argparse.Namespace, reporter: Reporter) -> None:
     """Run one fit; an error is kept in the job, and the batch continues."""
     try:
         if job.config is not None and job.folder is not None:
             if job.note:
-                console.print(f"note: {job.note}", markup=False)
+                reporter.print(f"note: {job.note}")
             analysis = fit_config(
                 job.config,
-                job.folder,
-                console,
+                Outputs(job.folder, args.overwrite, args.export, args.save_plots),
+                reporter,
                 selection=job.selection,
-                overwrite=args.overwrite,
-                exports=args.export,
-                plots=args.save_plots,
                 warn=not args.quiet,
                 verbose=args.verbose,
             )
@@ -255,27 +254,26 @@ def _run(job: Job, args: argparse.Namespace, console: Console) -> None:
         job.error = explanation(error)
         if args.verbose:
             traceback.print_exc()
-    _print_error(job)
+    _print_error(job, reporter)
 
 
-def _print_error(job: Job) -> None:
+def _print_error(job: Job, reporter: Reporter) -> None:
     for line in (job.error or "").splitlines():
-        print(f"homodyne_fit: error: {line}", file=sys.stderr)
+        reporter.complain(f"homodyne_fit: error: {line}")
 
 
-def _print_table(console: Console, jobs: list[Job]) -> None:
+def _print_table(reporter: Reporter, jobs: list[Job]) -> None:
     """One line for each fit: verdict, rates at mid-measurement, direction of the flow, noise."""
     lines = table([COLUMNS, *map(_cells, jobs)]).splitlines()
     for line, name in zip(lines, ("fit", *(job.name for job in jobs)), strict=True):
-        console.print(f"{line}  {name}", markup=False)
+        reporter.print(f"{line}  {name}")
     unfinished = sum(job.error is not None and job.verdict != "error" for job in jobs)
     failed = sum(job.error is not None for job in jobs) - unfinished
     stopped = sum(job.row is not None and not job.row["fit"]["success"] for job in jobs)
     converged = len(jobs) - failed - stopped - unfinished
-    console.print(
+    reporter.print(
         f"{counted(len(jobs), 'fit')}: {converged} converged, {stopped} did not, "
-        f"{counted(failed, 'error')}" + (f", {unfinished} not finished" if unfinished else ""),
-        markup=False,
+        f"{counted(failed, 'error')}" + (f", {unfinished} not finished" if unfinished else "")
     )
 
 

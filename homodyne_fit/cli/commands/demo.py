@@ -10,12 +10,13 @@ from rich.console import Console
 from rich.table import Table
 
 from homodyne_fit.atomic import replacing
-from homodyne_fit.cli.commands.fit import fit_config
-from homodyne_fit.cli.console import new_console
+from homodyne_fit.cli.commands.fit import Outputs, fit_config
 from homodyne_fit.cli.options import PARAMETERS
+from homodyne_fit.cli.reporter import Reporter, reporter_of
 from homodyne_fit.config import load_config
 from homodyne_fit.config.template import configuration
 from homodyne_fit.fitting.result import FitResult
+from homodyne_fit.progress import Step
 from homodyne_fit.results.folder import prepare_folder
 from homodyne_fit.simulation.measurement import (
     Measurement,
@@ -32,25 +33,32 @@ TIMES = 10
 
 def run(args: argparse.Namespace) -> int:
     """Simulate, write data and a configuration, fit it, and compare."""
+    with reporter_of(args) as reporter:
+        return _run(args, reporter)
+
+
+def _run(args: argparse.Namespace, reporter: Reporter) -> int:
     folder: Path = args.output_dir
     measurement = Measurement(PARAMETERS, phi=PHI, n_frames=args.frames)
     prepare_folder(folder, overwrite=args.overwrite)
-    console = new_console(quiet=False)
     arguments = {"pixels": args.pixels, "modes": 3, "mean_counts": 0.05}
-    console.print(
+    reporter.print(
         f"simulating {len(measurement.phi)} angles × {args.frames} frames × {args.pixels} pixels: "
         "particles, fields, photons, correlator"
     )
-    c2 = from_first_principles(measurement, seed=args.seed, **arguments)
+    with reporter.progress() as show:
+        show(Step("simulating"))
+        c2 = from_first_principles(measurement, seed=args.seed, **arguments)
     data = folder / "demo.h5"
     write_measurement(data, measurement, c2, seed=args.seed, **arguments)
     text, _ = configuration(data, folder, gap=measurement.gap)
     config = folder / "demo.yaml"
     with replacing(config) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    console.print(f"wrote {data} and {config}; now: homodyne_fit --config {config}")
-    result = fit_config(load_config(config), folder, console, overwrite=args.overwrite)
-    _compare(console, measurement, result, contrast=speckle_contrast(arguments["modes"]))
+    reporter.print(f"wrote {data} and {config}; now: homodyne_fit --config {config}")
+    result = fit_config(load_config(config), Outputs(folder, args.overwrite), reporter)
+    contrast = speckle_contrast(arguments["modes"])
+    reporter.show(lambda console: _compare(console, measurement, result, contrast))
     return 0 if result.success else 2
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +19,11 @@ from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.kernel.tiles import probe_chunk, probed_angles
 from homodyne_fit.model.coordinates import SearchSpace
-from nlsq_stratified import NormalEquations, TrustRegionResult, reduce
-from nlsq_stratified.reduction import Summable, distribute
+from homodyne_fit.progress import Progress, Step, not_told
+from nlsq_stratified import NormalEquations, TrustRegionResult
+from nlsq_stratified.reduction import Partial, Summable, add_up, distribute, partial_sums
 
-__all__ = ["Budget", "Progress", "Sample", "Samples", "make_samples"]
+__all__ = ["Budget", "Sample", "Samples", "make_samples"]
 
 # One chunk in so many is fitted first, and of these as many before them, and so on.
 SAMPLE_SHARE = 8
@@ -36,10 +38,6 @@ SPARE = 1e-9
 AT_ONCE = 32
 
 
-# Called with the name of the sample, the passes so far, and the cost per point.
-Progress = Callable[[str, float, float], None]
-
-
 class Budget:
     """Passes over all points that a fit may take, and those that it has taken.
 
@@ -49,13 +47,16 @@ class Budget:
         Those over the probe of the global search are not counted.
     all_tiles : int
         Tiles of the measurement, counted for each angle: one pass.
-    progress : callable, optional
-        Called after every evaluation.
+    progress : callable
+        Called with a `Step` after every chunk and every evaluation.
     """
 
-    def __init__(self, max_passes: int, all_tiles: int, progress: Progress | None = None) -> None:
+    def __init__(self, max_passes: int, all_tiles: int, progress: Progress = not_told) -> None:
         self.max_passes, self.all_tiles, self.progress = max_passes, all_tiles, progress
         self.passes = self.spent = 0.0
+        # What is told with the next chunk.
+        self.cost: float | None = None
+        self.can_stop = False
 
     def restart(self) -> None:
         """Begin a fit that has the whole budget."""
@@ -75,16 +76,31 @@ class Budget:
         """How often so many tiles may still be evaluated."""
         return int((self.max_passes - self.spent) * self.all_tiles / max(1, tiles) + SPARE)
 
-    def count(
-        self, sample: str, tiles: int, state: Callable[[], NormalEquations], *, free: bool
-    ) -> None:
-        """Count the evaluation of so many tiles; `state` returns what came of it."""
+    def count(self, tiles: int, *, free: bool) -> None:
+        """Count the evaluation of so many tiles."""
         self.passes += tiles / self.all_tiles
         if not free:
             self.spent += tiles / self.all_tiles
-        if self.progress is not None:
-            equations = state()
-            self.progress(sample, self.passes, equations.cost / max(1, equations.n_points))
+
+    def tell(self, stage: str, unit: str = "", done: int = 0, total: int = 0) -> None:
+        """Tell what is being done."""
+        self.progress(Step(stage, unit, done, total, can_stop=self.can_stop))
+
+    def tell_search(self, sample: str, unit: str = "", done: int = 0, total: int = 0) -> None:
+        """Tell on which sample a minimum is searched for, and how far the search has come."""
+        self.progress(Step(sample, unit, done, total, self.passes, self.cost, self.can_stop))
+
+
+class _Evaluation(NamedTuple):
+    objective: TwoTimeObjective
+    space: SearchSpace
+    y: NDArray[np.float64]
+    state: NormalEquations
+
+    def is_better_than(self, other: _Evaluation) -> bool:
+        """Whether its cost is lower, or its contrast and offset have another freedom."""
+        same = self.objective.scaling is other.objective.scaling
+        return not same or self.state.cost < other.state.cost
 
 
 class Sample:
@@ -118,6 +134,7 @@ class Sample:
         self.chunks = distribute(chunks, self.executor)
         self.angles, self.tiles = angles, _count_tiles(chunks)
         self._sums: dict[tuple[object, ...], NDArray[np.float64]] = {}
+        self._best: _Evaluation | None = None
 
     @property
     def is_probe(self) -> bool:
@@ -134,7 +151,34 @@ class Sample:
     def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:
         """The normal equations of the physics as a function of the coordinates of a space."""
         objective = self._own(objective).in_coordinates(space)
-        return lambda y: objective.normal_equations(y, self._sums_at(objective, y))
+
+        def evaluate(y: NDArray[np.float64]) -> NormalEquations:
+            equations = objective.normal_equations(y, self._sums_at(objective, y))
+            self._remember(_Evaluation(objective, space, y, equations))
+            return equations
+
+        return evaluate
+
+    @property
+    def best(self) -> Solution | None:
+        """The best point that was evaluated for the last scaling, as where a search stopped."""
+        if self._best is None:
+            return None
+        objective, space, y, state = self._best
+        active = np.zeros(len(y), dtype=np.int64)
+        result = TrustRegionResult(y, y, state, False, "stopped", 0, 0, state.cost, active)
+        return self.solution(objective, space, result)
+
+    def _remember(self, new: _Evaluation) -> None:
+        budget, state = self.budget, new.state
+        if state.finite and (self._best is None or new.is_better_than(self._best)):
+            self._best = new
+            budget.can_stop |= self.tiles == budget.all_tiles
+        budget.cost = state.cost / max(1, state.n_points)
+        if self.is_probe:
+            budget.tell(self.name, "evaluations", len(self._sums))
+        else:
+            budget.tell_search(self.name)
 
     def cost_functions(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunctions:
         """`cost_function` at many coordinates (s, m) of a space."""
@@ -169,7 +213,7 @@ class Sample:
         self, objective: Summable[NDArray[np.float64]], y: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Other sums over the same points, not counted as a pass of the search."""
-        return reduce(objective, y, self.chunks, self.executor)
+        return self._summed(objective, y, partial(self.budget.tell, f"residuals of {self.name}"))
 
     def in_space(self, solution: Solution, space: SearchSpace) -> Solution:
         """The same point in a space that searches more of the same coordinates."""
@@ -216,12 +260,30 @@ class Sample:
         keys = [(objective.model, full.tobytes()) for full in objective.complete(ys)]
         new = {key: y for key, y in zip(keys, ys, strict=True) if key not in self._sums}
         if new:
-            found = reduce(objective, np.array(list(new.values())), self.chunks, self.executor)
-            for (key, y), sums in zip(new.items(), found, strict=True):
+            tell = partial(self.budget.tell_search, self.name)
+            found = self._summed(objective, np.array(list(new.values())), tell)
+            for key, sums in zip(new, found, strict=True):
                 self._sums[key] = sums
-                state = partial(objective.normal_equations, y, sums)
-                self.budget.count(self.name, self.tiles, state, free=self.is_probe)
+                self.budget.count(self.tiles, free=self.is_probe)
         return np.array([self._sums[key] for key in keys])
+
+    def _summed(
+        self,
+        objective: Summable[NDArray[np.float64]],
+        y: NDArray[np.float64],
+        tell: Callable[[str, int, int], None],
+    ) -> NDArray[np.float64]:
+        """The sums over all chunks; each chunk is told."""
+        done, several = 0, len(self.chunks) > 1
+
+        def told(part: Partial[NDArray[np.float64]]) -> Partial[NDArray[np.float64]]:
+            nonlocal done
+            done += len(part.costs)
+            if several:
+                tell("chunks", done, len(self.chunks))
+            return part
+
+        return add_up(map(told, partial_sums(objective, y, self.chunks, self.executor))).sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -257,16 +319,18 @@ def make_samples(
     chunks: Sequence[Chunk],
     executor: Executor,
     max_passes: int,
-    progress: Progress | None = None,
+    progress: Progress = not_told,
 ) -> Samples:
     """The probe, and shares of the chunks each `SAMPLE_SHARE` times as large as the one before."""
     budget = Budget(max_passes, _count_tiles(chunks), progress)
     growing = [Sample("all points", chunks, executor, budget)]
     while (share := len(growing[0].chunks) // SAMPLE_SHARE) > 0:
-        growing.insert(0, Sample("sample", chunks[:share], executor, budget))
+        growing.insert(0, Sample("a sample of the points", chunks[:share], executor, budget))
     angles = probed_angles(data.phi)
     probe = probe_chunk(data.select_angles(angles), chunks[0].room)
-    return Samples(Sample("search", [probe], executor, budget, angles), tuple(growing), budget)
+    return Samples(
+        Sample("global search", [probe], executor, budget, angles), tuple(growing), budget
+    )
 
 
 def _count_tiles(chunks: Sequence[Chunk]) -> int:
