@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from homodyne_fit.errors import counted
+
 __all__ = ["Progress", "Step", "StopFit", "not_told"]
 
 
@@ -17,7 +19,7 @@ class Step:
     stage : str
         Such as ``reading`` or ``all points``.
     unit : str
-        What is counted, in the plural, such as ``chunks``; empty where nothing is.
+        What is counted, such as ``chunk``; empty where nothing is.
     done, total : int
         How many of these are done, and of how many; a total of 0 is not known.
     passes : float or None
@@ -45,9 +47,9 @@ class Step:
         if self.passes is not None:
             parts.append(f"pass {int(self.passes) + 1}")
         if self.unit:
-            of_total = f" of {self.total}" * bool(self.total)
+            count = counted(self.total or self.done, self.unit)
             left = f" ({remaining} left)" * bool(remaining)
-            parts.append(f"{self.done}{of_total} {self.unit}{left}")
+            parts.append(f"{self.done} of {count}{left}" if self.total else count)
         if self.cost is not None:
             parts.append(f"cost per point {self.cost:.5g}")
         return ", ".join(parts)

@@ -13,7 +13,7 @@ import nlsq_stratified
 ROOMS = {
     "nlsq_stratified": "",
     "homodyne_fit.errors": "",
-    "homodyne_fit.progress": "",
+    "homodyne_fit.progress": "errors",
     "homodyne_fit.atomic": "errors",
     "homodyne_fit.validation": "errors",
     "homodyne_fit.model": "nlsq_stratified errors",

@@ -167,7 +167,7 @@ class Selection:
     def _stack(self, progress: Progress) -> NDArray[np.floating]:
         c2 = np.zeros((len(self.positions), self.n_frames, self.n_frames), dtype=np.float32)
         for k, index in enumerate(self.positions):
-            progress(Step("reading", "matrices", k, len(self.positions)))
+            progress(Step("reading", "matrix", k, len(self.positions)))
             matrix = self.file.read(int(index), self.frames)
             c2 = c2.astype(np.result_type(c2, matrix), copy=False)
             c2[k] = matrix

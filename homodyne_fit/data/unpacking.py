@@ -108,7 +108,7 @@ def _in_place(request: Request, progress: Progress) -> tuple[RawMatrix, ...] | N
     if len(locations) < len(positions) or not same or file.shift:
         return None
     for k, index in enumerate(positions):
-        progress(Step("checking", "matrices", k, len(positions)))
+        progress(Step("checking", "matrix", k, len(positions)))
         if checked_part(file.read_stored(index, request.frames), file.name(index)) == "lower":
             return None
     return locations
@@ -120,7 +120,7 @@ def _unpacked(request: Request, folder: Path, progress: Progress) -> tuple[Store
     path = _scratch_file(folder, count * n * (n + 1) // 2 * number, request.file.path)
     owner = ScratchFile(path)
     for k, index in enumerate(request.positions):
-        progress(Step("unpacking", "matrices", k, count))
+        progress(Step("unpacking", "matrix", k, count))
         matrix = request.file.read(int(index), request.frames).astype(request.dtype, copy=False)
         try:
             with path.open("r+b") as stream:

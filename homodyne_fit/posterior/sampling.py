@@ -245,7 +245,7 @@ class _Run:
             options.num_warmup,
             options.num_samples,
             options.seed,
-            lambda done: self.report(Step("NUTS", "steps", min(done, total), total)),
+            lambda done: self.report(Step("NUTS", "step", min(done, total), total)),
         )
         flat = found.xi.reshape(-1, d)
         sums = target.sums(flat)

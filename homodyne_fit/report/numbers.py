@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 
 import numpy as np
 
 __all__ = [
+    "common_order",
     "format_estimate",
     "format_number",
     "format_time",
     "joined_with_and",
     "joined_with_or",
+    "power_of_ten",
     "with_unit",
 ]
 
@@ -29,7 +31,9 @@ def format_number(value: float, digits: int = 6) -> str:
     if not np.isfinite(value):
         return "not a number" if np.isnan(value) else "∞" if value > 0 else "−∞"
     mantissa, _, exponent = f"{value:.{digits}g}".replace("-", "−").partition("e")
-    return f"{mantissa}{_power_of_ten(int(exponent.replace('−', '-')))}" if exponent else mantissa
+    if not exponent:
+        return mantissa
+    return f"{mantissa} × {power_of_ten(int(exponent.replace('−', '-')))}"
 
 
 def format_estimate(value: float, stderr: float) -> str:
@@ -49,7 +53,14 @@ def format_estimate(value: float, stderr: float) -> str:
     if order in PLAIN_ORDERS:
         return f"{_fixed(rounded, place)} ± {_fixed(error, place)}"
     pair = (_fixed(number.scaleb(-order), place - order) for number in (rounded, error))
-    return f"({' ± '.join(pair)}){_power_of_ten(order)}"
+    return f"({' ± '.join(pair)}) × {power_of_ten(order)}"
+
+
+def common_order(values: Iterable[float]) -> int:
+    """The power of ten that several numbers are written in; 0 if all of them are written out."""
+    known = [abs(value) for value in values if value != 0 and np.isfinite(value)]
+    orders = {int(np.floor(np.log10(value))) for value in known}
+    return 0 if orders <= set(PLAIN_ORDERS) else max(orders)
 
 
 def format_time(seconds: float) -> str:
@@ -80,5 +91,6 @@ def _fixed(number: Decimal, place: int) -> str:
     return text.replace("-", "−") if number else text.removeprefix("-")
 
 
-def _power_of_ten(exponent: int) -> str:
-    return f" × 10{str(exponent).translate(SUPERSCRIPTS)}"
+def power_of_ten(exponent: int) -> str:
+    """Such as ``10⁻⁴``."""
+    return f"10{str(exponent).translate(SUPERSCRIPTS)}"

@@ -1,20 +1,29 @@
-"""The summary of a fit: on the terminal, as text, and as HTML for notebooks."""
+"""The summary of a fit: on the terminal, as text, and as HTML for notebooks.
+
+It begins with a screen for the scientist: the verdict, what may be quoted, and warnings. The rest,
+the parameters one by one and how they were found, follows where all of it is asked for.
+"""
 
 from __future__ import annotations
 
 import html
-import io
 import math
+import textwrap
+from collections.abc import Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.report.numbers import format_estimate
+from homodyne_fit.report.verdict import QuoteRow, Verdict, judge, quotable, quote_table
 from homodyne_fit.report.words import (
     adequacy_text,
     direction_text,
     forms_text,
+    hardly_determined_text,
+    no_convergence_text,
     other_forms,
     uncertainty_text,
     warnings,
@@ -25,8 +34,25 @@ from homodyne_fit.report.words import (
 __all__ = ["print_summary", "summary_html", "summary_text", "why_no_error"]
 
 HEADER = ("parameter", "value", "unit", "")
-# Wide enough for the table; sentences are not wrapped.
-TEXT_WIDTH = 100
+
+# Columns of a line, where the terminal has as many.
+WIDTH = 80
+
+# Lines of the first screen, less those that a command prints before and after it.
+MOST_LINES = 34
+
+MORE = "the parameters one by one, and how they were found: the report, or -v"
+
+# With spaces at which no line ends.
+HELD_TOGETHER = "\u00a0±\u00a0"
+
+STYLES = {"good": "green", "caution": "yellow", "bad": "red"}
+
+# Quantities that have a long name in the report.
+SHORT_NAMES = {
+    "relaxation time 1/(q² J)": "1/(q² J)",
+    "strain γ since the first frame": "strain",
+}
 
 
 def why_no_error(estimate: Estimate) -> str:
@@ -38,60 +64,155 @@ def why_no_error(estimate: Estimate) -> str:
     return _why_not_finite(estimate.stderr)
 
 
-def print_summary(console: Console, result: FitResult) -> None:
-    """Print verdict, parameters, rates at mid-measurement, range of the scaling, and warnings."""
-    style, verdict, effort = _verdict(result)
-    console.print(verdict, style=style, end="")
-    console.print(f": {effort}", markup=False)
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in HEADER:
-        table.add_column(title, justify="right" if title == "value" else "left")
-    for row in _rows(result):
-        table.add_row(*row)
-    console.print(table)
-    for text in _below_the_table(result):
-        console.print(text, markup=False, highlight=False)
+def print_summary(console: Console, result: FitResult, *, whole: bool = False) -> None:
+    """Print verdict, what may be quoted, and warnings; with `whole` all that is known, too."""
+    width = min(console.width, WIDTH)
+    for line in _first_screen(result, width, whole=whole):
+        console.print(line)
+    if whole:
+        for line in [Text(), *_rest(result, width)]:
+            console.print(line)
 
 
 def summary_text(result: FitResult) -> str:
-    """What `print_summary` prints, without colours."""
-    stream = io.StringIO()
-    console = Console(
-        file=stream,
-        width=TEXT_WIDTH,
-        color_system=None,
-        soft_wrap=True,
-        force_jupyter=False,  # in a notebook rich would show the text in place of writing it
-    )
-    print_summary(console, result)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines())
+    """All of what `print_summary` prints, without colours."""
+    lines = [*_first_screen(result, WIDTH, whole=True), Text(), *_rest(result, WIDTH)]
+    return "\n".join(line.plain.rstrip() for line in lines)
 
 
 def summary_html(result: FitResult) -> str:
     """The same as a fragment of HTML."""
-    _, verdict, effort = _verdict(result)
+    verdict = judge(result, bool(_serious(result)))
 
     def cells(tag: str, texts: tuple[str, ...]) -> str:
         return "".join(f"<{tag}>{html.escape(text)}</{tag}>" for text in texts)
 
     rows = "".join(f"<tr>{cells('td', row)}</tr>" for row in _rows(result))
-    below = "".join(f"<div>{html.escape(text)}</div>" for text in _below_the_table(result))
+    below = "".join(
+        f"<div>{html.escape(text)}</div>"
+        for text in [
+            *(f"warning: {text}" for text in _serious(result)),
+            *_below_the_table(result),
+        ]
+    )
     return (
-        f"<div><b>{verdict}</b>: {html.escape(effort)}</div>"
+        f"<div><b>{html.escape(verdict.headline)}</b> "
+        f"{html.escape(' '.join(verdict.sentences))}</div>"
         f"<table><thead><tr>{cells('th', HEADER)}</tr></thead><tbody>{rows}</tbody></table>{below}"
     )
 
 
-def _verdict(result: FitResult) -> tuple[str, str, str]:
-    """Colour, verdict, and what it took."""
+def _first_screen(result: FitResult, width: int, *, whole: bool) -> list[Text]:
+    """Verdict, what may be quoted, and warnings."""
+    serious = _serious(result)
+    lines = [
+        *_verdict(result, judge(result, bool(serious)), width),
+        Text(),
+        *(_quotes(result, width) if result.success else _parameters(result)),
+    ]
+    if serious:
+        room = None if whole else MOST_LINES - len(lines)
+        lines += [Text(), *_warnings(serious, width, room)]
+    if not whole:
+        lines += _wrapped(MORE, width)
+    return lines
+
+
+def _serious(result: FitResult) -> list[str]:
+    """Warnings of what the verdict does not say."""
+    told = [*hardly_determined_text(result), *no_convergence_text(result)]
+    return [text for text in warnings(result) if text not in told]
+
+
+def _verdict(result: FitResult, verdict: Verdict, width: int) -> list[Text]:
+    """Headline, the three questions with their answers, and the two sentences."""
     info = result.info
-    style, verdict = ("green", "converged") if info.success else ("red", "NOT CONVERGED")
-    return (
-        style,
-        verdict,
-        f"{info.message}; {info.passes:.1f} passes over {result.n_points:,} points "
-        f"in {info.seconds:.2f} s",
+    effort = f"{info.passes:.1f} passes over {result.n_points:,} points in {info.seconds:.1f} s"
+    head = Text(verdict.headline, style=f"bold {STYLES[verdict.level]}")
+    lines = [*head.wrap(Console(width=width), width), Text(effort)]
+    longest = max(len(light.question) for light in verdict.lights)
+    for light in verdict.lights:
+        question = Text(f"  {light.question:{longest}}  ")
+        lines.append(question.append(light.answer, style=STYLES[light.level]))
+    return [*lines, Text(), *_wrapped(" ".join(verdict.sentences), width)]
+
+
+def _quotes(result: FitResult, width: int) -> list[Text]:
+    """Curves at some times, then single numbers."""
+    table = quote_table(result)
+    rows = [("", *(f"at {time}" for time in table.times), "mean")]
+    rows += [_quote_row(row.in_power_of_ten()) for row in table.rows]
+    while len(rows[0]) > 2 and max(map(cell_len, _aligned(rows))) > width:
+        rows = [row[:-1] for row in rows]
+    quotes = [(quote.name, quote.text, quote.meaning) for quote in quotable(result)]
+    heads, *curves = _aligned(rows)
+    return [
+        Text(heads, style="bold"),
+        *map(Text, curves),
+        *map(Text, _aligned(quotes, to_the_left=True)),
+    ]
+
+
+def _quote_row(row: QuoteRow) -> tuple[str, ...]:
+    name = SHORT_NAMES.get(row.name, row.name)
+    return (f"{name} ({row.unit})" if row.unit else name, *row.texts)
+
+
+def _warnings(texts: Sequence[str], width: int, room: int | None) -> list[Text]:
+    """As many warnings as there is room for, the first in any case, and how many there are more."""
+    lines: list[Text] = []
+    for number, text in enumerate(texts):
+        block = _wrapped(f"warning: {text}", width, indent="  ")
+        if number and room is not None and len(lines) + len(block) > room:
+            more = len(texts) - number
+            lines.append(Text(f"and {more} more warning{'s' * (more > 1)}, which the report has"))
+            break
+        lines += block
+    return lines
+
+
+def _rest(result: FitResult, width: int) -> list[Text]:
+    """The parameters one by one, and how they were found."""
+    lines = [*_parameters(result), Text()] if result.success else []
+    for text in _below_the_table(result):
+        indent = "  " if text.startswith("  ") else ""
+        lines += _wrapped(text.strip(), width, indent=f"{indent}  ", first=indent)
+    return lines
+
+
+def _parameters(result: FitResult) -> list[Text]:
+    rows = [HEADER, *_rows(result)]
+    heads, *others = _aligned(rows, to_the_left=True)
+    return [Text(heads, style="bold"), *map(Text, others)]
+
+
+def _aligned(rows: Sequence[Sequence[str]], *, to_the_left: bool = False) -> list[str]:
+    """Rows as lines with columns two spaces apart; all but the first column to the right."""
+    if not rows:
+        return []
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+    return ["  ".join(_cells(row, widths, to_the_left=to_the_left)).rstrip() for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int], *, to_the_left: bool) -> list[str]:
+    cells = []
+    for number, (cell, width) in enumerate(zip(row, widths, strict=True)):
+        space = " " * (width - cell_len(cell))
+        cells.append(cell + space if to_the_left or number == 0 else space + cell)
+    return cells
+
+
+def _wrapped(text: str, width: int, indent: str = "", first: str = "") -> list[Text]:
+    """Lines of a text, which do not break a value from its error."""
+    wrapped = textwrap.wrap(
+        text.replace(" ± ", HELD_TOGETHER),
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )
+    return [Text(line.replace(HELD_TOGETHER, " ± ")) for line in wrapped]
 
 
 def _rows(result: FitResult) -> list[tuple[str, ...]]:
@@ -134,11 +255,8 @@ def _below_the_table(result: FitResult) -> list[str]:
     if forms := forms_text(result):
         lines += [forms, *(f"  {text}" for text in other_forms(result))]
     determined = [name for name, (_, error, _) in _rates(result).items() if 0 < error < math.inf]
-    return [
-        *lines,
-        *(f"warning: {text}" for text in warnings(result)),
-        *_notes(result, determined),
-    ]
+    lines += (f"warning: {text}" for text in hardly_determined_text(result))
+    return [*lines, *_notes(result, determined)]
 
 
 def _rates(result: FitResult) -> dict[str, tuple[float, float, str]]:

@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
 from homodyne_fit.fitting.result import Estimate, FitResult, Rate
 from homodyne_fit.report.numbers import (
+    common_order,
     format_estimate,
     format_number,
     format_time,
     joined_with_and,
+    power_of_ten,
     with_unit,
 )
 from homodyne_fit.report.words import LOOSE_EXPONENT, adequacy_text
 
-__all__ = ["Light", "Quote", "QuoteTable", "Verdict", "judge", "quotable", "quote_table"]
+__all__ = [
+    "Light",
+    "Quote",
+    "QuoteRow",
+    "QuoteTable",
+    "Verdict",
+    "judge",
+    "quotable",
+    "quote_table",
+]
 
 # Relative error up to which a rate at some time may be quoted.
 QUOTABLE = 0.3
@@ -205,11 +217,37 @@ class Quote:
 
 
 @dataclass(frozen=True)
+class QuoteRow:
+    """A quantity at some times: values and errors in its unit; None where it has none."""
+
+    name: str
+    unit: str
+    numbers: tuple[tuple[float, float] | None, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Value ± error at each time; "not determined" where that says nothing."""
+        return tuple("" if pair is None else _quoted(*pair) for pair in self.numbers)
+
+    def in_power_of_ten(self) -> QuoteRow:
+        """The same with the power of ten of its largest value in its unit, where there is one."""
+        known = [pair[0] for pair in self.numbers if pair and _is_known(*pair)]
+        order = common_order(known)
+        if order == 0:
+            return self
+        numbers = tuple(
+            None if pair is None else (pair[0] / 10**order, pair[1] / 10**order)
+            for pair in self.numbers
+        )
+        return QuoteRow(self.name, f"{power_of_ten(order)} {self.unit}".rstrip(), numbers)
+
+
+@dataclass(frozen=True)
 class QuoteTable:
-    """Curves at stated times: heads of the columns, and rows with a name and a unit in front."""
+    """Curves at stated times, and their means over the frames as the last column."""
 
     times: tuple[str, ...]
-    rows: tuple[tuple[str, str, tuple[str, ...]], ...]
+    rows: tuple[QuoteRow, ...]
 
 
 def quote_table(result: FitResult) -> QuoteTable:
@@ -220,25 +258,33 @@ def quote_table(result: FitResult) -> QuoteTable:
     rows = []
     for rate, mean in zip(result.rates, (result.mean_J, result.mean_gamma_dot), strict=False):
         pairs = [*zip(*rate.at(times), strict=True), mean()]
-        rows.append((f"{rate.symbol}", rate.unit, tuple(_quoted(*pair) for pair in pairs)))
+        rows.append(QuoteRow(rate.symbol, rate.unit, _pairs(pairs)))
     q = result.objective.q
     if np.ptp(q) == 0:
         values, errors = result.J(times)
         tau = 1 / (q[0] ** 2 * values)
-        quoted = [_quoted(t, t * e / v) for t, v, e in zip(tau, values, errors, strict=True)]
-        rows.append(("relaxation time 1/(q² J)", "s", (*quoted, "")))
+        pairs = zip(tau, tau * errors / values, strict=True)
+        rows.append(QuoteRow("relaxation time 1/(q² J)", "s", (*_pairs(pairs), None)))
     if result.model.has_flow:
         values, errors = (each[frames] for each in result.strain())
-        quoted = [_quoted(*pair) for pair in zip(values, errors, strict=True)]
-        rows.append(("strain γ since the first frame", "", (*quoted, "")))
+        pairs = zip(values, errors, strict=True)
+        rows.append(QuoteRow("strain γ since the first frame", "", (*_pairs(pairs), None)))
     return QuoteTable(tuple(format_time(time) for time in times), tuple(rows))
+
+
+def _pairs(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((float(value), float(error)) for value, error in pairs)
 
 
 def _quoted(value: float, error: float) -> str:
     """Value ± error where that says something."""
-    if not 0 < error <= QUOTABLE * value:
-        return "not determined" if error != 0 else format_number(value, 4)
-    return format_estimate(value, error)
+    if not _is_known(value, error):
+        return "not determined"
+    return format_estimate(value, error) if error else format_number(value, 4)
+
+
+def _is_known(value: float, error: float) -> bool:
+    return error == 0 or 0 < error <= QUOTABLE * value
 
 
 def quotable(result: FitResult) -> list[Quote]:

@@ -33,6 +33,7 @@ __all__ = [
     "direction_text",
     "forms_text",
     "hardly_determined_text",
+    "no_convergence_text",
     "odd_frames_text",
     "other_forms",
     "uncertainty_text",
@@ -160,7 +161,7 @@ def warnings(result: FitResult) -> list[str]:
     every error is infinite.
     """
     texts = [
-        *_no_convergence(result),
+        *no_convergence_text(result),
         *_misfit(result),
         *_one_direction(result),
         *_other_minima(result),
@@ -178,7 +179,8 @@ def warnings(result: FitResult) -> list[str]:
     ]
 
 
-def _no_convergence(result: FitResult) -> list[str]:
+def no_convergence_text(result: FitResult) -> list[str]:
+    """That the fit did not converge, if it did not."""
     if result.success:
         return []
     return [

@@ -82,6 +82,14 @@ def measure():
     return _measure
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_lines_of_progress():
+    """Lines that a slow machine would print between those that a test looks at."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("homodyne_fit.cli.progress.LEAST_PAUSE", np.inf)
+        yield
+
+
 def _called(*arguments):
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -111,10 +111,10 @@ def test_an_interrupt_leaves_the_table(called, runs, monkeypatch):
     (runs / "fit3.yaml").write_text(STATIC % "run1.h5")
     done = called("batch", runs / "fit*.yaml", "--json")
     found = json.loads(done.out)
-    assert done.status == 1
+    assert done.status == 130
     assert found[0]["fit"]["success"]
     assert [row["error"] for row in found[1:]] == [
-        "interrupted",
+        "interrupted: while starting JAX; nothing is written",
         "the batch was interrupted",
     ]
     done = called("batch", runs / "fit[23].yaml")

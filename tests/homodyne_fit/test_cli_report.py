@@ -26,7 +26,7 @@ def test_elsewhere_with_figures_and_summary(called, sheared, tmp_path):
     options = ("--output-dir", tmp_path / "new", "--save-plots", "--summary")
     done = called("report", folder / "result.h5", *options)
     assert done.status == 0
-    assert done.out.startswith("converged: ")
+    assert done.out.startswith("The fit converged, but the model does not describe the data.\n")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "plots"}
     assert f"wrote 8 figures in {tmp_path / 'new' / 'plots'}/\n" in done.out
 

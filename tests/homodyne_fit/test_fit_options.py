@@ -140,7 +140,7 @@ class TestKeys:
     def test_stopping_early_is_status_2(self, fitted):
         done = fitted("--max-iterations", "1")
         assert done.status == 2
-        assert "NOT CONVERGED" in done.out
+        assert "The fit did not converge. Do not use its numbers.\n" in done.out
         assert done.found["fit"]["success"] is False
 
     def test_another_data_file(self, fitted, road, tmp_path, monkeypatch):

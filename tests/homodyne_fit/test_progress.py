@@ -15,7 +15,12 @@ from homodyne_fit.cli import progress as shown
 from homodyne_fit.cli.progress import Clock, clock_time, lines, shown_on
 from homodyne_fit.progress import Step, StopFit
 
-PASS = Step("all points", "chunks", 12, 40, passes=3.3, cost=0.00123456789)
+PASS = Step("all points", "chunk", 12, 40, passes=3.3, cost=0.00123456789)
+
+
+@pytest.fixture(autouse=True)
+def _lines_of_progress(monkeypatch):
+    monkeypatch.setattr(shown, "LEAST_PAUSE", 2.0)
 
 
 class Time:
@@ -37,8 +42,9 @@ def at():
     ("step", "text"),
     [
         (Step("compiling the model"), "compiling the model"),
-        (Step("reading", "matrices", 3, 23), "reading, 3 of 23 matrices"),
-        (Step("global search", "evaluations", 92), "global search, 92 evaluations"),
+        (Step("reading", "matrix", 3, 23), "reading, 3 of 23 matrices"),
+        (Step("global search", "evaluation", 1), "global search, 1 evaluation"),
+        (Step("global search", "evaluation", 92), "global search, 92 evaluations"),
         (PASS, "all points, pass 4, 12 of 40 chunks, cost per point 0.0012346"),
     ],
 )
@@ -57,7 +63,7 @@ class TestTimeLeft:
     def test_of_what_is_counted(self, at):
         clock = Clock(at)
         for done in range(4):
-            clock.note(Step("reading", "matrices", done, 10))
+            clock.note(Step("reading", "matrix", done, 10))
             at.now += 5
         # 4 s of the fifth matrix have passed.
         at.now -= 1
@@ -66,18 +72,18 @@ class TestTimeLeft:
     def test_begins_anew_with_every_pass(self, at):
         clock = Clock(at)
         for done in (1, 2, 1, 2):
-            clock.note(Step("all points", "chunks", done, 60))
+            clock.note(Step("all points", "chunk", done, 60))
             at.now += 2
         assert "(1:54 left)" in clock.text()
 
     def test_is_not_invented(self, at):
         clock = Clock(at)
-        clock.note(Step("reading", "matrices", 5, 10))
+        clock.note(Step("reading", "matrix", 5, 10))
         at.now += 5
         assert "left" not in clock.text()
-        clock.note(Step("global search", "evaluations", 6))
+        clock.note(Step("global search", "evaluation", 6))
         at.now += 5
-        clock.note(Step("global search", "evaluations", 7))
+        clock.note(Step("global search", "evaluation", 7))
         assert "left" not in clock.text()
 
 
@@ -118,7 +124,7 @@ class TestShown:
         with shown_on(console, Clock(at)) as show:
             for k in range(3):
                 at.now += 12
-                show(Step("reading", "matrices", k, 3))
+                show(Step("reading", "matrix", k, 3))
         return file.getvalue()
 
     def test_on_a_terminal_as_one_line_that_goes(self, at):

@@ -604,11 +604,11 @@ def test_only_what_is_determined_may_be_quoted(sheared):
     assert "beta" not in names
     assert "phi0" not in names
     assert "the direction of the flow" in judge(loose, cautions=False).sentences[1]
-    (first, *_), *_ = (row[2] for row in quote_table(result).rows)
+    (first, *_), *_ = (row.texts for row in quote_table(result).rows)
     value, error = result.J(0.4)
     assert first == format_estimate(value[0], error[0])
     unknown = dataclasses.replace(result, info=dataclasses.replace(result.info, success=False))
-    cells = {cell for _, _, row in quote_table(unknown).rows for cell in row}
+    cells = {cell for row in quote_table(unknown).rows for cell in row.texts}
     assert cells <= {"not determined", ""}
 
 

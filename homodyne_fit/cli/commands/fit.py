@@ -201,7 +201,7 @@ def fit_config(
 
         # Print the numbers first: to draw many angles takes longer than the fit.
         fit = analysis
-        reporter.show(lambda console: print_summary(console, fit))
+        reporter.show(lambda console: print_summary(console, fit, whole=verbose))
         posterior, failure = None, None
         if config.root.optimization.samples and analysis.success and not progress.requested:
             try:

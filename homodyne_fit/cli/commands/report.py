@@ -23,7 +23,7 @@ def run(args: argparse.Namespace) -> int:
     write_report(folder / REPORT, data, result, result.config, result.provenance)
     console = new_console(quiet=False)
     if args.summary:
-        print_summary(console, result)
+        print_summary(console, result, whole=args.verbose)
     console.print(f"wrote {folder / REPORT}", markup=False)
     if args.save_plots:
         drawn = write_plots(result, folder / PLOTS)

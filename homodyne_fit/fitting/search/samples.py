@@ -176,7 +176,7 @@ class Sample:
             budget.can_stop |= self.tiles == budget.all_tiles
         budget.cost = state.cost / max(1, state.n_points)
         if self.is_probe:
-            budget.tell(self.name, "evaluations", len(self._sums))
+            budget.tell(self.name, "evaluation", len(self._sums))
         else:
             budget.tell_search(self.name)
 
@@ -280,7 +280,7 @@ class Sample:
             nonlocal done
             done += len(part.costs)
             if several:
-                tell("chunks", done, len(self.chunks))
+                tell("chunk", done, len(self.chunks))
             return part
 
         return add_up(map(told, partial_sums(objective, y, self.chunks, self.executor))).sums
