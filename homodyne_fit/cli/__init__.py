@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_help()
         return 1
     command, args = parse(words)
+    args.words = words
     try:
         with redirect_stdout(Output(sys.stdout)) as output:
             status = import_module(f"homodyne_fit.cli.commands.{command}").run(args)
@@ -64,8 +65,9 @@ def _print_any_text() -> None:
 def program() -> int:
     """`main` as a process of its own."""
     sys.unraisablehook = _raise_interrupts_again
-    # Batch systems send this signal before they end a job.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Batch systems send this signal before they end a job.
+        signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     status = main()
     # Skip the garbage collection at exit: it takes long, and frees nothing that matters.
     gc.freeze()

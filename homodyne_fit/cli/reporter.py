@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -92,12 +92,12 @@ def reporter_of(args: argparse.Namespace) -> Iterator[Reporter]:
     with ExitStack() as stack:
         log = None
         if (path := getattr(args, "log_file", None)) is not None:
-            log = stack.enter_context(_log_file(path))
+            log = stack.enter_context(_log_file(path, args.words))
         yield Reporter(console, log, progress_on)
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[Console]:
+def _log_file(path: Path, words: Sequence[str]) -> Iterator[Console]:
     """A console that appends to a file; an error that ends the command is its last line."""
     try:
         stream = path.open("a", encoding="utf-8", errors="backslashreplace", buffering=1)
@@ -109,7 +109,7 @@ def _log_file(path: Path) -> Iterator[Console]:
         log = Console(
             file=stream, width=LOG_WIDTH, color_system=None, force_terminal=False, soft_wrap=True
         )
-        command = shlex.join(["homodyne_fit", *sys.argv[1:]])
+        command = shlex.join(["homodyne_fit", *words])
         log.print(f"{datetime.now():%Y-%m-%d %H:%M:%S} {command}", markup=False, highlight=False)
         try:
             yield log

@@ -131,6 +131,7 @@ def _fit(
         found = found_at(samples, settings, *refinement.to_all_points(objective, starts, tolerance))
         if like is None:
             found = with_needed_forms(data, settings, refinement, found)
+        samples.budget.tell("whether the model describes the data")
     except StopFit:
         if (best := samples.all_points.best) is None:
             raise
@@ -139,7 +140,6 @@ def _fit(
     solution, noise = found.solution, found.noise
     layers.conclude(solution, noise)
     samples.budget.can_stop = False
-    samples.budget.tell("whether the model describes the data")
     success, message = _verdict(solution, layers, samples.budget)
     adequacy = judge_model(
         found.residuals, noise, settings.search.uncertainty, success, settings.search.threads

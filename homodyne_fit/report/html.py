@@ -105,6 +105,7 @@ def render_report(
         first=worst if doubtful or serious else 0,
         show_residuals=doubtful,
         quote_table=quote_table(result),
+        format_time=format_time,
         quotes=quotable(result),
         error_bars=_sentence(uncertainty_text(result)),
         weights=[text for _, text in _weights(result)],

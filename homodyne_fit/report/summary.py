@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from homodyne_fit.fitting.result import Estimate, FitResult
-from homodyne_fit.report.numbers import format_estimate
+from homodyne_fit.report.numbers import format_estimate, format_number
 from homodyne_fit.report.verdict import QuoteRow, Verdict, judge, quotable, quote_table
 from homodyne_fit.report.words import (
     adequacy_text,
@@ -140,7 +140,7 @@ def _verdict(result: FitResult, verdict: Verdict, width: int) -> list[Text]:
 def _quotes(result: FitResult, width: int) -> list[Text]:
     """Curves at some times, then single numbers."""
     table = quote_table(result)
-    rows = [("", *(f"at {time}" for time in table.times), "mean")]
+    rows = [("", *(f"at {format_number(time, 4)} s" for time in table.times), "mean")]
     rows += [_quote_row(row.in_power_of_ten()) for row in table.rows]
     while len(rows[0]) > 2 and max(map(cell_len, _aligned(rows))) > width:
         rows = [row[:-1] for row in rows]

@@ -244,9 +244,9 @@ class QuoteRow:
 
 @dataclass(frozen=True)
 class QuoteTable:
-    """Curves at stated times, and their means over the frames as the last column."""
+    """Curves at stated times, seconds, and their means over the frames as the last column."""
 
-    times: tuple[str, ...]
+    times: tuple[float, ...]
     rows: tuple[QuoteRow, ...]
 
 
@@ -269,7 +269,7 @@ def quote_table(result: FitResult) -> QuoteTable:
         values, errors = (each[frames] for each in result.strain())
         pairs = zip(values, errors, strict=True)
         rows.append(QuoteRow("strain γ since the first frame", "", (*_pairs(pairs), None)))
-    return QuoteTable(tuple(format_time(time) for time in times), tuple(rows))
+    return QuoteTable(tuple(times.tolist()), tuple(rows))
 
 
 def _pairs(pairs: Iterable[tuple[float, float]]) -> tuple[tuple[float, float], ...]:

@@ -114,7 +114,7 @@ def test_an_interrupt_leaves_the_table(called, runs, monkeypatch):
     assert done.status == 130
     assert found[0]["fit"]["success"]
     assert [row["error"] for row in found[1:]] == [
-        "interrupted: while starting JAX; nothing is written",
+        "interrupted: in the step 'starting JAX'; nothing is written",
         "the batch was interrupted",
     ]
     done = called("batch", runs / "fit[23].yaml")

@@ -110,7 +110,7 @@ class TestAFit:
 
         monkeypatch.setattr("homodyne_fit.fitting.fit.fit", fit)
         done = called("--config", config)
-        said = "homodyne_fit: error: interrupted: while starting JAX; nothing is written\n"
+        said = "homodyne_fit: error: interrupted: in the step 'starting JAX'; nothing is written\n"
         assert (done.status, done.err) == (130, said)
         assert inner[0].status == 1
         assert "c_results: another fit writes its results there (process" in inner[0].err

@@ -147,3 +147,25 @@ def test_an_earlier_fit_needs_a_posterior(road):
     assert done.err == (
         "homodyne_fit: error: --nlsq-result has an effect only with --method mcmc\n"
     )
+
+
+@pytest.mark.usefixtures("without_pictures")
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: in the step '.*'; the fit without it is in {}"),
+        (hf.InputError("no draw is within the bounds"), 1, "no draw is within the bounds"),
+    ],
+)
+def test_a_fit_outlives_its_sampling(road, tmp_path, monkeypatch, error, status, said):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr("homodyne_fit.posterior.sampling.sample_posterior", fail)
+    folder = tmp_path / "r"
+    done = called("--config", road.config, "--method", "mcmc", "--output-dir", folder)
+    assert done.status == status
+    assert re.fullmatch(f"homodyne_fit: error: {said.format(folder)}\n", done.err)
+    assert f"results: {folder}/ (parameters.json, " in done.out
+    assert hf.load_result(folder).success
+    assert hf.load_result(folder).posterior is None

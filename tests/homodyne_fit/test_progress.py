@@ -157,7 +157,7 @@ class TestShown:
 
 @pytest.fixture(scope="module")
 def data(measure):
-    return measure(n=150, noise=0.01).data
+    return measure(n=60, noise=0.01).data
 
 
 class TestStopping:

@@ -194,7 +194,9 @@ def fit_config(
                 else:
                     analysis = _loaded(earlier, outputs, reporter)
             except KeyboardInterrupt as stop:
-                raise KeyboardInterrupt(f"while {reporter.stage}; nothing is written") from stop
+                raise KeyboardInterrupt(
+                    f"in the step '{reporter.stage}'; nothing is written"
+                ) from stop
 
         # Imported late: it needs JAX, and mistakes in the data do not wait for that.
         from homodyne_fit.report.summary import print_summary
@@ -207,7 +209,9 @@ def fit_config(
             try:
                 posterior = _sample(config, analysis, reporter)
             except KeyboardInterrupt:
-                failure = KeyboardInterrupt(f"while sampling; the fit without it is in {folder}")
+                failure = KeyboardInterrupt(
+                    f"in the step '{reporter.stage}'; the fit without it is in {folder}"
+                )
             except Exception as error:  # noqa: BLE001 raised again when the fit is written
                 failure = error
             else:
@@ -323,12 +327,14 @@ def _draw(
     from homodyne_fit.cli import drawings
 
     drawn, plots = [], folder / PLOTS
-    simulated = drawings.simulated_data(config, args) if args.plot_simulated_data else None
-    measured = config.load_data(selection) if args.plot_experimental_data else None
-    make_folder(plots)
-    if simulated is not None:
-        drawn += drawings.draw_simulated_data(simulated, plots)
-    if measured is not None:
-        drawn += drawings.draw_experimental_data(measured, plots)
+    with reporter.progress() as show:
+        simulated = drawings.simulated_data(config, args) if args.plot_simulated_data else None
+        measured = config.load_data(selection, show) if args.plot_experimental_data else None
+        make_folder(plots)
+        show(Step("drawing the figures"))
+        if simulated is not None:
+            drawn += drawings.draw_simulated_data(simulated, plots)
+        if measured is not None:
+            drawn += drawings.draw_experimental_data(measured, plots)
     for file in drawn:
         reporter.print(f"wrote {file}")

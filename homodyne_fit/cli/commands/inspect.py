@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.atomic import replacing, require_writable
-from homodyne_fit.cli.console import print_json, table
+from homodyne_fit.cli.console import new_console, print_json, table
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.quality import MatrixQuality, assess, symmetric
 from homodyne_fit.data.selection import SAME_Q, about_file, nearest_q, q_groups
 from homodyne_fit.errors import InputError, counted, rename_places
+from homodyne_fit.progress import Progress, Step, not_told
 from homodyne_fit.report.numbers import format_estimate
 from homodyne_fit.report.quality import STORED, remarks
 
@@ -133,11 +134,11 @@ def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality
     """Read the matrices and assess the quality of each; the progress is on standard error."""
     numbers = len(positions) * file.n_frames**2
     try:
-        with _progress(file, positions, numbers) as advance:
+        with _progress(file, positions, numbers) as show:
             matrices = []
             for k in positions:
+                show(Step("assessing", "matrix", len(matrices), len(positions)))
                 matrices.append(assess(file.read_stored(k), file.populated, file.shift))
-                advance(len(matrices))
             return matrices
     except MemoryError as error:
         raise InputError(
@@ -147,23 +148,21 @@ def _assessed(file: TwoTimeFile, positions: Sequence[int]) -> list[MatrixQuality
 
 
 @contextmanager
-def _progress(
-    file: TwoTimeFile, positions: Sequence[int], numbers: int
-) -> Iterator[Callable[[int], None]]:
-    """Say what takes long, and how to look at less; then count the matrices on a terminal."""
+def _progress(file: TwoTimeFile, positions: Sequence[int], numbers: int) -> Iterator[Progress]:
+    """Say what takes long, and how to look at less; then count the matrices."""
     if numbers < MANY_NUMBERS:
-        yield lambda _: None
+        yield not_told
         return
     # Imported late: most files are assessed in a moment.
-    from rich.console import Console
+    from homodyne_fit.cli.progress import Clock, shown_on
 
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = new_console(quiet=False, stderr=True)
     n, size = counted(len(positions), "matrix"), f"{file.n_frames} × {file.n_frames}"
     several = file.q is not None and len({float(file.q[k]) for k in positions}) > 1
     hints = (["--q Q assesses one wave vector"] if several else []) + ["--headers-only none"]
     console.print(f"assessing {n} of {size} frames; {', '.join(hints)}", markup=False)
-    with console.status("") as status:
-        yield lambda done: status.update(f"{done} of {n} assessed")
+    with shown_on(console, Clock()) as show:
+        yield show
 
 
 def _print_quality(

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 
 from homodyne_fit.analysis import load_result
-from homodyne_fit.cli.console import new_console
+from homodyne_fit.cli.reporter import reporter_of
+from homodyne_fit.progress import Step
 from homodyne_fit.report.html import write_report
 from homodyne_fit.report.summary import print_summary
 from homodyne_fit.results.folder import make_folder, with_encodable_source, write_plots
@@ -20,12 +21,16 @@ def run(args: argparse.Namespace) -> int:
     folder: Path = args.output_dir or source
     make_folder(folder)
     data = with_encodable_source(result.data)
-    write_report(folder / REPORT, data, result, result.config, result.provenance)
-    console = new_console(quiet=False)
-    if args.summary:
-        print_summary(console, result, whole=args.verbose)
-    console.print(f"wrote {folder / REPORT}", markup=False)
-    if args.save_plots:
-        drawn = write_plots(result, folder / PLOTS)
-        console.print(f"wrote {len(drawn)} figures in {folder / PLOTS}/", markup=False)
+    with reporter_of(args) as reporter:
+        with reporter.progress() as show:
+            show(Step("drawing the report"))
+            write_report(folder / REPORT, data, result, result.config, result.provenance)
+        if args.summary:
+            reporter.show(lambda console: print_summary(console, result, whole=args.verbose))
+        reporter.print(f"wrote {folder / REPORT}")
+        if args.save_plots:
+            with reporter.progress() as show:
+                show(Step("drawing the figures"))
+                drawn = write_plots(result, folder / PLOTS)
+            reporter.print(f"wrote {len(drawn)} figures in {folder / PLOTS}/")
     return 0

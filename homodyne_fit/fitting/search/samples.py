@@ -173,7 +173,7 @@ class Sample:
         budget, state = self.budget, new.state
         if state.finite and (self._best is None or new.is_better_than(self._best)):
             self._best = new
-            budget.can_stop |= self.tiles == budget.all_tiles
+            budget.can_stop |= not self.is_probe and self.tiles == budget.all_tiles
         budget.cost = state.cost / max(1, state.n_points)
         if self.is_probe:
             budget.tell(self.name, "evaluation", len(self._sums))
