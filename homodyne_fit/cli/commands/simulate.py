@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from homodyne_fit.cli.options import FORMULA, GAP, PARAMETERS, SPECKLE
+from homodyne_fit.cli.reporter import reporter_of
 from homodyne_fit.data.formats.recognition import FORMATS, HDF5_FORMATS
 from homodyne_fit.errors import InputError, rename_places
 from homodyne_fit.model.parameters import ALIASES
 from homodyne_fit.model.rates import STATIC
+from homodyne_fit.progress import Step
 from homodyne_fit.simulation.measurement import (
     Measurement,
     from_first_principles,
@@ -44,7 +46,9 @@ def run(args: argparse.Namespace) -> int:
     )
     with rename_places({"mean_counts": "--counts", "particles": "--particles"}):
         simulated = from_first_principles if args.first_principles else from_formula
-        c2 = simulated(measurement, seed=args.seed, **arguments)
+        with reporter_of(args) as reporter, reporter.progress() as show:
+            show(Step("simulating"))
+            c2 = simulated(measurement, seed=args.seed, **arguments)
     truth = write_measurement(
         args.output, measurement, c2, args.format, seed=args.seed, **arguments
     )
