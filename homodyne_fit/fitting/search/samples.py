@@ -175,22 +175,25 @@ class Sample:
             self._best = new
             budget.can_stop |= not self.is_probe and self.tiles == budget.all_tiles
         budget.cost = state.cost / max(1, state.n_points)
+        self._tell_evaluation()
+
+    def _tell_evaluation(self) -> None:
         if self.is_probe:
-            budget.tell(self.name, "evaluation", len(self._sums))
+            self.budget.tell(self.name, "evaluation", len(self._sums))
         else:
-            budget.tell_search(self.name)
+            self.budget.tell_search(self.name)
 
     def cost_functions(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunctions:
         """`cost_function` at many coordinates (s, m) of a space."""
         objective = self._own(objective).in_coordinates(space)
 
         def evaluate(ys: NDArray[np.float64]) -> list[NormalEquations]:
-            slabs = (ys[first : first + AT_ONCE] for first in range(0, len(ys), AT_ONCE))
-            return [
-                state
-                for slab in slabs
-                for state in objective.normal_equations_of_each(self._sums_at_each(objective, slab))
-            ]
+            states = []
+            for first in range(0, len(ys), AT_ONCE):
+                sums = self._sums_at_each(objective, ys[first : first + AT_ONCE])
+                states += objective.normal_equations_of_each(sums)
+                self._tell_evaluation()
+            return states
 
         return evaluate
 
