@@ -257,8 +257,8 @@ def fit(
     tolerance : float
         Distance from the minimum, in standard errors, at which the fit has converged.
     max_nfev : int
-        Passes over the points that the fit may take after the global search; an evaluation of a
-        sample counts by its share of the points.
+        Passes over the points that the fit may take; an evaluation of a sample counts by its share
+        of the points.
     shear : str
         'documented', or 'homodyne' for the form that homodyne computes.
     precision : {'double', 'single'}

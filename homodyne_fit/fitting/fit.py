@@ -123,7 +123,6 @@ def _fit(
     sums = finite_sums(samples, objective, start, data.source)
     objective, start = layers.prepare(objective, start, refinement.preliminary_fit)
     at_start = layers.for_sample(objective, all_points=True).joint_equations(sums)
-    samples.budget.restart()
     tolerance = settings.search.tolerance
     screening = None
     try:
@@ -212,9 +211,9 @@ def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, 
         return False, "the data show no decay: the fitted matrices are constant"
     if solution.without_effect:
         return False, "the model does not decay: no physical parameter has an effect"
-    if not result.success and budget.exhausted:
+    if not result.success and budget.running_out:
         return False, (
-            f"stopped after {budget.spent:.0f} of {budget.max_passes} passes over the points "
+            f"stopped after {budget.spent:.3g} of {budget.max_passes} passes over the points "
             "without converging"
         )
     return result.success, result.message

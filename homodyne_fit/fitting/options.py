@@ -293,7 +293,7 @@ class SearchOptions(Section):
     )
     max_nfev: Annotated[Count, Field(alias="max_iterations")] = Field(
         default=1000,
-        description="Passes over the points that the fit may take after the global search; an "
+        description="Passes over the points that the fit may take, the global search included; an "
         "evaluation of a sample counts by its share of the points.",
     )
     precision: Precision = Field(

@@ -16,7 +16,12 @@ from homodyne_fit.fitting.rate_forms import assume_zero
 from homodyne_fit.fitting.search.refinement import GlobalSearch
 from homodyne_fit.fitting.search.samples import Sample, Samples
 from homodyne_fit.fitting.search.solution import SearchPoint
-from homodyne_fit.fitting.search.starts import Screening, draw_starts, screen_starts
+from homodyne_fit.fitting.search.starts import (
+    MOST_ON_A_LARGER_SAMPLE,
+    Screening,
+    draw_starts,
+    screen_starts,
+)
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
@@ -34,6 +39,10 @@ __all__ = [
 
 # How far the mean of a matrix may lie outside of what the bounds of contrast and offset span.
 SLACK = 0.1
+
+# Evaluations of the probe for each start that is screened, those of the refinement of some of them
+# included.
+EVALUATIONS_OF_A_START = 6
 
 # Degrees from a direction of symmetry within which no search starts.
 STATIONARY = 1.0
@@ -198,8 +207,12 @@ def global_search(
     def search(
         objective: TwoTimeObjective, start: SearchPoint, samples: Sequence[Sample]
     ) -> Screening:
-        starts = np.array([start.y, *map(space.to_coordinates, drawn())])
-        cost_functions = [sample.cost_functions(objective, space) for sample in samples]
+        most = samples[0].evaluations_left // EVALUATIONS_OF_A_START
+        if most < 1:
+            return Screening(start.y[None], 0, 0, 0)
+        starts = np.array([start.y, *map(space.to_coordinates, drawn()[:most])])
+        affordable = (s for s in samples[1:] if s.evaluations_left >= MOST_ON_A_LARGER_SAMPLE)
+        cost_functions = [s.cost_functions(objective, space) for s in (samples[0], *affordable)]
         return screen_starts(cost_functions, starts, *space.limits)
 
     return search

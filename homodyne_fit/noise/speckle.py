@@ -153,9 +153,11 @@ def _symmetric(matrix: Floats) -> Floats:
 def _four_cycles(w: Floats, g: Floats, frames: Floats) -> Floats:
     """Q (c, c), on a grid of at most `COARSE` groups of successive blocks."""
     edges = np.linspace(0, len(g), min(len(g), COARSE) + 1).round().astype(np.int64)[:-1]
-
     summed, mean = group_sums(w, edges, edges), _averaged(g, frames, edges)
-    # Row (K, L) holds g_IK g_IL at all I.
-    pairs = (mean[:, :, None] * mean[:, None, :]).reshape(len(edges), -1).T
-    through = np.stack([np.einsum("pi,pi->p", pairs @ one, pairs) for one in summed])
-    return through @ summed.reshape(len(w), -1).T
+    c, n = len(w), len(edges)
+    # W is symmetric: each pair K ≤ L once. Row (K, L) holds g_IK g_IL at all I.
+    rows, cols = np.triu_indices(n)
+    pairs = mean[rows] * mean[cols]
+    through = (pairs @ summed.transpose(1, 0, 2).reshape(n, -1)).reshape(-1, c, n)
+    through = (through @ pairs[:, :, None])[:, :, 0]
+    return through.T @ (summed[:, rows, cols] * np.where(rows == cols, 1.0, 2.0)).T

@@ -124,6 +124,8 @@ def find_minimum(
         return minimum
 
     minimum = search_bounds(start)
+    if sample.evaluations_left <= 1:
+        return minimum
     if start.space.held and not _held_rightly(sample, objective, minimum):
         again = SearchPoint(minimum.space, minimum.result.x).without_held()
         minimum = _continued(minimum, search_bounds(again))
@@ -225,7 +227,8 @@ def _best_bound(
 ) -> SearchPoint:
     """The bounds of a power law on which the sample is fitted best, and where.
 
-    With `exchange` a bound that holds already may be given up for another.
+    With `exchange` a bound that holds already may be given up for another. Where no evaluations are
+    left it is the bound that the minimum is beyond.
     """
     space, y = minimum.space, minimum.result.x
     x = space.to_parameters(y)
@@ -247,11 +250,16 @@ def _best_bound(
             choices = [{**beyond, other: space.held[other]}, *([beyond] * exchange)]
         else:
             choices = [beyond]
+    if out_of_evaluations := sample.evaluations_left <= 1:
+        nearest = np.clip(x, space.lower, space.upper)
+        choices = [c for c in choices if all(nearest[i] == value for i, value in c.items())]
     starts = [
         SearchPoint(limited, y)
         for limited, several in (space.hold_at_limit(law, choice, y) for choice in choices)
         for y in several
     ]
+    if out_of_evaluations:
+        return starts[0]
 
     def cost(point: SearchPoint) -> float:
         return sample.cost_function(objective, point.space)(point.y).cost

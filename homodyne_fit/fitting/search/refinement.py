@@ -78,11 +78,14 @@ class Refinement:
         self, objective: TwoTimeObjective, start: SearchPoint, *, all_points: bool = False
     ) -> Solution:
         """A fit for a layer, see `homodyne_fit.fitting.layers.layer.PreliminaryFit`."""
+        if not all_points:
+            return self._minimise(self.samples.probe, objective, start, SAMPLE_TOLERANCE)
+        # A fit of its own, which has the whole budget, as has the one after it.
         self.samples.budget.restart()
-        if all_points:
-            start = self._best_basin(objective, start)
-        sample = self.samples.all_points if all_points else self.samples.probe
-        return self._minimise(sample, objective, start, SAMPLE_TOLERANCE)
+        start = self._best_basin(objective, start)
+        solution = self._minimise(self.samples.all_points, objective, start, SAMPLE_TOLERANCE)
+        self.samples.budget.restart()
+        return solution
 
     def to_all_points(
         self, objective: TwoTimeObjective, starts: Sequence[SearchPoint], tolerance: float

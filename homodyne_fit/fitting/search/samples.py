@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
-from homodyne_fit.fitting.search.minimum import MOST_NFEV, CostFunction
+from homodyne_fit.fitting.search.minimum import CostFunction
 from homodyne_fit.fitting.search.solution import Solution
 from homodyne_fit.fitting.search.starts import CostFunctions
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -44,7 +44,6 @@ class Budget:
     Parameters
     ----------
     max_passes : int
-        Those over the probe of the global search are not counted.
     all_tiles : int
         Tiles of the measurement, counted for each angle: one pass.
     progress : callable
@@ -64,8 +63,8 @@ class Budget:
 
     @property
     def exhausted(self) -> bool:
-        """Whether the budget is spent."""
-        return self.spent > self.max_passes - SPARE
+        """Whether no pass over all points is left."""
+        return self.evaluations_left(self.all_tiles) < 1
 
     @property
     def running_out(self) -> bool:
@@ -73,14 +72,16 @@ class Budget:
         return self.spent > RESERVED * self.max_passes
 
     def evaluations_left(self, tiles: int) -> int:
-        """How often so many tiles may still be evaluated."""
-        return int((self.max_passes - self.spent) * self.all_tiles / max(1, tiles) + SPARE)
+        """How often so many tiles may still be evaluated, before a last pass over all of them."""
+        left = (self.max_passes - self.spent) * self.all_tiles
+        if tiles < self.all_tiles:
+            left -= self.all_tiles
+        return max(0, int(left / max(1, tiles) + SPARE))
 
-    def count(self, tiles: int, *, free: bool) -> None:
+    def count(self, tiles: int) -> None:
         """Count the evaluation of so many tiles."""
         self.passes += tiles / self.all_tiles
-        if not free:
-            self.spent += tiles / self.all_tiles
+        self.spent += tiles / self.all_tiles
 
     def tell(self, stage: str, unit: str = "", done: int = 0, total: int = 0) -> None:
         """Tell what is being done."""
@@ -138,14 +139,12 @@ class Sample:
 
     @property
     def is_probe(self) -> bool:
-        """Whether the chunks are the probe of the global search, which costs next to nothing."""
+        """Whether the chunks are the probe of the global search."""
         return self.angles is not None
 
     @property
     def evaluations_left(self) -> int:
-        """Evaluations that the budget still allows; at least one, which is known already."""
-        if self.is_probe:
-            return MOST_NFEV
+        """Evaluations that the budget still allows; at least one, which may be known already."""
         return max(1, self.budget.evaluations_left(self.tiles))
 
     def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:
@@ -267,7 +266,7 @@ class Sample:
             found = self._summed(objective, np.array(list(new.values())), tell)
             for key, sums in zip(new, found, strict=True):
                 self._sums[key] = sums
-                self.budget.count(self.tiles, free=self.is_probe)
+                self.budget.count(self.tiles)
         return np.array([self._sums[key] for key in keys])
 
     def _summed(

@@ -26,6 +26,7 @@ from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
 __all__ = [
     "HOPELESS",
+    "MOST_ON_A_LARGER_SAMPLE",
     "CostFunctions",
     "SAME_BASIN",
     "Screening",
@@ -49,6 +50,8 @@ SAME_BASIN = 5.0
 HOPELESS = 30.0
 # Basins that are followed up, at the most.
 MOST_BASINS = 4
+# Evaluations on a larger sample, at the most.
+MOST_ON_A_LARGER_SAMPLE = MOST_BASINS * sum(LATER_ROUNDS)
 # How far above the best one, in standard errors, a basin may be to outlast a round in any case.
 CLOSE = 5.0
 # Exponents of the starts lie between minus this and this.
