@@ -35,7 +35,7 @@ from homodyne_fit.model.rates import (
 __all__ = ["SearchSpace"]
 
 # Where in the coordinates of a power law its value at tau is.
-VALUE_AT = {value_and_slope: 0, on_offset: 0, on_prefactor: 2}
+VALUE_AT: dict[RateFunction | None, int] = {value_and_slope: 0, on_offset: 0, on_prefactor: 2}
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,9 +291,10 @@ class SearchSpace:
             if form is not before:
                 law = np.array(from_space._to_law(i, full[part]))
                 own = np.array(self._from_law(i, law))
-                if form in VALUE_AT and before in VALUE_AT:
+                here, there = VALUE_AT.get(form), VALUE_AT.get(before)
+                if here is not None and there is not None:
                     # A sum of prefactor and constant part would lose digits of it.
-                    own[VALUE_AT[form]] = full[i + VALUE_AT[before]]
+                    own[here] = full[i + there]
                 full[part] = own
         return full[self.searched]
 

@@ -237,7 +237,8 @@ def _expected(
         result.append(2 * own[0] + own[1] + own[2] - 2 * (sides[0] + sides[1]))
         result.append(sum(own) - 2 * sum(sides) + 2 * (part(0, 3) + part(1, 2)))
     shots = [shot(n) for n in range(4)]
-    return [*result, 2 * shots[0] + shots[1] + shots[2], sum(shots)]
+    whole = sum(shots, np.zeros_like(g[0]))
+    return [*result, 2 * shots[0] + shots[1] + shots[2], whole]
 
 
 def differences_of_blocks(
