@@ -6,8 +6,10 @@ import h5py
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
+from scipy.stats import norm
 
 import homodyne_fit as hf
+from homodyne_fit.fitting.rate_forms import NEEDED, NOT_NEEDED
 from homodyne_fit.report.words import forms_text, other_forms
 
 pytestmark = pytest.mark.numerics
@@ -223,3 +225,16 @@ def test_a_bound_adds_no_distance():
     assert result.parameters["alpha"].at_bound
     assert abs(values[1] - values[0]) > errors[0]
     assert errors[1] == pytest.approx(errors[0], rel=0.1)
+
+
+@pytest.mark.parametrize("level", [NEEDED, NOT_NEEDED])
+def test_intervals_hold_whatever_is_left_out(level):
+    """Of a parameter that is taken where its p is below a level, and is 0 elsewhere."""
+    threshold = norm.isf(level / 2)
+    z = np.linspace(-12.0, 20.0, 64_001)
+    for truth in np.linspace(0.0, 7.0, 71):
+        taken = np.abs(z) > threshold
+        deviation = np.where(taken, z - truth, -truth)
+        error = np.where(taken, 1.0, np.hypot(1.0, z))
+        held = np.abs(deviation) < norm.isf(0.025) * error
+        assert np.trapezoid(norm.pdf(z - truth) * held, z) > 0.925
