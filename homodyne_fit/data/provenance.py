@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +54,7 @@ class Provenance:
         status = file.stat() if file.is_file() else None
         return cls(
             created=_iso(datetime.now()),
-            versions={name: version(name) for name in PACKAGES},
+            versions=dict(_versions()),
             source=data.source,
             notes=data.notes,
             size=status.st_size if status else None,
@@ -73,6 +74,11 @@ def fingerprint(data: TwoTimeData) -> str:
     for matrix in data.c2:
         digest.update(np.triu(matrix, 1).tobytes())
     return digest.hexdigest()
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in PACKAGES}
 
 
 def _iso(when: datetime) -> str:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.adequacy import judge_model
@@ -87,11 +87,17 @@ def fit(
     """
     require_unforked()
     # The matrices of a fit are small: threads of the linear algebra would only wait for each other.
-    with threadpool_limits(1, user_api="blas"):
+    with _linear_algebra().limit(limits=1):
         if executor is not None:
             return _fit(data, settings, executor, progress, like)
         with ThreadPoolExecutor(settings.search.threads or available_processors()) as threads:
             return _fit(data, settings, threads, progress, like)
+
+
+@functools.cache
+def _linear_algebra() -> ThreadpoolController:
+    """The libraries of it that are loaded, which takes some milliseconds to find out."""
+    return ThreadpoolController().select(user_api="blas")
 
 
 def _fit(

@@ -156,9 +156,17 @@ def find_directions(
     scale = np.where(norms > 0, norms, 1.0)
     hessian = covariance_of(factor, np.ones(len(y), dtype=bool))
     rise_ratio = noise.rise_ratio(solution)
+    scales = characteristic_changes(space, y, solution.objective.dt)
     directions = [
         _direction(
-            solution, at_bound, noise.variance, rise_ratio, value, direction, direction / scale
+            solution,
+            scales,
+            at_bound,
+            noise.variance,
+            rise_ratio,
+            value,
+            direction,
+            direction / scale,
         )
         for value, direction in zip(hessian.eigenvalues, hessian.directions, strict=True)
     ]
@@ -188,6 +196,7 @@ def hardly_determined(
 
 def _direction(
     solution: Solution,
+    scales: NDArray[np.float64],
     at_bound: NDArray[np.bool_],
     variance: float,
     rise_ratio: Callable[[NDArray[np.float64]], float],
@@ -195,10 +204,13 @@ def _direction(
     components: NDArray[np.float64],
     step: NDArray[np.float64],
 ) -> WeakDirection:
-    """One direction (m,) of the searched parameters; `step` is the same in their units."""
+    """One direction (m,) of the searched parameters; `step` is the same in their units.
+
+    `scales` (p,) are the characteristic changes of all parameters.
+    """
     space, half = solution.space, solution.objective.scaling.n_angles
-    sign = _orientation(solution, at_bound, components, step)
-    dy, parameters, scaling, rise = _follow(solution, sign * step)
+    sign = _orientation(solution, scales, at_bound, components, step)
+    dy, parameters, scaling, rise = _follow(solution, scales, sign * step)
     names = np.array(space.model.parameters)[space.searched].tolist()
     return WeakDirection(
         eigenvalue=float(eigenvalue),
@@ -216,6 +228,7 @@ def _direction(
 
 def _orientation(
     solution: Solution,
+    scales: NDArray[np.float64],
     at_bound: NDArray[np.bool_],
     direction: NDArray[np.float64],
     step: NDArray[np.float64],
@@ -223,12 +236,7 @@ def _orientation(
     """The sign that leads away from a bound; else the one by which the largest part grows."""
     space, x = solution.space, solution.parameters
     inward = np.where(x < (space.lower + space.upper) / 2, 1.0, -1.0)
-    shares = (
-        step
-        / characteristic_changes(solution.space, solution.result.x, solution.objective.dt)[
-            space.searched
-        ]
-    ) * inward[space.searched]
+    shares = (step / scales[space.searched]) * inward[space.searched]
     counted = np.abs(shares) * STEP >= LEAST_CHANGE * np.max(np.abs(shares))
     bound = at_bound[space.searched] & counted
     if np.any(bound):
@@ -254,7 +262,7 @@ def characteristic_changes(
 
 
 def _follow(
-    solution: Solution, step: NDArray[np.float64]
+    solution: Solution, scales: NDArray[np.float64], step: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], float]:
     """Go along `step` (m,), in units of the searched parameters, as far as `STEP` says.
 
@@ -263,7 +271,7 @@ def _follow(
     """
     space, y = solution.space, solution.result.x
     dy = np.linalg.pinv(space.jacobian(y)[space.searched]) @ step
-    dy = dy * _length(solution, dy)
+    dy = dy * _length(solution, scales, dy)
     dz = _response(solution, dy)
     share = _contrast_share(solution, solution.objective.scaling.matrix @ dz)
     if share > STEP:
@@ -304,13 +312,10 @@ def _contrast_share(solution: Solution, change: NDArray[np.float64]) -> float:
     return abs(float(np.mean(change[:half]))) / mean if mean > 0 else 0.0
 
 
-def _length(solution: Solution, dy: NDArray[np.float64]) -> float:
+def _length(solution: Solution, scales: NDArray[np.float64], dy: NDArray[np.float64]) -> float:
     """Multiple of `dy` at which the first parameter has changed by `STEP` of its scale."""
     space, y = solution.space, solution.result.x
-    start, scales = (
-        space.to_parameters(y),
-        characteristic_changes(solution.space, solution.result.x, solution.objective.dt),
-    )
+    start = space.to_parameters(y)
 
     def excess(length: float) -> bool:
         changes = np.abs(space.to_parameters(y + length * dy) - start) / scales
