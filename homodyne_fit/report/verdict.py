@@ -312,7 +312,8 @@ def quotable(result: FitResult) -> list[Quote]:
                 quotes.append(Quote(kind, _estimate(estimates[0]), f"{kind}{shared}"))
         else:
             low, high = (format_number(value, 4) for value in (min(values), max(values)))
-            quotes.append(Quote(kind, f"{low} to {high}", f"{kind} over the angles"))
+            span = low if low == high else f"{low} to {high}"
+            quotes.append(Quote(kind, span, f"{kind} over the angles"))
     return quotes
 
 

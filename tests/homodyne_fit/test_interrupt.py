@@ -107,7 +107,7 @@ class TestAFit:
         done = called("--config", config)
         results = config.with_name("c_results")
         assert done.status == 130
-        said = f"interrupted: the fit as far as it came is in {results}"
+        said = f"interrupted: the fit as far as it came, not converged, is in {results}"
         assert done.err == f"homodyne_fit: error: {said}\n"
         assert "The fit did not converge. Do not use its numbers.\n" in done.out
         assert {path.name for path in results.iterdir()} == {*OUTPUTS}

@@ -219,7 +219,11 @@ def fit_config(
                 analysis = replace(analysis, posterior=posterior.summary, config=sampled)
         outputs.write(analysis, reporter, posterior)
         if progress.requested:
-            whose = "the finished fit" if analysis.success else "the fit as far as it came"
+            whose = (
+                "the finished fit"
+                if analysis.success
+                else "the fit as far as it came, not converged,"
+            )
             failure = KeyboardInterrupt(f"{whose} is in {folder}")
         if failure is not None:
             raise failure
