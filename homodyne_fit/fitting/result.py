@@ -13,19 +13,28 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
+from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
 from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.parameters import RATES
+from homodyne_fit.model.parameters import RATES, SCALING
 from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.noise.fields import largest_falls
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
+__all__ = [
+    "Correlation",
+    "Estimate",
+    "FitInfo",
+    "FitResult",
+    "Rate",
+    "Uncertainty",
+    "finite_or_none",
+]
 
 
 def finite_or_none(value: float) -> float | None:
@@ -55,6 +64,25 @@ class Estimate:
         error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
         error = "not determined" if np.isinf(self.stderr) else error
         return f"{self.value:.6g} {error} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """Correlation of the estimates that have a finite variance.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parameters, and the means over the angles of contrast and offset.
+    matrix : (m, m) array
+    """
+
+    names: tuple[str, ...]
+    matrix: NDArray[np.float64]
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``parameters.json``."""
+        return {"names": list(self.names), "matrix": self.matrix.tolist()}
 
 
 class Rate(NamedTuple):
@@ -212,6 +240,8 @@ class FitResult:
         Of the Hessian of the free physics parameters, scaled to unit diagonal.
     weak_directions : list of WeakDirection
         Combinations of parameters that the data hardly fix.
+    goodness : Goodness
+        How far data and fit are apart; of least squares.
     weakest : WeakDirection or None
         The combination that they fix least, weak or not.
     adequacy : Adequacy
@@ -239,6 +269,7 @@ class FitResult:
     objective: TwoTimeObjective
     condition_number: float
     weak_directions: list[WeakDirection]
+    goodness: Goodness
     weakest: WeakDirection | None = None
     adequacy: Adequacy = NOT_JUDGED
     weighting: Weighting | None = None
@@ -368,6 +399,24 @@ class FitResult:
         covariance = self.root @ self.root.T
         covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
         return covariance
+
+    @property
+    def correlation(self) -> Correlation:
+        """Of the determined parameters and of the means of contrast and offset over the angles."""
+        count, half = len(self.parameters), len(self.contrast)
+        rows = {name: slice(k, k + 1) for k, name in enumerate(self.parameters)}
+        rows |= {
+            kind: slice(first, first + half)
+            for kind, first in zip(SCALING, (count, count + half), strict=True)
+        }
+        roots = {
+            name: self.root[at].mean(axis=0)
+            for name, at in rows.items()
+            if not np.any(self.undetermined[at])
+        }
+        units = {name: r / np.linalg.norm(r) for name, r in roots.items() if np.any(r)}
+        root = np.array(list(units.values())).reshape(len(units), self.root.shape[1])
+        return Correlation(tuple(units), root @ root.T)
 
     def require_angle(self, angle: int) -> None:
         """Raise an `InputError` unless there is an angle with this index."""

@@ -50,7 +50,13 @@ def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
         return replace(result, weighting=Weighting(used=False, note=reason))
     solution, noise = weighted.solution, weighted.noise
     found = assemble_result(
-        solution, weighted.in_space, weighted.unlimited, noise, result.adequacy, result.info
+        solution,
+        weighted.in_space,
+        weighted.unlimited,
+        noise,
+        result.adequacy,
+        result.goodness,
+        result.info,
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = _errors(found) / _errors(result)

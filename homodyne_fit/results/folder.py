@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from homodyne_fit.atomic import replacing, require_writable
 from homodyne_fit.errors import InputError, did_you_mean, encodable, rename_places, suggestion
 from homodyne_fit.results.names import (
+    ANGLES_CSV,
     EXPORTS,
     OUTPUTS,
     PARAMETERS_CSV,
@@ -170,10 +171,14 @@ def _write_numbers(
     Where an earlier fit left some, they replace them together. In a new folder, the small ones stay
     if a large one cannot be written.
     """
-    from homodyne_fit.results.exports import write_csv, write_homodyne
+    from homodyne_fit.results.exports import write_angles, write_csv, write_homodyne
     from homodyne_fit.results.result_file import write_result
 
-    small: dict[str, Writer] = {PARAMETERS_JSON: _write_json, PARAMETERS_CSV: write_csv}
+    small: dict[str, Writer] = {
+        PARAMETERS_JSON: _write_json,
+        PARAMETERS_CSV: write_csv,
+        ANGLES_CSV: write_angles,
+    }
     large: dict[str, Writer] = {
         RESULT: write_result,
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
@@ -193,7 +198,9 @@ def _write_numbers(
     except (InputError, OSError, MemoryError) as error:
         problem = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         text = problem if isinstance(error, InputError) else f"{folder / RESULT}: {problem}"
-        kept = f"{PARAMETERS_JSON} and {PARAMETERS_CSV} are written, the report is not"
+        kept = (
+            f"{PARAMETERS_JSON}, {PARAMETERS_CSV} and {ANGLES_CSV} are written, the report is not"
+        )
         raise InputError(f"{text}; {kept}") from error
     return [*small, *large]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "ANGLES_CSV",
     "CLAIM",
     "EXPORTS",
     "OUTPUTS",
@@ -19,9 +20,10 @@ __all__ = [
 # Files that every fit writes.
 PARAMETERS_JSON = "parameters.json"
 PARAMETERS_CSV = "parameters.csv"
+ANGLES_CSV = "angles.csv"
 RESULT = "result.h5"
 REPORT = "report.html"
-OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, RESULT, REPORT)
+OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, ANGLES_CSV, RESULT, REPORT)
 
 # Files of a posterior: for ArviZ, and plain arrays.
 POSTERIOR = "posterior.nc"

@@ -28,6 +28,7 @@ from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
 from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
+from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.fitting.weighting import Weighting
@@ -290,6 +291,7 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         noise=float(state.attrs["noise"]),
         uncertainty=_read_uncertainty(fit, len(parameters["quantity"])),
         adequacy=Adequacy.from_json(fit["adequacy"]) if "adequacy" in fit else NOT_JUDGED,
+        goodness=_read_goodness(fit, n_angles),
         weighting=Weighting.from_json(fit["weighting"]) if fit.get("weighting") else None,
         condition_number=float(state.attrs["condition_number"]),
         space=space,
@@ -317,6 +319,13 @@ def _read_uncertainty(fit: dict[str, Any], n_names: int) -> Uncertainty:
     if "uncertainty" not in fit:
         return Uncertainty("white", np.full(n_names, np.nan))
     return Uncertainty.from_json(fit["uncertainty"])
+
+
+def _read_goodness(fit: dict[str, Any], n_angles: int) -> Goodness:
+    """Numbers of the quality of the fit; files did not always have them."""
+    if "goodness" not in fit:
+        return Goodness.unknown(n_angles)
+    return Goodness.from_json(fit["goodness"])
 
 
 def _read_direction(stored: dict[str, Any], n_angles: int) -> WeakDirection:

@@ -36,6 +36,9 @@ TABLE = "batch.csv"
 # Columns of this file before those of the parameters.
 CSV_COLUMNS = ("fit", "results", "verdict", "cautions", "noise", "error", "note")
 
+# Numbers of the quality of a fit in this file.
+QUALITY_COLUMNS = ("reduced_chi2", "nrmse", "aic", "bic")
+
 
 @dataclass
 class Job:
@@ -306,6 +309,7 @@ def _csv_row(job: Job) -> dict[str, object]:
     cautions = " ".join(identifiability["warnings"])
     values = (job.name, job.row["results"], verdict, cautions, fit["noise"], "", job.note)
     row: dict[str, object] = dict(zip(CSV_COLUMNS, values, strict=True))
+    row |= {name: fit["goodness"][name] for name in QUALITY_COLUMNS}
     for name, estimate in (identifiability["rates"] | job.row["parameters"]).items():
         row |= {name: estimate["value"], f"{name}_stderr": estimate["stderr"]}
     return row
