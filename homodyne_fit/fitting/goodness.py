@@ -47,9 +47,12 @@ from homodyne_fit.noise.differences import MIXED
 from homodyne_fit.noise.point_covariance import point_variances, speckle_contrast
 from homodyne_fit.noise.scores import block_model
 
-__all__ = ["Goodness", "goodness_of_fit"]
+__all__ = ["Goodness", "criteria_differences", "goodness_of_fit"]
 
 Floats = NDArray[np.float64]
+
+# Free parameters that one fit must have more for their own cost to be known.
+LEAST_MORE = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,6 +183,25 @@ class Goodness:
             n_free=numbers["n_free"],
             penalty=numbers["penalty"],
         )
+
+
+def criteria_differences(first: Goodness, other: Goodness) -> tuple[float, float]:
+    """ΔAIC and ΔBIC of another fit to the same points, negative where it is the better one.
+
+    Both are counted in the noise of independent points: χ² is divided by w², and n/w² points count.
+    w² is that of the parameters which one of the two has more, or, where they have as many, the
+    mean of the fit that is closer to the data.
+    """
+    n = float(np.sum(first.n_points))
+    more, costs = other.n_free - first.n_free, other.penalty - first.penalty
+    closer = min(first, other, key=lambda one: one.rms)
+    widening = _ratio(closer.penalty, closer.n_free)
+    if abs(more) >= LEAST_MORE and costs / more >= 1:
+        widening = costs / more
+    if not (first.rms > 0 and other.rms > 0 and widening > 0):
+        return np.nan, np.nan
+    fit = 2 * n * np.log(other.rms / first.rms) / widening
+    return float(fit + 2 * more), float(fit + more * np.log(n / widening))
 
 
 def _ratio(value: float, by: float) -> float:

@@ -342,6 +342,20 @@ class FitResult:
         """Shear rate averaged over the frames and its standard error, 1/s."""
         return self._mean_rate(1)
 
+    def mean_scaling(self, kind: str) -> tuple[float, float]:
+        """Mean of 'contrast' or 'offset' over the angles, and its standard error.
+
+        The error is infinite where the data do not determine it, and NaN where nothing was free.
+        """
+        estimates = self.contrast if kind == "contrast" else self.offset
+        first = len(self.parameters) + (0 if kind == "contrast" else len(self.contrast))
+        rows = slice(first, first + len(estimates))
+        value = float(np.mean([estimate.value for estimate in estimates]))
+        if np.any(self.undetermined[rows]):
+            return value, np.inf
+        error = float(np.linalg.norm(self.root[rows].mean(axis=0)))
+        return value, error if error > 0 else np.nan
+
     def strain(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Strain since the first frame, the integral of the shear rate, and its standard error.
 

@@ -124,7 +124,7 @@ class TestAFit:
 class TestNumbers:
     def test_stages_are_named(self, sheared, tmp_path):
         stages = []
-        write_outputs(sheared, tmp_path, plots=True, on_stage=stages.append)
+        write_outputs(sheared, tmp_path, plots=hf.FigureFiles(), on_stage=stages.append)
         assert stages == [
             "writing the numbers",
             "writing result.h5",

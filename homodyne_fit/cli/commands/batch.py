@@ -15,6 +15,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.commands.check import plan_lines
 from homodyne_fit.cli.commands.fit import Outputs, fit_config
 from homodyne_fit.cli.console import explanation, print_json, table
+from homodyne_fit.cli.figure_options import figure_files
 from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
 from homodyne_fit.cli.reporter import Reporter, reporter_of
 from homodyne_fit.config import Config
@@ -78,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_all(args: argparse.Namespace, reporter: Reporter) -> int:
     warn_of_foreign_options(args)
+    figure_files(args)  # mistakes in its options are reported before a fit
     jobs = _planned(args)
     _require_distinct(jobs)
     if args.dry_run:
@@ -246,7 +248,7 @@ def _run(job: Job, args: argparse.Namespace, reporter: Reporter) -> None:
                 reporter.print(f"note: {job.note}")
             analysis = fit_config(
                 job.config,
-                Outputs(job.folder, args.overwrite, args.export, args.save_plots),
+                Outputs(job.folder, args.overwrite, args.export, figure_files(args)),
                 reporter,
                 selection=job.selection,
                 warn=not args.quiet,

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from homodyne_fit.analysis import load_result
+from homodyne_fit.cli.figure_options import figure_files
 from homodyne_fit.cli.reporter import reporter_of
 from homodyne_fit.progress import Step
 from homodyne_fit.report.html import write_report
@@ -16,6 +17,7 @@ from homodyne_fit.results.names import PLOTS, REPORT
 
 def run(args: argparse.Namespace) -> int:
     """Write report.html, and figures with --save-plots; return 0 even without convergence."""
+    plots = figure_files(args)
     result = load_result(args.results)
     source = args.results if args.results.is_dir() else args.results.parent
     folder: Path = args.output_dir or source
@@ -28,9 +30,9 @@ def run(args: argparse.Namespace) -> int:
         if args.summary:
             reporter.show(lambda console: print_summary(console, result, whole=args.verbose))
         reporter.print(f"wrote {folder / REPORT}")
-        if args.save_plots:
+        if plots is not None:
             with reporter.progress() as show:
                 show(Step("drawing the figures"))
-                drawn = write_plots(result, folder / PLOTS)
+                drawn = write_plots(result, folder / PLOTS, plots)
             reporter.print(f"wrote {len(drawn)} figures in {folder / PLOTS}/")
     return 0
