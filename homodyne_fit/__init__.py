@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from homodyne_fit.report.comparison import Comparison
     from homodyne_fit.report.figure_files import FigureFiles
     from homodyne_fit.report.figures import plot_profile
+    from homodyne_fit.report.posterior_figures import plot_pairs, plot_trace
     from homodyne_fit.report.style import figure_style
 
 __all__ = [
@@ -47,7 +48,9 @@ __all__ = [
     "load_result",
     "compare",
     "profile",
+    "plot_pairs",
     "plot_profile",
+    "plot_trace",
     "figure_style",
     "sample_posterior",
     "Analysis",
@@ -78,7 +81,9 @@ _MODULES = {
     "load_result": "analysis",
     "compare": "analysis",
     "profile": "fitting.profile",
+    "plot_pairs": "report.posterior_figures",
     "plot_profile": "report.figures",
+    "plot_trace": "report.posterior_figures",
     "figure_style": "report.style",
     "sample_posterior": "analysis",
     "Analysis": "analysis",

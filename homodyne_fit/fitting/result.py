@@ -227,6 +227,8 @@ class FitResult:
         The solution in these.
     coordinates_root, coordinates_null : (m, l) array, (m, k) array
         Likewise for the coordinates, and the directions in which they are not determined.
+    scaling_root, scaling_null : (2K, l) array, (2K, k) array
+        The same of contrasts and offsets, with the same columns; NaN where they are not known.
     cost : float
         Half the sum of squared residuals.
     noise : float
@@ -261,6 +263,8 @@ class FitResult:
     coordinates: NDArray[np.float64]
     coordinates_root: NDArray[np.float64]
     coordinates_null: NDArray[np.float64]
+    scaling_root: NDArray[np.float64]
+    scaling_null: NDArray[np.float64]
     cost: float
     noise: float
     uncertainty: Uncertainty
@@ -393,18 +397,45 @@ class FitResult:
         )
         return values[which], jacobians[which][:, space.searched]
 
+    def errors_at_angle(self, angle: int, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard errors (n,) of functions of the fit at one angle, as of its c2.
+
+        Infinite where the data do not determine them.
+
+        Parameters
+        ----------
+        angle : int
+        jacobian : (n, m + 2) array
+            Derivatives by the searched coordinates, and by contrast and offset of the angle.
+        """
+        rows = [angle, len(self.contrast) + angle]
+        root = np.vstack([self.coordinates_root, self.scaling_root[rows]])
+        null = np.vstack([self.coordinates_null, self.scaling_null[rows]])
+        return self._propagated(jacobian, root, null)
+
     def _errors(self, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard errors (n,) by linear propagation from the coordinates of the search (n, m).
 
         There they are finite even where those of the parameters are not, but of a fit that did
         not converge nothing is known.
         """
+        return self._propagated(jacobian, self.coordinates_root, self.coordinates_null)
+
+    def _propagated(
+        self,
+        jacobian: NDArray[np.float64],
+        root: NDArray[np.float64],
+        null: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Standard errors (n,) of functions with derivatives (n, r), given root and null."""
         if not self.success:
             return np.full(len(jacobian), np.inf)
-        covariance = Covariance(
-            self.coordinates_root, self.coordinates_null, np.nan, np.empty(0), np.empty(0)
-        )
-        errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
+        covariance = Covariance(root, null, np.nan, np.empty(0), np.empty(0))
+        # A square root with as few columns as rows, since n may be large.
+        square = np.linalg.qr(root.T, mode="r").T
+        # A product of so few columns takes longer with the threads of a BLAS.
+        parts = np.einsum("ij,jk->ik", jacobian, square)
+        errors = np.sqrt(np.einsum("ij,ij->i", parts, parts))
         return np.where(covariance.lost(jacobian), np.inf, errors)
 
     @property

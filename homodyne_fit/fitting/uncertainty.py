@@ -132,6 +132,8 @@ def assemble_result(
         coordinates=opened.result.x,
         coordinates_root=rates_root[:searched],
         coordinates_null=of_rates.null[:searched],
+        scaling_root=scaling @ rates_root[searched:],
+        scaling_null=scaling @ of_rates.null[searched:],
         cost=0.5 * joint.sum_of_squares,
         noise=float(np.sqrt(solution.variance)),
         uncertainty=Uncertainty(

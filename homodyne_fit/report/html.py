@@ -17,6 +17,7 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.posterior.draws import PosteriorSummary
 from homodyne_fit.report.moves import weakest_move
 from homodyne_fit.report.numbers import (
     format_estimate,
@@ -25,6 +26,7 @@ from homodyne_fit.report.numbers import (
 )
 from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
 from homodyne_fit.report.page_files import PAGE, render_page
+from homodyne_fit.report.posterior import posterior_html
 from homodyne_fit.report.still_pictures import still_pictures
 from homodyne_fit.report.verdict import judge, quotable, quote_table
 from homodyne_fit.report.views import AngleView, angle_views
@@ -54,6 +56,7 @@ def write_report(
     result: FitResult,
     config: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
+    posterior: PosteriorSummary | None = None,
 ) -> None:
     """Write a self-contained HTML report; the file appears whole or not at all.
 
@@ -67,8 +70,10 @@ def write_report(
         The configuration of the fit, shown as it is.
     provenance : Provenance, optional
         When and from what the result was made; that of a fit to `data` now by default.
+    posterior : PosteriorSummary, optional
+        What the draws of the posterior say.
     """
-    text = render_report(data, result, config, provenance)
+    text = render_report(data, result, config, provenance, posterior)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -78,6 +83,7 @@ def render_report(
     result: FitResult,
     config: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
+    posterior: PosteriorSummary | None = None,
 ) -> str:
     """The text of the report."""
     provenance = provenance or Provenance.of(data)
@@ -125,6 +131,7 @@ def render_report(
         angles=[_angle_row(data, result, k, view) for k, view in enumerate(views)],
         adequacy=f"{adequacy_text(result)}.",
         quality=_quality(result),
+        posterior=posterior_html(posterior, result),
         search=[*_search_facts(data, result), *_layers(result)],
         details=_details(result, config, provenance),
         written=datetime.fromisoformat(provenance.created).strftime("%Y-%m-%d %H:%M UTC%z"),

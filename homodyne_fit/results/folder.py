@@ -22,6 +22,7 @@ from homodyne_fit.results.names import (
     PLOTS,
     POSTERIOR,
     POSTERIOR_DRAWS,
+    POSTERIOR_PAGE,
     REPORT,
     RESULT,
     UNFINISHED,
@@ -151,8 +152,13 @@ def write_outputs(
     from homodyne_fit.report.html import write_report
 
     data = with_encodable_source(record.data)
-    write_report(folder / REPORT, data, record, record.config, record.provenance)
+    write_report(folder / REPORT, data, record, record.config, record.provenance, record.posterior)
     further = [name for name in names if name not in OUTPUTS]
+    if posterior is not None:
+        from homodyne_fit.report.posterior_page import write_posterior_page
+
+        write_posterior_page(folder / POSTERIOR_PAGE, posterior, record, data.source)
+        further.append(POSTERIOR_PAGE)
     return [*OUTPUTS, *further, *([f"{PLOTS}/"] if plots is not None else [])]
 
 
@@ -271,7 +277,7 @@ def figures(record: FitRecord) -> Iterator[tuple[str, Figure]]:
 
 def _earlier(folder: Path) -> Iterator[Path]:
     """Files of a result that are there."""
-    names = (*OUTPUTS, *EXPORTS.values(), POSTERIOR, POSTERIOR_DRAWS)
+    names = (*OUTPUTS, *EXPORTS.values(), POSTERIOR, POSTERIOR_DRAWS, POSTERIOR_PAGE)
     yield from (path for path in (folder / name for name in names) if path.exists())
     of_angles = (f"angle_*_{name}" for name in ("two_time", "lag_cuts", "residuals"))
     for name in ("rates", "strain", "scaling", "correlation", *of_angles):

@@ -9,6 +9,7 @@ __all__ = [
     "OUTPUTS",
     "POSTERIOR",
     "POSTERIOR_DRAWS",
+    "POSTERIOR_PAGE",
     "PARAMETERS_CSV",
     "PARAMETERS_JSON",
     "PLOTS",
@@ -25,9 +26,10 @@ RESULT = "result.h5"
 REPORT = "report.html"
 OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, ANGLES_CSV, RESULT, REPORT)
 
-# Files of a posterior: for ArviZ, and plain arrays.
+# Files of a posterior: for ArviZ, plain arrays, and a page.
 POSTERIOR = "posterior.nc"
 POSTERIOR_DRAWS = "posterior.npz"
+POSTERIOR_PAGE = "posterior.html"
 
 # Files that are written on request, by the name of the program they are for.
 EXPORTS = {"homodyne": "fitted_data.npz"}

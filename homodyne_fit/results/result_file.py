@@ -70,6 +70,9 @@ Node = Any
 # Arrays that the result is restored from besides `space` and `objective`.
 STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates_null")
 
+# Likewise, which files did not always have.
+SCALING_STATE = ("scaling_root", "scaling_null")
+
 
 def write_result(path: Path, record: FitRecord) -> None:
     """Write ``result.h5``; it appears whole or not at all.
@@ -210,7 +213,7 @@ def _write_c2(group: h5py.Group, record: FitRecord) -> None:
 def _write_state(group: h5py.Group, record: FitRecord) -> None:
     for name in ("space", "objective"):
         write_fields(group.create_group(name), getattr(record, name))
-    for name in STATE:
+    for name in (*STATE, *SCALING_STATE):
         group[name] = getattr(record, name)
     for name in ("cost", "noise", "condition_number"):
         group.attrs[name] = getattr(record, name)
@@ -287,6 +290,7 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         offset=_estimates(scaling, "offset", "offset_"),
         names=tuple(_texts(parameters["quantity"])),
         **{name: state[name][()] for name in STATE},
+        **_read_scaling_state(state, n_angles),
         cost=float(state.attrs["cost"]),
         noise=float(state.attrs["noise"]),
         uncertainty=_read_uncertainty(fit, len(parameters["quantity"])),
@@ -319,6 +323,17 @@ def _read_uncertainty(fit: dict[str, Any], n_names: int) -> Uncertainty:
     if "uncertainty" not in fit:
         return Uncertainty("white", np.full(n_names, np.nan))
     return Uncertainty.from_json(fit["uncertainty"])
+
+
+def _read_scaling_state(state: Node, n_angles: int) -> dict[str, np.ndarray]:
+    """What the errors of contrast and offset have in common with those of the rates."""
+    if SCALING_STATE[0] in state:
+        return {name: state[name][()] for name in SCALING_STATE}
+    columns = {"scaling_root": "coordinates_root", "scaling_null": "coordinates_null"}
+    return {
+        name: np.full((2 * n_angles, state[like].shape[1]), np.nan)
+        for name, like in columns.items()
+    }
 
 
 def _read_goodness(fit: dict[str, Any], n_angles: int) -> Goodness:
