@@ -15,7 +15,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from homodyne_fit.analysis import Analysis, fit, load_result, sample_posterior, simulate
+    from homodyne_fit.analysis import (
+        Analysis,
+        compare,
+        fit,
+        load_result,
+        sample_posterior,
+        simulate,
+    )
     from homodyne_fit.data.dataset import TwoTimeData
     from homodyne_fit.data.loading import inspect, load
     from homodyne_fit.errors import InputError
@@ -27,6 +34,11 @@ if TYPE_CHECKING:
     from homodyne_fit.posterior.draws import Posterior
     from homodyne_fit.posterior.settings import Prior
     from homodyne_fit.progress import Step, StopFit
+    from homodyne_fit.report.comparison import Comparison
+    from homodyne_fit.report.figure_files import FigureFiles
+    from homodyne_fit.report.figures import plot_profile
+    from homodyne_fit.report.posterior_figures import plot_pairs, plot_trace
+    from homodyne_fit.report.style import figure_style
 
 __all__ = [
     "load",
@@ -34,11 +46,18 @@ __all__ = [
     "simulate",
     "fit",
     "load_result",
+    "compare",
     "profile",
+    "plot_pairs",
+    "plot_profile",
+    "plot_trace",
+    "figure_style",
     "sample_posterior",
     "Analysis",
+    "Comparison",
     "AntiDegeneracy",
     "Estimate",
+    "FigureFiles",
     "FitResult",
     "FitSettings",
     "InputError",
@@ -60,11 +79,18 @@ _MODULES = {
     "simulate": "analysis",
     "fit": "analysis",
     "load_result": "analysis",
+    "compare": "analysis",
     "profile": "fitting.profile",
+    "plot_pairs": "report.posterior_figures",
+    "plot_profile": "report.figures",
+    "plot_trace": "report.posterior_figures",
+    "figure_style": "report.style",
     "sample_posterior": "analysis",
     "Analysis": "analysis",
+    "Comparison": "report.comparison",
     "AntiDegeneracy": "fitting.options",
     "Estimate": "fitting.result",
+    "FigureFiles": "report.figure_files",
     "FitResult": "fitting.result",
     "FitSettings": "fitting.settings",
     "InputError": "errors",

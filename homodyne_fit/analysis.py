@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -36,6 +36,9 @@ from homodyne_fit.posterior.draws import Posterior
 from homodyne_fit.posterior.extra import require_extra
 from homodyne_fit.posterior.settings import PosteriorSettings, Prior, Sampler, SamplingOptions
 from homodyne_fit.progress import Progress, not_told
+from homodyne_fit.report.comparison import Comparison, Fit
+from homodyne_fit.report.figure_files import FigureFiles
+from homodyne_fit.results.names import RESULT
 from homodyne_fit.results.record import FitRecord
 from homodyne_fit.simulation.measurement import Measurement, from_formula
 from homodyne_fit.validation import (
@@ -55,7 +58,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
-__all__ = ["Analysis", "fit", "load_result", "sample_posterior", "simulate"]
+__all__ = ["Analysis", "compare", "fit", "load_result", "sample_posterior", "simulate"]
 
 DEFAULTS = SearchOptions()
 SAMPLING = SamplingOptions()
@@ -87,7 +90,7 @@ class Analysis(FitRecord):
         *,
         overwrite: bool = False,
         exports: Listed[str] = (),
-        plots: bool = False,
+        plots: bool | InstanceOf[FigureFiles] = False,
         posterior: InstanceOf[Posterior] | None = None,
     ) -> Path:
         """Write all result files into a folder, which is made if need be; return it.
@@ -98,8 +101,8 @@ class Analysis(FitRecord):
             Replace the results that the folder holds; it is an error otherwise.
         exports : collection of str
             Further files: 'homodyne' for a ``fitted_data.npz`` as that program writes it.
-        plots : bool
-            Write each figure as a file of its own, too.
+        plots : bool or FigureFiles
+            Write each figure as a file of its own, too; `FigureFiles` has formats, dpi and style.
         posterior : Posterior, optional
             Of `sample_posterior`: its draws and what they say are written, too.
 
@@ -117,10 +120,15 @@ class Analysis(FitRecord):
         path = Path(folder)
         require_exportable(self.data, exports)
         prepare_folder(
-            path, overwrite=overwrite, exports=exports, plots=plots, permission="overwrite=True"
+            path,
+            overwrite=overwrite,
+            exports=exports,
+            plots=bool(plots),
+            permission="overwrite=True",
         )
         record = self if posterior is None else replace(self, posterior=posterior.summary)
-        write_outputs(record, path, exports=exports, plots=plots, posterior=posterior)
+        files = FigureFiles() if plots is True else (plots or None)
+        write_outputs(record, path, exports=exports, plots=files, posterior=posterior)
         return path
 
     def to_dataframe(self) -> DataFrame:
@@ -154,6 +162,25 @@ class Analysis(FitRecord):
         from homodyne_fit.report.figures import plot_rates
 
         return plot_rates(self, self.times if times is None else times)
+
+    def plot_strain(self) -> Figure:
+        """Strain since the first frame with its 68 % band; of a model with flow."""
+        from homodyne_fit.report.figures import plot_strain
+
+        return plot_strain(self)
+
+    def plot_correlation(self) -> Figure:
+        """Correlation of the estimates."""
+        from homodyne_fit.report.figures import plot_correlation
+
+        return plot_correlation(self)
+
+    def plot_residuals(self, angle: int) -> Figure:
+        """Residuals of the angle with this index: against age and frame, and their histogram."""
+        from homodyne_fit.report.figures import plot_residuals
+        from homodyne_fit.report.views import angle_view
+
+        return plot_residuals(angle_view(self.data, self, angle))
 
     def plot_scaling(self) -> Figure:
         """Contrast and offset of each angle."""
@@ -360,6 +387,68 @@ def load_result(path: PathLike) -> Analysis:
     from homodyne_fit.results.result_file import read_result
 
     return Analysis.from_record(read_result(Path(path)))
+
+
+def compare(
+    results: Sequence[Analysis | str | os.PathLike[str]],
+    labels: Sequence[str] | None = None,
+) -> Comparison:
+    """Set results side by side, each against the first.
+
+    Parameters
+    ----------
+    results : sequence of Analysis or path
+        Two or more, with models, modes, samples or times that may differ.
+    labels : sequence of str, optional
+        Names of the results; by default paths as far as they differ, or numbers.
+
+    Returns
+    -------
+    Comparison
+        It shows as a table, and has `plot`, `to_dataframe`, `to_json` and `write_html`.
+
+    Raises
+    ------
+    InputError
+        If a result cannot be read, there are fewer than two, or two have the same label.
+    """
+    if labels is not None and len(labels) != len(results):
+        raise InputError(
+            f"compare: {len(results)} results and {len(labels)} labels; give one for each"
+        )
+    records = [each if isinstance(each, Analysis) else load_result(each) for each in results]
+    paths = [None if isinstance(each, Analysis) else Path(each) for each in results]
+    names = labels or _distinct_names(paths)
+    return Comparison(
+        tuple(
+            Fit(name, record, record.provenance, _first_frame(record))
+            for name, record in zip(names, records, strict=True)
+        )
+    )
+
+
+def _distinct_names(paths: Sequence[Path | None]) -> list[str]:
+    """The last parts of paths, as few as tell them apart; numbers of results without one."""
+    folders = [p.parent if p and p.name == RESULT else p for p in paths]
+    parts = [folder.absolute().parts if folder else () for folder in folders]
+    length = next(
+        (
+            count
+            for count in range(1, max(map(len, parts)) + 1)
+            if len({each[-count:] for each in parts if each}) == sum(map(bool, parts))
+        ),
+        1,
+    )
+    return [
+        str(Path(*each[-length:])) if each else f"result {number}"
+        for number, each in enumerate(parts, 1)
+    ]
+
+
+def _first_frame(record: FitRecord) -> int:
+    """First frame of a fit in its file, counted from 0."""
+    analyzer = record.config.get("analyzer_parameters") or {}
+    return max(int(analyzer.get("start_frame") or 1), 1) - 1
 
 
 @checked_arguments

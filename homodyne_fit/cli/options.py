@@ -58,7 +58,7 @@ FOREIGN: dict[str, tuple[bool, str]] = {
 }
 
 # Help texts of options that several commands have.
-SAVE_PLOTS = "also write every figure as a PNG, in plots/"
+SAVE_PLOTS = "also write every figure as a file, in plots/"
 
 REPLACE_RESULTS = "replace earlier results"
 
@@ -229,8 +229,45 @@ def _add_report_options(parser: argparse.ArgumentParser) -> None:
         "results", type=path, metavar="RESULTS", help="folder of a fit, or its result.h5"
     )
     _add_folder(parser, "folder of the report; default: the folder of result.h5")
-    _add_flag(parser, "save-plots", SAVE_PLOTS)
+    parser.add_argument("--save-plots", action="store_true", help=SAVE_PLOTS)
+    _add_figure_options(parser)
     _add_flag(parser, "summary", "print the summary of the fit, too")
+
+
+def _add_compare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results",
+        type=path,
+        nargs="+",
+        metavar="RESULTS",
+        help="folders of fits, or their result.h5; the others are compared with the first",
+    )
+    parser.add_argument("--labels", nargs="+", metavar="NAME", help="names of the fits, in order")
+    parser.add_argument("--html", type=path, metavar="FILE.html", help="write a page, too")
+    parser.add_argument(
+        "--plot", type=path, metavar="FILE", help="draw the rates, as PNG, PDF or SVG by its name"
+    )
+    _add_flag(parser, "json", "print JSON and nothing else")
+
+
+def _add_profile_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "results", type=path, metavar="RESULTS", help="folder of a fit, or its result.h5"
+    )
+    parser.add_argument("parameter", metavar="PARAMETER", help="such as D0, alpha or phi0")
+    _add_list(parser, "values", "values of the parameter; default: around the fit")
+    _add_number(parser, "points", int, 11, "number of values")
+    _add_number(parser, "span", float, 3.0, "standard errors to either side")
+    _add_number(parser, "level", float, 0.68, "confidence level of the interval")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path,
+        metavar="FILE",
+        help="picture, as PNG, PDF or SVG by its name; default: profile_PARAMETER.png beside the "
+        "results; a table of the same name ends in .csv",
+    )
+    _add_flag(parser, "json", "print JSON and nothing else")
 
 
 def _add_simulate_options(parser: argparse.ArgumentParser) -> None:
@@ -312,6 +349,10 @@ COMMANDS = {
         "Fit many measurements in one process, and print one table", _add_batch_options
     ),
     "report": Command("Rewrite the report of a fit, from result.h5 alone", _add_report_options),
+    "compare": Command("Compare fits: models, modes, samples or times", _add_compare_options),
+    "profile": Command(
+        "Draw how chi-squared rises with one parameter, and its interval", _add_profile_options
+    ),
     "simulate": Command(
         "Simulate a measurement and write it as a two-time file", _add_simulate_options
     ),
@@ -336,6 +377,7 @@ def _add_output_options(parser: Options) -> None:
         help="also write fitted_data.npz with the arrays that homodyne writes",
     )
     parser.add_argument("--save-plots", "--plot", action="store_true", help=SAVE_PLOTS)
+    _add_figure_options(parser)
     _add_flag(parser, "json", "print the results as JSON and nothing else")
     parser.add_argument("-q", "--quiet", action="store_true", help="print errors only")
     parser.add_argument(
@@ -343,6 +385,17 @@ def _add_output_options(parser: Options) -> None:
         type=path,
         metavar="FILE",
         help="append to this file what is done when, and what is printed, with --quiet, too",
+    )
+
+
+def _add_figure_options(parser: Options) -> None:
+    """Add the options for how figures are written."""
+    parser.add_argument("--format", metavar="LIST", help="of the figures, as png,pdf,svg")
+    parser.add_argument("--dpi", type=int, metavar="N", help="pixels in an inch; default: 150")
+    parser.add_argument(
+        "--style",
+        metavar="NAME",
+        help="style of the figures: a name of matplotlib, such as ggplot, or a .mplstyle file",
     )
 
 

@@ -38,6 +38,8 @@ examples:
   homodyne_fit batch 'runs/*.yaml'             many fits with one table
   homodyne_fit batch fit.yaml --data 'runs/*.h5'
   homodyne_fit report fit_results --save-plots
+  homodyne_fit compare static_results flow_results --html comparison.html
+  homodyne_fit profile fit_results phi0
   homodyne_fit demo                            simulate a measurement and fit it
 
 options of a fit: homodyne_fit fit --help

@@ -16,6 +16,7 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.beyond_bounds import beyond_bounds
 from homodyne_fit.fitting.found import Found, found_at, starts_of, with_needed_forms
+from homodyne_fit.fitting.goodness import goodness_of_fit
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.problem import (
@@ -166,7 +167,8 @@ def _fit(
         functools.partial(other, solution)
         for other in (samples.all_points.in_space, samples.all_points.unlimited)
     )
-    result = assemble_result(solution, in_space, unlimited, noise, adequacy, info)
+    goodness = goodness_of_fit(solution, noise, found.residuals)
+    result = assemble_result(solution, in_space, unlimited, noise, adequacy, goodness, info)
     if found.weighted is not None:
         result = weighted_result(found.weighted, result)
         effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}

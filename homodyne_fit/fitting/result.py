@@ -13,19 +13,28 @@ from numpy.typing import ArrayLike, NDArray
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
+from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
 from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
-from homodyne_fit.model.parameters import RATES
+from homodyne_fit.model.parameters import RATES, SCALING
 from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
 from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.noise.fields import largest_falls
 from homodyne_fit.validation import shown
 from nlsq_stratified import Covariance
 
-__all__ = ["Estimate", "FitInfo", "FitResult", "Rate", "Uncertainty", "finite_or_none"]
+__all__ = [
+    "Correlation",
+    "Estimate",
+    "FitInfo",
+    "FitResult",
+    "Rate",
+    "Uncertainty",
+    "finite_or_none",
+]
 
 
 def finite_or_none(value: float) -> float | None:
@@ -55,6 +64,25 @@ class Estimate:
         error = "fixed" if self.fixed else "at bound" if self.at_bound else f"± {self.stderr:.2g}"
         error = "not determined" if np.isinf(self.stderr) else error
         return f"{self.value:.6g} {error} {self.unit}".rstrip()
+
+
+@dataclass(frozen=True, eq=False)
+class Correlation:
+    """Correlation of the estimates that have a finite variance.
+
+    Attributes
+    ----------
+    names : tuple of str
+        Parameters, and the means over the angles of contrast and offset.
+    matrix : (m, m) array
+    """
+
+    names: tuple[str, ...]
+    matrix: NDArray[np.float64]
+
+    def to_json(self) -> dict[str, Any]:
+        """As in ``parameters.json``."""
+        return {"names": list(self.names), "matrix": self.matrix.tolist()}
 
 
 class Rate(NamedTuple):
@@ -199,6 +227,8 @@ class FitResult:
         The solution in these.
     coordinates_root, coordinates_null : (m, l) array, (m, k) array
         Likewise for the coordinates, and the directions in which they are not determined.
+    scaling_root, scaling_null : (2K, l) array, (2K, k) array
+        The same of contrasts and offsets, with the same columns; NaN where they are not known.
     cost : float
         Half the sum of squared residuals.
     noise : float
@@ -212,6 +242,8 @@ class FitResult:
         Of the Hessian of the free physics parameters, scaled to unit diagonal.
     weak_directions : list of WeakDirection
         Combinations of parameters that the data hardly fix.
+    goodness : Goodness
+        How far data and fit are apart; of least squares.
     weakest : WeakDirection or None
         The combination that they fix least, weak or not.
     adequacy : Adequacy
@@ -231,6 +263,8 @@ class FitResult:
     coordinates: NDArray[np.float64]
     coordinates_root: NDArray[np.float64]
     coordinates_null: NDArray[np.float64]
+    scaling_root: NDArray[np.float64]
+    scaling_null: NDArray[np.float64]
     cost: float
     noise: float
     uncertainty: Uncertainty
@@ -239,6 +273,7 @@ class FitResult:
     objective: TwoTimeObjective
     condition_number: float
     weak_directions: list[WeakDirection]
+    goodness: Goodness
     weakest: WeakDirection | None = None
     adequacy: Adequacy = NOT_JUDGED
     weighting: Weighting | None = None
@@ -311,6 +346,20 @@ class FitResult:
         """Shear rate averaged over the frames and its standard error, 1/s."""
         return self._mean_rate(1)
 
+    def mean_scaling(self, kind: str) -> tuple[float, float]:
+        """Mean of 'contrast' or 'offset' over the angles, and its standard error.
+
+        The error is infinite where the data do not determine it, and NaN where nothing was free.
+        """
+        estimates = self.contrast if kind == "contrast" else self.offset
+        first = len(self.parameters) + (0 if kind == "contrast" else len(self.contrast))
+        rows = slice(first, first + len(estimates))
+        value = float(np.mean([estimate.value for estimate in estimates]))
+        if np.any(self.undetermined[rows]):
+            return value, np.inf
+        error = float(np.linalg.norm(self.root[rows].mean(axis=0)))
+        return value, error if error > 0 else np.nan
+
     def strain(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Strain since the first frame, the integral of the shear rate, and its standard error.
 
@@ -348,18 +397,45 @@ class FitResult:
         )
         return values[which], jacobians[which][:, space.searched]
 
+    def errors_at_angle(self, angle: int, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Standard errors (n,) of functions of the fit at one angle, as of its c2.
+
+        Infinite where the data do not determine them.
+
+        Parameters
+        ----------
+        angle : int
+        jacobian : (n, m + 2) array
+            Derivatives by the searched coordinates, and by contrast and offset of the angle.
+        """
+        rows = [angle, len(self.contrast) + angle]
+        root = np.vstack([self.coordinates_root, self.scaling_root[rows]])
+        null = np.vstack([self.coordinates_null, self.scaling_null[rows]])
+        return self._propagated(jacobian, root, null)
+
     def _errors(self, jacobian: NDArray[np.float64]) -> NDArray[np.float64]:
         """Standard errors (n,) by linear propagation from the coordinates of the search (n, m).
 
         There they are finite even where those of the parameters are not, but of a fit that did
         not converge nothing is known.
         """
+        return self._propagated(jacobian, self.coordinates_root, self.coordinates_null)
+
+    def _propagated(
+        self,
+        jacobian: NDArray[np.float64],
+        root: NDArray[np.float64],
+        null: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        """Standard errors (n,) of functions with derivatives (n, r), given root and null."""
         if not self.success:
             return np.full(len(jacobian), np.inf)
-        covariance = Covariance(
-            self.coordinates_root, self.coordinates_null, np.nan, np.empty(0), np.empty(0)
-        )
-        errors = np.linalg.norm(jacobian @ self.coordinates_root, axis=1)
+        covariance = Covariance(root, null, np.nan, np.empty(0), np.empty(0))
+        # A square root with as few columns as rows, since n may be large.
+        square = np.linalg.qr(root.T, mode="r").T
+        # A product of so few columns takes longer with the threads of a BLAS.
+        parts = np.einsum("ij,jk->ik", jacobian, square)
+        errors = np.sqrt(np.einsum("ij,ij->i", parts, parts))
         return np.where(covariance.lost(jacobian), np.inf, errors)
 
     @property
@@ -368,6 +444,24 @@ class FitResult:
         covariance = self.root @ self.root.T
         covariance[self.undetermined, :] = covariance[:, self.undetermined] = np.inf
         return covariance
+
+    @property
+    def correlation(self) -> Correlation:
+        """Of the determined parameters and of the means of contrast and offset over the angles."""
+        count, half = len(self.parameters), len(self.contrast)
+        rows = {name: slice(k, k + 1) for k, name in enumerate(self.parameters)}
+        rows |= {
+            kind: slice(first, first + half)
+            for kind, first in zip(SCALING, (count, count + half), strict=True)
+        }
+        roots = {
+            name: self.root[at].mean(axis=0)
+            for name, at in rows.items()
+            if not np.any(self.undetermined[at])
+        }
+        units = {name: r / np.linalg.norm(r) for name, r in roots.items() if np.any(r)}
+        root = np.array(list(units.values())).reshape(len(units), self.root.shape[1])
+        return Correlation(tuple(units), root @ root.T)
 
     def require_angle(self, angle: int) -> None:
         """Raise an `InputError` unless there is an angle with this index."""

@@ -149,12 +149,18 @@ class NoiseOfPoints:
     def _of_points(self, solution: Solution) -> Floats:
         """`score_covariance` without a penalty."""
         joint = solution.joint
-        if self.speckle is None or self.scores is None:
-            return self.variance * joint.score_covariance
-        scores = self.scores.by_coordinates_of(solution)
-        of_angles = np.einsum("ck,ckij->kij", self.speckle.powers, scores)
-        weighted = joint.weights[:, None, None] ** 2 * of_angles
+        weighted = joint.weights[:, None, None] ** 2 * self.score_covariances_of_angles(solution)
         return joint_matrix(weighted, joint.scaling.matrix)
+
+    def score_covariances_of_angles(self, solution: Solution) -> Floats:
+        """Covariance of the score of each angle by coordinates, contrast and offset.
+
+        (K, p + 2, p + 2), without weights of the angles and without a penalty.
+        """
+        if self.speckle is None or self.scores is None:
+            return self.variance * solution.joint.local
+        scores = self.scores.by_coordinates_of(solution)
+        return np.einsum("ck,ckij->kij", self.speckle.powers, scores)
 
     def variances_of_independent_points(self, solution: Solution) -> Floats:
         """Of coordinates and z (p + m,) by least squares, if the points were independent."""

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.adequacy import Adequacy
+from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.result import Estimate, FitInfo, FitResult, Uncertainty
 from homodyne_fit.fitting.score_noise import (
     NoiseOfPoints,
@@ -49,6 +50,7 @@ def assemble_result(
     unlimited: Callable[[SearchSpace], Solution],
     noise: NoiseOfPoints,
     adequacy: Adequacy,
+    goodness: Goodness,
     info: FitInfo,
 ) -> FitResult:
     """Turn the solution and the joint normal equations there into a result.
@@ -63,6 +65,7 @@ def assemble_result(
     noise : NoiseOfPoints
         Of which the errors are made.
     adequacy : Adequacy
+    goodness : Goodness
     info : FitInfo
     """
     # No rate is constant for the errors of parameters: one that holds only with another parameter
@@ -129,6 +132,8 @@ def assemble_result(
         coordinates=opened.result.x,
         coordinates_root=rates_root[:searched],
         coordinates_null=of_rates.null[:searched],
+        scaling_root=scaling @ rates_root[searched:],
+        scaling_null=scaling @ of_rates.null[searched:],
         cost=0.5 * joint.sum_of_squares,
         noise=float(np.sqrt(solution.variance)),
         uncertainty=Uncertainty(
@@ -141,6 +146,7 @@ def assemble_result(
         weak_directions=weak_directions,
         weakest=weakest,
         adequacy=adequacy,
+        goodness=goodness,
     )
 
 

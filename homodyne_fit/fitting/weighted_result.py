@@ -50,7 +50,13 @@ def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
         return replace(result, weighting=Weighting(used=False, note=reason))
     solution, noise = weighted.solution, weighted.noise
     found = assemble_result(
-        solution, weighted.in_space, weighted.unlimited, noise, result.adequacy, result.info
+        solution,
+        weighted.in_space,
+        weighted.unlimited,
+        noise,
+        result.adequacy,
+        result.goodness,
+        result.info,
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         gain = _errors(found) / _errors(result)
@@ -184,7 +190,8 @@ class _Comparison:
             values = [(each.value, finite_or_none(each.stderr)) for each in phi0]
             results["phi0"] = phi0[0].unit, row, values
         for kind, row in self._mean_scaling().items():
-            results[f"mean {kind}"] = "", row, [_mean_of(r, kind) for r in both]
+            means = [r.mean_scaling(kind) for r in both]
+            results[f"mean {kind}"] = "", row, [(v, finite_or_none(e)) for v, e in means]
         return results
 
     def _free_coordinates(self) -> Floats:
@@ -197,12 +204,3 @@ class _Comparison:
         physics = np.zeros((2, joint.n_physics))
         means = joint.scaling.matrix.reshape(2, joint.scaling.n_angles, -1).mean(axis=1)
         return dict(zip(SCALING, np.hstack([physics, means]), strict=True))
-
-
-def _mean_of(result: FitResult, kind: str) -> Value:
-    """Mean of contrast or offset over the angles, and its standard error."""
-    rows = [row for row, name in enumerate(result.names) if name.startswith(f"{kind}[")]
-    value = float(np.mean([_estimates(result)[row].value for row in rows]))
-    if np.any(result.undetermined[rows]):
-        return value, None
-    return value, float(np.linalg.norm(result.root[rows].mean(axis=0)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["shared_frame", "speckle_contrast", "speckle_covariance"]
+__all__ = ["point_variances", "shared_frame", "speckle_contrast", "speckle_covariance"]
 
 Floats = NDArray[np.float64]
 
@@ -37,3 +37,11 @@ def speckle_covariance(
 def shared_frame(beta: Floats, sj: Floats, sl: Floats, jl: Floats) -> Floats:
     """C1: the covariance of c2 at (s, j) and (s, l) by speckles and photons together."""
     return beta * jl**2 + beta**2 * (2 * sj * jl * sl - sj**2 * sl**2)
+
+
+def point_variances(beta: Floats, f: Floats) -> Floats:
+    """C0, C1 and the last term of one point, (3, ...), where the correlation has fallen to f."""
+    g, one = np.sqrt(f), np.ones_like(f)
+    speckle = speckle_covariance(beta, g, g, one, one, g, g)
+    # It has both frames in common with itself.
+    return np.stack([speckle, 2 * shared_frame(beta, g, g, one), 1 + beta * f])

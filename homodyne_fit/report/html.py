@@ -17,6 +17,7 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.model.parameters import PARAMETERS
+from homodyne_fit.posterior.draws import PosteriorSummary
 from homodyne_fit.report.moves import weakest_move
 from homodyne_fit.report.numbers import (
     format_estimate,
@@ -25,6 +26,7 @@ from homodyne_fit.report.numbers import (
 )
 from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
 from homodyne_fit.report.page_files import PAGE, render_page
+from homodyne_fit.report.posterior import posterior_html
 from homodyne_fit.report.still_pictures import still_pictures
 from homodyne_fit.report.verdict import judge, quotable, quote_table
 from homodyne_fit.report.views import AngleView, angle_views
@@ -33,6 +35,7 @@ from homodyne_fit.report.words import (
     direction_text,
     forms_text,
     hardly_determined_text,
+    noise_model_text,
     odd_frames_text,
     other_forms,
     uncertainty_text,
@@ -53,6 +56,7 @@ def write_report(
     result: FitResult,
     config: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
+    posterior: PosteriorSummary | None = None,
 ) -> None:
     """Write a self-contained HTML report; the file appears whole or not at all.
 
@@ -66,8 +70,10 @@ def write_report(
         The configuration of the fit, shown as it is.
     provenance : Provenance, optional
         When and from what the result was made; that of a fit to `data` now by default.
+    posterior : PosteriorSummary, optional
+        What the draws of the posterior say.
     """
-    text = render_report(data, result, config, provenance)
+    text = render_report(data, result, config, provenance, posterior)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -77,6 +83,7 @@ def render_report(
     result: FitResult,
     config: dict[str, Any] | None = None,
     provenance: Provenance | None = None,
+    posterior: PosteriorSummary | None = None,
 ) -> str:
     """The text of the report."""
     provenance = provenance or Provenance.of(data)
@@ -123,6 +130,8 @@ def render_report(
         several_q=bool(np.ptp(data.q) > 0),
         angles=[_angle_row(data, result, k, view) for k, view in enumerate(views)],
         adequacy=f"{adequacy_text(result)}.",
+        quality=_quality(result),
+        posterior=posterior_html(posterior, result),
         search=[*_search_facts(data, result), *_layers(result)],
         details=_details(result, config, provenance),
         written=datetime.fromisoformat(provenance.created).strftime("%Y-%m-%d %H:%M UTC%z"),
@@ -173,6 +182,27 @@ def _weights(result: FitResult) -> list[tuple[str, str]]:
     return [("Weights", _sentence("; ".join([text, *differences])))] if text else []
 
 
+def _quality(result: FitResult) -> list[tuple[str, str]]:
+    """Numbers of the quality of the fit by name."""
+    goodness = result.goodness
+    if not goodness.is_known:
+        return []
+    numbers = {
+        f"reduced χ² ({noise_model_text(goodness)})": (goodness.reduced_chi2, 3),
+        "RMS residual": (goodness.rms, 4),
+        "NRMSE": (goodness.nrmse, 3),
+        "free parameters": (goodness.n_free, 4),
+        "points": (float(goodness.n_points.sum()), 9),
+        "independent points that say as much": (goodness.n_independent, 3),
+        "AIC": (goodness.aic, 9),
+        "BIC": (goodness.bic, 9),
+    }
+    return [
+        (name, "not known" if np.isnan(value) else format_number(value, digits))
+        for name, (value, digits) in numbers.items()
+    ]
+
+
 def _layers(result: FitResult) -> list[tuple[str, str]]:
     """Name and effect of each part of the search, layers without any included."""
     return [(name.replace("_", " "), layer["effect"]) for name, layer in result.info.layers.items()]
@@ -207,12 +237,14 @@ def _state(result: FitResult, name: str) -> str:
 
 
 def _angle_row(data: TwoTimeData, result: FitResult, angle: int, view: AngleView) -> dict[str, str]:
+    chi2 = result.goodness.reduced_chi2_of_angles[angle]
     return {
         "phi": f"{format_number(view.phi)}°",
         "q": format_number(data.q[angle]),
         "contrast": _scaling_text(result.contrast[angle]),
         "offset": _scaling_text(result.offset[angle]),
         "rms": f"{view.rms:.3f}",
+        "chi2": "–" if np.isnan(chi2) else f"{chi2:.3f}",
     }
 
 
@@ -224,22 +256,15 @@ def _scaling_text(estimate: Estimate) -> str:
 
 
 def _correlation(result: FitResult) -> dict[str, Any] | None:
-    """The correlation matrix of the determined parameters and the means of contrast and offset."""
-    count, half = len(result.parameters), len(result.contrast)
-    roots = dict(zip(result.parameters, result.root[:count], strict=True))
-    lost = dict(zip(result.parameters, result.undetermined[:count], strict=True))
-    for kind, first in (("contrast", count), ("offset", count + half)):
-        rows = slice(first, first + half)
-        roots[kind], lost[kind] = result.root[rows].mean(axis=0), result.undetermined[rows].any()
-    names = [name for name, root in roots.items() if not lost[name] and np.any(root)]
-    if len(names) < 2:
+    """The correlation matrix as a table; None of one estimate."""
+    correlation = result.correlation
+    if len(correlation.names) < 2:
         return None
-    root = np.stack([roots[name] / np.linalg.norm(roots[name]) for name in names])
     rows = [
         (name, [_correlation_cell(value) for value in row])
-        for name, row in zip(names, root @ root.T, strict=True)
+        for name, row in zip(correlation.names, correlation.matrix, strict=True)
     ]
-    return {"names": names, "rows": rows}
+    return {"names": correlation.names, "rows": rows}
 
 
 def _correlation_cell(value: float) -> dict[str, str]:

@@ -194,17 +194,20 @@ class Differences:
 class ModelBand:
     r"""Standard errors of the fitted c2 by linear propagation.
 
-    With S and Γ the integrals of the rates, f the decay, and x the parameters,
+    With S and Γ the integrals of the rates, f the decay, and y the coordinates of the search,
 
-    .. math:: dc_2 = f\,dC + dO + C\,\frac{\partial f}{\partial x}\,dx.
+    .. math:: dc_2 = f\,dC + dO + C\,\frac{\partial f}{\partial y}\,dy.
 
-    They are NaN where the data do not determine one of these, and where the errors of some let
-    others move that have none of their own: at a bound, and an exponent that is not needed.
+    As those of the rates they do not hold only for the form that was taken, nor only with a
+    parameter at its bound. They are NaN where the data do not determine c2 or contrast or offset is
+    at its bound, and of a result that was made before the covariance of y, C and O was kept.
     """
 
     def __init__(self, result: FitResult) -> None:
         self.result, o = result, result.objective
-        self.curves = curves(result.model, result.values, o.dt, o.n_frames)
+        space = result.space
+        self.full = space.complete(result.coordinates)
+        self.curves = curves(space.model_in_coordinates, self.full, o.dt, o.n_frames)
         self._pixels: dict[int, Differences] = {}
 
     def differences(self, first: Floats, second: Floats) -> Differences:
@@ -238,18 +241,12 @@ class ModelBand:
     def errors(self, k: int, d: Differences) -> Floats:
         """Of angle k, (points,)."""
         result, o = self.result, self.result.objective
-        p, half = len(result.parameters), len(result.contrast)
-        rows = [*range(p), p + k, p + half + k]
-        estimates = (*result.parameters.values(), result.contrast[k], result.offset[k])
-        exponents = {name for rate in result.rates for name in rate.parameters[1:2]}
-        loose = any(estimate.at_bound for estimate in estimates)
-        if loose or exponents & set(result.not_needed) or np.any(result.undetermined[rows]):
-            return np.full(d.transport.shape, np.nan)
         contrast, q = result.contrast[k].value, float(o.q[k])
         f = np.exp(-(q**2) * d.transport)
         columns = []
         if result.model.has_flow:
-            angle = np.deg2rad(result.parameters["phi0"].value - o.phi[k])
+            phi0 = self.full[result.model.parameters.index("phi0")]
+            angle = np.deg2rad(phi0 - o.phi[k])
             scale = o.phase_per_gap * q * o.gap
             x = scale * np.cos(angle) * d.shear
             x[np.abs(x) < 1e-6] = 1e-6
@@ -261,15 +258,11 @@ class ModelBand:
             by_direction = -by_phase * np.sin(angle) * d.shear * np.pi / 180
             columns = [(by_phase * np.cos(angle))[:, None] * d.shear_jacobian, by_direction]
         by_transport = (-(q**2) * contrast * f)[:, None] * d.transport_jacobian
-        gradient = np.column_stack([by_transport, *columns, f, np.ones_like(f)])
-        # A product of so few columns takes longer with the threads of a BLAS.
-        parts = np.einsum("ij,jk->ik", gradient, _square_root(result.root[rows]))
-        return np.sqrt(np.einsum("ij,ij->i", parts, parts))
-
-
-def _square_root(root: Floats) -> Floats:
-    """A square matrix R with R Rᵀ = root rootᵀ, where root (r, l) has many columns."""
-    return np.linalg.qr(root.T, mode="r").T
+        physics = np.column_stack([by_transport, *columns])[:, result.space.searched]
+        gradient = np.column_stack([physics, f, np.ones_like(f)])
+        errors = result.errors_at_angle(k, gradient)
+        at_bound = result.contrast[k].at_bound or result.offset[k].at_bound
+        return np.where(np.isinf(errors) | at_bound, np.nan, errors)
 
 
 def _estimate(estimate: Estimate) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from homodyne_fit.data.quality import MatrixQuality
-from homodyne_fit.report.style import LABEL_SIZE, MARK, TICK_SIZE, label_axes, open_frame
+from homodyne_fit.report.style import color_of, label_axes, open_frame, styled
 
 __all__ = ["quality_plot"]
 
@@ -22,6 +22,7 @@ MOST_LABELS = 12
 IMAGE_HEIGHT = 2.0
 
 
+@styled
 def quality_plot(
     matrices: Sequence[MatrixQuality],
     phi: Sequence[float],
@@ -46,15 +47,15 @@ def quality_plot(
         Matrices c2 (m, m), by the entry of `phi`.
     """
     height = 6.4 + (IMAGE_HEIGHT if images else 0)
-    figure = Figure(figsize=(9.2, height), layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=LABEL_SIZE + 2)
+    figure = Figure(figsize=(9.2, height), layout="constrained")
+    figure.suptitle(title)
     lower: Figure | SubFigure = figure
     if images:
         halves = figure.subfigures(2, 1, squeeze=False, height_ratios=[IMAGE_HEIGHT, 6.4])
         _draw_images(halves[0, 0], images)
         lower = halves[1, 0]
     scaling, noise, drift, frames = lower.subplots(2, 2).ravel()
-    colors = mpl.colormaps["viridis"](np.linspace(0, 0.9, len(matrices)))
+    colors = mpl.colormaps[mpl.rcParams["image.cmap"]](np.linspace(0, 0.9, len(matrices)))
     _draw_scaling(scaling, matrices, phi)
     _draw_noise(noise, matrices, phi, dt, colors)
     _draw_drift(drift, matrices, phi)
@@ -70,19 +71,18 @@ def _draw_images(figure: SubFigure, images: Mapping[float, NDArray[np.floating]]
     low, high = np.percentile(values, [1, 99]) if values.size else (0.0, 1.0)
     panels = figure.subplots(1, len(images), squeeze=False).ravel()
     for axes, (angle, image) in zip(panels, images.items(), strict=True):
-        axes.imshow(image, origin="lower", vmin=low, vmax=high, cmap="viridis")
-        axes.set_title(f"{angle:g}°", fontsize=LABEL_SIZE)
+        axes.imshow(image, origin="lower", vmin=low, vmax=high)
+        axes.set_title(f"{angle:g}°")
         axes.set_xticks([])
         axes.set_yticks([])
-    bar = figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.9, pad=0.01)
-    bar.ax.tick_params(labelsize=TICK_SIZE)
+    figure.colorbar(panels[0].images[0], ax=list(panels), shrink=0.9, pad=0.01)
 
 
 def _draw_scaling(axes: Axes, matrices: Sequence[MatrixQuality], phi: Sequence[float]) -> None:
     axes.plot(phi, [matrix.contrast for matrix in matrices], "o", label="contrast")
     axes.plot(phi, [matrix.offset for matrix in matrices], "s", label="offset")
     axes.plot(phi, [matrix.finite for matrix in matrices], "^", label="finite fraction")
-    axes.legend(fontsize=TICK_SIZE, frameon=False)
+    axes.legend()
     label_axes(axes, "azimuthal angle φ (°)", "estimate")
 
 
@@ -104,7 +104,7 @@ def _draw_noise(
         )
     axes.set_xscale("log")
     if 0 < len(matrices) <= MOST_LABELS:
-        axes.legend(fontsize=TICK_SIZE, frameon=False, ncols=2)
+        axes.legend(ncols=2)
     label_axes(axes, "lag (s)" if dt else "lag (frames)", "noise of a point")
 
 
@@ -125,7 +125,7 @@ def _draw_frames(axes: Axes, matrices: Sequence[MatrixQuality], colors: np.ndarr
     for matrix, color in zip(matrices, colors, strict=True):
         axes.plot(np.arange(1, len(matrix.levels) + 1), matrix.levels, color=color, linewidth=0.7)
         marked = np.union1d(matrix.odd, matrix.repeated)
-        axes.plot(marked, matrix.levels[marked - 1], "o", color=MARK, markersize=4)
+        axes.plot(marked, matrix.levels[marked - 1], "o", color=color_of(1), markersize=4)
         for frame in matrix.dead:
-            axes.axvline(frame, color=MARK, linewidth=0.8, linestyle=":")
+            axes.axvline(frame, color=color_of(1), linewidth=0.8, linestyle=":")
     label_axes(axes, "frame", "level against the frames around it")

@@ -22,6 +22,7 @@ from homodyne_fit.report.words import (
     adequacy_text,
     direction_text,
     forms_text,
+    goodness_text,
     hardly_determined_text,
     no_convergence_text,
     other_forms,
@@ -252,6 +253,7 @@ def _below_the_table(result: FitResult) -> list[str]:
         lines += [f"weights: {weighting}"]
         lines += [f"  {text}" for text in weighting_differences(result)]
     lines.append(adequacy_text(result))
+    lines += filter(None, [goodness_text(result)])
     if forms := forms_text(result):
         lines += [forms, *(f"  {text}" for text in other_forms(result))]
     determined = [name for name, (_, error, _) in _rates(result).items() if 0 < error < math.inf]

@@ -9,6 +9,7 @@ import scipy
 
 from homodyne_fit.data.dataset import along_one_line
 from homodyne_fit.fitting.adequacy import SIGNIFICANT
+from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.rate_forms import NEEDED, NOT_NEEDED
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.fitting.weak_directions import (
@@ -32,8 +33,10 @@ __all__ = [
     "adequacy_text",
     "direction_text",
     "forms_text",
+    "goodness_text",
     "hardly_determined_text",
     "no_convergence_text",
+    "noise_model_text",
     "odd_frames_text",
     "other_forms",
     "uncertainty_text",
@@ -335,6 +338,25 @@ def adequacy_text(result: FitResult) -> str:
         return adequacy.note
     does = "describes" if adequacy.adequate else "does not describe"
     return f"the model {does} the data ({_probability(adequacy.p_value)})"
+
+
+def noise_model_text(goodness: Goodness) -> str:
+    """The noise that χ² is counted by, such as ``noise of speckles and photons``."""
+    if goodness.noise_model == "speckle":
+        return "noise of speckles and photons"
+    return "noise of independent points"
+
+
+def goodness_text(result: FitResult) -> str:
+    """Such as ``reduced χ² 1.02 (noise of speckles and photons), NRMSE 0.31``; or nothing."""
+    goodness = result.goodness
+    if not goodness.is_known:
+        return ""
+    chi2 = format_number(goodness.reduced_chi2, 3)
+    if np.isnan(goodness.reduced_chi2):
+        chi2 = "not known"
+    nrmse = format_number(goodness.nrmse, 3)
+    return f"reduced χ² {chi2} ({noise_model_text(goodness)}), NRMSE {nrmse}"
 
 
 def odd_frames_text(views: Sequence[AngleView]) -> list[str]:

@@ -1,9 +1,10 @@
-"""Results for other programs: a table of the parameters, and homodyne's ``fitted_data.npz``."""
+"""Results for other programs: tables, and the ``fitted_data.npz`` of homodyne."""
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,29 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.fitting.result import FitResult
 from homodyne_fit.results.record import FitRecord
 
-__all__ = ["COLUMNS", "parameter_rows", "write_csv", "write_homodyne"]
+__all__ = [
+    "ANGLE_COLUMNS",
+    "COLUMNS",
+    "angle_rows",
+    "parameter_rows",
+    "write_angles",
+    "write_csv",
+    "write_homodyne",
+]
 
 COLUMNS = ("name", "phi", "value", "stderr", "unit", "at_bound", "fixed")
+
+ANGLE_COLUMNS = (
+    "phi",
+    "q",
+    "contrast",
+    "contrast_stderr",
+    "offset",
+    "offset_stderr",
+    "n_points",
+    "rms",
+    "reduced_chi2",
+)
 
 # The uncertainty that homodyne assumes of every point when it normalises a residual, over c2.
 HOMODYNE_ERROR = 0.05
@@ -27,14 +48,44 @@ def write_csv(path: Path, result: FitResult) -> None:
     A standard error is empty where there is none, and ``inf`` where the data do not determine
     the value. Numbers have all their digits.
     """
+    rows = [
+        [name, *_cells(phi, value, stderr), unit, *(str(flag).lower() for flag in flags)]
+        for name, phi, value, stderr, unit, *flags in parameter_rows(result)
+    ]
+    _write_table(path, [COLUMNS, *rows])
+
+
+def write_angles(path: Path, result: FitResult) -> None:
+    """Write ``angles.csv``: contrast, offset and the residuals of each angle.
+
+    A standard error, or a number that is not known, is empty; numbers have all their digits.
+    """
+    _write_table(path, [ANGLE_COLUMNS, *(_cells(*row) for row in angle_rows(result))])
+
+
+def _cells(*numbers: float) -> list[float | str]:
+    return ["" if np.isnan(number) else number for number in numbers]
+
+
+def _write_table(path: Path, rows: Iterable[Iterable[Any]]) -> None:
     stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for name, phi, value, stderr, unit, *flags in parameter_rows(result):
-        numbers = ["" if np.isnan(number) else number for number in (phi, value, stderr)]
-        table.writerow([name, *numbers, unit, *(str(flag).lower() for flag in flags)])
+    csv.writer(stream, lineterminator="\n").writerows(rows)
     with replacing(path) as temporary:
         temporary.write_text(stream.getvalue(), encoding="utf-8")
+
+
+def angle_rows(result: FitResult) -> list[tuple[Any, ...]]:
+    """A tuple of `ANGLE_COLUMNS` for each angle; NaN where a number is not known."""
+    o, goodness = result.objective, result.goodness
+    pairs = zip(o.phi.tolist(), o.q.tolist(), result.contrast, result.offset, strict=True)
+    estimates = [(phi, q, c.value, c.stderr, b.value, b.stderr) for phi, q, c, b in pairs]
+    numbers = zip(
+        [int(n) if np.isfinite(n) else n for n in goodness.n_points],
+        goodness.rms_of_angles.tolist(),
+        goodness.reduced_chi2_of_angles.tolist(),
+        strict=True,
+    )
+    return [(*row, *more) for row, more in zip(estimates, numbers, strict=True)]
 
 
 def parameter_rows(result: FitResult) -> list[tuple[Any, ...]]:

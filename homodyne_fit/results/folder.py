@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from homodyne_fit.atomic import replacing, require_writable
 from homodyne_fit.errors import InputError, did_you_mean, encodable, rename_places, suggestion
+from homodyne_fit.report.figure_files import FORMATS, FigureFiles
 from homodyne_fit.results.names import (
+    ANGLES_CSV,
     EXPORTS,
     OUTPUTS,
     PARAMETERS_CSV,
@@ -20,6 +22,7 @@ from homodyne_fit.results.names import (
     PLOTS,
     POSTERIOR,
     POSTERIOR_DRAWS,
+    POSTERIOR_PAGE,
     REPORT,
     RESULT,
     UNFINISHED,
@@ -117,7 +120,7 @@ def write_outputs(
     folder: Path,
     *,
     exports: Collection[str] = (),
-    plots: bool = False,
+    plots: FigureFiles | None = None,
     posterior: Posterior | None = None,
     on_stage: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
@@ -129,6 +132,8 @@ def write_outputs(
 
     Parameters
     ----------
+    plots : FigureFiles, optional
+        How each figure is written as a file of its own, too; none is without it.
     on_stage : callable
         Called with what is done next, in words.
     """
@@ -137,9 +142,9 @@ def write_outputs(
     names = _write_numbers(record, folder, exports, posterior, on_stage)
     for path in earlier - {folder / name for name in names}:
         path.unlink()
-    if plots:
+    if plots is not None:
         on_stage("drawing the figures")
-        write_plots(record, folder / PLOTS)
+        write_plots(record, folder / PLOTS, plots)
     elif _is_empty(folder / PLOTS):
         (folder / PLOTS).rmdir()
     on_stage("drawing the report")
@@ -147,9 +152,14 @@ def write_outputs(
     from homodyne_fit.report.html import write_report
 
     data = with_encodable_source(record.data)
-    write_report(folder / REPORT, data, record, record.config, record.provenance)
+    write_report(folder / REPORT, data, record, record.config, record.provenance, record.posterior)
     further = [name for name in names if name not in OUTPUTS]
-    return [*OUTPUTS, *further, *([f"{PLOTS}/"] if plots else [])]
+    if posterior is not None:
+        from homodyne_fit.report.posterior_page import write_posterior_page
+
+        write_posterior_page(folder / POSTERIOR_PAGE, posterior, record, data.source)
+        further.append(POSTERIOR_PAGE)
+    return [*OUTPUTS, *further, *([f"{PLOTS}/"] if plots is not None else [])]
 
 
 def with_encodable_source(data: TwoTimeData) -> TwoTimeData:
@@ -170,10 +180,14 @@ def _write_numbers(
     Where an earlier fit left some, they replace them together. In a new folder, the small ones stay
     if a large one cannot be written.
     """
-    from homodyne_fit.results.exports import write_csv, write_homodyne
+    from homodyne_fit.results.exports import write_angles, write_csv, write_homodyne
     from homodyne_fit.results.result_file import write_result
 
-    small: dict[str, Writer] = {PARAMETERS_JSON: _write_json, PARAMETERS_CSV: write_csv}
+    small: dict[str, Writer] = {
+        PARAMETERS_JSON: _write_json,
+        PARAMETERS_CSV: write_csv,
+        ANGLES_CSV: write_angles,
+    }
     large: dict[str, Writer] = {
         RESULT: write_result,
         **({EXPORTS["homodyne"]: write_homodyne} if "homodyne" in exports else {}),
@@ -193,7 +207,9 @@ def _write_numbers(
     except (InputError, OSError, MemoryError) as error:
         problem = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
         text = problem if isinstance(error, InputError) else f"{folder / RESULT}: {problem}"
-        kept = f"{PARAMETERS_JSON} and {PARAMETERS_CSV} are written, the report is not"
+        kept = (
+            f"{PARAMETERS_JSON}, {PARAMETERS_CSV} and {ANGLES_CSV} are written, the report is not"
+        )
         raise InputError(f"{text}; {kept}") from error
     return [*small, *large]
 
@@ -217,46 +233,56 @@ def _write_json(path: Path, record: FitRecord) -> None:
         temporary.write_text(encodable(text) + "\n", encoding="utf-8")
 
 
-def write_plots(record: FitRecord, folder: Path) -> list[Path]:
-    """Write every figure as a PNG into a folder, which is made if need be; return the files."""
-    from homodyne_fit.report.style import plain_style
+def write_plots(record: FitRecord, folder: Path, files: FigureFiles | None = None) -> list[Path]:
+    """Write every figure into a folder, which is made if need be; return the files."""
+    from homodyne_fit.report.style import figure_style, plain_style
 
+    files = files or FigureFiles()
     make_folder(folder)
-    with plain_style():
-        return [save_figure(figure, folder / f"{name}.png") for name, figure in figures(record)]
+    with plain_style(), figure_style(files.style):
+        return [
+            save_figure(figure, folder / f"{name}.{end}", files.dpi)
+            for name, figure in figures(record)
+            for end in files.formats
+        ]
 
 
-def save_figure(figure: Figure, path: Path) -> Path:
-    """Write a figure as a PNG; return the file."""
+def save_figure(figure: Figure, path: Path, dpi: int = PLOT_DPI) -> Path:
+    """Write a figure in the format that the name of the file ends with; return the file."""
+    kind = path.suffix.removeprefix(".").lower()
+    # Without the time, files of equal figures are equal.
+    metadata = {"png": {"Software": None}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=PLOT_DPI, metadata={"Software": None})
+        figure.savefig(temporary, format=kind, dpi=dpi, metadata=metadata[kind])
     return path
 
 
 def figures(record: FitRecord) -> Iterator[tuple[str, Figure]]:
-    """Every figure of a result, with the name of its file."""
-    from homodyne_fit.report.figures import (
-        plot_lag_cuts,
-        plot_rates,
-        plot_scaling,
-        plot_two_time,
-    )
-    from homodyne_fit.report.views import angle_view
+    """Every figure of a result, with the name of its file; the angles share their scales."""
+    from homodyne_fit.report import figures as draw
+    from homodyne_fit.report.views import angle_views
 
-    yield "rates", plot_rates(record, record.times)
-    yield "scaling", plot_scaling(record)
-    for k in range(record.data.n_angles):
-        view = angle_view(record.data, record, k)
-        yield f"angle_{k:03d}_two_time", plot_two_time(view)
-        yield f"angle_{k:03d}_lag_cuts", plot_lag_cuts(view)
+    yield "rates", draw.plot_rates(record, record.times)
+    if record.model.has_flow:
+        yield "strain", draw.plot_strain(record)
+    yield "scaling", draw.plot_scaling(record)
+    yield "correlation", draw.plot_correlation(record)
+    views = list(angle_views(record.data, record))
+    colors, limits = draw.color_range_of(views), draw.cut_limits_of(views)
+    for k, view in enumerate(views):
+        yield f"angle_{k:03d}_two_time", draw.plot_two_time(view, colors)
+        yield f"angle_{k:03d}_lag_cuts", draw.plot_lag_cuts(view, limits)
+        yield f"angle_{k:03d}_residuals", draw.plot_residuals(view)
 
 
 def _earlier(folder: Path) -> Iterator[Path]:
     """Files of a result that are there."""
-    names = (*OUTPUTS, *EXPORTS.values(), POSTERIOR, POSTERIOR_DRAWS)
+    names = (*OUTPUTS, *EXPORTS.values(), POSTERIOR, POSTERIOR_DRAWS, POSTERIOR_PAGE)
     yield from (path for path in (folder / name for name in names) if path.exists())
-    for pattern in ("rates.png", "scaling.png", "angle_*_two_time.png", "angle_*_lag_cuts.png"):
-        yield from (folder / PLOTS).glob(pattern)
+    of_angles = (f"angle_*_{name}" for name in ("two_time", "lag_cuts", "residuals"))
+    for name in ("rates", "strain", "scaling", "correlation", *of_angles):
+        for end in FORMATS:
+            yield from (folder / PLOTS).glob(f"{name}.{end}")
 
 
 def _is_empty(folder: Path) -> bool:

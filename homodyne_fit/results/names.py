@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 __all__ = [
+    "ANGLES_CSV",
     "CLAIM",
     "EXPORTS",
     "OUTPUTS",
     "POSTERIOR",
     "POSTERIOR_DRAWS",
+    "POSTERIOR_PAGE",
     "PARAMETERS_CSV",
     "PARAMETERS_JSON",
     "PLOTS",
@@ -19,13 +21,15 @@ __all__ = [
 # Files that every fit writes.
 PARAMETERS_JSON = "parameters.json"
 PARAMETERS_CSV = "parameters.csv"
+ANGLES_CSV = "angles.csv"
 RESULT = "result.h5"
 REPORT = "report.html"
-OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, RESULT, REPORT)
+OUTPUTS = (PARAMETERS_JSON, PARAMETERS_CSV, ANGLES_CSV, RESULT, REPORT)
 
-# Files of a posterior: for ArviZ, and plain arrays.
+# Files of a posterior: for ArviZ, plain arrays, and a page.
 POSTERIOR = "posterior.nc"
 POSTERIOR_DRAWS = "posterior.npz"
+POSTERIOR_PAGE = "posterior.html"
 
 # Files that are written on request, by the name of the program they are for.
 EXPORTS = {"homodyne": "fitted_data.npz"}

@@ -28,6 +28,7 @@ from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
 from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
+from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.fitting.weighting import Weighting
@@ -68,6 +69,9 @@ Node = Any
 
 # Arrays that the result is restored from besides `space` and `objective`.
 STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates_null")
+
+# Likewise, which files did not always have.
+SCALING_STATE = ("scaling_root", "scaling_null")
 
 
 def write_result(path: Path, record: FitRecord) -> None:
@@ -209,7 +213,7 @@ def _write_c2(group: h5py.Group, record: FitRecord) -> None:
 def _write_state(group: h5py.Group, record: FitRecord) -> None:
     for name in ("space", "objective"):
         write_fields(group.create_group(name), getattr(record, name))
-    for name in STATE:
+    for name in (*STATE, *SCALING_STATE):
         group[name] = getattr(record, name)
     for name in ("cost", "noise", "condition_number"):
         group.attrs[name] = getattr(record, name)
@@ -286,10 +290,12 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         offset=_estimates(scaling, "offset", "offset_"),
         names=tuple(_texts(parameters["quantity"])),
         **{name: state[name][()] for name in STATE},
+        **_read_scaling_state(state, n_angles),
         cost=float(state.attrs["cost"]),
         noise=float(state.attrs["noise"]),
         uncertainty=_read_uncertainty(fit, len(parameters["quantity"])),
         adequacy=Adequacy.from_json(fit["adequacy"]) if "adequacy" in fit else NOT_JUDGED,
+        goodness=_read_goodness(fit, n_angles),
         weighting=Weighting.from_json(fit["weighting"]) if fit.get("weighting") else None,
         condition_number=float(state.attrs["condition_number"]),
         space=space,
@@ -317,6 +323,24 @@ def _read_uncertainty(fit: dict[str, Any], n_names: int) -> Uncertainty:
     if "uncertainty" not in fit:
         return Uncertainty("white", np.full(n_names, np.nan))
     return Uncertainty.from_json(fit["uncertainty"])
+
+
+def _read_scaling_state(state: Node, n_angles: int) -> dict[str, np.ndarray]:
+    """What the errors of contrast and offset have in common with those of the rates."""
+    if SCALING_STATE[0] in state:
+        return {name: state[name][()] for name in SCALING_STATE}
+    columns = {"scaling_root": "coordinates_root", "scaling_null": "coordinates_null"}
+    return {
+        name: np.full((2 * n_angles, state[like].shape[1]), np.nan)
+        for name, like in columns.items()
+    }
+
+
+def _read_goodness(fit: dict[str, Any], n_angles: int) -> Goodness:
+    """Numbers of the quality of the fit; files did not always have them."""
+    if "goodness" not in fit:
+        return Goodness.unknown(n_angles)
+    return Goodness.from_json(fit["goodness"])
 
 
 def _read_direction(stored: dict[str, Any], n_angles: int) -> WeakDirection:

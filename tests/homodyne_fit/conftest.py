@@ -107,7 +107,7 @@ def called():
 def without_pictures(monkeypatch):
     """Reports and figures are empty files: drawing takes longer than a fit."""
 
-    def empty(_, path):
+    def empty(_, path, *__):
         path.write_text("")
         return path
 

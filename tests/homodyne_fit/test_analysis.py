@@ -27,9 +27,12 @@ class TestSave:
         assert {path.name for path in folder.iterdir()} == {*OUTPUTS, "fitted_data.npz", "plots"}
         drawn = sorted(path.name for path in (folder / "plots").iterdir())
         angles = [
-            f"angle_{k:03d}_{what}.png" for k in range(3) for what in ("lag_cuts", "two_time")
+            f"angle_{k:03d}_{what}.png"
+            for k in range(3)
+            for what in ("lag_cuts", "residuals", "two_time")
         ]
-        assert drawn == [*angles, "rates.png", "scaling.png"]
+        of_all = ("correlation", "rates", "scaling", "strain")
+        assert drawn == [*angles, *(f"{name}.png" for name in of_all)]
         assert all(
             path.read_bytes().startswith(b"\x89PNG") for path in (folder / "plots").iterdir()
         )

@@ -17,6 +17,9 @@ from homodyne_fit.results.claim import claimed
 from homodyne_fit.results.folder import write_outputs
 from homodyne_fit.results.names import CLAIM, OUTPUTS, UNFINISHED
 
+# Written before the large file.
+SMALL = {"parameters.json", "parameters.csv", "angles.csv"}
+
 
 class TestClaim:
     def test_a_second_fit_is_refused_until_the_first_ends(self, tmp_path):
@@ -121,7 +124,7 @@ class TestAFit:
 class TestNumbers:
     def test_stages_are_named(self, sheared, tmp_path):
         stages = []
-        write_outputs(sheared, tmp_path, plots=True, on_stage=stages.append)
+        write_outputs(sheared, tmp_path, plots=hf.FigureFiles(), on_stage=stages.append)
         assert stages == [
             "writing the numbers",
             "writing result.h5",
@@ -138,9 +141,9 @@ class TestNumbers:
             raise error
 
         monkeypatch.setattr("homodyne_fit.results.result_file.write_result", full)
-        with pytest.raises(InputError, match=r"result\.h5: .*parameters\.json and parameters\.csv"):
+        with pytest.raises(InputError, match=r"result\.h5: .*parameters\.json, .* and angles\.csv"):
             write_outputs(sheared, tmp_path)
-        assert {path.name for path in tmp_path.iterdir()} == {"parameters.json", "parameters.csv"}
+        assert {path.name for path in tmp_path.iterdir()} == SMALL
         found = json.loads((tmp_path / "parameters.json").read_text("utf-8"))
         assert found["parameters"]["D0"]["value"] == sheared.parameters["D0"].value
 
@@ -161,7 +164,7 @@ class TestNumbers:
                 write_outputs(sheared, tmp_path)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        assert {path.name for path in tmp_path.glob("*.*")} == {"parameters.json", "parameters.csv"}
+        assert {path.name for path in tmp_path.glob("*.*")} == SMALL
 
     @pytest.mark.parametrize("step", ["result", "report"])
     def test_an_interrupt_leaves_what_is_written(self, sheared, tmp_path, monkeypatch, step):

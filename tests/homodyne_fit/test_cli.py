@@ -25,7 +25,7 @@ from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.errors import counted, ranges
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-OUTPUTS = {"parameters.json", "parameters.csv", "result.h5", "report.html"}
+OUTPUTS = {"parameters.json", "parameters.csv", "angles.csv", "result.h5", "report.html"}
 PHYSICS = ("D0", "alpha", "D_offset", "gamma_dot_t0", "beta", "gamma_dot_t_offset", "phi0")
 ESTIMATE = {"value", "stderr", "unit", "at_bound", "fixed"}
 UNITS = ("Å²/s", "", "Å²/s", "1/s", "", "1/s", "°")
@@ -151,7 +151,7 @@ class TestRoad:
                    for line in lines)  # fmt: skip
         for begin in (r"J \(Å²/s\)", r"γ̇ \(10⁻⁴ 1/s\)", "phi0"):
             assert any(re.match(rf"{begin} +[\d.]+ ± [\d.]+", line) for line in lines)
-        names = "parameters.json, parameters.csv, result.h5, report.html"
+        names = "parameters.json, parameters.csv, angles.csv, result.h5, report.html"
         assert lines[-1] == f"results: {road.results}/ ({names})"
 
     def test_the_forms_of_the_rates_are_said(self, road):
@@ -203,12 +203,12 @@ class TestParametersJson:
         assert set(parameters["fit"]) == {
             *("success", "message", "cost_initial", "cost", "noise", "n_points", "n_angles"),
             *("passes", "seconds", "per_angle_mode", "layers", "alternatives", "uncertainty"),
-            *("adequacy", "rate_forms", "weighting"),
+            *("adequacy", "goodness", "rate_forms", "weighting"),
             "beyond_bounds",
         }
         told = parameters["identifiability"]
         assert set(told) == {
-            *("condition_number", "weak_directions", "weakest", "rates", "warnings"),
+            *("condition_number", "weak_directions", "weakest", "rates", "warnings", "correlation"),
         }
         for direction in (*told["weak_directions"], told["weakest"]):
             assert set(direction) == {

@@ -8,11 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.stats
 import xarray as xr
 
 import homodyne_fit as hf
 from homodyne_fit.cli import main
 from homodyne_fit.posterior import extra
+from homodyne_fit.results.posterior_files import read_posterior
 
 CONFIG = """
 analysis_mode: static
@@ -50,7 +52,9 @@ def road(tmp_path_factory):
 def test_a_fit_and_its_posterior(road):
     assert (road.fitted.status, road.fitted.err) == (0, "")
     assert "posterior converged: 2 × 500 draws by importance sampling" in road.fitted.out
-    assert re.search(r"results: .*posterior\.nc, posterior\.npz\)", road.fitted.out)
+    assert re.search(
+        r"results: .*posterior\.nc, posterior\.npz, posterior\.html\)", road.fitted.out
+    )
 
 
 def test_its_numbers_are_those_of_the_draws(road):
@@ -74,6 +78,42 @@ def test_arviz_finds_its_groups(road):
         assert posterior["angle"].values.tolist() == [0.0, 60.0]
         assert posterior["D0"].attrs["units"] == "Å²/s"
         assert tree["sample_stats"]["lp"].shape == (2, 500)
+
+
+def test_its_page_stands_alone(road, tmp_path):
+    page = (road.results / "posterior.html").read_text("utf-8")
+    assert "The draws have converged." in page
+    assert page.count("<svg ") == 2
+    assert not re.search(r"<(img|link|script src)|url\(http", page)
+    report = (road.results / "report.html").read_text("utf-8")
+    assert "posterior converged: 2 × 500 draws" in report
+    done = called("report", road.results, "--output-dir", tmp_path)
+    assert f"wrote {tmp_path / 'posterior.html'}\n" in done.out
+    again = (tmp_path / "posterior.html").read_text("utf-8")
+    # Names of clip paths are random.
+    ids = re.compile(r'(id="|#)[a-z]?[0-9a-f]{6,}')
+    assert len(ids.sub("", again)) == len(ids.sub("", page))
+
+
+def test_pairs_are_drawn_with_the_ellipse_of_least_squares(road):
+    result = hf.load_result(road.results)
+    posterior = read_posterior(road.results, result)
+    assert posterior is not None
+    assert posterior.units["D0"] == posterior.units["J_mid"] == "Å²/s"
+    figure = hf.plot_pairs(posterior, result)
+    panel = next(a for a in figure.axes if (a.get_xlabel(), a.get_ylabel())[1] == "alpha")
+    dots, inner, outer, centre = panel.lines
+    np.testing.assert_allclose(dots.get_xdata(), posterior.values["D0"].ravel())
+    rows = [result.names.index(name) for name in ("D0", "alpha")]
+    precision = np.linalg.inv(result.covariance[np.ix_(rows, rows)])
+    best = np.array([result.parameters[name].value for name in ("D0", "alpha")])
+    assert (centre.get_xdata()[0], centre.get_ydata()[0]) == tuple(best)
+    for line, probability in ((inner, 0.68), (outer, 0.95)):
+        away = line.get_xydata() - best
+        squared = np.einsum("ni,ij,nj->n", away, precision, away)
+        np.testing.assert_allclose(squared, scipy.stats.chi2.ppf(probability, 2), rtol=1e-6)
+    trace = hf.plot_trace(posterior).axes[0]
+    np.testing.assert_array_equal(trace.lines[0].get_ydata()[0], posterior.values["D0"][0, 0])
 
 
 def test_a_result_read_back_has_its_summary(road):
@@ -115,7 +155,7 @@ def test_a_posterior_that_did_not_converge_ends_with_2(road, tmp_path):
 def test_least_squares_replaces_the_draws_of_an_earlier_posterior(road, tmp_path):
     folder = tmp_path / "r"
     folder.mkdir()
-    for name in ("posterior.nc", "posterior.npz"):
+    for name in ("posterior.nc", "posterior.npz", "posterior.html"):
         (folder / name).write_text("of an earlier fit")
     assert called("--config", road.config, "--output-dir", folder).status == 1
     done = called("--config", road.config, "--output-dir", folder, "--overwrite")

@@ -28,7 +28,7 @@ def test_elsewhere_with_figures_and_summary(called, sheared, tmp_path):
     assert done.status == 0
     assert done.out.startswith("The fit converged, but the model does not describe the data.\n")
     assert {path.name for path in (tmp_path / "new").iterdir()} == {"report.html", "plots"}
-    assert f"wrote 8 figures in {tmp_path / 'new' / 'plots'}/\n" in done.out
+    assert f"wrote 13 figures in {tmp_path / 'new' / 'plots'}/\n" in done.out
 
 
 def test_matplotlib_is_left_alone(sheared, tmp_path):

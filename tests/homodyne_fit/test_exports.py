@@ -1,10 +1,12 @@
 import csv
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 
-from homodyne_fit.results.exports import write_csv, write_homodyne
+from homodyne_fit.fitting.goodness import Goodness
+from homodyne_fit.results.exports import write_angles, write_csv, write_homodyne
 
 # As homodyne 2.23 writes them.
 ARRAYS = {
@@ -47,6 +49,26 @@ class TestCsv:
         assert (rows["D0"]["phi"], rows["contrast[1]"]["phi"]) == ("", "45.0")
         assert (rows["D_offset"]["fixed"], rows["D_offset"]["stderr"]) == ("true", "")
         assert (rows["beta"]["at_bound"], rows["D0"]["at_bound"]) == ("true", "false")
+
+
+def test_a_row_for_each_angle(sheared, tmp_path):
+    path = tmp_path / "angles.csv"
+    write_angles(path, sheared)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for k, row in enumerate(rows):
+        residual = np.triu(np.asarray(sheared.data.c2[k]) - sheared.c2(k), 1)
+        known = np.isfinite(residual) & np.triu(np.ones_like(residual, bool), 1)
+        assert float(row["phi"]) == sheared.data.phi[k]
+        assert float(row["contrast"]) == sheared.contrast[k].value
+        assert float(row["offset_stderr"]) == sheared.offset[k].stderr
+        assert int(row["n_points"]) == known.sum()
+        assert float(row["rms"]) == pytest.approx(np.sqrt(np.mean(residual[known] ** 2)), rel=1e-3)
+        # Noise is all that the simulation has.
+        assert float(row["reduced_chi2"]) == pytest.approx(1.0, abs=0.3)
+    assert len(rows) == 3
+    write_angles(path, dataclasses.replace(sheared, goodness=Goodness.unknown(3)))
+    assert path.read_text("utf-8").splitlines()[1].endswith(",,,")
 
 
 class TestHomodyne:

@@ -259,7 +259,7 @@ class TestWhatIsWritten:
         done = fitted("--export", "homodyne", "--save-plots")
         names = {path.name for path in (tmp_path / "out").iterdir()}
         assert names == {*OUTPUTS, "fitted_data.npz", "plots"}
-        assert len(list((tmp_path / "out" / "plots").iterdir())) == 2 + 2 * 2
+        assert len(list((tmp_path / "out" / "plots").iterdir())) == 4 + 3 * 2
         assert done.out.rstrip().endswith("fitted_data.npz, plots/)")
         assert hf.load_result(tmp_path / "out").to_json() == done.found
 

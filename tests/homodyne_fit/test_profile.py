@@ -12,7 +12,7 @@ from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.options import AntiDegeneracy, SearchOptions
 from homodyne_fit.fitting.profile import Profile, profile
 from homodyne_fit.model.rates import STATIC
-from homodyne_fit.report.figures import profile_plot
+from homodyne_fit.report.figures import plot_profile
 
 pytestmark = pytest.mark.numerics
 
@@ -226,7 +226,7 @@ def test_what_cannot_be_profiled(decaying, name, values, message):
 def test_figure(of_alpha):
     before = dict(mpl.rcParams)
     for one in (of_alpha, replace(of_alpha, success=np.zeros(7, bool))):
-        (axes,) = profile_plot(one).axes
+        (axes,) = plot_profile(one).axes
         assert axes.get_xlabel() == "alpha"
         drawn = np.concatenate([line.get_ydata() for line in axes.lines[1:3]])
         np.testing.assert_array_equal(np.sort(drawn), np.sort(one.delta_chi2))

@@ -449,33 +449,59 @@ def test_the_strain_is_the_integral_of_the_shear_rate(sheared):
     np.testing.assert_allclose(error[1:], expected[1:], rtol=1e-4)
 
 
-def test_the_band_of_the_fit_is_propagated_from_the_covariance(sheared):
-    _, result = sheared
+@pytest.mark.parametrize("forms", ["free", "constant"])
+def test_the_band_of_the_fit_is_propagated_from_the_covariance(sheared, forms):
+    data, result = sheared
+    if forms == "constant":
+        truth = [4000.0, 0.0, 0.0, 3e-4, 0.0, 0.0, -3.0]
+        c2 = [1.0 + 0.2 * decay(LAMINAR_FLOW, truth, DT, N, Q, p, GAP) for p in PHI]
+        noise = np.random.default_rng(7).normal(0, NOISE, (len(PHI), N, N))
+        data = dataclasses.replace(data, c2=np.stack(c2) + noise)
+        search = SearchOptions(multi_start=MultiStart(enable=False))
+        result = fit(data, FitSettings(gap=GAP, search=search))
+        assert {"alpha", "beta"} <= set(result.not_needed)
     k, first, second = 1, np.array([3.0, 10.0, 20.0]), np.array([5.0, 30.0, 39.0])
-    values = [*result.values, result.contrast[k].value, result.offset[k].value]
-    rows = [*range(7), 7 + k, 7 + len(PHI) + k]
+    space, m = result.space, len(result.coordinates)
+    values = [*result.coordinates, result.contrast[k].value, result.offset[k].value]
 
-    def c2(values):
-        f = decay(LAMINAR_FLOW, values[:7], DT, N, Q, PHI[k], GAP)
-        return (values[8] + values[7] * f)[first.astype(int), second.astype(int)]
+    def c2_at(values):
+        full = space.complete(np.array(values[:m]))
+        f = decay(space.model_in_coordinates, full, DT, N, Q, PHI[k], GAP)
+        return (values[-1] + values[-2] * f)[first.astype(int), second.astype(int)]
 
     gradient = []
     for n, value in enumerate(values):
         step = 1e-6 * (abs(value) or 1.0)
-        ends = [c2([*values[:n], value + side * step, *values[n + 1 :]]) for side in (-1, 1)]
+        ends = [c2_at([*values[:n], value + side * step, *values[n + 1 :]]) for side in (-1, 1)]
         gradient.append((ends[1] - ends[0]) / (2 * step))
-    covariance = result.covariance[np.ix_(rows, rows)]
-    expected = np.sqrt(np.einsum("kn,kl,ln->n", gradient, covariance, gradient))
+    root = np.vstack([result.coordinates_root, result.scaling_root[[k, len(PHI) + k]]])
+    expected = np.linalg.norm(np.array(gradient).T @ root, axis=1)
     band = ModelBand(result)
     errors = band.errors(k, band.differences(first, second))
     np.testing.assert_allclose(errors, expected, rtol=1e-3)
-    lost = result.undetermined.copy()
-    lost[7 + k] = True
+    # That of contrast and offset alone is the error that is told, of the same covariance.
+    np.testing.assert_allclose(
+        np.linalg.norm(result.scaling_root[k]), result.contrast[k].stderr, rtol=0.5
+    )
+    assert np.all(errors < 5 * NOISE)
+
+
+def test_no_band_where_the_data_determine_no_fit(sheared):
+    _, result = sheared
+    band = ModelBand(result)
+    pixels = band.of_pixels(4)
+    null = np.zeros((len(result.coordinates), 1))
+    null[0] = 1.0
+    none = np.zeros((2 * len(PHI), 1))
+    bound = (dataclasses.replace(result.contrast[0], at_bound=True), *result.contrast[1:])
+    failed = dataclasses.replace(result.info, success=False)
     for unknown in (
-        dataclasses.replace(result, undetermined=lost),
-        changed(result, D0={"at_bound": True}),
+        dataclasses.replace(result, coordinates_null=null, scaling_null=none),
+        dataclasses.replace(result, contrast=bound),
+        dataclasses.replace(result, info=failed),
+        dataclasses.replace(result, scaling_root=np.full_like(result.scaling_root, np.nan)),
     ):
-        assert np.all(np.isnan(ModelBand(unknown).errors(k, band.of_pixels(4))))
+        assert np.all(np.isnan(ModelBand(unknown).errors(0, pixels)))
 
 
 def chi_squared(data, result, parameters):

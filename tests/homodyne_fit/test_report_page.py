@@ -320,3 +320,26 @@ def test_a_fit_that_failed_is_obvious(opened, fitted, tmp_path):
     if crossed.count():
         assert "line-through" in crossed.evaluate("(e) => getComputedStyle(e).textDecorationLine")
     assert page.get_by_role("slider").count() == 0
+
+
+def test_fits_are_compared_on_a_page(opened, fitted, tmp_path):
+    held = hf.fit(fitted.data, "static", multi_start=False)
+    comparison = hf.compare([fitted, held], ["with flow", "<static>"])
+    page = opened(comparison.write_html(tmp_path / "c.html"))
+    assert page.locator("#rate-J svg path.line").count() == 2
+    assert page.locator("#rate-gamma_dot svg path.line").count() == 1
+    assert "<static>" in page.locator("#rate-J .legend").inner_text()
+    page.locator("#rate-J svg").focus()
+    page.keyboard.press("End")
+    told = page.locator("#rate-J .readout").inner_text()
+    texts = (told.partition(f"{name}: ")[2] for name in ("with flow", "<static>"))
+    for result, text in zip((fitted, held), texts, strict=True):
+        (value,), (error,) = result.J(result.times[-1:])
+        assert number(text) == pytest.approx(value, abs=error)
+    row = page.locator("#quantities tr.begins").first.inner_text()
+    assert number(row.split("A")[-1]) == pytest.approx(fitted.mean_J()[0], abs=fitted.mean_J()[1])
+    page.locator("#rate-axis").select_option("log")
+    phone = opened(tmp_path / "c.html", 390, color_scheme="dark")
+    assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+    plain = opened(tmp_path / "c.html", java_script_enabled=False)
+    assert plain.locator("#static svg.chart").count() == 2

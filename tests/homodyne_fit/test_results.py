@@ -191,6 +191,26 @@ class TestCovariance:
         assert np.all(np.isfinite(covariance[np.ix_(~lost, ~lost)]))
 
 
+class TestCorrelation:
+    def test_of_parameters_and_mean_scaling(self, well_determined):
+        result = well_determined
+        found = result.correlation
+        moving = [name for name in result.parameters if name not in OFFSETS]
+        assert found.names == (*moving, "contrast", "offset")
+        # By NumPy, from the covariance of parameters and of means over the three angles.
+        rows = np.zeros((len(found.names), len(result.names)))
+        for row, name in zip(rows, found.names, strict=True):
+            of = [n == name or n.startswith(f"{name}[") for n in result.names]
+            row[of] = 1 / sum(of)
+        covariance = rows @ result.covariance @ rows.T
+        error = np.sqrt(np.diag(covariance))
+        np.testing.assert_allclose(found.matrix, covariance / np.outer(error, error), atol=1e-9)
+
+    def test_what_is_not_determined_has_none(self, undetermined):
+        assert "beta" not in undetermined.correlation.names
+        assert "D0" in undetermined.correlation.names
+
+
 class TestJson:
     @pytest.mark.parametrize("which", ["free", "well_determined", "at_bound"])
     def test_holds_the_estimates(self, which, request, measured):

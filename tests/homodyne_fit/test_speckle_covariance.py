@@ -16,7 +16,11 @@ from homodyne_fit.noise.blocks import (
     cut_blocks,
 )
 from homodyne_fit.noise.fields import field_and_decay, fields_of_tile
-from homodyne_fit.noise.point_covariance import shared_frame, speckle_covariance
+from homodyne_fit.noise.point_covariance import (
+    point_variances,
+    shared_frame,
+    speckle_covariance,
+)
 from homodyne_fit.noise.speckle import score_covariances
 
 pytestmark = pytest.mark.numerics
@@ -112,6 +116,15 @@ def test_covariance_of_two_points(modes):
         if (i, j) == (k, l):
             expected += x**2 * (1 + g[i, j] ** 2 / modes)
         assert_allclose(expected, exact.covariance((i, j), (k, l)), rtol=1e-10, atol=1e-12)
+
+
+def test_variance_of_a_point():
+    g, x, modes = field(4), 1 / 0.3, 3.0
+    exact = Photons(g, modes, 1 / x)
+    i, j = np.triu_indices(4, 1)
+    terms = point_variances(np.array(1 / modes), g[i, j] ** 2)
+    expected = [exact.covariance(pair, pair) for pair in zip(i.tolist(), j.tolist(), strict=True)]
+    assert_allclose(terms.T @ [1, x, x * x], expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("missing", [(), ((0, 3), (2, 4)), tuple((1, j) for j in range(2, 7))])

@@ -15,6 +15,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.cli.commands.check import plan_lines
 from homodyne_fit.cli.commands.fit import Outputs, fit_config
 from homodyne_fit.cli.console import explanation, print_json, table
+from homodyne_fit.cli.figure_options import figure_files
 from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
 from homodyne_fit.cli.reporter import Reporter, reporter_of
 from homodyne_fit.config import Config
@@ -35,6 +36,9 @@ TABLE = "batch.csv"
 
 # Columns of this file before those of the parameters.
 CSV_COLUMNS = ("fit", "results", "verdict", "cautions", "noise", "error", "note")
+
+# Numbers of the quality of a fit in this file.
+QUALITY_COLUMNS = ("reduced_chi2", "nrmse", "aic", "bic")
 
 
 @dataclass
@@ -75,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_all(args: argparse.Namespace, reporter: Reporter) -> int:
     warn_of_foreign_options(args)
+    figure_files(args)  # mistakes in its options are reported before a fit
     jobs = _planned(args)
     _require_distinct(jobs)
     if args.dry_run:
@@ -243,7 +248,7 @@ def _run(job: Job, args: argparse.Namespace, reporter: Reporter) -> None:
                 reporter.print(f"note: {job.note}")
             analysis = fit_config(
                 job.config,
-                Outputs(job.folder, args.overwrite, args.export, args.save_plots),
+                Outputs(job.folder, args.overwrite, args.export, figure_files(args)),
                 reporter,
                 selection=job.selection,
                 warn=not args.quiet,
@@ -306,6 +311,7 @@ def _csv_row(job: Job) -> dict[str, object]:
     cautions = " ".join(identifiability["warnings"])
     values = (job.name, job.row["results"], verdict, cautions, fit["noise"], "", job.note)
     row: dict[str, object] = dict(zip(CSV_COLUMNS, values, strict=True))
+    row |= {name: fit["goodness"][name] for name in QUALITY_COLUMNS}
     for name, estimate in (identifiability["rates"] | job.row["parameters"]).items():
         row |= {name: estimate["value"], f"{name}_stderr": estimate["stderr"]}
     return row

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from homodyne_fit.cli.cluster import connect
 from homodyne_fit.cli.commands import check
 from homodyne_fit.cli.console import print_json, reasons
+from homodyne_fit.cli.figure_options import figure_files
 from homodyne_fit.cli.interrupt import stoppable
 from homodyne_fit.cli.overrides import overrides_of, warn_of_foreign_options
 from homodyne_fit.cli.reporter import Reporter, reporter_of
@@ -37,6 +38,7 @@ from homodyne_fit.results.names import PARAMETERS_JSON, PLOTS, REPORT, RESULT
 if TYPE_CHECKING:
     from homodyne_fit.analysis import Analysis
     from homodyne_fit.posterior.draws import Posterior
+    from homodyne_fit.report.figure_files import FigureFiles
 
 
 def run(args: argparse.Namespace) -> int:
@@ -76,6 +78,7 @@ def _run(args: argparse.Namespace, reporter: Reporter) -> int:
             config, selection = examine(args.config, overrides_of(args))
     if args.nlsq_result is not None and not config.root.optimization.samples:
         raise InputError("--nlsq-result has an effect only with --method mcmc")
+    plots = figure_files(args)
     folder = args.output_dir or config.output_folder
     if drawn:
         _draw(config, selection, folder, args, reporter)
@@ -84,7 +87,7 @@ def _run(args: argparse.Namespace, reporter: Reporter) -> int:
     with executor_at(args.scheduler, config.root.optimization.nlsq.threads) as executor:
         analysis = fit_config(
             config,
-            Outputs(folder, args.overwrite, args.export, args.save_plots),
+            Outputs(folder, args.overwrite, args.export, plots),
             reporter,
             selection=selection,
             executor=executor,
@@ -118,13 +121,16 @@ class Outputs:
     folder: Path
     overwrite: bool = False
     exports: Collection[str] = ()
-    plots: bool = False
+    plots: FigureFiles | None = None
 
     def prepare(self, data: TwoTimeData) -> None:
         """Make the folder; an `InputError` says what cannot be written."""
         require_exportable(data, self.exports)
         prepare_folder(
-            self.folder, overwrite=self.overwrite, exports=self.exports, plots=self.plots
+            self.folder,
+            overwrite=self.overwrite,
+            exports=self.exports,
+            plots=self.plots is not None,
         )
 
     def write(self, analysis: Analysis, reporter: Reporter, posterior: Posterior | None) -> None:

@@ -81,21 +81,10 @@ const panels = Object.fromEntries(
   ]),
 );
 
-function colourRange(angle) {
-  const scope = $("range").value;
-  if (scope === "own") return { low: Number($("low").value), high: Number($("high").value) };
-  const of = (one) => ["data", "fit"].map((name) => store.range(one[name]));
-  const ranges = scope === "all" ? angles.flatMap(of) : of(angle);
-  const low = Math.min(...ranges.map(([first]) => first));
-  const high = Math.max(...ranges.map(([, last]) => last));
-  $("low").value = low.toPrecision(5);
-  $("high").value = high.toPrecision(5);
-  return { low, high };
-}
-
 function showMatrices() {
   const angle = angles[state.angle];
-  const range = { ...colourRange(angle), log: $("colours").value === "log", colours: "c2" };
+  const of = (one) => ["data", "fit"].map((name) => store.range(one[name]));
+  const range = chosenColours((all) => (all ? angles.flatMap(of) : of(angle)));
   const limit = Number($("sigmas").value);
   panels.data.show(matrix(angle, "data"), angle, range);
   panels.fit.show(matrix(angle, "fit"), angle, range);
@@ -493,12 +482,7 @@ function showResiduals() {
 for (const section of document.querySelectorAll("[data-script]")) section.hidden = false;
 // The curves can be pointed at now; the still picture says no more.
 $("static").hidden = true;
-for (const id of ["range", "colours", "low", "high"]) {
-  $(id).addEventListener("change", () => {
-    if (id === "low" || id === "high") $("range").value = "own";
-    showMatrices();
-  });
-}
+onColours(showMatrices);
 $("sigmas").addEventListener("change", () => (showMatrices(), strip.draw()));
 $("strip-shows").addEventListener("change", () => strip.draw());
 $("lag-axis").addEventListener("change", () => (showMeanCut(), showCursor(), showResiduals()));
@@ -509,8 +493,7 @@ if (data.move) {
   $("move").addEventListener("input", () => ((state.step = Number($("move").value)), showMove()));
   $("move-back").addEventListener("click", () => (($("move").value = state.step = middleStep()), showMove()));
 }
-state.i = Math.round(0.35 * (angles[0].side - 1));
-state.j = Math.round(0.55 * (angles[0].side - 1));
+Object.assign(state, firstPixel(angles[0].side));
 strip.draw();
 showScaling();
 choose(Number(document.body.dataset.first));

@@ -120,6 +120,31 @@ function keysOfMatrices(host, where, { move, turn }) {
   });
 }
 
+// The range of colours that the controls ask for, which then tell it: that of this matrix, of all, or
+// a range of one's own. ranges(all) gives pairs of numbers.
+function chosenColours(ranges) {
+  const [scope, low, high, scale] = ["range", "low", "high", "colours"].map((id) => document.getElementById(id));
+  if (scope.value !== "own") {
+    const known = ranges(scope.value === "all").filter(([first]) => Number.isFinite(first));
+    low.value = Math.min(...known.map(([first]) => first)).toPrecision(5);
+    high.value = Math.max(...known.map(([, last]) => last)).toPrecision(5);
+  }
+  return { low: Number(low.value), high: Number(high.value), log: scale.value === "log", colours: "c2" };
+}
+
+// Call show() when these controls change.
+function onColours(show) {
+  for (const id of ["range", "colours", "low", "high"]) {
+    document.getElementById(id).addEventListener("change", () => {
+      if (id === "low" || id === "high") document.getElementById("range").value = "own";
+      show();
+    });
+  }
+}
+
+// Where the cursor is at first.
+const firstPixel = (side) => ({ i: Math.round(0.35 * (side - 1)), j: Math.round(0.55 * (side - 1)) });
+
 // Mean t1 and t2 of the points t1 < t2 of a pixel, seconds.
 function centre({ block }, i, j, { frames, dt }) {
   const length = (k) => Math.min(block, frames - k * block);

@@ -42,15 +42,8 @@ const strip = new Strip($("strip"), {
 });
 
 function showMatrix() {
-  const scope = $("range").value;
-  let [low, high] = [Number($("low").value), Number($("high").value)];
-  if (scope !== "own") {
-    const ranges = (scope === "all" ? matrices : [here()]).map((one) => store.range(one.data)).filter(([a]) => Number.isFinite(a));
-    [low, high] = [Math.min(...ranges.map(([a]) => a)), Math.max(...ranges.map(([, b]) => b))];
-    $("low").value = low.toPrecision(5);
-    $("high").value = high.toPrecision(5);
-  }
-  panel.show(square(here(), "data"), here(), { low, high, log: $("colours").value === "log", colours: "c2" });
+  const range = chosenColours((all) => (all ? matrices : [here()]).map((one) => store.range(one.data)));
+  panel.show(square(here(), "data"), here(), range);
 }
 
 function choose(k) {
@@ -188,14 +181,9 @@ function showScaling() {
 // ---- Start ----------------------------------------------------------------------------------------
 
 for (const section of document.querySelectorAll("[data-script]")) section.hidden = false;
-for (const id of ["range", "colours", "low", "high"]) {
-  $(id).addEventListener("change", () => {
-    if (id === "low" || id === "high") $("range").value = "own";
-    showMatrix();
-  });
-}
+onColours(showMatrix);
 $("lag-axis").addEventListener("change", () => (showMean(), showCursor()));
-Object.assign(state, { i: Math.round(0.35 * (here().side - 1)), j: Math.round(0.55 * (here().side - 1)) });
+Object.assign(state, firstPixel(here().side));
 strip.draw();
 showScaling();
 choose(Number(document.body.dataset.first));
