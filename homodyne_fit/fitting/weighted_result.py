@@ -224,8 +224,8 @@ class _Comparison:
         times = np.arange(objective.n_frames) * objective.dt
         _, jacobians = rates(objective.model, space.complete(y), times, space.tau, objective.dt)
         means = jacobians[:, :, space.searched].mean(axis=1)
-        laws = RATES if objective.model.has_flow else RATES[:1]
-        rows = dict(zip(laws, means, strict=False))
+        names: tuple[str, ...] = RATES if objective.model.has_flow else RATES[:1]
+        rows = dict(zip(names, means, strict=False))
         if objective.model.has_flow:
             index = objective.model.parameters.index("phi0")
             if space.searched[index]:

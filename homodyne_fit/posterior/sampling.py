@@ -44,7 +44,6 @@ __all__ = ["sample_posterior"]
 
 Floats = NDArray[np.float64]
 
-
 # Share of draws beyond a bound from which the user is told.
 NOTED = 0.5
 
