@@ -2,16 +2,23 @@
 
     python benchmarks/posterior.py calibration --runs 120
     python benchmarks/posterior.py time --frames 1001
-    python benchmarks/posterior.py shards --frames 300
+    python benchmarks/posterior.py shards --frames 100
+    python benchmarks/posterior.py spread
 
 Calibration: truths are drawn from priors, data from the model at the truths, and draws from the
 posterior of each data set. The rank of a truth among these draws is evenly distributed if the
 posterior is right (S. Talts et al., arXiv:1804.06788).
+
+Spread: K contrasts are drawn from a normal distribution and measured with an error of 1. Pulls of
+their estimates are compared for the most probable spread, taken as known, which is what the error
+bars of a fit do, and for a spread that is an unknown with its prior, which is what the posterior
+does. All integrals but that over the spread are in closed form.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 import warnings
 
@@ -156,7 +163,8 @@ def timing(frames: int, samplers: list[str]) -> None:
 
 
 def shards(frames: int) -> None:
-    phi = tuple(np.linspace(0.0, 157.5, 8))
+    # Angles of a shard must tell the shear rate from the direction of the flow.
+    phi = tuple(np.linspace(0.0, 172.5, 24))
     physics = {"D0": 8000.0, "alpha": -0.2, "gamma_dot_t0": 1e-3, "beta": 0.2, "phi0": 3.0}
     data = hf.simulate({**physics, **FIXED}, phi=phi, gap=GAP, n_frames=frames, noise=0.05)
     for mode in ("averaged", "individual"):
@@ -164,7 +172,10 @@ def shards(frames: int) -> None:
         for n_shards in (2, 8):
             options = SamplingOptions(shards=n_shards)
             consensus = sample_posterior(data, result, PosteriorSettings(options)).summary.consensus
-            table = Table(title=f"{mode}, {n_shards} shards of 8 angles × {frames} frames")
+            table = Table(
+                title=f"{mode}, {n_shards} shards of 24 angles × {frames} frames, "
+                f"{consensus['seconds']:.1f} s"
+            )
             for heading in ("parameter", "mean off by, SD", "SD ratio"):
                 table.add_column(heading)
             for name, each in consensus["parameters"].items():
@@ -173,10 +184,44 @@ def shards(frames: int) -> None:
             print(f"Pareto k of the shards: {[round(k, 2) for k in consensus['pareto_k']]}")
 
 
+def spread(runs: int) -> None:
+    """Pulls of K contrasts by the most probable spread, and with the spread as an unknown."""
+    tau = np.geomspace(1e-4, 300.0, 400)
+    rng = np.random.default_rng(0)
+    table = Table(
+        title=f"{runs} simulations, contrasts measured ± 1, prior of the spread: median 10"
+    )
+    for heading in ("angles", "true spread", "most probable spread", "spread unknown"):
+        table.add_column(heading)
+    for k, true in itertools.product((3, 8, 20), (0.0, 0.3, 1.0, 2.0, 5.0)):
+        truth = true * rng.standard_normal((runs, k))
+        measured = truth + rng.standard_normal((runs, k))
+        mean = measured.mean(axis=1, keepdims=True)
+        squares = np.sum((measured - mean) ** 2, axis=1, keepdims=True)
+        # The share of a deviation from the mean that is kept is τ²/(1 + τ²).
+        most_probable = np.maximum(0.0, 1 - (k - 1) / squares)
+        log_posterior = np.log(tau) - np.log1p((tau / 10) ** 2) - (k - 1) / 2 * np.log1p(tau**2)
+        log_posterior = log_posterior - squares / (2 * (1 + tau**2))
+        weights = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
+        weights /= weights.sum(axis=1, keepdims=True)
+        shares = tau**2 / (1 + tau**2)
+        first, second = (weights @ shares**power for power in (1, 2))
+        line = [str(k), f"{true:g}"]
+        for share, variance in ((most_probable, 0.0), (first[:, None], second - first**2)):
+            deviation = measured - mean
+            error = share * (1 - 1 / k) + 1 / k + np.reshape(variance, (-1, 1)) * deviation**2
+            pull = np.abs((mean + share * deviation - truth) / np.sqrt(error))
+            within = "/".join(f"{100 * np.mean(pull < level):.0f}" for level in (1, 1.96))
+            line.append(f"{within}, {np.sqrt(np.mean(pull**2)):.2f}")
+        table.add_row(*line)
+    Console(width=120).print(table)
+    print("pulls within 1 / 1.96 in %, and their rms")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("calibration", "time", "shards"))
-    parser.add_argument("--runs", type=int, default=120)
+    parser.add_argument("what", choices=("calibration", "time", "shards", "spread"))
+    parser.add_argument("--runs", type=int, help="default: 120; 4000 of spreads")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--noise", type=float, default=0.05)
     parser.add_argument("--samplers", default="importance,nuts")
@@ -184,11 +229,13 @@ def main() -> None:
     # A coarse simulation may have an angle at which nothing happens.
     warnings.simplefilter("default")
     if args.what == "calibration":
-        calibration(args.runs, args.frames or 40, args.noise)
+        calibration(args.runs or 120, args.frames or 40, args.noise)
     elif args.what == "time":
         timing(args.frames or 1001, args.samplers.split(","))
+    elif args.what == "spread":
+        spread(args.runs or 4000)
     else:
-        shards(args.frames or 300)
+        shards(args.frames or 100)
 
 
 if __name__ == "__main__":

@@ -293,9 +293,10 @@ def fit(
     uncertainty : {'speckle', 'white'}
         What the error bars assume: the noise of speckles and photons, which neighbouring points
         of c2 share; or that the points are independent.
-    weighting : {'none', 'speckle'}
-        How the points are weighted: all alike, which is least squares; or by the noise of speckles
-        that they share, from the solution of least squares on. See docs/error-bars.md.
+    weighting : {'none', 'speckle', 'auto'}
+        How the points are weighted: all alike, which is least squares; by the noise of speckles
+        that they share, from the solution of least squares on; or so where that makes the errors
+        smaller by 10 % and the model stands the test. See docs/error-bars.md.
     constant_parts : {'auto', 'free', 'zero'}
         Constant parts of the rates, D_offset and gamma_dot_t_offset: as the data need them, and
         exponents likewise, unless `initial`, `fixed` or `bounds` name them; searched; or 0.

@@ -170,7 +170,8 @@ def _fit(
     goodness = goodness_of_fit(solution, noise, found.residuals)
     result = assemble_result(solution, in_space, unlimited, noise, adequacy, goodness, info)
     if found.weighted is not None:
-        result = weighted_result(found.weighted, result)
+        automatic = settings.search.weighting == "auto"
+        result = weighted_result(found.weighted, result, automatic=automatic)
         effort = {"passes": samples.budget.passes, "seconds": time.perf_counter() - began}
         result = replace(result, info=replace(info, **effort))
     return result

@@ -16,6 +16,7 @@ from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import Screening
 from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.fitting.weighted_fit import Weighted, weigh_points
+from homodyne_fit.fitting.weighted_result import if_worth_it
 from homodyne_fit.kernel.objective import TwoTimeObjective
 
 __all__ = ["Found", "found_at", "starts_of", "with_needed_forms"]
@@ -70,8 +71,10 @@ def found_at(
     samples.budget.tell("the noise of the points")
     noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
     weighted = None
-    if search.weighting == "speckle":
+    if search.weighting != "none":
         weighted = weigh_points(solution, noise, all_points, search.tolerance, search.threads)
+    if search.weighting == "auto" and isinstance(weighted, Weighted):
+        weighted = if_worth_it(weighted)
     tests = []
     if solution.result.success and solution.space.assumed:
         if isinstance(weighted, Weighted):

@@ -58,8 +58,8 @@ ScalingMode = Literal[
 # What the error bars assume: the statistics of speckles and photons, or independent points.
 UncertaintyModel = Literal["speckle", "white"]
 
-# How the points are weighted: all alike, or by the noise of speckles that they share.
-PointWeighting = Literal["none", "speckle"]
+# How the points are weighted: all alike, by the noise of speckles that they share, or as it pays.
+PointWeighting = Literal["none", "speckle", "auto"]
 
 # Whether the rates have constant parts, and whether they may be constant.
 ConstantParts = Literal["auto", "free", "zero"]
@@ -310,7 +310,8 @@ class SearchOptions(Section):
         default="none",
         description="How the points are weighted: none, all alike, which is least squares; or "
         "speckle, by the noise of speckles that they share, from the solution of least squares on: "
-        "smaller errors from some 0.5 photons in a pixel and frame on.",
+        "smaller errors from some 0.5 photons in a pixel and frame on; or auto, speckle where that "
+        "makes the errors 10 % smaller and the model stands the test.",
     )
     constant_parts: ConstantParts = Field(
         default="auto",

@@ -29,7 +29,7 @@ from homodyne_fit.fitting.weighting import Difference, Value, Weighting
 from homodyne_fit.model.parameters import RATES, SCALING
 from homodyne_fit.model.rates import rates
 
-__all__ = ["weighted_result"]
+__all__ = ["if_worth_it", "weighted_result"]
 
 Floats = NDArray[np.float64]
 
@@ -39,15 +39,39 @@ NEGLIGIBLE = 0.1
 # What a curved model may add to a difference, of what the steps after the first change.
 CURVED = 2.0
 
+# Left to the data, points are weighted if at most this part of the errors of the physics remains,
+# and if p of the test of the model is not smaller.
+WORTH_IT = 0.9
+PLAUSIBLE = 0.01
+
 # Eigenvalues of the covariance of the difference that count, of the largest.
 RESOLVED = 1e-6
 
 
-def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
+def if_worth_it(weighted: Weighted) -> Weighted | str:
+    """A weighted estimate, or in words why least squares is the better choice."""
+    comparison = _Comparison(weighted)
+    left = comparison.part_of_errors
+    if left > WORTH_IT:
+        change = f"{100 * abs(1 - left):.0f} % {'smaller' if left < 1 else 'larger'}"
+        return f"the errors would be {change}, which is not worth it"
+    _, _, probability = comparison.hausman_test()
+    if probability < PLAUSIBLE:
+        return (
+            "the estimates would differ from those of least squares by more than the noise "
+            f"explains (p = {probability:.1g}), so the model does not describe all lags alike"
+        )
+    return weighted
+
+
+def weighted_result(
+    weighted: Weighted | str, result: FitResult, *, automatic: bool = False
+) -> FitResult:
     """The result at a weighted estimate, or that of least squares and why there is no other."""
     if isinstance(weighted, str) or not result.success:
         reason = weighted if isinstance(weighted, str) else NOT_CONVERGED
-        return replace(result, weighting=Weighting(used=False, note=reason))
+        weighting = Weighting(used=False, note=reason, automatic=automatic)
+        return replace(result, weighting=weighting)
     solution, noise = weighted.solution, weighted.noise
     found = assemble_result(
         solution,
@@ -65,6 +89,7 @@ def weighted_result(weighted: Weighted | str, result: FitResult) -> FitResult:
     statistic, degrees, probability = comparison.hausman_test()
     weighting = Weighting(
         used=True,
+        automatic=automatic,
         steps=weighted.point.steps,
         differences=comparison.differences(result, found),
         statistic=statistic,
@@ -120,8 +145,8 @@ class _Comparison:
         return np.concatenate([y[self.weighted.space.searched], z])
 
     @cached_property
-    def covariances(self) -> tuple[Floats, Floats]:
-        """Of the difference, and of the estimate of least squares."""
+    def covariances(self) -> tuple[Floats, Floats, Floats]:
+        """Of the difference, and of the estimates of least squares and with weights."""
         c = self.weighted.joint.n_physics + 2
         ours, theirs = slice(c), slice(c, None)
         noise, solutions = self.estimate.noise, (self.estimate.plain, self.weighted)
@@ -135,13 +160,25 @@ class _Comparison:
         of_plain = plain @ noise.covariance_between(self.weighted, theirs, theirs, 1) @ plain
         of_weighted = weighted @ noise.covariance_between(self.weighted, ours, ours, -1) @ weighted
         cross = plain @ noise.covariance_between(self.weighted, theirs, ours, 0) @ weighted
-        return of_plain + of_weighted - cross - cross.T, of_plain
+        return of_plain + of_weighted - cross - cross.T, of_plain, of_weighted
+
+    @property
+    def part_of_errors(self) -> float:
+        """Errors with weights over those of least squares, the mean of mean rates and direction."""
+        _, *both = self.covariances
+        variances = np.array(
+            [[row @ covariance @ row for covariance in both] for row in self._physics().values()]
+        )
+        known = variances[np.all(variances > 0, axis=1)]
+        return (
+            float(np.exp(0.5 * np.mean(np.log(known[:, 1] / known[:, 0])))) if len(known) else 1.0
+        )
 
     def hausman_test(self) -> tuple[float, int, float]:
         """Statistic, degrees of freedom and p of all that is free, of the scaling its means."""
         rows = np.vstack([self._free_coordinates(), *self._mean_scaling().values()])
         along = rows @ self.difference
-        covariance, of_plain = (rows @ each @ rows.T for each in self.covariances)
+        covariance, of_plain = (rows @ each @ rows.T for each in self.covariances[:2])
         errors = np.sqrt(np.diag(of_plain))
         free = errors > 0
         units = np.outer(errors[free], errors[free])
@@ -158,7 +195,7 @@ class _Comparison:
     def differences(self, before: FitResult, after: FitResult) -> tuple[Difference, ...]:
         """Of mean rates, direction of the flow, and means of contrast and offset."""
         found = []
-        covariance, of_plain = self.covariances
+        covariance, of_plain, _ = self.covariances
         for name, (unit, row, values) in self._quantities(before, after).items():
             variance = row @ of_plain @ row
             if not variance > 0:
@@ -172,27 +209,35 @@ class _Comparison:
         self, before: FitResult, after: FitResult
     ) -> dict[str, tuple[str, Floats, list[Value]]]:
         """Unit, derivatives by coordinates and z, and both values and errors."""
-        solution, both = self.weighted, (before, after)
-        space, y, m = solution.space, solution.result.x, len(solution.joint.z)
-        objective, results = solution.objective, {}
-        _, jacobians = rates(
-            objective.model, space.complete(y), after.times, space.tau, objective.dt
-        )
-        for rate, jacobian in zip(after.rates, jacobians, strict=False):
-            mean = np.append(jacobian[:, space.searched].mean(axis=0), np.zeros(m))
+        both, results, physics = (before, after), {}, self._physics()
+        for rate in after.rates:
             of_both = [r.mean_J() if rate.key == RATES[0] else r.mean_gamma_dot() for r in both]
             values = [(value, finite_or_none(error)) for value, error in of_both]
-            results[f"mean {rate.symbol}"] = rate.unit, mean, values
-        if "phi0" in after.parameters and not after.parameters["phi0"].fixed:
-            index = list(after.parameters).index("phi0")
-            row = np.append(space.jacobian(y)[index], np.zeros(m))
+            results[f"mean {rate.symbol}"] = rate.unit, physics[rate.key], values
+        if "phi0" in physics:
             phi0 = [r.parameters["phi0"] for r in both]
             values = [(each.value, finite_or_none(each.stderr)) for each in phi0]
-            results["phi0"] = phi0[0].unit, row, values
+            results["phi0"] = phi0[0].unit, physics["phi0"], values
         for kind, row in self._mean_scaling().items():
             means = [r.mean_scaling(kind) for r in both]
             results[f"mean {kind}"] = "", row, [(v, finite_or_none(e)) for v, e in means]
         return results
+
+    def _physics(self) -> dict[str, Floats]:
+        """Derivatives of the mean rates, and of phi0 if it is free, by coordinates and z."""
+        solution = self.weighted
+        space, y, m = solution.space, solution.result.x, len(solution.joint.z)
+        objective = solution.objective
+        times = np.arange(objective.n_frames) * objective.dt
+        _, jacobians = rates(objective.model, space.complete(y), times, space.tau, objective.dt)
+        means = jacobians[:, :, space.searched].mean(axis=1)
+        names: tuple[str, ...] = RATES if objective.model.has_flow else RATES[:1]
+        rows = dict(zip(names, means, strict=False))
+        if objective.model.has_flow:
+            index = objective.model.parameters.index("phi0")
+            if space.searched[index]:
+                rows["phi0"] = space.jacobian(y)[index]
+        return {name: np.append(row, np.zeros(m)) for name, row in rows.items()}
 
     def _free_coordinates(self) -> Floats:
         """Rows that pick the coordinates that are not at a limit."""

@@ -44,6 +44,8 @@ class Weighting:
         Whether they were; the estimates of the result are those of least squares otherwise.
     note : str
         Why they were not.
+    automatic : bool
+        Whether that was left to the data.
     steps : int
         Newton steps from least squares.
     differences : tuple of Difference
@@ -61,6 +63,7 @@ class Weighting:
 
     used: bool
     note: str = ""
+    automatic: bool = False
     steps: int = 0
     differences: tuple[Difference, ...] = ()
     statistic: float = 0.0

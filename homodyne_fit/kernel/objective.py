@@ -131,12 +131,12 @@ class TwoTimeObjective(Portable):
         return AngleFactors(self.q**2, shear, direction, self.reference)
 
     @functools.cached_property
-    def _last_curves(self) -> dict[bytes, Curves]:
+    def _last_curves(self) -> dict[tuple[tuple[int, ...], bytes], Curves]:
         return {}
 
     def curves(self, full: NDArray[np.float64]) -> Curves:
         """The integrals at all parameters (…, p), which all chunks of a pass share."""
-        key, last = full.tobytes(), self._last_curves
+        key, last = (full.shape, full.tobytes()), self._last_curves
         if (known := last.get(key)) is None:
             known = integrated_curves(self.model, full, self.dt, self.n_frames)
             last.clear()

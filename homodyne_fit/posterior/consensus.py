@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
-from homodyne_fit.errors import InputError
+from homodyne_fit.errors import InputError, counted
 from homodyne_fit.fitting.result import FitResult, Uncertainty
 from homodyne_fit.fitting.search.samples import Budget, Sample
 from homodyne_fit.kernel.stored_chunks import chunks_of
@@ -36,13 +36,25 @@ __all__ = ["combined", "require_shards", "shards_of", "with_consensus"]
 
 Floats = NDArray[np.float64]
 
+# Angles from which shear rate and direction of a flow follow, without their mirror image.
+FEWEST_WITH_FLOW = 3
 
-def require_shards(result: FitResult) -> None:
-    """Raise an `InputError` if contrast and offset cannot be shared out to angles."""
+
+def require_shards(result: FitResult, n_shards: int) -> None:
+    """Raise an `InputError` if shards of the angles would not determine what they share."""
     if result.objective.scaling.mode == "fourier":
         raise InputError(
             "shards of angles are not possible in the per_angle_mode 'fourier': some of the angles "
             "do not determine a series in φ"
+        )
+    fewest = len(result.objective.phi) // n_shards
+    unknown = result.model.has_flow and not result.parameters["phi0"].fixed
+    if unknown and fewest < FEWEST_WITH_FLOW:
+        most = len(result.objective.phi) // FEWEST_WITH_FLOW
+        advice = f"take at most {most} shards" if most > 1 else "take the posterior of all data"
+        raise InputError(
+            f"shards: a shard would have {counted(fewest, 'angle')}, and fewer than "
+            f"{FEWEST_WITH_FLOW} cannot tell shear rate and direction of the flow apart; {advice}"
         )
 
 
@@ -150,7 +162,7 @@ def _draws_of(
     n = options.num_chains * options.num_samples
     gaussian = at_mode(shard, start_of(center, scaling, learned=learned))
     within = Bounds(shard, scaling)
-    drawn = draw_by_importance(shard, gaussian, 2 * n, within, rng)
+    drawn = draw_by_importance(shard, gaussian, n, within, rng)
     if not np.any(np.isfinite(drawn.log_weights)):
         at = ", ".join(f"{phi:g}°" for phi in data.phi[angles])
         raise InputError(

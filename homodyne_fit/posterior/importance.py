@@ -8,6 +8,7 @@ Where the posterior is no normal distribution the proposal is fitted anew to wei
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -42,6 +43,9 @@ EFFICIENT = 0.5
 
 # Kernels of a fitted proposal at most.
 MOST_KERNELS = 200
+
+# Effective draws, and draws at most, for each draw that is wanted.
+SPARE, OVERSAMPLING = 1.1, 2.0
 
 # Share of the first proposal, of the mode, that is kept in later ones.
 DEFENSIVE = 0.2
@@ -104,18 +108,30 @@ class ImportanceDraws:
     xi : (n, d) array
     sums : (n, K, 3) array
     scaling : (n, 2K) array
+    log_ratios : (n,) array
+        Of the posterior to the proposal, but for a constant; −inf beyond a bound.
     log_weights : (n,) array
-        Smoothed; the weights add up to 1.
+        These, smoothed; the weights add up to 1.
     pareto_k : float
-    proposal : Proposal
     """
 
     xi: Floats
     sums: Floats
     scaling: Floats
+    log_ratios: Floats
     log_weights: Floats
     pareto_k: float
-    proposal: Proposal
+
+    @classmethod
+    def of(cls, xi: Floats, sums: Floats, scaling: Floats, log_ratios: Floats) -> ImportanceDraws:
+        """With the weights of these ratios."""
+        return cls(xi, sums, scaling, log_ratios, *smoothed(log_ratios))
+
+    def and_also(self, more: ImportanceDraws) -> ImportanceDraws:
+        """These and further draws from the same proposal."""
+        names = ("xi", "sums", "scaling", "log_ratios")
+        pairs = ((getattr(self, name), getattr(more, name)) for name in names)
+        return ImportanceDraws.of(*map(np.concatenate, pairs))
 
     @property
     def effective(self) -> float:
@@ -129,14 +145,18 @@ Within = Callable[[Floats, Floats], NDArray[np.bool_]]
 
 
 def draw_by_importance(
-    target: Target, start: Gaussian, n: int, within: Within, rng: np.random.Generator
+    target: Target, start: Gaussian, wanted: int, within: Within, rng: np.random.Generator
 ) -> ImportanceDraws:
-    """Draw n times, from a proposal that is fitted first where the normal one is not good enough.
+    """Weighted draws, from a proposal that is fitted first where the normal one is not good enough.
+
+    As many as are worth the number wanted with equal weights, but at most twice as many; those that
+    showed the proposal to be good enough are among them.
 
     Parameters
     ----------
     start : Gaussian
         At the mode.
+    wanted : int
     within : callable
         Tells draws within all bounds.
     """
@@ -145,11 +165,15 @@ def draw_by_importance(
     for _ in range(MOST_ROUNDS):
         trial = _weighted(target, proposal, few, within, rng)
         if trial.pareto_k < RELIABLE and trial.effective > EFFICIENT * few:
-            break
+            enough = min(SPARE * few / trial.effective, OVERSAMPLING) * wanted
+            missing = math.ceil(enough) - few
+            if missing <= 0:
+                return trial
+            return trial.and_also(_weighted(target, proposal, missing, within, rng))
         if trial.effective < 2 * len(start.mean):
             break  # too few draws to fit a proposal to
         proposal = Proposal([(DEFENSIVE, first), (1 - DEFENSIVE, _around(trial, rng))])
-    return _weighted(target, proposal, n, within, rng)
+    return _weighted(target, proposal, math.ceil(OVERSAMPLING * wanted), within, rng)
 
 
 def _weighted(
@@ -160,8 +184,7 @@ def _weighted(
     scaling = target.scaling(xi, sums, rng)
     ratios = target.log_densities(xi, sums) - proposal.log_density(xi)
     ratios[~within(xi, scaling) | ~np.isfinite(ratios)] = -np.inf
-    log_weights, k = smoothed(ratios)
-    return ImportanceDraws(xi, sums, scaling, log_weights, k, proposal)
+    return ImportanceDraws.of(xi, sums, scaling, ratios)
 
 
 def _around(draws: ImportanceDraws, rng: np.random.Generator) -> Kernels:

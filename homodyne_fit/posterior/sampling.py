@@ -44,9 +44,6 @@ __all__ = ["sample_posterior"]
 
 Floats = NDArray[np.float64]
 
-# Weighted draws for each draw that is kept.
-OVERSAMPLING = 2
-
 # Share of draws beyond a bound from which the user is told.
 NOTED = 0.5
 
@@ -93,7 +90,7 @@ def sample_posterior(
     """
     if not result.success:
         raise InputError(f"there is no posterior of a fit that failed: {result.info.message}")
-    if result.weighting is not None:
+    if result.weighting is not None and result.weighting.used:
         raise InputError(
             "there is no posterior of a fit with weighted points yet; take weighting: none"
         )
@@ -104,7 +101,7 @@ def sample_posterior(
     if problems:
         raise InputError(problems)
     if settings.sampling.shards is not None:
-        require_shards(result)
+        require_shards(result, settings.sampling.shards)
     n_threads = threads or available_processors()
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as executor:
         run = _Run(data, result, settings, executor, n_threads, memory, progress)
@@ -176,9 +173,9 @@ class _Run:
         trial = None
         if options.sampler != "nuts":
             self.report(Step("importance sampling"))
-            n = options.num_chains * options.num_samples * OVERSAMPLING
+            n = options.num_chains * options.num_samples
             trial = draw_by_importance(target, gaussian, n, within, rng)
-            enough = trial.effective >= LEAST_EFFICIENT * n
+            enough = trial.effective >= LEAST_EFFICIENT * len(trial.xi)
             if options.sampler == "importance" or (trial.pareto_k < PARETO_K and enough):
                 return self._resampled(target, trial, rng)
         return self._by_nuts(target, gaussian, trial, within, rng)

@@ -227,7 +227,9 @@ def make_target(
         Power of the priors.
     """
     objective = center.objective
-    penalty = np.zeros_like(scaling.penalty) if learned else scaling.penalty / center.noise.variance
+    penalty = np.zeros_like(scaling.penalty)
+    if not learned and np.any(scaling.penalty):
+        penalty = scaling.penalty / _variance_of_prior(center)
     sums = np.zeros((len(objective.q), 3))
     for chunk in chunks:
         sums += constant_sums(tiles_of(chunk.loaded(), objective.reference, objective.n_frames))
@@ -251,5 +253,10 @@ def start_of(center: Center, scaling: ScalingMap, *, learned: bool) -> Floats:
     """The coordinates of a center and, where they are learned, the spreads of the fit."""
     if not learned:
         return center.y
-    spreads = np.sqrt(center.noise.variance / np.array(scaling.penalty_weights))
+    spreads = np.sqrt(_variance_of_prior(center) / np.array(scaling.penalty_weights))
     return np.concatenate([center.y, spreads])
+
+
+def _variance_of_prior(center: Center) -> float:
+    """A penalty over this is a precision, as in the error bars of the fit."""
+    return center.noise.variance * center.noise.dispersion(center.solution)

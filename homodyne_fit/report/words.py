@@ -276,6 +276,8 @@ def _weighting_cautions(result: FitResult) -> list[str]:
     if weighting is None:
         return []
     if not weighting.used:
+        if weighting.automatic:
+            return []
         return [
             f"The points are not weighted (weighting: speckle), since {weighting.note}. All values "
             "and errors are those of least squares."

@@ -12,16 +12,17 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.fit import fit
 from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 from homodyne_fit.fitting.settings import FitSettings
-from homodyne_fit.model.rates import STATIC
-from homodyne_fit.posterior.bounds import parameters_of
+from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
+from homodyne_fit.posterior.bounds import Bounds, parameters_of
 from homodyne_fit.posterior.consensus import combined, shards_of
 from homodyne_fit.posterior.density import LEAST_MEAN, TYPICAL_SPREAD
 from homodyne_fit.posterior.gaussian import at_mode
-from homodyne_fit.posterior.importance import resampled
+from homodyne_fit.posterior.importance import PER_UNKNOWN, draw_by_importance, resampled
 from homodyne_fit.posterior.nuts import run_nuts
 from homodyne_fit.posterior.sampling import _Run, sample_posterior
 from homodyne_fit.posterior.settings import PosteriorSettings, Prior, SamplingOptions
 from homodyne_fit.posterior.statistics import smoothed
+from homodyne_fit.simulation.measurement import Measurement, from_first_principles
 
 pytestmark = pytest.mark.numerics
 
@@ -143,6 +144,15 @@ def test_programs_are_shared_by_fits_of_one_shape(data, threads, caplog):
     assert any("Compiling" in record.getMessage() for record in caplog.records)
 
 
+def test_one_set_of_parameters_is_told_from_a_stack_of_one(data):
+    """Their curves are kept from one evaluation to the next, and have other shapes."""
+    result = fit(data, settings("averaged"))
+    objective, full = result.objective, result.space.complete(result.coordinates)
+    stack, one = objective.curves(full[None]), objective.curves(full)
+    assert stack.transport.shape == (1, N)
+    np.testing.assert_array_equal(one.transport, stack.transport[0])
+
+
 def test_the_gradient_of_the_density(data, threads):
     priors = {"D0": Prior("LogNormal", np.log(2e4), 0.3), "alpha": Prior("Normal", -0.2, 0.1)}
     target, start = target_of(data, fit(data, settings("individual")), threads, priors=priors)
@@ -214,6 +224,54 @@ def test_where_all_is_normal_it_is_least_squares(threads, mode):
         assert least < 0.08
         assert abs(found.mean - estimate.value) < least * estimate.stderr, name
         assert found.sd == pytest.approx(estimate.stderr, rel=least), name
+
+
+@pytest.mark.parametrize("mode", ["averaged", "individual"])
+def test_where_all_is_normal_it_has_the_covariance_of_correlated_points(mode):
+    """H⁻¹VH⁻¹ of the fit, of speckles that outlive a frame; contrasts and offsets included.
+
+    That covariance is compared with matrices of all pairs of points in `test_speckle_covariance`.
+    """
+    truth = Measurement({**TRUTH, "D0": 8e3}, Q, (0.0, 60.0, 120.0), 2e6, DT, N)
+    detector = {"pixels": 20_000, "modes": 3, "mean_counts": 5.0, "particles": None}
+    c2 = from_first_principles(truth, seed=3, workers=1, **detector)
+    data = hf.TwoTimeData(c2, np.array(truth.phi), np.full(3, Q), DT)
+    given = settings(mode, uncertainty="speckle")
+    result = fit(data, given)
+    posterior = sample_posterior(data, result, PosteriorSettings(), threads=1)
+    assert np.nanmax(result.uncertainty.widening) > 2
+    names, draws = [], []
+    for name, values in posterior.values.items():
+        if name in ("D0", "alpha"):
+            names.append(name)
+            draws.append(values.ravel())
+        elif name in ("contrast", "offset"):
+            for k in range(1 if mode == "averaged" else 3):
+                names.append(f"{name}[{k}]")
+                draws.append(values[:, :, k].ravel())
+    root = result.root[[result.names.index(name) for name in names]]
+    errors = np.linalg.norm(root, axis=1)
+    correlation = root @ root.T / np.outer(errors, errors)
+    found = np.cov(np.array(draws) / errors[:, None])
+    # In directions in which that of the fit is 1; of n draws of p numbers, ± 2 √(p/n).
+    inward = np.linalg.inv(np.linalg.cholesky(correlation))
+    eigenvalues = np.linalg.eigvalsh(inward @ found @ inward.T)
+    scatter = 2 * np.sqrt(len(names) / posterior.summary.quantities["D0"].ess)
+    assert np.all(np.abs(eigenvalues - 1) < scatter + 0.08), eigenvalues
+    np.testing.assert_allclose(np.sqrt(np.diag(found)), 1, atol=0.07)
+
+
+def test_no_more_draws_than_are_needed(data, threads):
+    """Of draws that are worth 90 % of as many with equal weights."""
+    result = fit(data, settings("individual"))
+    target, start = target_of(data, result, threads)
+    within = Bounds(target, result.objective.scaling)
+    gaussian, rng = at_mode(target, start), np.random.default_rng(0)
+    few = draw_by_importance(target, gaussian, 500, within, rng)
+    assert len(few.xi) == PER_UNKNOWN * 2
+    many = draw_by_importance(target, gaussian, 4000, within, rng)
+    assert 4000 <= many.effective <= len(many.xi) < 6000
+    assert np.exp(many.log_weights).sum() == pytest.approx(1)
 
 
 def test_nuts_and_importance_agree(data, threads):
@@ -341,6 +399,14 @@ class TestMistakes:
             sample_posterior(
                 data, fit(data, settings("averaged")), PosteriorSettings(priors=priors)
             )
+
+    def test_shards_of_too_few_angles_for_a_flow(self, measure):
+        m = measure(n=30, phi=(0.0, 40.0, 90.0, 130.0))
+        start = dict(zip(LAMINAR_FLOW.parameters, m.params, strict=True))
+        result = hf.fit(m.data, gap=m.gap, initial=start, multi_start=False, threads=1)
+        options = PosteriorSettings(SamplingOptions(shards=2))
+        with pytest.raises(InputError, match="shard would have 2 angles.*all data"):
+            sample_posterior(m.data, result, options)
 
     def test_shards_of_time(self):
         with pytest.raises(ValueError, match="speckles live longer than a frame"):

@@ -1,6 +1,7 @@
 """Fits with weighted points: against dense matrices, least squares, and the truth."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -180,7 +181,8 @@ def test_weighted_errors_are_smaller_and_hold():
     assert min(probabilities) > 1e-4
 
 
-def test_a_model_that_fails_draws_the_two_estimates_apart():
+def jump_of_rate():
+    """J four times as large in the second half."""
     transport = np.where(np.arange(100) < 50, 1e4, 4e4)
     phi = np.array([0.0, 60.0, 120.0])
     experiment = Experiment(
@@ -195,7 +197,11 @@ def test_a_model_that_fails_draws_the_two_estimates_apart():
         modes=3,
         mean_counts=5.0,
     )
-    result = fitted(hf.TwoTimeData(two_time(experiment, 1), phi, np.full(3, Q), DT))
+    return hf.TwoTimeData(two_time(experiment, 1), phi, np.full(3, Q), DT)
+
+
+def test_a_model_that_fails_draws_the_two_estimates_apart():
+    result = fitted(jump_of_rate())
     assert result.weighting.p_value < 1e-3
     assert any("by more than the noise explains" in text for text in result.warnings)
 
@@ -256,6 +262,34 @@ def reason_for(result):
     (caution,) = [text for text in result.warnings if "not weighted" in text]
     assert result.weighting.note in caution
     return result.weighting.note
+
+
+def test_weights_are_taken_where_they_pay(at_rest, weighted):
+    """At 20 photons they do; at 0.02 photons make the noise, and all points are as good."""
+    taken = fitted(at_rest, "auto")
+    assert taken.weighting.used
+    assert taken.weighting.automatic
+    assert_allclose(taken.values, weighted.values, rtol=1e-6)
+    assert_allclose(taken.covariance, weighted.covariance, rtol=1e-6)
+    data = measured(AT_REST, photons=0.02, pixels=20_000)
+    left, plain, forced = (fitted(data, each) for each in ("auto", "none", "speckle"))
+    assert not left.weighting.used
+    assert left.weighting.automatic
+    assert_allclose(left.values, plain.values)
+    assert_allclose(left.covariance, plain.covariance)
+    assert left.warnings == plain.warnings
+    assert "weights: none: the errors would be" in repr(left)
+    before, after = (each.parameters["D0"].stderr for each in (plain, forced))
+    said = float(re.search(r"be (\d+) % smaller", left.weighting.note)[1])
+    assert said == pytest.approx(100 * (1 - after / before), abs=2)
+    again = Weighting.from_json(json.loads(json.dumps(left.weighting.to_json())))
+    assert again == left.weighting
+
+
+def test_weights_are_not_taken_where_the_model_fails():
+    result = fitted(jump_of_rate(), "auto")
+    assert not result.weighting.used
+    assert "more than the noise explains" in result.weighting.note
 
 
 def test_points_that_cannot_be_weighted_are_told(at_rest):
