@@ -232,7 +232,7 @@ class _Comparison:
         _, jacobians = rates(objective.model, space.complete(y), times, space.tau, objective.dt)
         means = jacobians[:, :, space.searched].mean(axis=1)
         names: tuple[str, ...] = RATES if objective.model.has_flow else RATES[:1]
-        rows = dict(zip(names, means, strict=False))
+        rows: dict[str, Floats] = dict(zip(names, means, strict=False))
         if objective.model.has_flow:
             index = objective.model.parameters.index("phi0")
             if space.searched[index]:
