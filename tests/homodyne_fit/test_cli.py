@@ -1011,7 +1011,7 @@ class TestDemo:
             for line in done.out.split("truth against fit")[1].splitlines()
             if line.startswith(("J(", "γ̇(", "phi0"))
         ]
-        assert len(pulls) == 9
+        assert len(pulls) == 21
         assert max(map(abs, pulls)) < 5
         again = called(*demo)
         assert again.status == 1

@@ -28,7 +28,7 @@ from homodyne_fit.simulation.measurement import (
 PHI = tuple(22.5 * k for k in range(8))
 
 # Times at which rates are compared.
-TIMES = 4
+TIMES = 10
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,10 +66,10 @@ def _run(args: argparse.Namespace, reporter: Reporter) -> int:
 def _compare(
     console: Console, measurement: Measurement, result: FitResult, contrast: float
 ) -> None:
-    """Print truth, fit, standard error and pull of what may be quoted."""
-    phi0 = result.parameters["phi0"]
+    """Print truth, fit, standard error and pull of all parameters, and of the rates in time."""
     rows = [
-        (_with_unit("phi0", phi0.unit), measurement.parameters["phi0"], phi0.value, phi0.stderr)
+        (_with_unit(name, e.unit), measurement.parameters[name], e.value, e.stderr)
+        for name, e in result.parameters.items()
     ]
     pairs = [(e.value, e.stderr) for e in result.contrast]
     if len(set(pairs)) == 1:
