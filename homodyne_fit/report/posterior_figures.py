@@ -89,7 +89,7 @@ def plot_pairs(posterior: Posterior, result: FitResult) -> Figure:
             else:
                 _draw_two(axes, draws[first], draws[second], result, (first, second))
             if row == count - 1:
-                axes.set_xlabel(_label(posterior, first))
+                axes.set_xlabel(_label(posterior, first).replace(" (", "\n("))
             if column == 0 and row > 0:
                 axes.set_ylabel(_label(posterior, second))
     return figure
@@ -123,7 +123,15 @@ def _draw_one(axes: Axes, draws: Floats, result: FitResult, name: str) -> None:
 
 def _draw_two(axes: Axes, x: Floats, y: Floats, result: FitResult, names: tuple[str, str]) -> None:
     step = -(-x.size // (4 * SHOWN_DRAWS))
-    axes.plot(x.ravel()[::step], y.ravel()[::step], ".", color=color_of(0), markersize=2, alpha=0.4)
+    axes.plot(
+        x.ravel()[::step],
+        y.ravel()[::step],
+        ".",
+        color=color_of(0),
+        markersize=2,
+        alpha=0.4,
+        rasterized=True,
+    )
     rows = [list(result.parameters).index(name) for name in names]
     covariance = result.covariance[np.ix_(rows, rows)]
     if np.all(np.isfinite(covariance)) and np.all(np.diag(covariance) > 0):

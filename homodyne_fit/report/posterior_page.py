@@ -17,6 +17,8 @@ from homodyne_fit.report.style import plain_style
 
 __all__ = ["write_posterior_page"]
 
+PIXELS_IN_AN_INCH = 180
+
 
 def write_posterior_page(path: Path, posterior: Posterior, result: FitResult, source: str) -> None:
     """Write a self-contained page; it appears whole or not at all.
@@ -50,5 +52,9 @@ def write_posterior_page(path: Path, posterior: Posterior, result: FitResult, so
 def _svg(figure: Figure) -> str:
     """A figure as an SVG element."""
     stream = io.StringIO()
-    figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return stream.getvalue().partition("<svg")[1] + stream.getvalue().partition("<svg")[2]
+    # Points are pixels: as paths, thousands of them would be megabytes.
+    figure.savefig(
+        stream, format="svg", dpi=PIXELS_IN_AN_INCH, metadata={"Date": None, "Creator": None}
+    )
+    _, start, rest = stream.getvalue().partition("<svg")
+    return start + rest

@@ -12,10 +12,12 @@ import yaml
 
 from homodyne_fit.analysis import load_result
 from homodyne_fit.atomic import replacing
-from homodyne_fit.cli.console import new_console, print_json, table
+from homodyne_fit.cli.console import print_json, table
+from homodyne_fit.cli.reporter import reporter_of
 from homodyne_fit.config.configuration import parse_config
 from homodyne_fit.fitting.profile import Profile, profile
 from homodyne_fit.fitting.result import finite_or_none
+from homodyne_fit.progress import Step
 from homodyne_fit.report.figure_files import require_format
 from homodyne_fit.report.figures import plot_profile
 from homodyne_fit.report.numbers import format_number, with_unit
@@ -32,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
     picture: Path = args.output or folder / f"profile_{args.parameter}.png"
     require_format(picture)
     settings = parse_config(yaml.safe_dump(result.config), folder / "result.h5").settings()
-    console = new_console(quiet=args.json)
-    with console.status(f"fitting at {args.points} values of {args.parameter}"):
+    with reporter_of(args) as reporter, reporter.progress() as show:
+        number = len(args.values) if args.values else args.points
+        show(Step(f"fitting at {number} values of {args.parameter}"))
         found = profile(
             result.data,
             settings,
@@ -57,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
             )
         ]
         unit = f" ({found.unit})" if found.unit else ""
-        console.print(table([(f"{found.name}{unit}", "Δχ²", ""), *rows]), markup=False)
-        console.print(_interval_text(found, low, high, args.level), markup=False)
-        console.print(f"wrote {picture} and {numbers}", markup=False)
+        print(table([(f"{found.name}{unit}", "Δχ²", ""), *rows]))
+        print(_interval_text(found, low, high, args.level))
+        print(f"wrote {picture} and {numbers}")
     return 0 if np.all(found.success) else 2
 
 
