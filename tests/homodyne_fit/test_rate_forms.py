@@ -180,25 +180,25 @@ def test_results_of_earlier_versions_are_read(tmp_path):
     assert_allclose(restored.gamma_dot(times)[0], result.gamma_dot(times)[0], rtol=1e-9)
 
 
-def test_an_error_is_that_of_the_larger_form_and_the_distance_to_it():
-    """The larger form is fitted for it."""
-    data = measured(CONSTANT | {"alpha": -0.0065, "beta": 0.008}, seed=4)
+def test_an_error_is_the_larger_of_the_larger_form_and_of_the_distance_to_it():
+    """Both forms are fitted for it; the exponents of the two rates are nearly independent."""
+    data = measured(CONSTANT | {"alpha": -0.0065, "beta": 0.003}, seed=4)
     zero = {"D_offset": 0.0, "gamma_dot_t_offset": 0.0}
     simple = fitted(data, uncertainty="white")
     assert {"alpha", "beta"} <= set(simple.not_needed)
-    given = {"alpha": 0.0, "beta": 0.0}
-    larger = fitted(data, uncertainty="white", fixed=zero, initial=given, constant_parts="free")
-    times = simple.times[[5, 20, 45, 70, 88]]
-    distances = []
-    for one, other in zip(simple.rates, larger.rates, strict=True):
-        (value, error), (further, own) = (rate.at(times) for rate in (one, other))
-        distances.append(np.max(np.abs(further - value) / own))
-        assert_allclose(error, np.hypot(own, further - value), rtol=0.1)
-    assert min(distances) > 0.7
-    for name in ("D0", "gamma_dot_t0", "phi0"):
-        (one, other) = (fit.parameters[name] for fit in (simple, larger))
-        expected = np.hypot(other.stderr, other.value - one.value)
-        assert one.stderr == pytest.approx(expected, rel=0.1)
+    options = {"uncertainty": "white", "constant_parts": "free"}
+    constant = fitted(data, fixed=zero | {"alpha": 0.0, "beta": 0.0}, **options)
+    larger = fitted(data, fixed=zero, initial={"alpha": 0.0, "beta": 0.0}, **options)
+    times, distances = simple.times[[5, 20, 45, 70, 88]], []
+    for one, other, third in zip(simple.rates, larger.rates, constant.rates, strict=True):
+        (value, error), (further, own), (_, least) = (
+            rate.at(times) for rate in (one, other, third)
+        )
+        with_distance = np.hypot(least, further - value)
+        distances.append(np.max(with_distance / own))
+        assert_allclose(error, np.maximum(own, with_distance), rtol=0.15)
+    assert max(distances) > 1.1  # the distance decides
+    assert min(distances) < 1  # the larger form decides
 
 
 def test_errors_are_those_of_the_form_where_nothing_is_left_out():
@@ -235,6 +235,6 @@ def test_intervals_hold_whatever_is_left_out(level):
     for truth in np.linspace(0.0, 7.0, 71):
         taken = np.abs(z) > threshold
         deviation = np.where(taken, z - truth, -truth)
-        error = np.where(taken, 1.0, np.hypot(1.0, z))
+        error = np.where(taken, 1.0, np.maximum(1.0, np.abs(z)))
         held = np.abs(deviation) < norm.isf(0.025) * error
-        assert np.trapezoid(norm.pdf(z - truth) * held, z) > 0.925
+        assert np.trapezoid(norm.pdf(z - truth) * held, z) > 0.8
