@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from homodyne_fit.data.angles import within_ranges
 from homodyne_fit.data.formats.aps_u import write_aps_u
 from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.data.formats.pychx import write_pychx
 from homodyne_fit.data.loading import load
-from homodyne_fit.data.selection import nearest_q, q_groups, within_ranges
+from homodyne_fit.data.wave_vectors import nearest_q, q_groups
 from homodyne_fit.errors import InputError
 
 ANGLES = [0.0, 10.0, 90.0, 180.0, 270.0, 350.0]
