@@ -21,7 +21,7 @@ from homodyne_fit.data.storage.memory import MATRICES_SHARE, allowed_memory, siz
 from homodyne_fit.data.units import about_labels, about_values
 from homodyne_fit.data.unpacking import Request, require_memory, store
 from homodyne_fit.data.wave_vectors import nearest_q, note_on_distance, wave_vectors_of
-from homodyne_fit.errors import InputError, Problem, collect, shortened_numbers
+from homodyne_fit.errors import InputError, Problem, collect, counted, shortened_numbers
 from homodyne_fit.progress import Progress, Step, not_told
 
 __all__ = ["LOWEST_BASELINE", "Selection", "about_file", "select"]
@@ -120,16 +120,18 @@ class Selection:
         notes, memory = self.notes, allowed_memory(memory)
         request = self._to_store(memory)
         if request is not None:
-            c2, where = store(request, memory, None if scratch is None else Path(scratch), progress)
+            folder = None if scratch is None else Path(scratch)
+            c2, where, notes_on_zeros = store(request, memory, folder, progress)
             size = size_in_words(self._size(request.dtype.itemsize))
             notes = (
                 *notes,
                 f"the matrices ({size}) exceed a quarter of the allowed memory "
                 f"({size_in_words(memory)}): {where}, and are read in parts when they are used",
+                *notes_on_zeros,
             )
         else:
             c2 = self._stack(progress)
-            notes = (*notes, *_notes_on_baseline(c2, self.phi))
+            notes = (*notes, *self._note_on_missing(c2), *_notes_on_baseline(c2, self.phi))
         return TwoTimeData(
             c2=c2, phi=self.phi, q=self.q, dt=self.dt, source=str(self.file.path), notes=notes
         )
@@ -147,6 +149,19 @@ class Selection:
             c2[k] = matrix
         c2[:, self.masked, :] = c2[:, :, self.masked] = np.nan
         return c2
+
+    def _note_on_missing(self, c2: NDArray[np.floating]) -> list[str]:
+        """A note if points of the matrices (K, n, n) are not finite, without masked frames."""
+        kept = np.ones(self.n_frames, dtype=bool)
+        kept[self.masked] = False
+        points = np.triu(np.outer(kept, kept), 1)
+        missing = [int(np.count_nonzero(points & ~np.isfinite(matrix))) for matrix in c2]
+        if not any(missing):
+            return []
+        return [
+            f"{sum(missing):,} of {self.n_points:,} points are not finite (in "
+            f"{np.count_nonzero(missing)} of {counted(len(c2), 'matrix')}), and are missing"
+        ]
 
     def _number_type(self) -> np.dtype[np.floating]:
         """The type float32 if all matrices are stored in single precision, else float64."""

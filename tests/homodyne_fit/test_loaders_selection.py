@@ -297,7 +297,13 @@ def test_missing_points_stay_missing(tmp_path):
     c2 = matrices(1)
     c2[0, 1, 3] = c2[0, 3, 1] = np.nan
     write_aps_u(tmp_path / "a.h5", c2, [0.004], [0.0], [0], DT)
-    assert np.argwhere(np.isnan(load(tmp_path / "a.h5").c2[0])).tolist() == [[1, 3], [3, 1]]
+    data = load(tmp_path / "a.h5")
+    assert np.argwhere(np.isnan(data.c2[0])).tolist() == [[1, 3], [3, 1]]
+    n = data.n_frames
+    assert data.notes == (
+        f"1 of {n * (n - 1) // 2} points are not finite (in 1 of 1 matrix), and are missing",
+    )
+    assert load(tmp_path / "a.h5", mask_frames=[2]).notes[1:] == ()
 
 
 @pytest.mark.parametrize(
