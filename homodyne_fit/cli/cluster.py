@@ -37,7 +37,7 @@ def connect(address: str, threads: int = 1) -> Iterator[Executor]:
         from nlsq_stratified.executors.dask_cluster import DaskExecutor
     except ModuleNotFoundError as error:
         raise InputError(
-            f"--scheduler {address}: Dask is not installed; pip install 'homodyne_fit[dask]'"
+            f"--scheduler {address}: Dask is not installed; pip install dask distributed"
         ) from error
     client = None
     with suppress(OSError, ValueError):

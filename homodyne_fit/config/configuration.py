@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from homodyne_fit.config.keys import FLOW, KEYS, Root
 from homodyne_fit.config.overrides import Override
 from homodyne_fit.config.reading import read
 from homodyne_fit.data.selection import Selection
+from homodyne_fit.data.text import UNICODE, decode_text
 from homodyne_fit.errors import (
     InputError,
     Problem,
@@ -43,11 +43,6 @@ if TYPE_CHECKING:
     from homodyne_fit.fitting.settings import FitSettings
 
 __all__ = ["Config", "load_config", "parse_config", "examine"]
-
-UNICODE = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be")
-
-# Bytes that no text has, whatever its encoding.
-CONTROL_CHARACTERS = frozenset(range(32)) - frozenset(b"\t\n\r\f")
 
 
 @dataclass(frozen=True)
@@ -346,28 +341,13 @@ def _text_of(path: Path) -> tuple[str, tuple[str, ...]]:
         raise InputError(
             f"{path}: the configuration cannot be read ({error.strerror or error})"
         ) from error
-    for encoding in _possible_encodings(content):
-        try:
-            text = content.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if encoding in UNICODE:
-            return text, ()
-        return text, (f"{path} is not in UTF-8, and is read as {encoding}",)
-    raise InputError(
-        f"{path}: a configuration is a text file, and this is none; for a data file, "
-        "'homodyne_fit init' writes one"
-    )
-
-
-def _possible_encodings(content: bytes) -> tuple[str, ...]:
-    """Encodings to try, in this order; none for a file that is no text."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return ("utf-16",)
-    if content[1::2].count(0) > len(content) / 4:
-        return ("utf-16-le",)
-    if content[::2].count(0) > len(content) / 4:
-        return ("utf-16-be",)
-    if set(content) & CONTROL_CHARACTERS:
-        return ()
-    return ("utf-8-sig", "cp1252", "latin-1")
+    decoded = decode_text(content)
+    if decoded is None:
+        raise InputError(
+            f"{path}: a configuration is a text file, and this is none; for a data file, "
+            "'homodyne_fit init' writes one"
+        )
+    text, encoding = decoded
+    if encoding in UNICODE:
+        return text, ()
+    return text, (f"{path} is not in UTF-8, and is read as {encoding}",)

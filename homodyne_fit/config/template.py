@@ -148,7 +148,7 @@ def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDAr
     """The wave vector to use, the positions of its matrices, and a comment."""
     import numpy as np
 
-    from homodyne_fit.data.selection import nearest_q, q_groups
+    from homodyne_fit.data.wave_vectors import nearest_q, q_groups
 
     if file.q is None:
         return q, np.arange(file.n_matrices), "Å⁻¹"
@@ -163,7 +163,7 @@ def _wave_vector(file: TwoTimeFile, q: float | None) -> tuple[float | None, NDAr
 
 
 def _frame_time(file: TwoTimeFile, dt: float | None) -> float | None:
-    from homodyne_fit.data.selection import SAME_DT
+    from homodyne_fit.data.frames import SAME_DT
 
     if dt is None:
         return file.dt

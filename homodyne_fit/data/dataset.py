@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.data.real_arrays import real_array
 from homodyne_fit.data.storage.stored_matrices import Matrices, StoredMatrices, upper_bands
-from homodyne_fit.data.uncomputed import uncomputed_zeros
+from homodyne_fit.data.uncomputed import note_on_zeros, uncomputed_zeros
 from homodyne_fit.errors import InputError
 from homodyne_fit.validation import shown
 
@@ -130,13 +130,9 @@ class TwoTimeData:
         c2 = c2.copy()
         for k, zeros in found.items():
             c2[k][zeros] = np.nan
-        number = sum(int(np.count_nonzero(zeros)) for zeros in found.values())
-        note = (
-            f"{number:,} points that are exactly 0 were not computed (of {len(found)} of {len(c2)} "
-            "matrices), and are missing"
-        )
+        points = [int(np.count_nonzero(found[k])) if k in found else 0 for k in range(len(c2))]
         object.__setattr__(self, "c2", c2)
-        object.__setattr__(self, "notes", (*self.notes, note))
+        object.__setattr__(self, "notes", (*self.notes, *note_on_zeros(points)))
 
     def _matrices(self) -> NDArray[np.floating]:
         try:

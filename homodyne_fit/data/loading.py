@@ -7,6 +7,7 @@ from pathlib import Path
 from homodyne_fit.data.dataset import LoadRequest, TwoTimeData
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.selection import about_file, select
+from homodyne_fit.data.text import decode_text
 from homodyne_fit.data.units import Quantity, about_angles, unconfirmed
 from homodyne_fit.errors import InputError, Problem, collect
 from homodyne_fit.validation import (
@@ -127,10 +128,13 @@ def load(
 def read_frame_list(path: Path) -> tuple[int, ...]:
     """Read whole numbers between spaces, commas or line ends; ``#`` begins a comment."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
+        decoded = decode_text(path.read_bytes())
+    except OSError as error:
+        reason = error.strerror or error
         raise InputError(f"{path}: the list of frames cannot be read ({reason})") from error
+    if decoded is None:
+        raise InputError(f"{path}: a list of frames is a text file, and this is none")
+    text, _ = decoded
     frames = []
     for number, line in enumerate(text.splitlines(), start=1):
         for word in line.partition("#")[0].replace(",", " ").split():

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["uncomputed_zeros"]
+__all__ = ["note_on_zeros", "uncomputed_zeros"]
 
 # Side of the smallest block of zeros that may have been left out of a matrix.
 BLOCK = 5
@@ -45,6 +45,16 @@ def uncomputed_zeros(c2: NDArray[np.floating]) -> NDArray[np.bool_] | None:
 
             found |= binary_opening(rest, np.ones((BLOCK, BLOCK), dtype=bool))
     return found if np.any(found) else None
+
+
+def note_on_zeros(points: list[int]) -> list[str]:
+    """A note on the zeros of each matrix that were not computed; none if there are none."""
+    if not any(points):
+        return []
+    return [
+        f"{sum(points):,} points that are exactly 0 were not computed (of "
+        f"{np.count_nonzero(points)} of {len(points)} matrices), and are missing"
+    ]
 
 
 def _is_no_coincidence(share: float, points: int) -> bool:

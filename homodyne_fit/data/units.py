@@ -24,6 +24,7 @@ __all__ = [
     "about_labels",
     "about_q",
     "about_values",
+    "other_unit",
     "unconfirmed",
 ]
 
@@ -192,3 +193,14 @@ def _in_radians(angles: Iterable[float]) -> bool:
     return bool(sizes) and all(
         any(abs(angle - exact) <= DIGITS * exact for exact in FRACTIONS) for angle in sizes
     )
+
+
+def other_unit(
+    value: float, known: Iterable[float], same: float, units: Mapping[str, float], unit: str
+) -> str:
+    """A question if the value in another unit is a known one, up to the fraction `same`."""
+    known = list(known)
+    for name, factor in units.items():
+        if any(abs(one - value * factor) <= same * abs(one) for one in known):
+            return f" (is it in {name}? {value:g} {name} is {value * factor:g} {unit})"
+    return ""

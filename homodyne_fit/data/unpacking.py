@@ -1,10 +1,11 @@
 """Matrices that need too much memory: they stay in their file, or are unpacked into a scratch file.
 
 They stay in their file if it stores their rows as in memory, with the entries at t1 < t2. All
-others (compressed, in chunks, of integers, with the bin last, upside down, lower half, c2 − 1) are
-unpacked once into a scratch file: a fit makes about ten passes, and unpacking takes longer than
-summing. The scratch file has the entries of each row from the diagonal on. The entries before the
-diagonal are a hole, which takes no space in file systems with sparse files.
+others (compressed, in chunks, of integers, with the bin last, upside down, lower half, c2 − 1, with
+zeros that were not computed) are unpacked once into a scratch file: a fit makes about ten passes,
+and unpacking takes longer than summing. The scratch file has the entries of each row from the
+diagonal on. The entries before the diagonal are a hole, which takes no space in file systems with
+sparse files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ from numpy.typing import NDArray
 from homodyne_fit.data.formats.two_time_file import TwoTimeFile, checked_part
 from homodyne_fit.data.storage.memory import size_in_words
 from homodyne_fit.data.storage.stored_matrices import RawMatrix, ScratchFile, StoredMatrices
+from homodyne_fit.data.uncomputed import note_on_zeros, uncomputed_zeros
 from homodyne_fit.errors import InputError
 from homodyne_fit.progress import Progress, Step, not_told
 
@@ -61,7 +64,7 @@ class Request:
 
 def store(
     request: Request, memory: int, scratch: Path | None, progress: Progress = not_told
-) -> tuple[StoredMatrices, str]:
+) -> tuple[StoredMatrices, str, list[str]]:
     """Check K matrices, one at a time, and leave them on the disk.
 
     Parameters
@@ -79,12 +82,14 @@ def store(
     StoredMatrices
     str
         Where they are, in words.
+    list of str
+        Notes on the matrices.
     """
     require_memory(request, memory)
     locations = _in_place(request, progress)
     if locations is not None:
         stored = StoredMatrices(locations, request.frames.start, request.masked)
-        return stored, "they stay in the file"
+        return stored, "they stay in the file", []
     folder = Path(scratch or tempfile.gettempdir()).absolute()
     return _unpacked(request, folder, progress)
 
@@ -109,19 +114,36 @@ def _in_place(request: Request, progress: Progress) -> tuple[RawMatrix, ...] | N
         return None
     for k, index in enumerate(positions):
         progress(Step("checking", "matrix", k, len(positions)))
-        if checked_part(file.read_stored(index, request.frames), file.name(index)) == "lower":
+        matrix = file.read_stored(index, request.frames)
+        if checked_part(matrix, file.name(index)) == "lower":
+            return None
+        if uncomputed_zeros(_without_masked(matrix, request)) is not None:
             return None
     return locations
 
 
-def _unpacked(request: Request, folder: Path, progress: Progress) -> tuple[StoredMatrices, str]:
+def _without_masked(matrix: NDArray[Any], request: Request) -> NDArray[np.floating]:
+    """The matrix as it is stored on the disk, without the frames that are left out."""
+    matrix = matrix.astype(request.dtype)
+    matrix[request.masked] = matrix[:, request.masked] = np.nan
+    return matrix
+
+
+def _unpacked(
+    request: Request, folder: Path, progress: Progress
+) -> tuple[StoredMatrices, str, list[str]]:
     """Check the matrices, and write their upper halves into a scratch file."""
     n, count, number = len(request.masked), len(request.positions), request.dtype.itemsize
     path = _scratch_file(folder, count * n * (n + 1) // 2 * number, request.file.path)
     owner = ScratchFile(path)
+    points_of_zeros = []
     for k, index in enumerate(request.positions):
         progress(Step("unpacking", "matrix", k, count))
-        matrix = request.file.read(int(index), request.frames).astype(request.dtype, copy=False)
+        matrix = _without_masked(request.file.read(int(index), request.frames), request)
+        zeros = uncomputed_zeros(matrix)
+        points_of_zeros.append(0 if zeros is None else int(np.count_nonzero(zeros)))
+        if zeros is not None:
+            matrix[zeros] = np.nan
         try:
             with path.open("r+b") as stream:
                 for i, row in enumerate(matrix):
@@ -131,7 +153,8 @@ def _unpacked(request: Request, folder: Path, progress: Progress) -> tuple[Store
             raise InputError(f"{path}: the scratch file cannot be written ({error})") from error
     locations = tuple(RawMatrix(path, k * request.size, n, request.dtype) for k in range(count))
     where = f"they are unpacked into a scratch file in {folder}"
-    return StoredMatrices(locations, 0, request.masked, owner), where
+    stored = StoredMatrices(locations, 0, request.masked, owner)
+    return stored, where, note_on_zeros(points_of_zeros)
 
 
 def _scratch_file(folder: Path, size: int, source: Path) -> Path:

@@ -8,15 +8,21 @@ from homodyne_fit.errors import InputError
 
 __all__ = ["require_extra"]
 
-# Modules of the optional part `mcmc`.
-MODULES = ("arviz_base", "arviz_stats", "h5netcdf", "numpyro")
+# Modules of the optional part `mcmc`, and the packages that they come with. To install the part by
+# its name would also install what nlsq asks for and does not need.
+PACKAGES = {
+    "arviz_base": "arviz",
+    "arviz_stats": "arviz",
+    "h5netcdf": "h5netcdf",
+    "numpyro": "numpyro",
+}
 
 
 def require_extra() -> None:
     """Raise an `InputError` if the optional part is not installed."""
-    missing = [name for name in MODULES if find_spec(name) is None]
+    missing = dict.fromkeys(PACKAGES[name] for name in PACKAGES if find_spec(name) is None)
     if missing:
         raise InputError(
             f"a posterior needs {', '.join(missing)}, not installed here; "
-            "pip install 'homodyne_fit[mcmc]'"
+            f"pip install {' '.join(missing)}"
         )

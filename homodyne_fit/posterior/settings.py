@@ -102,6 +102,9 @@ class Prior:
     ) -> Prior | None:
         """The prior of the keys ``type``, ``prior_mu`` and ``prior_sigma``; None without any.
 
+        Without mean or standard deviation they are the middle and a quarter of the bounds, as in
+        homodyne; not for the type LogNormal, where they are those of the logarithm.
+
         Raises
         ------
         ValueError
@@ -114,12 +117,14 @@ class Prior:
             raise ValueError(f"type: must be {', '.join(get_args(PriorKind))} (got '{kind}')")
         if kind == "Uniform":
             return cls("Uniform")
-        if mu is None or sigma is None:
+        lower, upper = bounds
+        if kind == "LogNormal" and (mu is None or sigma is None):
             missing = "prior_mu" if mu is None else "prior_sigma"
             raise ValueError(f"{missing} is missing: a prior of type {kind} needs it")
+        mu = (lower + upper) / 2 if mu is None else mu
+        sigma = (upper - lower) / 4 if sigma is None else sigma
         if not sigma > 0:
             raise ValueError(f"prior_sigma: must be greater than 0 (got {sigma:g})")
-        lower, upper = bounds
         if kind == "BetaScaled" and not (
             lower < mu < upper and sigma**2 < (mu - lower) * (upper - mu)
         ):

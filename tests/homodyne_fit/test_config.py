@@ -313,7 +313,7 @@ PRIOR = "optimization: {method: mcmc}\nparameter_space: {bounds: [{name: D0, min
 WRONG_PRIORS = {
     "type: Gamma": "type: must be Uniform, Normal, TruncatedNormal, LogNormal, BetaScaled (got "
     "'Gamma')",
-    "type: Normal, prior_mu: 3": "prior_sigma is missing: a prior of type Normal needs it",
+    "type: LogNormal, prior_mu: 3": "prior_sigma is missing: a prior of type LogNormal needs it",
     "prior_mu: 3, prior_sigma: 0": "prior_sigma: must be greater than 0 (got 0)",
 }
 

@@ -23,12 +23,19 @@ def test_numbers_in_any_arrangement(tmp_path, text, frames):
     assert read_frame_list(tmp_path / "bad.txt") == frames
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "latin-1"])
+def test_encodings_of_other_editors(tmp_path, encoding):
+    (tmp_path / "bad.txt").write_bytes("# für Größe\n3\n5 7\n".encode(encoding))
+    assert read_frame_list(tmp_path / "bad.txt") == (3, 5, 7)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"3\n5.5\n", r"bad\.txt: line 2: '5\.5' is not a frame number, counted from 1"),
         (b"3-5\n", r"bad\.txt: line 1: '3-5' is not a frame number"),
-        (b"\xff\xfe\x00", r"bad\.txt: the list of frames cannot be read"),
+        (b"\xff\xfe\x00", r"bad\.txt: a list of frames is a text file, and this is none"),
+        (b"\x00\x01\x02", r"bad\.txt: a list of frames is a text file, and this is none"),
         (None, r"bad\.txt: the list of frames cannot be read \(No such file"),
     ],
 )

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
+from homodyne_fit.data.angles import within_ranges
 from homodyne_fit.data.formats.aps_u import write_aps_u
 from homodyne_fit.data.formats.plain_array import write_array
 from homodyne_fit.data.formats.pychx import write_pychx
 from homodyne_fit.data.loading import load
-from homodyne_fit.data.selection import nearest_q, q_groups, within_ranges
+from homodyne_fit.data.wave_vectors import nearest_q, q_groups
 from homodyne_fit.errors import InputError
 
 ANGLES = [0.0, 10.0, 90.0, 180.0, 270.0, 350.0]
@@ -296,7 +297,13 @@ def test_missing_points_stay_missing(tmp_path):
     c2 = matrices(1)
     c2[0, 1, 3] = c2[0, 3, 1] = np.nan
     write_aps_u(tmp_path / "a.h5", c2, [0.004], [0.0], [0], DT)
-    assert np.argwhere(np.isnan(load(tmp_path / "a.h5").c2[0])).tolist() == [[1, 3], [3, 1]]
+    data = load(tmp_path / "a.h5")
+    assert np.argwhere(np.isnan(data.c2[0])).tolist() == [[1, 3], [3, 1]]
+    n = data.n_frames
+    assert data.notes == (
+        f"1 of {n * (n - 1) // 2} points are not finite (in 1 of 1 matrix), and are missing",
+    )
+    assert load(tmp_path / "a.h5", mask_frames=[2]).notes[1:] == ()
 
 
 @pytest.mark.parametrize(

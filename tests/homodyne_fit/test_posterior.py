@@ -382,8 +382,8 @@ class TestMistakes:
         ("kind", "mu", "sigma", "message"),
         [
             ("Gamma", 1.0, 1.0, "type: must be Uniform, .* \\(got 'Gamma'\\)"),
-            ("Normal", None, 1.0, "prior_mu is missing"),
-            ("Normal", 1.0, None, "prior_sigma is missing"),
+            ("LogNormal", None, 1.0, "prior_mu is missing"),
+            ("LogNormal", 1.0, None, "prior_sigma is missing"),
             ("Normal", 1.0, 0.0, "prior_sigma: must be greater than 0"),
             ("BetaScaled", 1.0, 9.0, "cannot have the mean 1 and the standard deviation 9"),
             ("LogNormal", 1.0, 1.0, "lower bound, -2, must not be below 0"),
@@ -392,6 +392,12 @@ class TestMistakes:
     def test_priors(self, kind, mu, sigma, message):
         with pytest.raises(ValueError, match=message):
             Prior.from_keys(kind, mu, sigma, (-2.0, 2.0))
+
+    def test_what_a_prior_leaves_out_is_that_of_homodyne(self):
+        """Its templates give contrast and offset a type alone."""
+        for kind in ("TruncatedNormal", "Normal", "BetaScaled"):
+            assert Prior.from_keys(kind, None, None, (0.5, 1.5)) == Prior(kind, 1.0, 0.25)
+        assert Prior.from_keys(None, 0.8, None, (0.5, 1.5)) == Prior("TruncatedNormal", 0.8, 0.25)
 
     def test_of_contrast(self, data):
         priors = {"contrast": Prior("LogNormal", 0.1, 0.1)}

@@ -118,6 +118,25 @@ def test_every_format_gives_what_it_gives_in_memory(tmp_path, name, asked):
     np.testing.assert_array_equal(np.asarray(again), expected.c2)
 
 
+@pytest.mark.parametrize("options", [{}, {"compression": "gzip"}])
+@pytest.mark.parametrize("mask", [[], [3, 4]])
+def test_zeros_that_were_not_computed_are_missing_on_the_disk_too(tmp_path, options, mask):
+    path = tmp_path / "a.h5"
+    rows_in_hdf5(path, np.triu, **options)
+    with h5py.File(path, "r+") as file:
+        matrix = file["/exchange/C2T_all/g2_00002"]
+        matrix[10, :] = matrix[:, 10] = 0  # a frame without counts
+    asked = {"q": Q, "mask_frames": mask}
+    expected, data = (load(path, **asked, memory=memory) for memory in (None, memory_for(N)))
+    assert isinstance(data.c2, StoredMatrices)
+    assert UNPACKED in " ".join(data.notes)
+    found, known = (np.triu(np.asarray(one.c2), 1) for one in (data, expected))
+    np.testing.assert_array_equal(found, known)
+    assert np.isnan(found[1, 10, 11:]).all()
+    (note,) = [note for note in data.notes if "exactly 0" in note]
+    assert note in expected.notes
+
+
 def test_larger_than_a_band(tmp_path):
     n = BAND + 44
     c2 = symmetric(n)

@@ -11,7 +11,7 @@ from homodyne_fit.atomic import replacing
 from homodyne_fit.config import parse_config
 from homodyne_fit.config.template import OPTIONS, configuration
 from homodyne_fit.data.formats import open_two_time
-from homodyne_fit.data.selection import SAME_Q, q_groups
+from homodyne_fit.data.wave_vectors import SAME_Q, q_groups
 from homodyne_fit.errors import InputError
 
 

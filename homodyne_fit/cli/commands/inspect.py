@@ -17,7 +17,8 @@ from homodyne_fit.atomic import replacing, require_writable
 from homodyne_fit.cli.console import new_console, print_json, table
 from homodyne_fit.data.formats import TwoTimeFile, open_two_time
 from homodyne_fit.data.quality import MatrixQuality, assess, symmetric
-from homodyne_fit.data.selection import SAME_Q, about_file, nearest_q, q_groups
+from homodyne_fit.data.selection import about_file
+from homodyne_fit.data.wave_vectors import SAME_Q, nearest_q, q_groups
 from homodyne_fit.errors import InputError, counted, rename_places
 from homodyne_fit.progress import Progress, Step, not_told
 from homodyne_fit.report.numbers import format_estimate

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.storage.stored_matrices import BAND, RawMatrix, mirror_upper
-from homodyne_fit.errors import InputError, shortened_numbers
+from homodyne_fit.errors import InputError, Problem, shortened_numbers
 
 __all__ = [
     "Populated",
@@ -101,6 +101,10 @@ class TwoTimeFile:
     doubts: Mapping[str, str] = field(default_factory=dict)
     is_cut: bool = False
     notes: tuple[str, ...] = ()
+
+    def problem(self, argument: str, what: str) -> InputError:
+        """The error that says what is wrong between an argument of a selection and this file."""
+        return InputError([Problem(argument, f"{self.path}: {what}")])
 
     def __repr__(self) -> str:
         """The information without the matrices, in a line."""
