@@ -2,8 +2,9 @@
 
 The floor is one exponential, one sine, one cosine and one read of each point t1 < t2, through the
 same compiler on the same threads. Beside it a full pass of homodyne_fit: value, gradient and
-Hessian of all angles; and what a general least-squares program computes: the residuals and their
-dense Jacobian by the physics and by contrast and offset of the point's angle, and its square.
+Hessian of all angles, of least squares and of a robust loss; and what a general least-squares
+program computes: the residuals and their dense Jacobian by the physics and by contrast and offset
+of the point's angle, and its square.
 
     .venv/bin/python benchmarks/kernel.py [--angles 23] [--frames 1001] [--repeats 10]
 """
@@ -14,6 +15,7 @@ import argparse
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.kernel.objective import TwoTimeObjective
+from homodyne_fit.kernel.pseudo_data import PseudoData
 from homodyne_fit.kernel.tiles import tile_chunks
 from homodyne_fit.model.rates import LAMINAR_FLOW, curves
 from homodyne_fit.model.scaling import scaling_map
@@ -57,6 +60,21 @@ def objective_of(data: TwoTimeData) -> TwoTimeObjective:
         weights=np.ones(data.n_angles),
         reference=np.ones(data.n_angles),
         fixed=np.full(7, np.nan),
+    )
+
+
+def pseudo_data_of(objective: TwoTimeObjective) -> PseudoData:
+    integrals, factors = objective.curves(TRUTH), objective.angle_factors(TRUTH)
+    k = len(objective.phi)
+    return PseudoData(
+        "huber",
+        np.full(k, 1.345 * NOISE),
+        1.2,
+        integrals.transport,
+        integrals.shear,
+        factors.shear,
+        np.full(k, 0.3),
+        np.ones(k),
     )
 
 
@@ -110,6 +128,7 @@ def main() -> None:
     options = parser.parse_args()
     data = measurement(options.angles, options.frames)
     objective, chunks = objective_of(data), tile_chunks(data)
+    robust = replace(objective, pseudo_data=pseudo_data_of(objective))
     points = options.angles * options.frames * (options.frames - 1) // 2
     integrals = curves(LAMINAR_FLOW, TRUTH, DT, options.frames)
 
@@ -145,6 +164,10 @@ def main() -> None:
                 rows[f"pass, {threads} threads"] = (
                     points,
                     best(lambda pool=pool: reduce(objective, TRUTH, chunks, pool), options.repeats),
+                )
+                rows[f"pass of a robust loss, {threads} threads"] = (
+                    points,
+                    best(lambda pool=pool: reduce(robust, TRUTH, chunks, pool), options.repeats),
                 )
         rows["dense Jacobian and its square"] = (
             DENSE_POINTS,

@@ -22,6 +22,7 @@ from homodyne_fit.fitting.fit import fit as fit_points
 from homodyne_fit.fitting.options import (
     AntiDegeneracy,
     ConstantParts,
+    Loss,
     MultiStart,
     PointWeighting,
     Precision,
@@ -237,6 +238,7 @@ def fit(
     gap: Positive | None = None,
     q: Positive | None = None,
     dt: Positive | None = None,
+    sigma: Any = None,
     initial: Mapping[str, Number] | None = None,
     fixed: Mapping[str, Number] | None = None,
     bounds: Mapping[str, tuple[Number, Number]] | None = None,
@@ -249,6 +251,8 @@ def fit(
     precision: Precision = DEFAULTS.precision,
     uncertainty: UncertaintyModel = DEFAULTS.uncertainty,
     weighting: PointWeighting = DEFAULTS.weighting,
+    loss: Loss = DEFAULTS.loss,
+    f_scale: Positive | None = None,
     constant_parts: ConstantParts = DEFAULTS.constant_parts,
     threads: Count | None = None,
     memory: Size | None = None,
@@ -270,6 +274,9 @@ def fit(
         Wave vector, Å⁻¹, where `data` is a file that has several, or none.
     dt : float, optional
         Time between two frames, seconds, where `data` is a file that does not say it.
+    sigma : (K, n, n) or (K,) array, optional
+        Standard deviation of the noise of each point, or of each angle, in place of that of the
+        data. Only ratios count: how large the noise is, is found.
     initial, fixed : mapping, optional
         Start values, and values that are held, by parameter name.
     bounds : mapping, optional
@@ -297,6 +304,10 @@ def fit(
         How the points are weighted: all alike, which is least squares; by the noise of speckles
         that they share, from the solution of least squares on; or so where that makes the errors
         smaller by 10 % and the model stands the test. See docs/error-bars.md.
+    loss : {'linear', 'huber', 'soft_l1', 'cauchy', 'arctan'}
+        Least squares, or a loss by which outliers lose weight. See docs/robust-losses.md.
+    f_scale : float, optional
+        Where such a loss begins to act, in standard deviations of the noise found; needed with it.
     constant_parts : {'auto', 'free', 'zero'}
         Constant parts of the rates, D_offset and gamma_dot_t_offset: as the data need them, and
         exponents likewise, unless `initial`, `fixed` or `bounds` name them; searched; or 0.
@@ -327,6 +338,11 @@ def fit(
     """
     if anti_degeneracy is not None and per_angle_mode != "auto":
         raise InputError("per_angle_mode is part of anti_degeneracy; give one of the two")
+    if loss != "linear" and f_scale is None:
+        raise InputError(
+            f"fit: {loss} needs f_scale, in standard deviations of the noise; 1.345 is usual for "
+            "huber, 2.385 for cauchy"
+        )
     settings = FitSettings(
         model=_model(model),
         gap=gap,
@@ -340,6 +356,8 @@ def fit(
             precision=precision,
             uncertainty=uncertainty,
             weighting=weighting,
+            loss=loss,
+            f_scale=f_scale,
             constant_parts=constant_parts,
             threads=threads,
             memory=memory,
@@ -362,6 +380,9 @@ def fit(
     if problems:
         raise InputError(problems)
     assert isinstance(data, TwoTimeData)
+    if sigma is not None:
+        origin, data = data.origin, replace(data, sigma=sigma)
+        data = data if origin is None else data.with_origin(origin)
     result = fit_points(data, settings, executor, progress or not_told)
     return Analysis.of(result, data, settings_to_config(settings, data, units_confirmed))
 

@@ -9,7 +9,12 @@ from homodyne_fit.data.formats import TwoTimeFile
 from homodyne_fit.data.selection import about_file
 from homodyne_fit.data.units import NAMES, about_angles, about_gap, unconfirmed
 from homodyne_fit.errors import Problem
-from homodyne_fit.fitting.options import ConstantParts, parameter_problems, weighting_problems
+from homodyne_fit.fitting.options import (
+    ConstantParts,
+    loss_problems,
+    parameter_problems,
+    weighting_problems,
+)
 from homodyne_fit.model.parameters import DIFFUSION, SCALING, SHEAR
 from homodyne_fit.posterior.settings import Prior, prior_problems
 
@@ -43,8 +48,14 @@ def contradictions(root: Root) -> Iterator[Problem]:
         start_values(root), fixed | held_scaling, explicit_bounds(root)
     ):
         yield problem.renamed(KEYS)
-    for problem in weighting_problems(root.optimization.nlsq):
+    search = root.optimization.nlsq
+    for problem in (*weighting_problems(search), *loss_problems(search)):
         yield problem.renamed(KEYS)
+    if root.optimization.samples and search.is_robust:
+        yield Problem(
+            "optimization.method",
+            "the posterior is that of least squares; take nlsq, or optimization.nlsq.loss: linear",
+        )
     if root.optimization.samples:
         yield from explicit_priors(root)[1]
     filtered = root.phi_filtering.enabled and root.phi_filtering.target_ranges

@@ -86,9 +86,8 @@ _BY_REASON: dict[str, tuple[str, ...]] = {
         "advanced_settings",
         "performance_settings",
     ),
-    "derivatives are exact, and least squares has no scale of a loss": (
+    "derivatives are exact": (
         "optimization.nlsq.diff_step",
-        "optimization.nlsq.f_scale",
         "optimization.nlsq.use_adapter",
     ),
     "angles come from the data file, or from experimental_data.phi_angles": (
@@ -320,18 +319,22 @@ def _scaling(root: Root) -> Iterator[Ignored]:
 
 
 def _loss(root: Root) -> Iterator[Ignored]:
-    """Robust losses, which other programs apply to residuals that are not divided by the noise.
+    """Robust losses without a scale, and a scale without such a loss.
 
-    At a residual r < 1 they differ from least squares by r² at most, and huber does not differ. For
-    noise of 0.03 in c2 this is 0.1 %.
+    Other programs apply losses to residuals that are not divided by the noise. At a residual r < 1
+    they differ from least squares by r² at most, and huber does not differ. For noise of 0.03 in c2
+    this is 0.1 %.
     """
-    loss = root.optimization.nlsq.loss
-    if loss != "linear":
+    nlsq = root.optimization.nlsq
+    if nlsq.loss != "linear" and nlsq.f_scale is None:
         yield Ignored(
             f"{NLSQ}.loss",
-            f"{loss} differs from least squares at residuals of c2 near 1; at the usual 0.03 it "
-            "is the same within 0.1 %, so least squares is fitted",
+            f"{nlsq.loss} without f_scale differs from least squares at residuals of c2 near 1; at "
+            "the usual 0.03 it is the same within 0.1 %, so least squares is fitted; f_scale, in "
+            "standard deviations of the noise, makes it robust",
         )
+    if nlsq.loss == "linear" and nlsq.f_scale is not None:
+        yield Ignored(f"{NLSQ}.f_scale", "the loss is linear: least squares")
 
 
 def _sampling(root: Root) -> Iterator[Ignored]:

@@ -337,11 +337,6 @@ class Nlsq(SearchOptions):
         description="false: one contrast and one offset for all angles. Better use the "
         "per_angle_mode `averaged`.",
     )
-    loss: Literal["linear", "soft_l1", "huber", "cauchy", "arctan"] = Field(
-        default="linear",
-        description="linear: least squares. The robust losses of other programs differ from it "
-        "only at residuals of c2 near 1, so least squares is fitted in any case.",
-    )
 
     @property
     def per_angle_mode(self) -> str:

@@ -243,12 +243,6 @@ def _refuse(result: Translation) -> None:
             "contrast and offset, and phi_filtering selects an angle"
         )
         problems.append(Problem(mode, what))
-    scale, loss = (_at(raw, f"optimization.nlsq.{key}") for key in ("f_scale", "loss"))
-    if scale not in (None, 1) and loss not in (None, "linear"):
-        what = (
-            f"{loss} with a scale is not available; least squares is fitted if f_scale is left out"
-        )
-        problems.append(Problem("optimization.nlsq.f_scale", what))
 
 
 def _expand_paths(result: Translation, replaced: Collection[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +61,9 @@ class TwoTimeData:
         Source of the data, for messages and reports.
     notes : tuple of str
         Remarks for the user about the selection of the data.
+    sigma : (K, n, n) float64 or None
+        Standard deviation of the noise of each point, of which only ratios count; or one for each
+        angle, (K,). None where all points are alike.
     origin : LoadRequest or None
         How `load` has loaded these data from a file; None for other data, and after
         `dataclasses.replace`.
@@ -67,7 +71,8 @@ class TwoTimeData:
     Raises
     ------
     InputError
-        If shapes disagree, an angle, q or dt is not usable, or a matrix holds no finite point.
+        If shapes disagree, an angle, q, dt or sigma is not usable, or a matrix holds no finite
+        point.
     """
 
     c2: Matrices
@@ -76,6 +81,7 @@ class TwoTimeData:
     dt: float
     source: str = "arrays"
     notes: tuple[str, ...] = ()
+    sigma: NDArray[np.float64] | None = None
     origin: LoadRequest | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -114,6 +120,9 @@ class TwoTimeData:
                     "t1 < t2, where the data are"
                 )
 
+        if self.sigma is not None:
+            object.__setattr__(self, "sigma", self._standard_deviations())
+
     def with_origin(self, origin: LoadRequest) -> TwoTimeData:
         """The same data, with the arguments of `load`."""
         data = copy(self)
@@ -140,6 +149,40 @@ class TwoTimeData:
         except ValueError as error:
             raise InputError(f"{self.source}: c2 {error}") from None
 
+    def _standard_deviations(self) -> NDArray[np.float64]:
+        """`sigma` of each point (K, n, n), checked; without memory of its own where it is (K,)."""
+        sigma, c2 = self._numbers("sigma"), self.c2
+        if isinstance(c2, StoredMatrices):
+            raise InputError(
+                f"{self.source}: sigma needs matrices in the memory, and these stay on the disk"
+            )
+        if sigma.shape == (len(c2),):
+            sigma = np.broadcast_to(sigma[:, None, None], c2.shape)
+        if sigma.shape != c2.shape:
+            raise InputError(
+                f"{self.source}: sigma must have the shape of c2, {c2.shape}, or one value for "
+                f"each of the {len(c2)} angles, not {sigma.shape}"
+            )
+        counted = np.isfinite(c2) & np.triu(np.ones(c2.shape[1:], dtype=bool), 1)
+        wrong = counted & ~(np.isfinite(sigma) & (sigma > 0))
+        if np.any(wrong):
+            k, i, j = (int(index[0]) for index in np.nonzero(wrong))
+            raise InputError(
+                f"{self.source}: sigma must be positive at every point, and it is "
+                f"{sigma[k, i, j]:g} at φ = {self.phi[k]:g}°, frames {i + 1} and {j + 1}; a point "
+                "to leave out is NaN in c2"
+            )
+        return sigma
+
+    @cached_property
+    def weights(self) -> NDArray[np.float64] | None:
+        """1/σ² of each point (K, n, n), of mean 1 over all points; None where all are alike."""
+        if self.sigma is None or not isinstance(self.c2, np.ndarray):
+            return None
+        counted = np.isfinite(self.c2) & np.triu(np.ones(self.c2.shape[1:], dtype=bool), 1)
+        weights = np.divide(1.0, self.sigma**2, out=np.zeros(self.c2.shape), where=counted)
+        return weights / np.mean(weights[counted])
+
     def _numbers(self, name: str) -> NDArray[np.float64]:
         array = getattr(self, name)
         try:
@@ -159,7 +202,10 @@ class TwoTimeData:
 
     def select_angles(self, angles: NDArray[np.int64]) -> TwoTimeData:
         """The data of some of the angles."""
-        return replace(self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles])
+        sigma = None if self.sigma is None else self.sigma[angles]
+        return replace(
+            self, c2=self.c2[angles], phi=self.phi[angles], q=self.q[angles], sigma=sigma
+        )
 
     @property
     def mean_q(self) -> float:

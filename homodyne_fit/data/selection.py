@@ -133,8 +133,26 @@ class Selection:
             c2 = self._stack(progress)
             notes = (*notes, *self._note_on_missing(c2), *_notes_on_baseline(c2, self.phi))
         return TwoTimeData(
-            c2=c2, phi=self.phi, q=self.q, dt=self.dt, source=str(self.file.path), notes=notes
+            c2=c2,
+            phi=self.phi,
+            q=self.q,
+            dt=self.dt,
+            source=str(self.file.path),
+            notes=notes,
+            sigma=self._sigma(),
         )
+
+    def _sigma(self) -> NDArray[np.float64] | None:
+        """Standard deviations (K, n, n) of the points, if the file has them."""
+        read = self.file.sigma
+        if read is None:
+            return None
+        sigma = np.stack([read(int(index), self.frames) for index in self.positions])
+        sigma = sigma.astype(np.float64)
+        for matrix in sigma:
+            if not np.any(np.triu(np.nan_to_num(matrix), 1)):
+                matrix[:] = matrix.T.copy()  # the lower half alone is stored
+        return sigma
 
     def _size(self, number: int) -> int:
         """Size of all matrices in bytes; `number` is the size of a number."""

@@ -232,6 +232,7 @@ def _window_scores(
         blocks,
         counts,
         threads,
+        residuals.mean_weights(blocks),
         white=white,
     )
     v = np.einsum("ck,ckij->kij", SAFETY * powers, of_powers)

@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
 from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.beyond_bounds import beyond_bounds
 from homodyne_fit.fitting.found import Found, found_at, starts_of, with_needed_forms
@@ -30,9 +32,11 @@ from homodyne_fit.fitting.problem import (
 from homodyne_fit.fitting.rate_forms import described
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.result import FitInfo, FitResult
+from homodyne_fit.fitting.robust_result import robust_result
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import Refinement
+from homodyne_fit.fitting.search.robust import Robust
 from homodyne_fit.fitting.search.samples import Budget, Sample, make_samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
@@ -109,6 +113,11 @@ def _fit(
     like: FitResult | None,
 ) -> FitResult:
     began = time.perf_counter()
+    if data.sigma is not None and settings.search.weighting != "none":
+        raise InputError(
+            f"{data.source}: points are weighted either by their sigma or by the noise of "
+            "speckles; take weighting: none, or data without sigma"
+        )
     space, chunks = search_space(data, settings), chunks_of(data, settings.search.memory)
     _compile_kernels(data, settings, space, chunks)
     progress(Step("compiling the model"))
@@ -124,11 +133,12 @@ def _fit(
         objective = replace(objective, scaling=scaling, weights=weights)
     search = global_search(data, settings, space, parameters)
     noise_of = functools.partial(_noise_of_sample, settings)
-    refinement = Refinement(samples, layers, search, noise_of)
+    robust = Robust.of(settings.search)
+    refinement = Refinement(samples, layers, search, noise_of, robust)
 
-    start = SearchPoint(space, space.to_coordinates(parameters))
-    sums = finite_sums(samples, objective, start, data.source)
-    objective, start = layers.prepare(objective, start, refinement.preliminary_fit)
+    first = SearchPoint(space, space.to_coordinates(parameters))
+    sums = finite_sums(samples, objective, first, data.source)
+    objective, start = layers.prepare(objective, first, refinement.preliminary_fit)
     at_start = layers.for_sample(objective, all_points=True).joint_equations(sums)
     tolerance = settings.search.tolerance
     screening = None
@@ -169,6 +179,8 @@ def _fit(
     )
     goodness = goodness_of_fit(solution, noise, found.residuals)
     result = assemble_result(solution, in_space, unlimited, noise, adequacy, goodness, info)
+    if robust is not None:
+        result = robust_result(result, solution, robust, samples.all_points, first, at_start)
     if found.weighted is not None:
         automatic = settings.search.weighting == "auto"
         result = weighted_result(found.weighted, result, automatic=automatic)
@@ -204,9 +216,11 @@ def _compile_kernels(
 ) -> None:
     """Begin to compile, in other threads, what the first evaluations will ask for."""
     power, _ = SHEAR_FORMS[settings.shear]
-    for precision in {settings.search.precision, "double"}:
+    losses = {None, settings.search.loss if settings.search.is_robust else None}
+    for precision, loss in product({settings.search.precision, "double"}, losses):
         shape = space.model_in_coordinates, chunks[0].room, data.c2.dtype
-        meanwhile(functools.partial(compile_kernel, *shape, power, precision))
+        weighted = data.sigma is not None
+        meanwhile(functools.partial(compile_kernel, *shape, power, precision, loss, weighted))
 
 
 def _verdict(solution: Solution, layers: Layers, budget: Budget) -> tuple[bool, str]:

@@ -27,11 +27,13 @@ from homodyne_fit.validation import (
 
 __all__ = [
     "LAYERS",
+    "LEAST_SCALE",
     "AntiDegeneracy",
     "Constant",
     "ConstantParts",
     "GradientMonitoringSettings",
     "HierarchicalSettings",
+    "Loss",
     "MultiStart",
     "PointWeighting",
     "Precision",
@@ -43,6 +45,7 @@ __all__ = [
     "UncertaintyModel",
     "gap_problems",
     "left_to_data",
+    "loss_problems",
     "parameter_problems",
     "weighting_problems",
     "zero_parts",
@@ -60,6 +63,13 @@ UncertaintyModel = Literal["speckle", "white"]
 
 # How the points are weighted: all alike, by the noise of speckles that they share, or as it pays.
 PointWeighting = Literal["none", "speckle", "auto"]
+
+# Loss functions, with the names of SciPy; linear is least squares.
+Loss = Literal["linear", "soft_l1", "huber", "cauchy", "arctan"]
+
+# Smallest scale of a loss, in standard deviations of the noise: below, hardly a point keeps its
+# weight.
+LEAST_SCALE = 0.5
 
 # Whether the rates have constant parts, and whether they may be constant.
 ConstantParts = Literal["auto", "free", "zero"]
@@ -313,6 +323,17 @@ class SearchOptions(Section):
         "smaller errors from some 0.5 photons in a pixel and frame on; or auto, speckle where that "
         "makes the errors 10 % smaller and the model stands the test.",
     )
+    loss: Loss = Field(
+        default="linear",
+        description="linear: least squares. The others take weight off points that are further "
+        "from the fit than f_scale standard deviations of the noise; without f_scale they differ "
+        "from least squares only at residuals of c2 near 1, so least squares is fitted.",
+    )
+    f_scale: Positive | None = Field(
+        default=None,
+        description="Where a robust loss begins to act, in standard deviations of the noise found, "
+        "at least 0.5. 1.345 is usual for huber, 2.385 for cauchy.",
+    )
     constant_parts: ConstantParts = Field(
         default="auto",
         description="Constant parts of the rates, D_offset and gamma_dot_t_offset: auto, as the "
@@ -335,6 +356,11 @@ class SearchOptions(Section):
     anti_degeneracy: AntiDegeneracy = AntiDegeneracy()
     multi_start: MultiStart = MultiStart()
 
+    @property
+    def is_robust(self) -> bool:
+        """Whether outliers lose weight."""
+        return self.loss != "linear" and self.f_scale is not None
+
 
 def weighting_problems(search: SearchOptions) -> Iterator[Problem]:
     """Whether weights are asked for, but not the noise of which they are made."""
@@ -343,6 +369,24 @@ def weighting_problems(search: SearchOptions) -> Iterator[Problem]:
             "search.weighting",
             "weights are made of the noise of speckles; take uncertainty: speckle, or weighting: "
             "none",
+        )
+
+
+def loss_problems(search: SearchOptions) -> Iterator[Problem]:
+    """What does not go with a robust loss."""
+    if not search.is_robust or search.f_scale is None:
+        return
+    if search.f_scale < LEAST_SCALE:
+        yield Problem(
+            "search.f_scale",
+            f"is in standard deviations of the noise, and below {LEAST_SCALE:g} hardly a point "
+            f"keeps its weight (got {search.f_scale:g}); 1.345 is usual for huber",
+        )
+    if search.weighting != "none":
+        yield Problem(
+            "search.loss",
+            "points are weighted either by a robust loss or by the noise of speckles; take loss: "
+            "linear, or weighting: none",
         )
 
 

@@ -129,8 +129,8 @@ def profile(
     Raises
     ------
     InputError
-        If an argument is of a wrong type or size, the parameter does not exist or was fixed, or
-        the points were weighted.
+        If an argument is of a wrong type or size, the parameter does not exist or was fixed, the
+        points were weighted, or the loss is robust.
     """
     name = ALIASES.get(name, name)
     if name not in result.parameters:
@@ -142,6 +142,11 @@ def profile(
         raise InputError(
             "profile: the points of this result are weighted, and a profile follows the sum of "
             "squares, of which it is not the minimum; fit with weighting: none"
+        )
+    if result.robust is not None:
+        raise InputError(
+            "profile: the loss of this result is robust, and a profile follows the sum of squares, "
+            "of which it is not the minimum; fit with loss: linear"
         )
     # Holding an exponent would change the default bounds.
     settings = replace(settings, bounds={**settings.bounds, **_bounds_of(result)})

@@ -39,8 +39,8 @@ class Residuals:
     solution : Solution
     blocks : Blocks
         Of frames, short against the correlation time.
-    sums, counts : (K, B, B) array
-        Of residuals and of points, the earlier block first.
+    sums, counts, weights : (K, B, B) array
+        Of residuals, of points, and of their weights, the earlier block first.
     near, further : Differences
         Over one frame, and over two.
     """
@@ -49,6 +49,7 @@ class Residuals:
     blocks: Blocks
     sums: Floats
     counts: Floats
+    weights: Floats
     near: Differences
     further: Differences
 
@@ -64,16 +65,28 @@ class Residuals:
         objective, y = solution.objective, solution.result.x
         contrast, offset = solution.scaling.reshape(2, -1)
         blocks = blocks_of(objective, y)
-        sums, counts = sample.reduce(ResidualSums(objective, contrast, offset, blocks), y)
+        sums, counts, weights = sample.reduce(ResidualSums(objective, contrast, offset, blocks), y)
         near, further = (few or sample).reduce(
             DifferenceSums(objective, contrast, offset, steps=(1, 2)), y
         )
-        return cls(solution, blocks, sums, counts, Differences.of(near), Differences.of(further))
+        differences = (Differences.of(each) for each in (near, further))
+        return cls(solution, blocks, sums, counts, weights, *differences)
 
     @property
     def points(self) -> Floats:
         """Points in each pair of blocks, in both orders, (K, B, B)."""
         return self.counts + self.counts.transpose(0, 2, 1)
+
+    def mean_weights(self, blocks: Blocks) -> Floats | None:
+        """Mean weight of the points in pairs of blocks made of the own ones, (K, B, B).
+
+        None where all points are alike.
+        """
+        if np.array_equal(self.weights, self.counts):
+            return None
+        weights, counts = (blocks.sums_of(self.blocks, r) for r in (self.weights, self.counts))
+        weights, counts = (each + each.transpose(0, 2, 1) for each in (weights, counts))
+        return np.divide(weights, counts, out=np.zeros_like(weights), where=counts > 0)
 
     def far(self) -> Differences:
         """Differences between blocks so long that speckles change from one to the next."""

@@ -15,6 +15,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.options import UncertaintyModel
+from homodyne_fit.fitting.robust_loss import RobustLoss
 from homodyne_fit.fitting.weak_directions import WeakDirection, hardly_determined
 from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -114,7 +115,7 @@ class FitInfo:
     ----------
     success, message : bool, str
     cost_initial : float
-        Half the sum of squares at the start, contrast and offset at their best there.
+        What `FitResult.cost` was at the start, contrast and offset at their best there.
     passes : float
         Points evaluated over points in the data.
     seconds : float
@@ -230,7 +231,7 @@ class FitResult:
     scaling_root, scaling_null : (2K, l) array, (2K, k) array
         The same of contrasts and offsets, with the same columns; NaN where they are not known.
     cost : float
-        Half the sum of squared residuals.
+        Half the sum of squared residuals; of a robust loss, half the sum of s²ρ(r²/s²).
     noise : float
         Standard deviation of a residual.
     uncertainty : Uncertainty
@@ -250,6 +251,8 @@ class FitResult:
         Whether the model describes the data; of the residuals of least squares.
     weighting : Weighting or None
         What weighting the points did; None where it was not asked for.
+    robust : RobustLoss or None
+        What a robust loss did; None of least squares.
     """
 
     model: Model
@@ -277,6 +280,7 @@ class FitResult:
     weakest: WeakDirection | None = None
     adequacy: Adequacy = NOT_JUDGED
     weighting: Weighting | None = None
+    robust: RobustLoss | None = None
 
     @property
     def success(self) -> bool:

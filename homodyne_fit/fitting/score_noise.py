@@ -68,6 +68,7 @@ class SpeckleScores:
             residuals.blocks,
             None if np.all(points == pairs) else points,
             threads,
+            residuals.mean_weights(residuals.blocks),
         )
         return cls(of_angles, released.space)
 

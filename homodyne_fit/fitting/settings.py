@@ -17,6 +17,7 @@ from homodyne_fit.fitting.options import (
     ShearForm,
     gap_problems,
     left_to_data,
+    loss_problems,
     parameter_problems,
     weighting_problems,
 )
@@ -96,6 +97,7 @@ class FitSettings:
             has_flow = self.model.has_flow
             problems += gap_problems(self.model.name, has_flow=has_flow, gap=self.gap)
             problems += weighting_problems(self.search)
+            problems += loss_problems(self.search)
         if problems:
             raise InputError(problems)
 

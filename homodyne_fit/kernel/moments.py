@@ -36,6 +36,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.precision import Precision
+from homodyne_fit.kernel.pseudo_data import PseudoData, pseudo_residual
 from homodyne_fit.kernel.tiles import TILE, TileChunk
 from homodyne_fit.model.rates import Curves, Model
 
@@ -89,6 +90,7 @@ def chunk_moments(
     chunk: TileChunk,
     sinc_power: int = 2,
     precision: Precision = "double",
+    pseudo_data: PseudoData | None = None,
 ) -> NDArray[np.float64]:
     """Sum the moments of a chunk of tiles.
 
@@ -107,11 +109,14 @@ def chunk_moments(
         or more of the norms of the two columns that they belong to, if the frames of each tile
         follow each other: products of differences come from sums of products, which lose digits
         where curves change much within a tile.
+    pseudo_data : PseudoData, optional
+        That take the place of c2.
 
     Returns
     -------
     (K, m, m) or (s, K, m, m) float64 array
-        Moment matrices, with m = a + b + 4 where there is flow and a + 3 where there is none.
+        Moment matrices, with m = a + b + 4 where there is flow and a + 3 where there is none. Where
+        the chunk has weights of points, each point counts by its own.
         c2 and its reference differ by a constant, so column c2 means c2 − reference.
     """
     n_tiles, k = chunk.n_tiles, chunk.n_angles
@@ -123,17 +128,19 @@ def chunk_moments(
             curves.shear_jacobian[None],
         )
         factors = factors._replace(shear=factors.shear[None], direction=factors.direction[None])
-        return chunk_moments(curves, factors, chunk, sinc_power, precision)[0]
+        return chunk_moments(curves, factors, chunk, sinc_power, precision, pseudo_data)[0]
     n_sets, n_u = len(curves.transport), curves.transport_jacobian.shape[2]
     # Every tile with every set of parameters is a job.
     sets, tiles = (each.ravel() for each in np.indices((n_sets, n_tiles)))
     room, found = max(len(chunk.c2), FEWEST_JOBS), []
+    loss = None if pseudo_data is None else pseudo_data.loss
+    fit = None if pseudo_data is None else _fit_at_tiles(pseudo_data, factors, chunk)
     with jax.enable_x64(True):
-        kernel = _kernel(jax.default_backend(), sinc_power, precision)
+        kernel = _kernel(jax.default_backend(), sinc_power, precision, loss)
         for first in range(0, max(1, len(sets)), room):
             part = slice(first, first + room)
             jobs = _jobs(curves, factors, chunk, sets[part], tiles[part], room)
-            sums = kernel(*jobs, chunk.c2, len(sets[part]), k)
+            sums = kernel(*jobs, chunk.c2, len(sets[part]), k, fit, chunk.weights)
             found.append([np.asarray(each)[: len(sets[part]), :k] for each in sums])
     of_jobs = (np.concatenate(each) for each in zip(*found, strict=True))
     of_tiles = TileSums(
@@ -150,13 +157,48 @@ def compile_kernel(
     dtype: np.dtype[Any],
     sinc_power: int = 2,
     precision: Precision = "double",
+    loss: str | None = None,
+    weighted: bool = False,
 ) -> None:
-    """Compile what `chunk_moments` needs for chunks with room for so many tiles and angles."""
+    """Compile what `chunk_moments` needs for chunks with room for so many tiles and angles.
+
+    With a loss, that of its pseudo-data; with weighted points, that of these.
+    """
     nothing = np.zeros((0, TILE), dtype=np.int64)
-    chunk = TileChunk(nothing, nothing, np.zeros((*room, TILE, TILE), dtype), 0)
+    c2 = np.zeros((*room, TILE, TILE), dtype)
+    chunk = TileChunk(nothing, nothing, c2, 0, np.zeros(c2.shape) if weighted else None)
     none, a, b = np.zeros(0), len(model.transport_parameters), len(model.shear_parameters)
     flat = Curves(np.zeros(1), np.zeros((1, a)), np.zeros(1), np.zeros((1, b)))
-    chunk_moments(flat, AngleFactors(none, none, none, none), chunk, sinc_power, precision)
+    factors, one = AngleFactors(none, none, none, none), np.zeros(1)
+    pseudo_data = loss and PseudoData(loss, none, 1.0, one, one, none, none, none)
+    chunk_moments(flat, factors, chunk, sinc_power, precision, pseudo_data or None)
+
+
+class _FitAtTiles(NamedTuple):
+    """The fit that pseudo-data are made of.
+
+    Attributes
+    ----------
+    integrals : (2, 2, B, T) array
+        S and Γ at rows and columns of the tiles.
+    factors : (5, K') array
+        Shear, contrast, offset less the reference, scale and gain of the angles.
+    """
+
+    integrals: Any
+    factors: Any
+
+
+def _fit_at_tiles(pseudo_data: PseudoData, factors: AngleFactors, chunk: TileChunk) -> _FitAtTiles:
+    d, (room, angles) = pseudo_data, chunk.room
+    frames = np.minimum(np.stack([chunk.rows, chunk.cols]), len(d.transport) - 1)
+    integrals = np.zeros((2, 2, room, frames.shape[2]))
+    integrals[:, :, : chunk.n_tiles] = d.transport[frames], d.shear[frames]
+    of_angles = np.zeros((5, angles))
+    gains = np.full(chunk.n_angles, d.gain)
+    rows = d.shear_factor, d.contrast, d.offset - factors.reference, d.scale, gains
+    of_angles[:, : chunk.n_angles] = rows
+    return _FitAtTiles(integrals, of_angles)
 
 
 class Jobs(NamedTuple):
@@ -236,12 +278,14 @@ class TileSums(NamedTuple):
 
 
 @functools.cache
-def _kernel(backend: str, sinc_power: int, precision: Precision) -> Callable[..., TileSums]:
+def _kernel(
+    backend: str, sinc_power: int, precision: Precision, loss: str | None
+) -> Callable[..., TileSums]:
     """`_sums_of_tiles`, compiled for a kind of device."""
     on_cpu, of_point = backend == "cpu", PRECISIONS[precision]
     return jax.jit(
         functools.partial(
-            _sums_of_tiles, sinc_power=sinc_power, of_point=of_point, one_by_one=on_cpu
+            _sums_of_tiles, sinc_power=sinc_power, of_point=of_point, loss=loss, one_by_one=on_cpu
         ),
         compiler_options=CPU_OPTIONS if on_cpu else None,
     )
@@ -257,9 +301,12 @@ def _sums_of_tiles(
     c2: jax.Array,
     n_jobs: int,
     n_angles: int,
+    fit: _FitAtTiles | None,
+    weights: jax.Array | None,
     *,
     sinc_power: int,
     of_point: PointPrecision,
+    loss: str | None,
     one_by_one: bool,
 ) -> TileSums:
     """Sums of every job, with a leading axis J.
@@ -271,8 +318,13 @@ def _sums_of_tiles(
     c2 : (B, K, T, T) array
     n_jobs, n_angles : int
         How many of the J and of the K are to be summed; the others are arbitrary.
+    fit : _FitAtTiles or None
+        That of pseudo-data; None for c2 as it is.
+    weights : (B, K, T, T) array or None
     sinc_power : int
     of_point : PointPrecision
+    loss : str or None
+        Of the pseudo-data.
     one_by_one : bool
         Whether to keep a processor's cache busy with a tile and an angle at a time, or a GPU with
         all of them.
@@ -281,15 +333,26 @@ def _sums_of_tiles(
 
     def of_job(i: jax.Array) -> TileSums:
         tile = Tile(integrals[:, :, i], u[:, i], v[:, i], ordered[i], sinc_power, of_point)
+        at, of_fit = tiles[i], None
+        if fit is not None and loss is not None:
+            curves = fit.integrals[:, :, at]
+            of_tile = Tile(curves, u[:, i], v[:, i], ordered[i], sinc_power, of_point)
+            tile.pseudo, of_fit = _PseudoTile(of_tile, loss), fit.factors.T
         if one_by_one:
             shapes = (7, 2 * t), (3 * n_u + n_v, t), (3,)
             each = one_after_the_other(
                 n_angles,
-                lambda k: tile.sums(factors[i, :, k], c2[tiles[i], k]),
+                lambda k: tile.sums(
+                    factors[i, :, k],
+                    c2[at, k],
+                    None if weights is None else weights[at, k],
+                    None if of_fit is None else of_fit[k],
+                ),
                 tuple(jnp.zeros((k_max, *shape)) for shape in shapes),
             )
         else:
-            each = jax.vmap(tile.sums)(factors[i].T, c2[tiles[i]])
+            own = None if weights is None else weights[at]
+            each = jax.vmap(tile.sums)(factors[i].T, c2[at], own, of_fit)
         return tile.contracted(*each)
 
     def one_after_the_other(n: int, function: Callable[[jax.Array], Any], nothing: Any) -> Any:
@@ -323,7 +386,14 @@ class Tile:
     ordered : () bool
     sinc_power : int
     of_point : PointPrecision
+
+    Attributes
+    ----------
+    pseudo : _PseudoTile or None
+        Makes pseudo-data of c2.
     """
+
+    pseudo: _PseudoTile | None = None
 
     def __init__(
         self,
@@ -347,7 +417,13 @@ class Tile:
         self.apart = (col[0] > row[-1]) == (col[-1] > row[0])
         self.nearest = jnp.minimum(jnp.abs(col[0] - row[-1]), jnp.abs(col[-1] - row[0]))
 
-    def sums(self, factors: jax.Array, c2: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    def sums(
+        self,
+        factors: jax.Array,
+        c2: jax.Array,
+        weights: jax.Array | None,
+        of_fit: jax.Array | None,
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Sums over rows and over columns for one angle: (7, 2T), (3a + b, T) and (3,).
 
         Every sum is a product of a matrix and a vector: of all ways to write them down, the one
@@ -355,14 +431,20 @@ class Tile:
         """
         transport, shear, reference = factors
         counted = jnp.isfinite(c2)
-        weight = self._point(counted)
-        c = jnp.where(counted, self._point(c2) - self._point(reference), 0.0)
-        f, fx = self.decay(transport, shear, weight, has_flow=self.v.shape[2] > 0)
-        ff, ffx, fxfx = f * f, f * fx, fx * fx
+        present = self._point(counted)
+        weight = present if weights is None else jnp.where(counted, self._point(weights), 0.0)
+        c = self._point(c2) - self._point(reference)
+        if self.pseudo is not None and of_fit is not None:
+            spread = None if weights is None else jax.lax.rsqrt(weight)
+            c = self.pseudo.values(c, transport, self._point(of_fit), spread)
+        c = jnp.where(counted, c, 0.0)
+        f, fx = self.decay(transport, shear, present, has_flow=self.v.shape[2] > 0)
+        wf, wfx, wc = (f, fx, c) if weights is None else (weight * f, weight * fx, weight * c)
+        ff, ffx, fxfx = f * wf, f * wfx, fx * wfx
         ones, (u, v) = self._point(jnp.ones(len(c2))), map(self._point, self.rounded)
         by_row_and_col = [
             jnp.concatenate([_product(w, ones), _product(ones, w)])
-            for w in (ff, ffx, fxfx, f, f * c, fx, fx * c)
+            for w in (ff, ffx, fxfx, wf, wf * c, wfx, wfx * c)
         ]
         crossed = [
             *(_product(curve, ff) for curve in u[0].T),
@@ -370,7 +452,7 @@ class Tile:
             *(_product(ffx, curve) for curve in u[1].T),
             *(_product(curve, fxfx) for curve in v[0].T),
         ]
-        data = [jnp.sum(_product(w, ones)) for w in (c * c, c, weight)]
+        data = [jnp.sum(_product(w, ones)) for w in (wc * c, wc, weight)]
         return jnp.stack(by_row_and_col), jnp.stack(crossed), jnp.stack(data)
 
     def decay(
@@ -442,6 +524,33 @@ class Tile:
     def _point(self, x: jax.Array) -> jax.Array:
         """In the precision of a point."""
         return x.astype(self.of_point.dtype)
+
+
+class _PseudoTile(NamedTuple):
+    """One tile of pseudo-data.
+
+    Attributes
+    ----------
+    fit : Tile
+        Of the integrals of the fit.
+    loss : str
+    """
+
+    fit: Tile
+    loss: str
+
+    def values(
+        self, c: jax.Array, transport: jax.Array, factors: jax.Array, spread: jax.Array | None
+    ) -> jax.Array:
+        """Pseudo-data (T, T) of one angle, like its c2 less the reference.
+
+        `factors` are those of `_FitAtTiles`; `spread` is 1/√w of points that have weights w.
+        """
+        shear, contrast, offset, scale, gain = factors
+        scale = scale if spread is None else scale * spread
+        one, has_flow = jnp.ones((), c.dtype), self.fit.v.shape[2] > 0
+        fitted = offset + contrast * self.fit.decay(transport, shear, one, has_flow=has_flow)[0]
+        return fitted + pseudo_residual(self.loss, c - fitted, scale, gain)
 
 
 def _product(x: jax.Array, y: jax.Array) -> jax.Array:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from homodyne_fit.kernel.elimination import JointEquations, eliminate, eliminate_each, reduce_each
 from homodyne_fit.kernel.moments import AngleFactors, chunk_moments
 from homodyne_fit.kernel.precision import Precision
+from homodyne_fit.kernel.pseudo_data import PseudoData
 from homodyne_fit.kernel.stored_chunks import Chunk
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.rates import Curves, Model
@@ -48,6 +49,8 @@ class TwoTimeObjective(Portable):
         f decays by sinc(phase_per_gap · q h cos(φ0 − φ) ΔΓ) to this power.
     precision : {'double', 'single'}
         Of what is computed for every point.
+    pseudo_data : PseudoData or None
+        That are fitted in place of c2.
     """
 
     model: Model
@@ -63,6 +66,7 @@ class TwoTimeObjective(Portable):
     sinc_power: int = 2
     phase_per_gap: float = 0.5
     precision: Precision = "double"
+    pseudo_data: PseudoData | None = None
 
     def in_coordinates(self, space: SearchSpace) -> TwoTimeObjective:
         """The same objective as a function of the coordinates of a search space."""
@@ -84,7 +88,8 @@ class TwoTimeObjective(Portable):
         full = self.complete(params)
         integrals = self.curves(full)
         factors, tiles = self.angle_factors(full), chunk.loaded()
-        return chunk_moments(integrals, factors, tiles, self.sinc_power, self.precision)
+        options = self.sinc_power, self.precision, self.pseudo_data
+        return chunk_moments(integrals, factors, tiles, *options)
 
     def select_angles(self, angles: NDArray[np.int64]) -> TwoTimeObjective:
         """The objective for data of some of the angles."""
@@ -95,6 +100,7 @@ class TwoTimeObjective(Portable):
             scaling=self.scaling.select_angles(angles),
             weights=self.weights[angles],
             reference=self.reference[angles],
+            pseudo_data=self.pseudo_data and self.pseudo_data.select_angles(angles),
         )
 
     def joint_equations(

@@ -55,12 +55,15 @@ class TileChunk:
         comes after B tiles, or after K angles, is nothing.
     n_angles : int
         K.
+    weights : (B', K', TILE, TILE) float64, optional
+        Of the points; arbitrary where c2 is NaN. None where all are alike.
     """
 
     rows: NDArray[np.int64]
     cols: NDArray[np.int64]
     c2: NDArray[np.floating]
     n_angles: int
+    weights: NDArray[np.float64] | None = None
 
     @property
     def n_tiles(self) -> int:
@@ -71,6 +74,13 @@ class TileChunk:
     def values(self) -> NDArray[np.floating]:
         """c2 of its tiles, (B, K, TILE, TILE)."""
         return self.c2[: self.n_tiles, : self.n_angles]
+
+    @property
+    def weights_of_tiles(self) -> list[NDArray[np.float64] | None]:
+        """Weights of each of its B tiles, (K, TILE, TILE)."""
+        if self.weights is None:
+            return [None] * self.n_tiles
+        return list(self.weights[: self.n_tiles, : self.n_angles])
 
     @property
     def room(self) -> tuple[int, int]:
@@ -159,11 +169,15 @@ def _chunk(
     """Gather tiles, of frames that ascend, into an array with room for so many and their angles."""
     c2 = np.empty((*room, TILE, TILE), dtype=data.c2.dtype)
     n, k = data.n_frames, data.n_angles
+    weights = None if data.weights is None else np.zeros(c2.shape)
     for b, (i, j) in enumerate(zip(rows, cols, strict=True)):
         counted = (i[:, None] < j) & (j < n)
-        values = _entries(data, np.minimum(i, n - 1), np.minimum(j, n - 1))
+        at = np.minimum(i, n - 1), np.minimum(j, n - 1)
+        values = _entries(data, *at)
         c2[b, :k] = np.where(counted & np.isfinite(values), values, np.nan)
-    return TileChunk(rows, cols, c2, k)
+        if weights is not None and data.weights is not None:
+            weights[b, :k] = data.weights[:, at[0][:, None], at[1]]
+    return TileChunk(rows, cols, c2, k, weights)
 
 
 def _entries(

@@ -85,6 +85,8 @@ class Differences:
 class DifferenceSums(Portable):
     """The sums over cells of frames, as sums over chunks.
 
+    Of pseudo-data, those made at the very parameters.
+
     Attributes
     ----------
     objective : TwoTimeObjective
@@ -106,9 +108,13 @@ class DifferenceSums(Portable):
         total = np.zeros((len(self.steps), tiles.n_angles, COLUMNS))
         contrast, offset = self.contrast[:, None, None], self.offset[:, None, None]
         beta = speckle_contrast(contrast, offset)
-        for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
+        for tile, weights, rows, cols in zip(
+            tiles.values, tiles.weights_of_tiles, tiles.rows, tiles.cols, strict=True
+        ):
             g = fields_of_tile(curves, factors, objective.sinc_power, rows, cols)
             residual = tile - offset - contrast * g**2
+            if objective.pseudo_data is not None:
+                residual = objective.pseudo_data.residuals(residual, weights=weights)
             for sums, m in zip(total, self.steps, strict=True):
                 inside = (rows[:-m] + m == rows[m:])[:, None] & (cols[:-m] + m == cols[m:])
                 inside &= rows[m:, None] < cols[:-m]

@@ -26,6 +26,8 @@ TOGETHER = 8
 class ResidualSums(Portable):
     """Residuals c2 − offset − contrast·f summed over pairs of blocks, as sums over chunks.
 
+    Of pseudo-data, those made at the very parameters.
+
     Attributes
     ----------
     objective : TwoTimeObjective
@@ -39,14 +41,19 @@ class ResidualSums(Portable):
     blocks: Blocks
 
     def chunk_sums(self, params: Floats, chunk: Chunk) -> Floats:
-        """Sums of residuals and numbers of points, (2, K, B, B), the earlier block first."""
+        """Sums of residuals, of points, and of their weights, (3, K, B, B).
+
+        The earlier block is first. The residuals themselves are not weighted.
+        """
         objective, tiles = self.objective, chunk.loaded()
         full = objective.complete(params)
         curves, factors = objective.curves(full), objective.angle_factors(full)
         starts = self.blocks.starts
-        total = np.zeros((2, tiles.n_angles, len(starts), len(starts)))
+        total = np.zeros((3, tiles.n_angles, len(starts), len(starts)))
         angles = [slice(k, k + TOGETHER) for k in range(0, tiles.n_angles, TOGETHER)]
-        for tile, rows, cols in zip(tiles.values, tiles.rows, tiles.cols, strict=True):
+        for tile, weights, rows, cols in zip(
+            tiles.values, tiles.weights_of_tiles, tiles.rows, tiles.cols, strict=True
+        ):
             (row_blocks, first_rows), (col_blocks, first_cols) = (
                 np.unique(np.searchsorted(starts, at, side="right") - 1, return_index=True)
                 for at in (rows, cols)
@@ -61,6 +68,9 @@ class ResidualSums(Portable):
                 g *= -self.contrast[group, None, None]
                 g += tile[group]
                 g -= self.offset[group, None, None]
+                if objective.pseudo_data is not None:
+                    of_points = None if weights is None else weights[group]
+                    g = objective.pseudo_data.residuals(g, group, of_points).copy()
                 present = np.isfinite(g)
                 counts = np.outer(*sizes)
                 if not np.all(present):
@@ -70,4 +80,7 @@ class ResidualSums(Portable):
                 at_blocks = group, row_blocks[:, None], col_blocks
                 total[0][at_blocks] += sums
                 total[1][at_blocks] += counts
+                if weights is not None:
+                    counts = group_sums(weights[group] * present, first_rows, first_cols)
+                total[2][at_blocks] += counts
         return total

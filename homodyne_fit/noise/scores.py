@@ -43,6 +43,7 @@ def score_covariances_of_angles(
     blocks: Blocks,
     present: Floats | None = None,
     threads: int | None = None,
+    weights: Floats | None = None,
 ) -> Floats:
     """V0, V1 and V2 of each angle in the searched parameters, contrast and offset.
 
@@ -60,6 +61,9 @@ def score_covariances_of_angles(
         Points in each pair of blocks, in both orders; all of them when None.
     threads : int, optional
         One for each processor when None.
+    weights : (K, B, B) array, optional
+        Mean weight of the points in each pair of blocks, the same in both orders; `local` is not
+        needed then.
 
     Returns
     -------
@@ -68,7 +72,11 @@ def score_covariances_of_angles(
     scene = _Scene.of(objective, params, scaling, blocks, present)
 
     def of_angle(k: int) -> Floats:
-        return scene.covariances(k, scene.columns(k), local[k])
+        columns = scene.columns(k)
+        if weights is None:
+            return scene.covariances(k, columns, local[k], columns[-2])
+        weighted = columns * weights[k]
+        return scene.covariances(k, weighted, scene.products(k, weighted, weighted), columns[-2])
 
     with ThreadPoolExecutor(threads or available_processors()) as pool:
         return np.stack(list(pool.map(of_angle, range(len(local)))), axis=1)
@@ -83,6 +91,7 @@ def joint_covariances_of_angles(
     joined: Blocks,
     present: Floats,
     threads: int | None = None,
+    weights: Floats | None = None,
     *,
     white: bool = False,
 ) -> tuple[Floats, Floats]:
@@ -100,8 +109,11 @@ def joint_covariances_of_angles(
         Points in each pair of joined blocks, in both orders.
     threads : int, optional
         One for each processor when None.
+    weights : (K, B, B) array, optional
+        Mean weight of the points in each pair of joined blocks, in the score alone.
     white : bool
-        Of independent points of the same variance: V2 without its factor 1 + βf, V0 and V1 zero.
+        Of independent points of the same variance, or of variances in inverse proportion to their
+        weights: V2 without its factor 1 + βf, V0 and V1 zero.
 
     Returns
     -------
@@ -110,16 +122,20 @@ def joint_covariances_of_angles(
         Derivatives of the windows' sums of the model by searched parameters, contrast and offset.
     """
     scene = _Scene.of(objective, params, scaling, blocks, present, joined)
-    t = windows.shape[1]
 
     def of_angle(k: int) -> tuple[Floats, Floats]:
-        columns = np.concatenate([windows[k], scene.columns(k)])
-        weighted = (columns * (scene.counts(k) / 2)).reshape(len(columns), -1)
-        products = weighted @ columns.reshape(len(columns), -1).T
+        of_model = scene.columns(k)
+        slopes = scene.products(k, windows[k], of_model)
+        score = of_model if weights is None else of_model * weights[k]
+        columns = np.concatenate([windows[k], score])
         if white:
+            if weights is not None:
+                columns = columns / np.sqrt(np.where(weights[k] > 0, weights[k], 1.0))
+            products = scene.products(k, columns, columns)
             none = np.zeros_like(products)
-            return np.stack([none, none, products]), products[:t, t:]
-        return scene.covariances(k, columns, products), products[:t, t:]
+            return np.stack([none, none, products]), slopes
+        products = scene.products(k, columns, columns)
+        return scene.covariances(k, columns, products, of_model[-2]), slopes
 
     with ThreadPoolExecutor(threads or available_processors()) as pool:
         found = list(pool.map(of_angle, range(len(windows))))
@@ -159,13 +175,19 @@ class _Scene:
         """Derivatives (p + 2, B, B) of c2."""
         return self.model.columns(k, float(self.contrasts[k]), self.searched)
 
-    def covariances(self, k: int, columns: Floats, products: Floats) -> Floats:
-        """V0, V1 and V2 (3, c, c) of columns (c, B, B), given their products over the points."""
+    def products(self, k: int, left: Floats, right: Floats) -> Floats:
+        """Sums over the points of products of two columns, (a, B, B) and (b, B, B): (a, b)."""
+        weighted = (left * (self.counts(k) / 2)).reshape(len(left), -1)
+        return weighted @ right.reshape(len(right), -1).T
+
+    def covariances(self, k: int, columns: Floats, products: Floats, decay: Floats) -> Floats:
+        """V0, V1 and V2 (3, c, c) of columns (c, B, B).
+
+        Given their products over the points, and f at the points (B, B).
+        """
         counts, beta = self.counts(k), float(self.beta[k])
         f, g = self.model.field(k)
-        # The last column but one of a fit is f.
-        weighted = (columns * (counts * columns[-2] / 2)).reshape(len(columns), -1)
-        shot = products + beta * weighted @ columns.reshape(len(columns), -1).T
+        shot = products + beta * self.products(k, columns * decay, columns)
         # The matrices are computed in units in which they are of order one.
         units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
         w = columns * (counts / units[:, None, None])

@@ -94,6 +94,15 @@ def sample_posterior(
         raise InputError(
             "there is no posterior of a fit with weighted points yet; take weighting: none"
         )
+    if data.sigma is not None:
+        raise InputError(
+            "there is no posterior of points with a sigma of their own; take data without it"
+        )
+    if result.robust is not None:
+        raise InputError(
+            "there is no posterior of a fit with a robust loss: the draws are those of least "
+            "squares; take loss: linear"
+        )
     problems = [
         *(problem.inside("prior") for problem in prior_problems(settings.priors)),
         *settings.sampling.problems(len(result.contrast)),

@@ -27,6 +27,7 @@ from homodyne_fit.report.numbers import (
 from homodyne_fit.report.page_data import MOVED_POINTS, most_pixels, page_data, shown_frames
 from homodyne_fit.report.page_files import PAGE, render_page
 from homodyne_fit.report.posterior import posterior_html
+from homodyne_fit.report.robust import robust_text
 from homodyne_fit.report.still_pictures import still_pictures
 from homodyne_fit.report.verdict import judge, quotable, quote_table
 from homodyne_fit.report.views import AngleView, angle_views
@@ -169,7 +170,11 @@ def _search_facts(data: TwoTimeData, result: FitResult) -> list[tuple[str, str]]
     return [
         ("end of the search", info.message),
         *_weights(result),
-        ("½ Σ residual²", f"{format_number(info.cost_initial)} → {format_number(result.cost)}"),
+        *([("Robust loss", robust)] if (robust := robust_text(result)) else []),
+        (
+            "½ Σ s²ρ(residual²/s²)" if result.robust else "½ Σ residual²",
+            f"{format_number(info.cost_initial)} → {format_number(result.cost)}",
+        ),
         ("contrast and offset", result.objective.scaling.mode),
         ("time taken", f"{format_number(info.seconds, 2)} s"),
         ("passes over the data", f"{info.passes:.1f}"),

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from homodyne_fit.fitting.result import Estimate, FitResult
 from homodyne_fit.report.numbers import format_estimate, format_number
+from homodyne_fit.report.robust import robust_text
 from homodyne_fit.report.verdict import QuoteRow, Verdict, judge, quotable, quote_table
 from homodyne_fit.report.words import (
     adequacy_text,
@@ -252,6 +253,8 @@ def _below_the_table(result: FitResult) -> list[str]:
     if weighting := weighting_text(result):
         lines += [f"weights: {weighting}"]
         lines += [f"  {text}" for text in weighting_differences(result)]
+    if robust := robust_text(result):
+        lines.append(f"loss: {robust}")
     lines.append(adequacy_text(result))
     lines += filter(None, [goodness_text(result)])
     if forms := forms_text(result):

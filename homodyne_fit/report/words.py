@@ -27,6 +27,7 @@ from homodyne_fit.report.numbers import (
     joined_with_or,
     with_unit,
 )
+from homodyne_fit.report.robust import robust_cautions
 from homodyne_fit.report.views import AngleView
 
 __all__ = [
@@ -159,8 +160,9 @@ def warnings(result: FitResult) -> list[str]:
     as well; transport that vanishes under an inflated contrast; parameters, contrasts and offsets
     at a bound; rates that the data determine though not their power laws; whatever else has an
     infinite error; points that are not weighted although they should be, or of which the weights
-    matter more than they may; error bars that rest on less than usual; parameters that can move
-    together; and rates that vanish. What rests on errors is said only of a fit that converged: else
+    matter more than they may; frames that a robust loss finds to be outliers; error bars that rest
+    on less than usual; parameters that can move together; and rates that vanish. What rests on
+    errors is said only of a fit that converged: else
     every error is infinite.
     """
     texts = [
@@ -173,7 +175,7 @@ def warnings(result: FitResult) -> list[str]:
     ]
     if result.success:
         texts += [*_loose_power_laws(result), *_undetermined_scaling(result)]
-    texts += _weighting_cautions(result)
+    texts += [*_weighting_cautions(result), *robust_cautions(result)]
     return [
         *texts,
         *(note[0].upper() + note[1:] + "." for note in result.uncertainty.notes),

@@ -99,6 +99,7 @@ class FitRecord(FitResult):
                 "adequacy": self.adequacy.to_json(),
                 "goodness": self.goodness.to_json(),
                 "weighting": self.weighting and self.weighting.to_json(),
+                "robust": self.robust and self.robust.to_json(),
                 "layers": info.layers,
                 "alternatives": info.alternatives,
                 "beyond_bounds": info.beyond_bounds,

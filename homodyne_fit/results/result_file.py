@@ -9,7 +9,7 @@ The layout is documented in ``docs/results.md``; `FORMAT_VERSION` grows when it 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any
 import h5py
 import numpy as np
 import yaml
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.dataset import TwoTimeData
@@ -30,6 +30,7 @@ from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
 from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
+from homodyne_fit.fitting.robust_loss import RobustLoss
 from homodyne_fit.fitting.weak_directions import WeakDirection
 from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
@@ -198,10 +199,14 @@ def _write_c2(group: h5py.Group, record: FitRecord) -> None:
         # Too large for the memory: no copies of them are made, measured or fitted.
         return
     upper = np.triu(np.ones((n, n), dtype=bool), 1)
-    for name, dtype, meaning, matrix in (
+    kinds: list[tuple[str, np.dtype[Any], str, Callable[[int], NDArray[np.floating]]]] = [
         ("data", data.c2.dtype, "two-time correlation, measured", data.c2.__getitem__),
         ("fit", np.dtype(np.float32), "two-time correlation, fitted", record.c2),
-    ):
+    ]
+    if (sigma := data.sigma) is not None:
+        meaning = "standard deviation of the noise, of which ratios count"
+        kinds.append(("sigma", sigma.dtype, meaning, sigma.__getitem__))
+    for name, dtype, meaning, matrix in kinds:
         rows = max(1, min(n, CHUNK_BYTES // (n * dtype.itemsize)))
         options: dict[str, Any] = {"chunks": (1, rows, n), **COMPRESSION}
         dataset = group.create_dataset(name, data.c2.shape, dtype, **options)
@@ -297,6 +302,7 @@ def _read_record(file: Node, path: Path) -> FitRecord:
         adequacy=Adequacy.from_json(fit["adequacy"]) if "adequacy" in fit else NOT_JUDGED,
         goodness=_read_goodness(fit, n_angles),
         weighting=Weighting.from_json(fit["weighting"]) if fit.get("weighting") else None,
+        robust=RobustLoss.from_json(fit["robust"]) if fit.get("robust") else None,
         condition_number=float(state.attrs["condition_number"]),
         space=space,
         objective=read_fields(state["objective"], TwoTimeObjective),
@@ -396,5 +402,6 @@ def _read_data(path: Path) -> TwoTimeData:
             q=file["scaling/q"][()],
             dt=float(file["state/objective"].attrs["dt"]),
             source=provenance["source"],
+            sigma=file["c2/sigma"][()] if "sigma" in file["c2"] else None,
             notes=tuple(provenance["notes"]),
         )

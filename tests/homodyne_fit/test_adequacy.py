@@ -90,7 +90,7 @@ def objective_sums(kind, result, *more):
 def test_sums_of_residuals_are_those_of_a_direct_loop():
     result = fitted(masked(measured(photons=0.5, shear=1e-4), slice(30, 37)))
     blocks = Blocks(np.array([0, 3, 10, 40, 66]), np.array([3, 7, 30, 26, 34]))
-    sums, counts = objective_sums(ResidualSums, result, blocks)
+    sums, counts, _ = objective_sums(ResidualSums, result, blocks)
     owner = np.repeat(np.arange(5), blocks.sizes)
     expected, number = np.zeros((2, 4, 5, 5))
     for k, one in enumerate(residuals(result)):
@@ -134,7 +134,7 @@ def test_window_means_scatter_as_the_closed_form_says():
     means = []
     for seed in range(60):
         data = measured(seed, photons, pixels=pixels)
-        total, _ = sum(sums.chunk_sums(truth, chunk) for chunk in tile_chunks(data))
+        total, *_ = sum(sums.chunk_sums(truth, chunk) for chunk in tile_chunks(data))
         means += list(np.einsum("ktij,kij->kt", weights, total))
     scatter = np.cov(np.array(means).T)
     # A standard deviation of 240 is good to 5 %: four times that, of some twenty.

@@ -104,10 +104,10 @@ def test_what_is_compiled_ahead_is_what_is_used(model, precision):
     data = random_data(70, 2)
     chunk = tile_chunks(data)[0]
     compile_kernel(model, chunk.room, data.c2.dtype, 2, precision)
-    compiled = _kernel("cpu", 2, precision)._cache_size()
+    compiled = _kernel("cpu", 2, precision, None)._cache_size()
     params = (1200.0, -0.4, 150.0, 4e-4, 0.25, 5e-5, 3.0)[: len(model.parameters)]
     kernel_moments(np.array(params), data, np.ones(3), precision=precision)
-    assert _kernel("cpu", 2, precision)._cache_size() == compiled > 0
+    assert _kernel("cpu", 2, precision, None)._cache_size() == compiled > 0
 
 
 RATES = st.tuples(st.floats(100, 2e4), st.floats(-0.8, 0.8), st.floats(-50, 1000))

@@ -258,9 +258,9 @@ REFUSED = {
         "optimization: {nlsq: {anti_degeneracy: {per_angle_mode: independent}}}\n",
         "optimization.nlsq.anti_degeneracy.per_angle_mode: fits of each angle by itself are not",
     ),
-    "a loss with a scale": (
+    "a loss with a scale of c2": (
         "optimization: {nlsq: {loss: soft_l1, f_scale: 0.1}}\n",
-        "optimization.nlsq.f_scale: soft_l1 with a scale is not available; least squares is fitted",
+        "optimization.nlsq.f_scale: is in standard deviations of the noise, and below 0.5 hardly",
     ),
     "a time in ms": (
         "analyzer_parameters: {temporal: {dt: 100, dt_unit: ms}}\n",

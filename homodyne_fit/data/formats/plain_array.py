@@ -1,17 +1,18 @@
 """Plain arrays: C2 of shape (N, N), (K, N, N) or (N, N, K) in a .npy, or in a .npz with others.
 
-The others are phi, q and dt, or the times t1 and t2, seconds, as in the documents of heterodyne.
+The others are phi, q and dt, or the times t1 and t2, seconds, as in the documents of heterodyne;
+and sigma, the standard deviation of each point, of the shape of C2, or of each matrix.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats import numpy_file
@@ -25,7 +26,7 @@ __all__ = ["PLAIN_ARRAY", "write_array"]
 
 
 # Arrays that may be in a .npz beside C2.
-COMPANIONS = ("phi", "q", "dt", "t1", "t2")
+COMPANIONS = ("phi", "q", "dt", "t1", "t2", "sigma")
 
 
 # Largest relative difference of equal times between frames.
@@ -62,7 +63,21 @@ def describe(arrays: Mapping[str, ArrayHeader], path: Path) -> TwoTimeFile:
         stored=stack,
         raw=partial(numpy_file.raw, path, name),
         release=stack.release,
+        sigma=_sigma(arrays, path, header, n_matrices),
     )
+
+
+def _sigma(
+    arrays: Mapping[str, ArrayHeader], path: Path, c2: ArrayHeader, n_matrices: int
+) -> Callable[[int, slice], NDArray[np.generic]] | None:
+    """What reads the standard deviations of the points of a matrix; None where there are none."""
+    if "sigma" not in arrays:
+        return None
+    if arrays["sigma"].shape == c2.shape:
+        return numpy_file.Stack(path, "sigma", arrays["sigma"])
+    of_each = numpy_file.companion(arrays, path, "sigma", (n_matrices,))
+    assert of_each is not None
+    return lambda index, frames: np.full((frames.stop - frames.start,) * 2, of_each[index])
 
 
 def _frame_time(
@@ -94,9 +109,10 @@ def write_array(
     q: ArrayLike | None = None,
     phi: ArrayLike | None = None,
     dt: float | None = None,
+    sigma: ArrayLike | None = None,
 ) -> None:
-    """Write C2, of shape (n, n) or (K, n, n), as a .npy, or with q, phi and dt as a .npz."""
-    known = {"q": q, "phi": phi, "dt": dt}
+    """Write C2, of shape (n, n) or (K, n, n), as a .npy, or with what is beside it as a .npz."""
+    known = {"q": q, "phi": phi, "dt": dt, "sigma": sigma}
     beside = {name: np.asarray(value) for name, value in known.items() if value is not None}
     matrices = real_array(c2) if np.ma.isMaskedArray(c2) else np.asarray(c2)
     suffix = Path(path).suffix
@@ -113,7 +129,7 @@ PLAIN_ARRAY = Format(
     "plain array",
     "array",
     "one array of numbers of shape (N, N), (K, N, N) or (N, N, K), beside it at most phi, q, dt, "
-    "t1 and t2",
+    "t1, t2 and sigma",
     recognises,
     describe,
     lambda path, c2, q, phi, dt: write_array(path, c2, q=q, phi=phi, dt=dt),

@@ -77,6 +77,8 @@ class TwoTimeFile:
         order.
     release : callable
         Releases memory that makes reading further matrices faster.
+    sigma : callable or None
+        ``sigma(index, frames)`` has the standard deviations of the points of a matrix, likewise.
     doubts : mapping
         Questions about values in the file that may be something else, by quantity: ``q``, ``phi``.
     is_cut : bool
@@ -98,6 +100,7 @@ class TwoTimeFile:
     shift: float = 0.0
     raw: Callable[[int], RawMatrix | None] = _nowhere
     release: Callable[[], None] = _nothing
+    sigma: Callable[[int, slice], NDArray[np.generic]] | None = None
     doubts: Mapping[str, str] = field(default_factory=dict)
     is_cut: bool = False
     notes: tuple[str, ...] = ()

@@ -2,13 +2,16 @@
 
 A sample of the data may prefer another basin than all points do. Basins that a sample cannot rule
 out are therefore followed up on the next larger one, beside the best.
+
+With a robust loss, each sample is fitted by least squares first; then pseudo-data are made and
+fitted in turn.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +20,7 @@ from homodyne_fit.fitting.layers.layer import Layers
 from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.minimum import MOST_NFEV, find_minimum
 from homodyne_fit.fitting.search.other_minima import distance_between
+from homodyne_fit.fitting.search.robust import Robust, distance_moved
 from homodyne_fit.fitting.search.samples import Sample, Samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import HOPELESS, SAME_BASIN, Screening, is_above
@@ -51,6 +55,13 @@ TRIVIAL = 0.02
 # Searches after which the layers get no further say.
 MAX_SEARCHES = 30
 
+# Times that pseudo-data are made until they agree with their fit, and that the layers are asked
+# whether they agree, too.
+MOST_ROUNDS = 30
+MOST_TURNS = 4
+
+NOT_SETTLED = "the weights of the robust loss did not settle"
+
 # The global search: (objective, first start, samples to use) to the best basins.
 GlobalSearch = Callable[[TwoTimeObjective, SearchPoint, Sequence[Sample]], Screening]
 
@@ -67,12 +78,15 @@ class Refinement:
         None where the start is taken as it is.
     noise_of : callable
         Finds the noise of the points of a sample.
+    robust : Robust or None
+        None for least squares.
     """
 
     samples: Samples
     layers: Layers
     global_search: GlobalSearch | None
     noise_of: Callable[[Sample, Solution], NoiseOfPoints]
+    robust: Robust | None = None
 
     def preliminary_fit(
         self, objective: TwoTimeObjective, start: SearchPoint, *, all_points: bool = False
@@ -83,7 +97,9 @@ class Refinement:
         # A fit of its own, which has the whole budget, as has the one after it.
         self.samples.budget.restart()
         start = self._best_basin(objective, start)
-        solution = self._minimise(self.samples.all_points, objective, start, SAMPLE_TOLERANCE)
+        sample = self.samples.all_points
+        solution = self._minimise(sample, objective, start, SAMPLE_TOLERANCE)
+        solution = self._settle(sample, solution, SAMPLE_TOLERANCE)
         self.samples.budget.restart()
         return solution
 
@@ -130,8 +146,58 @@ class Refinement:
         others: Sequence[SearchPoint],
         tolerance: float,
     ) -> tuple[Solution, list[Solution]]:
+        found = self._search(sample, objective, best, others, tolerance)
+        return self._robustly(sample, *found, tolerance)
+
+    def _search(
+        self,
+        sample: Sample,
+        objective: TwoTimeObjective,
+        best: SearchPoint,
+        others: Sequence[SearchPoint],
+        tolerance: float,
+    ) -> tuple[Solution, list[Solution]]:
         solution = self._until_layers_agree(sample, objective, best, tolerance)
         return self._follow_others(sample, solution, others, tolerance)
+
+    def _robustly(
+        self, sample: Sample, solution: Solution, others: list[Solution], tolerance: float
+    ) -> tuple[Solution, list[Solution]]:
+        """By the robust loss, if there is one: until pseudo-data, layers and basins agree."""
+        if self.robust is None:
+            return solution, others
+        for _ in range(MOST_TURNS):
+            settled = self._settle(sample, solution, tolerance)
+            objective, point = settled.objective, settled.point
+            if sample is self.samples.smallest:
+                # Outliers may have led the global search astray.
+                point = self._best_basin(objective, point)
+            points = [other.point for other in others]
+            solution, others = self._search(sample, objective, point, points, tolerance)
+            if not settled.result.success or self.samples.budget.exhausted:
+                break
+            if distance_moved(settled, solution) <= tolerance:
+                return solution, others
+        failed = replace(solution.result, success=False, message=NOT_SETTLED)
+        return replace(solution, result=failed), others
+
+    def _settle(self, sample: Sample, solution: Solution, tolerance: float) -> Solution:
+        """Make pseudo-data and fit them in turn, until the fit stays where it is."""
+        if self.robust is None:
+            return solution
+        for _ in range(MOST_ROUNDS):
+            pseudo_data = self.robust.pseudo_data(solution, sample)
+            if pseudo_data is None:
+                return solution
+            objective = replace(solution.objective, pseudo_data=pseudo_data)
+            nfev, before = sample.evaluations_left, solution
+            solution = self._minimise(sample, objective, before.point, tolerance, nfev)
+            if self.samples.budget.exhausted:
+                break
+            if distance_moved(before, solution) <= tolerance:
+                return solution
+        failed = replace(solution.result, success=False, message=NOT_SETTLED)
+        return replace(solution, result=failed)
 
     def _follow_others(
         self, sample: Sample, solution: Solution, others: Sequence[SearchPoint], tolerance: float
@@ -179,8 +245,11 @@ class Refinement:
         samples = [self.samples.probe, self.samples.growing[-2]]
         start = solution.point.without_held()
         screening = self.global_search(solution.objective, start, samples)
-        solution, further = self._follow_others(
-            self.samples.all_points, solution, screening.points(start.space), tolerance
+        all_points = self.samples.all_points
+        solution, further = self._robustly(
+            all_points,
+            *self._follow_others(all_points, solution, screening.points(start.space), tolerance),
+            tolerance,
         )
         return solution, [*others, *further]
 

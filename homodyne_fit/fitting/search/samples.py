@@ -259,7 +259,8 @@ class Sample:
         self, objective: TwoTimeObjective, ys: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Moments (s, K, m, m) at coordinates (s, m): what is not known yet, in one pass."""
-        keys = [(objective.model, full.tobytes()) for full in objective.complete(ys)]
+        made_of = objective.pseudo_data and objective.pseudo_data.key
+        keys = [(objective.model, full.tobytes(), made_of) for full in objective.complete(ys)]
         new = {key: y for key, y in zip(keys, ys, strict=True) if key not in self._sums}
         if new:
             tell = partial(self.budget.tell_search, self.name)
