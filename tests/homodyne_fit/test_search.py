@@ -195,3 +195,13 @@ def test_halving_finds_the_deep_basin_of_a_measurement_from_wrong_starts(measure
     # Each counted start gets there alone, too; not all do.
     reach = np.count_nonzero(np.array(alone) <= home.state.cost + 12.5 * variance)
     assert 1 <= found.n_reached <= min(reach, 16)
+
+
+def test_a_stack_of_one_set_of_parameters_is_told_from_one_set(measure):
+    m = measure(n=20)
+    settings = FitSettings(gap=m.gap)
+    objective = two_time_objective(m.data, settings, search_space(m.data, settings))
+    full = np.array([1500.0, 20.0, 0.0, 3e-4, 1e-5, 0.0, 2.0])
+    stacked, alone = objective.curves(full[None]), objective.curves(full)
+    assert (stacked.transport.shape, alone.transport.shape) == ((1, 20), (20,))
+    np.testing.assert_array_equal(stacked.shear_jacobian[0], alone.shear_jacobian)
