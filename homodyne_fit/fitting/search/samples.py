@@ -29,7 +29,7 @@ __all__ = ["Budget", "Sample", "Samples", "make_samples"]
 SAMPLE_SHARE = 8
 
 # Share of the budget after which no answer is improved on.
-RESERVED = 0.5
+RESERVED = 0.75
 
 # Share of a pass that rounding may hide.
 SPARE = 1e-9
