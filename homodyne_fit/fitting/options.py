@@ -302,7 +302,7 @@ class SearchOptions(Section):
         description="The fit ends at this distance from the minimum, in standard errors.",
     )
     max_nfev: Annotated[Count, Field(alias="max_iterations")] = Field(
-        default=1000,
+        default=2000,
         description="Passes over the points that the fit may take, the global search included; an "
         "evaluation of a sample counts by its share of the points.",
     )

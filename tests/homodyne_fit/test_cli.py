@@ -243,7 +243,7 @@ class TestParametersJson:
         config = parameters["config"]
         assert config["experimental_data"]["file_path"] == "s.h5"
         assert config["analyzer_parameters"]["geometry"]["stator_rotor_gap"] == 2e6
-        assert config["optimization"]["nlsq"]["max_iterations"] == 1000
+        assert config["optimization"]["nlsq"]["max_iterations"] == 2000
 
     def test_contrast_and_offset_are_the_truth(self, parameters):
         for angle, contrast, offset in zip(parameters["scaling"], CONTRASTS, OFFSETS, strict=True):
