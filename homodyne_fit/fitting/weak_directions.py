@@ -157,6 +157,8 @@ def find_directions(
     hessian = covariance_of(factor, np.ones(len(y), dtype=bool))
     rise_ratio = noise.rise_ratio(solution)
     scales = characteristic_changes(space, y, solution.objective.dt)
+    # Where a parameter moves the coordinates by rounding errors only, it cannot be followed.
+    to_coordinates = np.linalg.pinv(space.jacobian(y)[space.searched])
     directions = [
         _direction(
             solution,
@@ -169,7 +171,10 @@ def find_directions(
             direction / scale,
         )
         for value, direction in zip(hessian.eigenvalues, hessian.directions, strict=True)
+        if np.any(to_coordinates @ (direction / scale))
     ]
+    if not directions:
+        return [], None
     least = WEAK_EIGENVALUE * hessian.eigenvalues[0]
     weak = [one for one in directions if one.eigenvalue < least or one.within_noise]
     return weak, directions[-1]
