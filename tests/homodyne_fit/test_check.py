@@ -116,6 +116,11 @@ BROKEN = {
         "c.yaml: optimization.nlsq.loss: must be 'linear', 'soft_l1', 'huber', 'cauchy' or "
         "'arctan' (got 'l3')",
     ),
+    "a scale of a loss in units of c2": (
+        nlsq("loss: huber, f_scale: 0.1"),
+        "c.yaml: optimization.nlsq.f_scale: is in standard deviations of the noise, and below 0.5 "
+        "hardly a point keeps its weight (got 0.1); 1.345 is usual for huber",
+    ),
     "a word for a number": (
         changed("dt: 0.1", "dt: fast"),
         "c.yaml: analyzer_parameters.dt: a number is needed (got 'fast')",

@@ -204,7 +204,7 @@ class TestParametersJson:
             *("success", "message", "cost_initial", "cost", "noise", "n_points", "n_angles"),
             *("passes", "seconds", "per_angle_mode", "layers", "alternatives", "uncertainty"),
             *("adequacy", "goodness", "rate_forms", "weighting"),
-            "beyond_bounds",
+            *("beyond_bounds", "robust"),
         }
         told = parameters["identifiability"]
         assert set(told) == {
