@@ -30,14 +30,14 @@ from homodyne_fit.fitting.problem import (
     two_time_objective,
 )
 from homodyne_fit.fitting.rate_forms import described
-from homodyne_fit.fitting.residuals import Residuals
+from homodyne_fit.fitting.residuals import Residuals, enough_points
 from homodyne_fit.fitting.result import FitInfo, FitResult
 from homodyne_fit.fitting.robust_result import robust_result
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import Refinement
 from homodyne_fit.fitting.search.robust import Robust
-from homodyne_fit.fitting.search.samples import Budget, Sample, make_samples
+from homodyne_fit.fitting.search.samples import Budget, Sample, Samples, make_samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
@@ -132,7 +132,7 @@ def _fit(
         scaling, weights = like.objective.scaling, like.objective.weights
         objective = replace(objective, scaling=scaling, weights=weights)
     search = global_search(data, settings, space, parameters)
-    noise_of = functools.partial(_noise_of_sample, settings)
+    noise_of = functools.partial(_noise_of_sample, settings, samples)
     robust = Robust.of(settings.search)
     refinement = Refinement(samples, layers, search, noise_of, robust)
 
@@ -203,10 +203,14 @@ def _found_when_stopped(best: Solution, budget: Budget) -> Found:
     return Found(solution, [], None, NoiseOfPoints(solution.variance), [], None)
 
 
-def _noise_of_sample(settings: FitSettings, sample: Sample, solution: Solution) -> NoiseOfPoints:
+def _noise_of_sample(
+    settings: FitSettings, samples: Samples, sample: Sample, solution: Solution
+) -> NoiseOfPoints:
     """The noise of the points of a sample at a solution there."""
-    search = settings.search
-    residuals = None if search.uncertainty == "white" else Residuals.at(solution, sample)
+    search, residuals = settings.search, None
+    if search.uncertainty != "white":
+        few = enough_points(samples, len(solution.objective.phi))
+        residuals = Residuals.at(solution, sample, min(few, sample, key=lambda one: one.tiles))
     opened = sample.unlimited(solution, solution.space.opened)
     return noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
 
