@@ -44,7 +44,7 @@ __all__ = [
 RATE_FLOOR = 1e-10
 
 # Rows of a matrix that are computed at a time.
-DECAY_BAND = 256
+DECAY_BAND = 64
 
 # Sets of parameters of which one call of a compiled rate takes care.
 AT_ONCE = 16
@@ -350,11 +350,12 @@ def decay(
         phase = phase_per_gap * q * (gap or np.nan) * np.cos(np.deg2rad(phi0 - phi))
     f = np.empty((n_frames, n_frames))
     for start in range(0, n_frames, DECAY_BAND):
-        rows = slice(start, start + DECAY_BAND)
-        f[rows] = np.exp(-(q**2) * np.abs(np.subtract.outer(s[rows], s)))
+        rows, later = slice(start, start + DECAY_BAND), slice(start, n_frames)
+        band = np.exp(-(q**2) * np.abs(np.subtract.outer(s[rows], s[later])))
         if model.has_flow:
-            x = phase * np.subtract.outer(gamma[rows], gamma)
-            f[rows] *= np.sinc(x / np.pi) ** sinc_power
+            x = phase * np.subtract.outer(gamma[rows], gamma[later])
+            band *= np.sinc(x / np.pi) ** sinc_power
+        f[rows, later], f[later, rows] = band, band.T
     return f
 
 
