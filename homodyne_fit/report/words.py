@@ -93,6 +93,9 @@ ODD_FRAME = 8.0
 # Odd frames are named one by one up to this number.
 MOST_ODD_FRAMES = 6
 
+# Errors over those of independent points below which points hardly share noise.
+SHARED_NOISE = 1.03
+
 # Pixels in a speckle from which on they are worth a word.
 NOTABLE_COHERENCE = 1.2
 
@@ -223,6 +226,12 @@ def uncertainty_text(result: FitResult) -> str:
     uncertainty = result.uncertainty
     if uncertainty.speckle is None:
         return "for independent points"
+    if uncertainty.typical_widening < SHARED_NOISE:
+        # Of pixels and photons only N κ² is known then.
+        return (
+            "from the noise of speckles, of which points share too little to tell pixels from "
+            "photons (found from neighbouring residuals): as for independent points"
+        )
     speckle = uncertainty.speckle
     low, high = speckle.pixels.min(), speckle.pixels.max()
     pixels = _rounded(low)

@@ -8,6 +8,7 @@ from scipy.ndimage import uniform_filter
 import homodyne_fit as hf
 from homodyne_fit.noise.amplitudes import find_noise
 from homodyne_fit.noise.differences import Differences
+from homodyne_fit.report.words import uncertainty_text
 from homodyne_fit.simulation.measurement import Measurement, from_first_principles
 from homodyne_fit.simulation.speckle import Experiment, two_time
 
@@ -322,3 +323,12 @@ def test_errors_do_not_depend_on_how_far_off_a_bound_is():
     for name in ("D0", "phi0"):
         errors = [each.parameters[name].stderr for each in (far, near)]
         assert errors[0] == pytest.approx(errors[1], rel=0.05)
+
+
+def test_pixels_are_not_told_where_points_share_no_noise():
+    """White noise gives any number of pixels with few photons in each."""
+    parameters = {"D0": 8000.0, "alpha": 0.0, "D_offset": 0.0}
+    data = hf.simulate(parameters, phi=[0.0], n_frames=80, noise=0.05, seed=1)
+    text = uncertainty_text(hf.fit(data, "static"))
+    assert "pixels with" not in text
+    assert text.endswith("as for independent points")
