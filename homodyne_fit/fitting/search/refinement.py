@@ -257,7 +257,9 @@ class Refinement:
         self, sample: Sample, objective: TwoTimeObjective, start: SearchPoint, tolerance: float
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
-        self.layers.before_sample(tolerance, functools.partial(self.noise_of, sample))
+        # Several layers ask for the noise at one solution.
+        noise_of = functools.lru_cache(maxsize=1)(functools.partial(self.noise_of, sample))
+        self.layers.before_sample(tolerance, noise_of)
         all_points = sample is self.samples.all_points
         objective = self.layers.for_sample(objective, all_points=all_points)
         nfev = 1 if self.layers.failure() else sample.evaluations_left
