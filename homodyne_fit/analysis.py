@@ -144,13 +144,10 @@ class Analysis(FitRecord):
         InputError
             If pandas is not installed.
         """
+        from homodyne_fit.report.data_frame import data_frame
         from homodyne_fit.results.exports import COLUMNS, parameter_rows
 
-        try:
-            from pandas import DataFrame
-        except ImportError as error:
-            raise InputError("to_dataframe needs pandas: pip install pandas") from error
-        return DataFrame(parameter_rows(self), columns=list(COLUMNS))
+        return data_frame(parameter_rows(self), COLUMNS)
 
     def plot_rates(self, times: ArrayLike | None = None) -> Figure:
         """J(t), and with flow the shear rate, with 68 % bands.

@@ -26,6 +26,7 @@ from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.goodness import criteria_differences
 from homodyne_fit.fitting.result import Estimate, FitResult, finite_or_none
 from homodyne_fit.model.parameters import PARAMETERS, SCALING
+from homodyne_fit.report.data_frame import data_frame
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -301,16 +302,12 @@ class Comparison:
         InputError
             If pandas is not installed.
         """
-        try:
-            from pandas import DataFrame
-        except ImportError as error:
-            raise InputError("to_dataframe needs pandas: pip install pandas") from error
         rows = [
             {"quantity": q["name"], "unit": q["unit"], "fit": fit.label, **numbers}
             for q in map(self._quantity_to_json, self.quantities)
             for fit, numbers in zip(self.fits, q["fits"], strict=True)
         ]
-        return DataFrame(rows)
+        return data_frame(rows)
 
     def plot(self) -> Figure:
         """J(t), and the shear rate, of all fits with 68 % bands."""
