@@ -74,6 +74,9 @@ class Goodness:
         Free parameters p.
     penalty : float
         The same, each times the square of how much the noise that points share widens its error: t.
+    of_pseudo_data : bool
+        Whether the residuals are those of a robust loss, in which outliers are drawn to the fit.
+        Such data are those of one fit alone, so that no criterion compares it to others.
     """
 
     n_points: Floats
@@ -83,6 +86,7 @@ class Goodness:
     noise_model: UncertaintyModel
     n_free: float
     penalty: float
+    of_pseudo_data: bool = False
 
     @classmethod
     def unknown(cls, n_angles: int) -> Goodness:
@@ -141,7 +145,7 @@ class Goodness:
     def _deviance(self) -> float:
         """n ln(Σ r²/n)."""
         n, mean = float(np.sum(self.n_points)), self.rms**2
-        return n * float(np.log(mean)) if mean > 0 else np.nan
+        return n * float(np.log(mean)) if mean > 0 and not self.of_pseudo_data else np.nan
 
     def to_json(self) -> dict[str, Any]:
         """As in ``parameters.json``; null where a number is not known."""
@@ -163,6 +167,7 @@ class Goodness:
         }
         return {
             "noise_model": self.noise_model,
+            "of_pseudo_data": self.of_pseudo_data,
             **{name: _or_none(value) for name, value in numbers.items()},
             "angles": {name: [_or_none(x) for x in array] for name, array in arrays.items()},
         }
@@ -182,11 +187,14 @@ class Goodness:
             noise_model=stored["noise_model"],
             n_free=numbers["n_free"],
             penalty=numbers["penalty"],
+            of_pseudo_data=stored.get("of_pseudo_data", False),
         )
 
 
 def criteria_differences(first: Goodness, other: Goodness) -> tuple[float, float]:
     """ΔAIC and ΔBIC of another fit to the same points, negative where it is the better one.
+
+    NaN where they are not known, as where one of the fits has a robust loss.
 
     Both are counted in the noise of independent points: χ² is divided by w², and n/w² points count.
     w² is that of the parameters which one of the two has more, or, where they have as many, the
@@ -198,7 +206,8 @@ def criteria_differences(first: Goodness, other: Goodness) -> tuple[float, float
     widening = _ratio(closer.penalty, closer.n_free)
     if abs(more) >= LEAST_MORE and costs / more >= 1:
         widening = costs / more
-    if not (first.rms > 0 and other.rms > 0 and widening > 0):
+    comparable = not (first.of_pseudo_data or other.of_pseudo_data)
+    if not (comparable and first.rms > 0 and other.rms > 0 and widening > 0):
         return np.nan, np.nan
     fit = 2 * n * np.log(other.rms / first.rms) / widening
     return float(fit + 2 * more), float(fit + more * np.log(n / widening))
@@ -227,16 +236,18 @@ def goodness_of_fit(
     """
     # Sums over the points of products of f, 1 and c2 − reference.
     moments = solution.sums[:, -3:, -3:]
+    objective = solution.objective
     contrast, offset = solution.scaling.reshape(2, -1)
-    reference = solution.objective.reference
+    reference = objective.reference
     r = np.stack([contrast, offset - reference, -np.ones_like(reference)], axis=1)
     squares = np.maximum(0.0, np.einsum("ki,kij,kj->k", r, moments, r))
+    pseudo = objective.pseudo_data is not None
     n_points = moments[:, 1, 1].copy()
     variation = moments[:, 2, 2] - moments[:, 1, 2] ** 2 / np.maximum(n_points, 1.0)
     model: UncertaintyModel = "white" if noise.speckle is None else "speckle"
     unknown = np.full(len(n_points), np.nan)
     if not (solution.joint.equations.finite and np.all(np.isfinite(squares))):
-        return Goodness(n_points, squares, variation, unknown, model, np.nan, np.nan)
+        return Goodness(n_points, squares, variation, unknown, model, np.nan, np.nan, pseudo)
     joint, to_angles = solution.joint, from_whitened(solution)[1]
     hessians = _between(to_angles, joint.local)
     n_free = float(np.einsum("k,kii->", joint.weights, hessians))
@@ -253,7 +264,7 @@ def goodness_of_fit(
         expected += np.einsum("kij,ji->k", hessians, m)
         if noise.speckle is not None:
             penalty = float(np.trace(m)) / solution.variance
-    return Goodness(n_points, squares, variation, expected, model, n_free, penalty)
+    return Goodness(n_points, squares, variation, expected, model, n_free, penalty, pseudo)
 
 
 def _between(to_angles: Floats, matrices: Floats) -> Floats:

@@ -169,6 +169,16 @@ def notes(comparison: Comparison) -> list[str]:
             f"ΔAIC and ΔBIC: to {names[0]}, negative where a fit is better, by about 10 where it "
             "is clear; noise that points share is allowed for."
         )
+    robust = [
+        name
+        for name, fit in zip(names, comparison.fits, strict=True)
+        if fit.result.goodness.of_pseudo_data
+    ]
+    if robust:
+        told.append(
+            f"{_have(robust)} a robust loss: χ² and NRMSE are those with outliers drawn to the "
+            "fit, and there is no ΔAIC or ΔBIC."
+        )
     if comparison.from_one_file and any(fit.first_frame for fit in comparison.fits):
         told.append(
             "Times are from the first frame of the file; D0, gamma_dot_t0 and exponents belong to "

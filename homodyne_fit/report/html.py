@@ -34,6 +34,7 @@ from homodyne_fit.report.views import AngleView, angle_views
 from homodyne_fit.report.words import (
     adequacy_text,
     direction_text,
+    drawn_outliers_text,
     forms_text,
     hardly_determined_text,
     noise_model_text,
@@ -192,10 +193,11 @@ def _quality(result: FitResult) -> list[tuple[str, str]]:
     goodness = result.goodness
     if not goodness.is_known:
         return []
+    drawn = drawn_outliers_text(goodness)
     numbers = {
-        f"reduced χ² ({noise_model_text(goodness)})": (goodness.reduced_chi2, 3),
-        "RMS residual": (goodness.rms, 4),
-        "NRMSE": (goodness.nrmse, 3),
+        f"reduced χ² ({noise_model_text(goodness)}{drawn})": (goodness.reduced_chi2, 3),
+        f"RMS residual{drawn}": (goodness.rms, 4),
+        f"NRMSE{drawn}": (goodness.nrmse, 3),
         "free parameters": (goodness.n_free, 4),
         "points": (float(goodness.n_points.sum()), 9),
         "independent points that say as much": (goodness.n_independent, 3),

@@ -34,6 +34,7 @@ __all__ = [
     "adequacy_text",
     "direction_text",
     "forms_text",
+    "drawn_outliers_text",
     "goodness_text",
     "hardly_determined_text",
     "no_convergence_text",
@@ -369,7 +370,15 @@ def goodness_text(result: FitResult) -> str:
     if np.isnan(goodness.reduced_chi2):
         chi2 = "not known"
     nrmse = format_number(goodness.nrmse, 3)
-    return f"reduced χ² {chi2} ({noise_model_text(goodness)}), NRMSE {nrmse}"
+    return (
+        f"reduced χ² {chi2} ({noise_model_text(goodness)}), NRMSE {nrmse}"
+        f"{drawn_outliers_text(goodness)}"
+    )
+
+
+def drawn_outliers_text(goodness: Goodness) -> str:
+    """What is added to a number of residuals that a robust loss has changed."""
+    return ", outliers drawn to the fit" if goodness.of_pseudo_data else ""
 
 
 def odd_frames_text(views: Sequence[AngleView]) -> list[str]:

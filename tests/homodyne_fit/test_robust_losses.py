@@ -14,12 +14,14 @@ from numpy.testing import assert_allclose
 
 import homodyne_fit as hf
 from homodyne_fit.config.configuration import parse_config
+from homodyne_fit.fitting.goodness import criteria_differences
 from homodyne_fit.kernel.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.kernel.pseudo_data import PseudoData
 from homodyne_fit.kernel.tiles import tile_chunks
 from homodyne_fit.model.rates import LAMINAR_FLOW, curves
 from homodyne_fit.model.scaling import scaling_map
+from homodyne_fit.report.words import goodness_text
 
 pytestmark = pytest.mark.numerics
 
@@ -406,6 +408,20 @@ def test_result_is_saved_and_read_back(measure, tmp_path, without_pictures):
     assert back.cost == result.cost
     assert back.objective.pseudo_data is None
     assert "The points of 2 frames (8, 24) have lost more than half" in str(result)
+
+
+def test_numbers_of_quality_are_said_to_be_those_with_outliers_drawn_to_the_fit(measure, tmp_path):
+    m = measure(TRUTH, n=41)
+    spoil(m.data)
+    squares, robust = fitted(m), fitted(m, loss="huber", f_scale=1.345)
+    assert robust.goodness.rms < squares.goodness.rms
+    assert np.isnan(robust.goodness.aic)
+    assert np.isfinite(squares.goodness.aic)
+    assert np.all(np.isnan(criteria_differences(squares.goodness, robust.goodness)))
+    robust.save(tmp_path / "out")
+    assert hf.load_result(tmp_path / "out").goodness.of_pseudo_data
+    assert "outliers drawn to the fit" in goodness_text(robust)
+    assert "outliers" not in goodness_text(squares)
 
 
 def test_profile_and_posterior_refuse(measure, complaint):
