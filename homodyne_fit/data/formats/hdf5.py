@@ -75,14 +75,22 @@ def opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except DAMAGE as error:
         if "required filter" in str(error) or "plugin" in str(error):
-            raise InputError(f"{path}: {MISSING_FILTER} ({_one_line(error)})") from error
+            raise InputError(f"{path}: {_missing_filter()} ({_one_line(error)})") from error
         raise InputError(f"{path}: HDF5 cannot read it ({error}); is it complete?") from error
 
 
-MISSING_FILTER = (
-    "is compressed in a way that needs a plugin of HDF5, such as bitshuffle or zstd; install it "
-    "with: pip install hdf5plugin"
-)
+def _missing_filter() -> str:
+    """That a filter is missing, and how to get it."""
+    if _register_filters():
+        return (
+            "is compressed in a way that neither HDF5 nor hdf5plugin knows; set "
+            "HDF5_PLUGIN_PATH to the folder of the plugin that its writer used, or have h5repack "
+            "write it anew there"
+        )
+    return (
+        "is compressed in a way that needs a plugin of HDF5, such as bitshuffle or zstd; install "
+        "it with: pip install hdf5plugin"
+    )
 
 
 def is_unlocked(file: h5py.File) -> bool:
@@ -117,10 +125,12 @@ def _error_number(error: OSError) -> int | None:
 
 
 @functools.cache
-def _register_filters() -> None:
-    """Make the filters of hdf5plugin known to HDF5, if this package is installed."""
+def _register_filters() -> bool:
+    """Make the filters of hdf5plugin known to HDF5; whether this package is installed."""
     with suppress(ImportError):
         import_module("hdf5plugin")
+        return True
+    return False
 
 
 def _one_line(error: Exception) -> str:
@@ -144,7 +154,7 @@ def require_filters(dataset: h5py.Dataset) -> None:
         text = name.decode(errors="replace") if isinstance(name, bytes) else str(name)
         shown = f"{text.split(';')[0]}, number {code}" if text else f"number {code}"
         raise InputError(
-            f"{dataset.file.filename}: {dataset.name} {MISSING_FILTER} (the filter is {shown})"
+            f"{dataset.file.filename}: {dataset.name} {_missing_filter()} (the filter is {shown})"
         ) from error
 
 
