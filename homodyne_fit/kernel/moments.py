@@ -37,6 +37,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.kernel.pseudo_data import PseudoData, pseudo_residual
+from homodyne_fit.kernel.resident import points_of
 from homodyne_fit.kernel.tiles import TILE, TileChunk
 from homodyne_fit.model.rates import Curves, Model
 
@@ -137,10 +138,11 @@ def chunk_moments(
     fit = None if pseudo_data is None else _fit_at_tiles(pseudo_data, factors, chunk)
     with jax.enable_x64(True):
         kernel = _kernel(jax.default_backend(), sinc_power, precision, loss)
+        c2, weights = points_of(chunk)
         for first in range(0, max(1, len(sets)), room):
             part = slice(first, first + room)
             jobs = _jobs(curves, factors, chunk, sets[part], tiles[part], room)
-            sums = kernel(*jobs, chunk.c2, len(sets[part]), k, fit, chunk.weights)
+            sums = kernel(*jobs, c2, len(sets[part]), k, fit, weights)
             found.append([np.asarray(each)[: len(sets[part]), :k] for each in sums])
     of_jobs = (np.concatenate(each) for each in zip(*found, strict=True))
     of_tiles = TileSums(

@@ -5,7 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from homodyne_fit.data.dataset import TwoTimeData
+from homodyne_fit.kernel import resident
 from homodyne_fit.kernel.moments import AngleFactors, _kernel, chunk_moments, compile_kernel
+from homodyne_fit.kernel.resident import points_of
 from homodyne_fit.kernel.tiles import TileChunk, tile_chunks
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, curves
 
@@ -171,6 +173,20 @@ def test_all_tiles_at_once_as_on_a_gpu(monkeypatch, per_chunk):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     at_once = kernel_moments(params, data, np.ones(3), per_chunk)
     assert relative_difference(at_once, by_groups) < 1e-12
+
+
+def test_a_gpu_is_given_each_chunk_once(monkeypatch):
+    data = random_data(70, 2)
+    (chunk,) = tile_chunks(data, 4)
+    assert points_of(chunk)[0] is chunk.c2
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    first, again = points_of(chunk)[0], points_of(chunk)[0]
+    assert isinstance(first, jax.Array)
+    assert first is again
+    (other,) = tile_chunks(data, 4)
+    monkeypatch.setattr(resident, "_has_room", lambda device, chunk: False)
+    assert points_of(other)[0] is other.c2
+    assert points_of(chunk)[0] is first
 
 
 def test_late_short_lags_keep_their_digits():
