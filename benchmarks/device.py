@@ -121,7 +121,7 @@ def rows(
         objective = replace(exact, precision=precision)
         apart = difference(moments(objective, TRUTH, chunks[:8]), expected)
         seconds, one, at_once = times(objective)
-        memory, arithmetic = points * data.c2.itemsize / read, points * OPERATIONS / computed
+        memory, arithmetic = points * data.c2.dtype.itemsize / read, points * OPERATIONS / computed
         fit = f"{fit_seconds(data):.2f}" if precision == "double" else ""
         numbers = f"{1e3 * seconds:.2f} | {seconds / memory:.1f} | {seconds / arithmetic:.1f}"
         line = f"| {angles} × {frames} | {precision} | {numbers} | {at_once / one:.1f} "
@@ -136,7 +136,9 @@ def main() -> None:
     print(f"{jax.default_backend()}: {jax.devices()[0].device_kind}\n")
     types: dict[Precision, Any] = {"double": np.float64, "single": np.float32}
     numbers = NUMBERS // 64 if quick else NUMBERS
-    limits_of = {precision: limits(dtype, numbers) for precision, dtype in types.items()}
+    limits_of: dict[Precision, tuple[float, float]] = {
+        precision: limits(dtype, numbers) for precision, dtype in types.items()
+    }
     for precision, (read, computed) in limits_of.items():
         print(f"{precision}: {read / 1e9:.0f} GB/s, {computed / 1e9:.0f} Gflop/s")
     print("\n| angles × frames | precision | a pass, ms | over memory | over arithmetic ", end="")
