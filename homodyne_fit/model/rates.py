@@ -11,27 +11,25 @@ the names of their parameters.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.errors import InputError, did_you_mean, suggestion
-from nlsq_stratified.programs import Traced
 
 __all__ = [
     "LAMINAR_FLOW",
     "MODELS",
+    "OWN_LAWS",
     "STATIC",
     "Curves",
     "Model",
     "curves",
     "decay",
+    "is_own",
     "model_named",
     "on_offset",
     "on_prefactor",
@@ -46,54 +44,103 @@ RATE_FLOOR = 1e-10
 # Rows of a matrix that are computed at a time.
 DECAY_BAND = 64
 
-# Sets of parameters of which one call of a compiled rate takes care.
-AT_ONCE = 16
-
-# Times that a rate is compiled for, at least.
-FEWEST_TIMES = 128
+# Below this |z| the function (e**z − 1)/z and its slope are series.
+SMALL_EXPONENT = 1e-3
 
 Floats = NDArray[np.float64]
 
-# Arguments: times (n,), a reference time, and the parameters of the rate.
-RateFunction = Callable[[jax.Array, "jax.Array | float", Sequence[jax.Array]], jax.Array]
+# Arguments: times (n,), a reference time, and the parameters of the rate. A law of this module
+# takes NumPy arrays and JAX arrays; one that a user wrote takes JAX arrays.
+RateFunction = Callable[[Any, Any, Sequence[Any]], Any]
 
 
-def power_law(t: jax.Array, tau: jax.Array | float, p: Sequence[jax.Array]) -> jax.Array:
+def power_law(t: Any, tau: Any, p: Sequence[Any]) -> Any:
     """``p0 · t**p1 + p2``."""
     del tau
     return p[0] * t ** p[1] + p[2]
 
 
-def value_and_slope(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+def _slopes_of_power_law(t: Floats, tau: float, p: Sequence[Floats]) -> Sequence[ArrayLike]:
+    del tau
+    power = t ** p[1]
+    return power, p[0] * power * np.log(t), 1.0
+
+
+def value_and_slope(t: Any, tau: Any, y: Sequence[Any]) -> Any:
     r"""The power law by its value r, its slope s in ln t, both at tau, and its exponent p.
 
     :math:`r + s\,((t/\tau)^p - 1)/p`, the Box-Cox form; :math:`r + s \ln(t/\tau)` at p = 0.
     """
-    log = jnp.log(t / tau)
+    log = t.__array_namespace__().log(t / tau)
+    return y[0] + y[1] * log * _quotient(y[2] * log)
+
+
+def _slopes_of_value_and_slope(t: Floats, tau: float, y: Sequence[Floats]) -> Sequence[ArrayLike]:
+    log = np.log(t / tau)
     z = y[2] * log
-    small = jnp.abs(z) < 1e-2
-    series = 1 + z / 2 * (1 + z / 3 * (1 + z / 4 * (1 + z / 5 * (1 + z / 6))))
-    safe = jnp.where(small, 1.0, z)
-    return y[0] + y[1] * log * jnp.where(small, series, jnp.expm1(safe) / safe)
+    quotient = _quotient(z)
+    return 1.0, log * quotient, y[1] * log**2 * _slope_of_quotient(z, quotient)
 
 
-def on_offset(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+def _quotient(z: Any) -> Any:
+    """``(e**z − 1)/z``; by a series where z is small, for the slope that JAX takes of it."""
+    xp = z.__array_namespace__()
+    small = abs(z) < SMALL_EXPONENT
+    series = 1 + z * (1 / 2 + z * (1 / 6 + z * (1 / 24 + z / 120)))
+    safe = xp.where(small, 1.0, z)
+    return xp.where(small, series, xp.expm1(safe) / safe)
+
+
+def _slope_of_quotient(z: Floats, quotient: Floats) -> Floats:
+    """``(e**z − quotient)/z``, the slope of `_quotient`; by a series where these two cancel."""
+    small = np.abs(z) < SMALL_EXPONENT
+    series = 1 / 2 + z * (1 / 3 + z * (1 / 8 + z / 30))
+    return np.where(small, series, quotient + (1 - quotient) / np.where(small, 1.0, z))
+
+
+def on_offset(t: Any, tau: Any, y: Sequence[Any]) -> Any:
     """The power law by its value r at tau, its exponent and its constant part.
 
     ``p2 + (r − p2) (t/τ)**p1``, in a form that keeps its digits where p2 is far larger than r.
     """
-    return y[0] + (y[0] - y[2]) * jnp.expm1(y[1] * jnp.log(t / tau))
+    xp = t.__array_namespace__()
+    return y[0] + (y[0] - y[2]) * xp.expm1(y[1] * xp.log(t / tau))
 
 
-def on_prefactor(t: jax.Array, tau: jax.Array | float, y: Sequence[jax.Array]) -> jax.Array:
+def _slopes_of_on_offset(t: Floats, tau: float, y: Sequence[Floats]) -> Sequence[ArrayLike]:
+    log = np.log(t / tau)
+    growth = np.expm1(y[1] * log)
+    return 1 + growth, (y[0] - y[2]) * (1 + growth) * log, -growth
+
+
+def on_prefactor(t: Any, tau: Any, y: Sequence[Any]) -> Any:
     """The power law by its prefactor, its exponent and its value r at tau.
 
     ``r + p0 (t**p1 − τ**p1)``.
     """
-    return y[2] + y[0] * tau ** y[1] * jnp.expm1(y[1] * jnp.log(t / tau))
+    xp = t.__array_namespace__()
+    return y[2] + y[0] * tau ** y[1] * xp.expm1(y[1] * xp.log(t / tau))
 
 
-OWN_LAWS = (power_law, value_and_slope, on_offset, on_prefactor)
+def _slopes_of_on_prefactor(t: Floats, tau: float, y: Sequence[Floats]) -> Sequence[ArrayLike]:
+    log, power = np.log(t / tau), tau ** y[1]
+    growth = np.expm1(y[1] * log)
+    by_exponent = growth * np.log(tau) + (1 + growth) * log
+    return power * growth, y[0] * power * by_exponent, 1.0
+
+
+# Each law of this module, and its derivatives by its parameters.
+OWN_LAWS: dict[RateFunction, Callable[[Floats, float, Sequence[Floats]], Sequence[ArrayLike]]] = {
+    power_law: _slopes_of_power_law,
+    value_and_slope: _slopes_of_value_and_slope,
+    on_offset: _slopes_of_on_offset,
+    on_prefactor: _slopes_of_on_prefactor,
+}
+
+
+def is_own(law: RateFunction) -> bool:
+    """Whether a law is one of this module. By identity: a user's law may have no hash."""
+    return any(law is own for own in OWN_LAWS)
 
 
 @dataclass(frozen=True)
@@ -109,9 +156,10 @@ class Model:
     shear_rate : callable or None
         Shear rate (t, tau, parameters), 1/s; None without flow.
     shear_parameters : tuple of str
-    programs : dict or None
-        The compiled laws of a caller, kept for one fit; None outside of fits, where such a law is
-        compiled at each use because it may read what has changed.
+
+    Notes
+    -----
+    Other laws than those of this module are functions that JAX can differentiate.
     """
 
     name: str
@@ -119,20 +167,20 @@ class Model:
     transport_parameters: tuple[str, ...]
     shear_rate: RateFunction | None = None
     shear_parameters: tuple[str, ...] = ()
-    programs: dict[int, Traced] | None = field(default=None, compare=False, repr=False)
 
     def for_one_fit(self) -> Model:
-        """The same model, whose laws are compiled once and stay as they are now."""
-        laws = (self.transport, self.shear_rate)
-        own = all(law is None or any(law is ours for ours in OWN_LAWS) for law in laws)
-        return self if own else replace(self, programs={})
+        """The same model, whose laws are compiled once and stay as they are now.
 
-    def __getstate__(self) -> dict[str, Any]:
-        # Compiled code stays in its process.
-        return {**self.__dict__, "programs": None if self.programs is None else {}}
+        Outside of fits a user's law is compiled at each use: it may read what has changed.
+        """
+        transport, shear_rate = self.transport, self.shear_rate
+        if is_own(transport) and (shear_rate is None or is_own(shear_rate)):
+            return self
+        shear_rate = None if shear_rate is None else _with_derivatives(shear_rate)
+        return replace(self, transport=_with_derivatives(transport), shear_rate=shear_rate)
 
     def __hash__(self) -> int:
-        # Callables of a caller's own class may have no hash.
+        # A user's law may have no hash.
         return hash((self.name, self.transport_parameters, self.shear_parameters))
 
     @property
@@ -182,6 +230,8 @@ class Curves:
     shear_jacobian: NDArray[np.float64]
 
 
+# Parameters far beyond all bounds give infinite rates, which a search rejects.
+@np.errstate(over="ignore", invalid="ignore")
 def curves(model: Model, params: ArrayLike, dt: float, n_frames: int) -> Curves:
     """Integrate the rates over the frame grid by the cumulative trapezoid rule.
 
@@ -194,23 +244,26 @@ def curves(model: Model, params: ArrayLike, dt: float, n_frames: int) -> Curves:
     """
     times = dt * np.arange(n_frames, dtype=np.float64)
     full = np.asarray(params, np.float64)
-    transport, *shear = _laws_at(model, np.atleast_2d(full), times, float(times[-1]) / 2, dt)
-    if not shear:
-        shear = [(np.zeros_like(transport[0]), np.zeros((*transport[0].shape, 0)))]
-    of_all = [
-        _integral(each.reshape(*full.shape[:-1], *each.shape[1:]), dt, axis=full.ndim - 1)
-        for each in (*transport, *shear[0])
-    ]
-    return Curves(*of_all)
+    tau, sets = float(times[-1]) / 2, np.atleast_2d(full)
+    laws = [_integral(law, dt) for law in _laws_at(model, sets, times, tau, dt)]
+    transport, shear = laws if model.has_flow else (*laws, np.zeros((1, len(sets), n_frames)))
+    return Curves(
+        *(
+            each.reshape(*full.shape[:-1], *each.shape[1:])
+            for law in (transport, shear)
+            for each in (law[0], np.moveaxis(law[1:], 0, -1))
+        )
+    )
 
 
-def _integral(rate: NDArray[np.float64], dt: float, axis: int) -> NDArray[np.float64]:
-    rate = np.moveaxis(rate, axis, 0)
+def _integral(rate: Floats, dt: float) -> Floats:
+    """By the cumulative trapezoid rule over the last axis."""
     integral = np.zeros_like(rate)
-    np.cumsum(0.5 * (rate[1:] + rate[:-1]) * dt, axis=0, out=integral[1:])
-    return np.moveaxis(integral, 0, axis)
+    np.cumsum(0.5 * dt * (rate[..., 1:] + rate[..., :-1]), axis=-1, out=integral[..., 1:])
+    return integral
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def rates(
     model: Model, params: ArrayLike, times: ArrayLike, tau: float, dt: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -235,8 +288,8 @@ def rates(
     t, full = np.atleast_1d(np.asarray(times, np.float64)), np.asarray(params, np.float64)
     values, jacobian = np.zeros((2, len(t))), np.zeros((2, len(t), len(full)))
     laws = _laws_at(model, full[None], t, tau, dt)
-    for i, (own, (value, slope)) in enumerate(zip(_owned(model), laws, strict=False)):
-        values[i], jacobian[i][:, own] = value[0], slope[0]
+    for i, (own, law) in enumerate(zip(_owned(model), laws, strict=False)):
+        values[i], jacobian[i][:, own] = law[0, 0], law[1:, 0].T
     return values, jacobian
 
 
@@ -246,76 +299,43 @@ def _owned(model: Model) -> tuple[slice, slice]:
     return slice(first), slice(first, first + len(model.shear_parameters))
 
 
-def _laws_at(
-    model: Model, full: Floats, times: Floats, tau: float, dt: float
-) -> list[tuple[Floats, Floats]]:
-    """Each rate and its derivatives by its own parameters, at parameters (s, p).
+def _laws_at(model: Model, full: Floats, times: Floats, tau: float, dt: float) -> list[Floats]:
+    """Each rate and its derivatives by its own a parameters, at parameters (s, p).
 
-    That is J alone, or J and the shear rate: (s, n) and (s, n, a) arrays of each.
+    That is J alone, or J and the shear rate: (1 + a, s, n) arrays.
     """
-    # Filled up to a power of two: few lengths to compile for.
-    grid = np.full(1 << max(len(times) - 1, FEWEST_TIMES - 1).bit_length(), dt)
-    grid[: len(times)] = times
-
-    def of_law(law: RateFunction, own: slice) -> tuple[Floats, Floats]:
-        program, blocks = _compiled(model, law), []
-        for first in range(0, len(full), AT_ONCE):
-            block = full[first : first + AT_ONCE, own]
-            filled = np.zeros((AT_ONCE, block.shape[1]))
-            filled[: len(block)] = block
-            found = program(filled, grid, np.float64(tau), np.float64(dt), np.int64(len(block)))
-            blocks.append([np.asarray(each)[: len(block), : len(times)] for each in found])
-        values, slopes = (np.concatenate(each) for each in zip(*blocks, strict=True))
-        return values, slopes
-
     laws = zip((model.transport, model.shear_rate), _owned(model), strict=True)
-    with jax.enable_x64(True):
-        return [of_law(law, own) for law, own in laws if law is not None]
-
-
-def _compiled(model: Model, law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    """A rate and its derivatives, of (parameters, times, tau, dt, sets that count).
-
-    The laws of this module read nothing but their arguments and are compiled once for all fits.
-    """
-    if any(law is own for own in OWN_LAWS):
-        return _compiled_for_good(law)
-    if model.programs is None:
-        return Traced(functools.partial(_rates_with_jacobians, law))
-    # By identity: callables of a caller's own class may have no hash.
-    key = id(law)
-    if key not in model.programs:
-        model.programs[key] = Traced(functools.partial(_rates_with_jacobians, law))
-    return model.programs[key]
-
-
-@functools.cache
-def _compiled_for_good(law: RateFunction) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    return jax.jit(functools.partial(_rates_with_jacobians, law))
-
-
-def _rates_with_jacobians(
-    law: RateFunction, p: jax.Array, times: jax.Array, tau: jax.Array, dt: jax.Array, n: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """At the first n of the parameters (s, a): (s, t) and (s, t, a) arrays."""
-
-    def of_one(i: jax.Array, of_all: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        values, jacobian = _rate_with_jacobian(law, p[i], times, tau, dt)
-        return of_all[0].at[i].set(values), of_all[1].at[i].set(jacobian)
-
-    nothing = jnp.zeros((len(p), len(times))), jnp.zeros((len(p), len(times), p.shape[1]))
-    return jax.lax.fori_loop(0, n, of_one, nothing)
-
-
-def _rate_with_jacobian(
-    law: RateFunction, p: jax.Array, times: jax.Array, tau: jax.Array, dt: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    def floored(p: jax.Array) -> jax.Array:
-        values = law(jnp.maximum(times, dt / 2), tau, [p[i] for i in range(p.shape[0])])
+    t = np.maximum(times, dt / 2)
+    found = [_with_slopes(law, t, tau, full[:, own]) for law, own in laws if law is not None]
+    for values, *slopes in found:
         # Not maximum(): a NaN has to stay a NaN.
-        return jnp.where(values < RATE_FLOOR, RATE_FLOOR, values)
+        low = values < RATE_FLOOR
+        if low.any():
+            values[low] = RATE_FLOOR
+            for slope in slopes:
+                slope[low] = 0.0
+    return found
 
-    return floored(p), jax.jacfwd(floored)(p)
+
+def _with_slopes(law: RateFunction, t: Floats, tau: float, p: Floats) -> Floats:
+    """A law and its derivatives at parameters (s, a), (1 + a, s, n)."""
+    if not is_own(law):
+        return _with_derivatives(law).with_slopes(t, tau, p)
+    of_sets, result = list(p.T[..., None]), np.empty((1 + p.shape[1], len(p), len(t)))
+    result[0] = law(t, tau, of_sets)
+    for row, slope in zip(result[1:], OWN_LAWS[law](t, tau, of_sets), strict=True):
+        row[...] = slope
+    return result
+
+
+def _with_derivatives(law: RateFunction) -> Any:
+    """A law of this module itself; a law that a user wrote as a `UserLaw`."""
+    if is_own(law):
+        return law
+    # These alone need JAX.
+    from homodyne_fit.model.user_laws import UserLaw
+
+    return law if isinstance(law, UserLaw) else UserLaw(law)
 
 
 def decay(
@@ -354,7 +374,8 @@ def decay(
         band = np.exp(-(q**2) * np.abs(np.subtract.outer(s[rows], s[later])))
         if model.has_flow:
             x = phase * np.subtract.outer(gamma[rows], gamma[later])
-            band *= np.sinc(x / np.pi) ** sinc_power
+            # NumPy squares fast; other powers it takes slowly.
+            band *= np.square(np.sinc(x / np.pi)) ** (sinc_power // 2)
         f[rows, later], f[later, rows] = band, band.T
     return f
 

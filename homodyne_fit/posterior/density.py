@@ -42,9 +42,9 @@ from homodyne_fit.kernel.precision import Precision
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import SCALING
 from homodyne_fit.model.rates import (
-    OWN_LAWS,
     RATE_FLOOR,
     RateFunction,
+    is_own,
     on_offset,
     power_law,
     value_and_slope,
@@ -505,7 +505,7 @@ def _laws(objective: TwoTimeObjective, space: SearchSpace) -> tuple[PowerLaw, ..
 
 def _by_identity(law: RateFunction) -> RateFunction:
     """The law; one of a caller's own, which may read what changes, as a new function each time."""
-    if any(law is own for own in OWN_LAWS):
+    if is_own(law):
         return law
     return lambda t, tau, p: law(t, tau, p)
 
