@@ -36,6 +36,13 @@ class UserLaw:
         """The value, as JAX's own functions take it."""
         return self.law(t, tau, p)
 
+    def __eq__(self, other: object) -> bool:
+        return bool(self.law == (other.law if isinstance(other, UserLaw) else other))
+
+    def __hash__(self) -> int:
+        # A user's law may have no hash.
+        return hash(self.__name__)
+
     def __reduce__(self) -> Any:
         # Compiled code stays in its process.
         return UserLaw, (self.law,)

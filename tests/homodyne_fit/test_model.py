@@ -299,6 +299,7 @@ def linear_law(t, tau, p):
 
 def test_a_model_of_a_fit_can_be_sent_to_another_process():
     model = Model("linear", linear_law, ("a", "b")).for_one_fit()
+    assert model == Model("linear", linear_law, ("a", "b"))
     rates(model, [1.0, 2.0], [0.5], 1.0, 0.1)
     sent = pickle.loads(pickle.dumps(model))
     np.testing.assert_array_equal(rates(sent, [1.0, 2.0], [0.5], 1.0, 0.1)[0][0], 2.0)
