@@ -288,9 +288,7 @@ def _point_variances(residuals: Residuals, noise: NoiseOfPoints) -> Floats:
     contrasts, offsets = solution.scaling.reshape(2, -1)
     beta, powers = speckle_contrast(contrasts, offsets), noise.speckle.powers
     model = block_model(objective, y, blocks)
-    # f, the derivative by the contrast, averaged over pairs of two different frames.
-    none = np.zeros_like(objective.searched)
-    decays = (model.columns(k, float(c), none)[0] for k, c in enumerate(contrasts))
+    decays = (model.at(k).decay for k in range(len(beta)))
     terms = np.stack(
         [
             np.einsum("cij,ij->c", point_variances(np.asarray(b), f), counts)

@@ -39,8 +39,10 @@ class Residuals:
     solution : Solution
     blocks : Blocks
         Of frames, short against the correlation time.
-    sums, counts, weights : (K, B, B) array
-        Of residuals, of points, and of their weights, the earlier block first.
+    sums, counts : (K, B, B) array
+        Of residuals and of points, the earlier block first.
+    weights : (K, B, B) array or None
+        Of the points' weights; None where all points are alike.
     near, further : Differences
         Over one frame, and over two.
     """
@@ -49,7 +51,7 @@ class Residuals:
     blocks: Blocks
     sums: Floats
     counts: Floats
-    weights: Floats
+    weights: Floats | None
     near: Differences
     further: Differences
 
@@ -65,12 +67,12 @@ class Residuals:
         objective, y = solution.objective, solution.result.x
         contrast, offset = solution.scaling.reshape(2, -1)
         blocks = blocks_of(objective, y)
-        sums, counts, weights = sample.reduce(ResidualSums(objective, contrast, offset, blocks), y)
+        sums, counts, *weights = sample.reduce(ResidualSums(objective, contrast, offset, blocks), y)
         near, further = (few or sample).reduce(
             DifferenceSums(objective, contrast, offset, steps=(1, 2)), y
         )
         differences = (Differences.of(each) for each in (near, further))
-        return cls(solution, blocks, sums, counts, weights, *differences)
+        return cls(solution, blocks, sums, counts, weights[0] if weights else None, *differences)
 
     @property
     def points(self) -> Floats:
@@ -82,7 +84,7 @@ class Residuals:
 
         None where all points are alike.
         """
-        if np.array_equal(self.weights, self.counts):
+        if self.weights is None:
             return None
         weights, counts = (blocks.sums_of(self.blocks, r) for r in (self.weights, self.counts))
         weights, counts = (each + each.transpose(0, 2, 1) for each in (weights, counts))
@@ -100,7 +102,7 @@ class Residuals:
         whole = counts >= WHOLE * np.where(np.eye(len(blocks.sizes)), 0.5, 1.0) * blocks.pairs
         means = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=whole & (counts > 0))
         model = block_model(objective, solution.result.x, self.blocks, blocks)
-        fields = [model.field(k) for k in range(len(means))]
+        fields = [model.at(k).field() for k in range(len(means))]
         f, g = (np.stack(each) for each in zip(*fields, strict=True))
         beta = speckle_contrast(*solution.scaling.reshape(2, -1))
         return differences_of_blocks(means, f, g, blocks.sizes, beta)

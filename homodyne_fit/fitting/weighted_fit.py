@@ -353,7 +353,7 @@ class _Search:
         contrast, offset = self.start.joint.scaling.values(z).reshape(2, -1)
         objective = self.start.objective.in_coordinates(self.space)
         residuals = ResidualSums(objective, contrast, offset, self.blocks)
-        sums, counts, _ = self.sample.reduce(residuals, y[self.space.searched])
+        sums, counts, *_ = self.sample.reduce(residuals, y[self.space.searched])
         return _Point(y, active, z, sums, counts + counts.transpose(0, 2, 1), steps)
 
     def scores(

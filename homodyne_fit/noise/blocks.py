@@ -15,7 +15,10 @@ __all__ = ["Blocks", "cut_blocks", "group_sums"]
 Floats = NDArray[np.float64]
 
 # Longest block, in decays of f to 1/e.
-BLOCK_LENGTH = 0.25
+BLOCK_LENGTH = 0.35
+
+# Age of its last frame over that of its first one, at most.
+MOST_AGEING = 1.5
 
 # Blocks at least, where there are so many frames, and at most.
 FEWEST = 64
@@ -50,15 +53,6 @@ class Blocks:
         return np.add.reduceat(curve * _column(signs, curve), self.starts, axis=0) / _column(
             pairs, curve
         )
-
-    def between(self, curve: Floats) -> Floats:
-        """How far a curve (n, ...) rises from the earlier to the later block, (B, B, ...)."""
-        means = self.means(curve)
-        rises = means[None] - means[:, None]
-        order = np.sign(np.arange(len(means)) - np.arange(len(means))[:, None])
-        rises *= order.reshape(*order.shape, *[1] * (curve.ndim - 1))
-        rises[np.diag_indices(len(means))] = self.mean_differences(curve)
-        return rises
 
     def parts(self, n: int) -> Blocks:
         """Blocks of frames of which about n make one of these."""
@@ -127,7 +121,14 @@ def cut_blocks(
 ) -> Blocks:
     """Cut the frames where f of no angle decays by more than `decay` within a block.
 
-    The exponent of f over a block is q² ΔS + (b ΔΓ)²/3 for small shear phases b ΔΓ.
+    The exponent of f over a block is q² ΔS + (b ΔΓ)²/3 for small shear phases b ΔΓ. Rates that are
+    powers of the age, and derivatives by their parameters, change fast in the first frames: the age
+    grows by no more than a factor of `MOST_AGEING` within a block.
+
+    Of three angles of 1001 frames in fast shear (171 blocks), fitted with a contrast each, standard
+    errors by these blocks were 2.5 % too small at most, those of the contrasts 5 %, for 0.005 to 5
+    photons; without a limit to the ageing, those of an exponent of J(t) and of its constant part 6
+    and 9 %.
     """
     n = len(curves.transport)
     s = np.max(np.abs(factors.transport)) * curves.transport
@@ -136,7 +137,8 @@ def cut_blocks(
     starts, start = [0], 0
     for i in range(1, n):
         decayed = (s[i] - s[start]) + (gamma[i] - gamma[start]) ** 2
-        if decayed > decay or i - start >= longest:
+        ageing = (i + 1) / (start + 1)
+        if decayed > decay or ageing > MOST_AGEING or i - start >= longest:
             starts.append(i)
             start = i
     if len(starts) > MOST:

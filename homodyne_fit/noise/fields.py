@@ -13,7 +13,7 @@ __all__ = ["field_and_decay", "fields_of_tile", "largest_falls"]
 
 Floats = NDArray[np.float64]
 
-# Shear phase below which the sinc is a series: sines of two frames cancel each other.
+# Shear phase below which the sinc is a series: what is subtracted nearly cancels.
 SMALL_PHASE = 1e-2
 
 # Exponents of pairs of frames in the wrong order, which do not count, are cut off here.
@@ -34,14 +34,35 @@ def field_and_decay(
     sinc_power : int
         Power m of the sinc in f; g has the sign of the sinc where m = 2.
     """
-    sinc = np.sinc(phase / np.pi)
+    sinc, slope = _sinc_and_slope(phase)
     field = np.exp(-transport / 2)
     g = field * sinc ** (sinc_power // 2)
-    small = np.abs(phase) < 1e-4
-    safe = np.where(small, 1.0, phase)
-    slope = np.where(small, -phase / 3, (np.cos(phase) - sinc) / safe)
     fx = sinc_power * field**2 * sinc ** (sinc_power - 1) * slope
     return g, g**2, fx
+
+
+def _sinc_and_slope(phase: Floats) -> tuple[Floats, Floats]:
+    """sin(x)/x and its derivative.
+
+    Sine and cosine by the tangent t of x/2: NumPy's tangent is many times as fast as its sine.
+    """
+    small = np.abs(phase) <= SMALL_PHASE
+    x = np.where(small, 1.0, phase)
+    t = np.tan(x / 2)
+    square = t * t
+    sinc = 2 * t / ((1 + square) * x)
+    slope = ((1 - square) / (1 + square) - sinc) / x
+    if np.any(small):
+        x = phase[small]
+        square = x * x
+        sinc[small] = _sinc_series(square)
+        slope[small] = -x / 3 * (1 - square / 10 * (1 - square / 28))
+    return sinc, slope
+
+
+def _sinc_series(square: Floats) -> Floats:
+    """sin(x)/x of small phases, given x²."""
+    return 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
 
 
 def largest_falls(objective: TwoTimeObjective, params: Floats) -> Floats:
@@ -85,10 +106,13 @@ def fields_of_tile(
     sinc = sin_j[:, None, :] * cos_i[:, :, None]
     sinc -= cos_j[:, None, :] * sin_i[:, :, None]
     small = np.abs(phase) <= SMALL_PHASE
-    square = phase[small] ** 2
-    phase[small] = 1.0
-    sinc /= phase
-    sinc[small] = 1 - square / 6 * (1 - square / 20 * (1 - square / 42))
+    if np.any(small):
+        square = phase[small] ** 2
+        phase[small] = 1.0
+        sinc /= phase
+        sinc[small] = _sinc_series(square)
+    else:
+        sinc /= phase
     for _ in range(sinc_power // 2):
         g *= sinc
     return g

@@ -41,7 +41,7 @@ class ResidualSums(Portable):
     blocks: Blocks
 
     def chunk_sums(self, params: Floats, chunk: Chunk) -> Floats:
-        """Sums of residuals, of points, and of their weights, (3, K, B, B).
+        """Sums of residuals, of points, and of their weights if they have any, (2 or 3, K, B, B).
 
         The earlier block is first. The residuals themselves are not weighted.
         """
@@ -49,7 +49,8 @@ class ResidualSums(Portable):
         full = objective.complete(params)
         curves, factors = objective.curves(full), objective.angle_factors(full)
         starts = self.blocks.starts
-        total = np.zeros((3, tiles.n_angles, len(starts), len(starts)))
+        kinds = 2 if tiles.weights is None else 3
+        total = np.zeros((kinds, tiles.n_angles, len(starts), len(starts)))
         angles = [slice(k, k + TOGETHER) for k in range(0, tiles.n_angles, TOGETHER)]
         for tile, weights, rows, cols in zip(
             tiles.values, tiles.weights_of_tiles, tiles.rows, tiles.cols, strict=True
@@ -81,6 +82,6 @@ class ResidualSums(Portable):
                 total[0][at_blocks] += sums
                 total[1][at_blocks] += counts
                 if weights is not None:
-                    counts = group_sums(weights[group] * present, first_rows, first_cols)
-                total[2][at_blocks] += counts
+                    of_weights = group_sums(weights[group] * present, first_rows, first_cols)
+                    total[2][at_blocks] += of_weights
         return total

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
-from homodyne_fit.noise.block_model import BlockModel
-from homodyne_fit.noise.blocks import Blocks, cut_blocks
+from homodyne_fit.noise.block_model import BlockModel, ModelOfAngle
+from homodyne_fit.noise.blocks import Blocks, cut_blocks, group_sums
 from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
 from nlsq_stratified.processors import available_processors
@@ -29,10 +29,12 @@ def blocks_of(objective: TwoTimeObjective, params: Floats) -> Blocks:
 def block_model(
     objective: TwoTimeObjective, params: Floats, blocks: Blocks, joined: Blocks | None = None
 ) -> BlockModel:
-    """The model of an objective on pairs of blocks, at the searched parameters."""
+    """The model of an objective on pairs of blocks, or of joined ones, at searched parameters."""
     full = objective.complete(params)
     curves, factors = objective.curves(full), objective.angle_factors(full)
-    return BlockModel(curves, factors, objective.sinc_power, blocks, joined)
+    if joined is None:
+        return BlockModel.of(curves, factors, objective.sinc_power, blocks)
+    return BlockModel(curves, factors, objective.sinc_power, joined, blocks)
 
 
 def score_covariances_of_angles(
@@ -72,11 +74,12 @@ def score_covariances_of_angles(
     scene = _Scene.of(objective, params, scaling, blocks, present)
 
     def of_angle(k: int) -> Floats:
-        columns = scene.columns(k)
+        model = scene.model.at(k)
+        columns = scene.columns(model)
         if weights is None:
-            return scene.covariances(k, columns, local[k], columns[-2])
+            return scene.covariances(model, columns, local[k])
         weighted = columns * weights[k]
-        return scene.covariances(k, weighted, scene.products(k, weighted, weighted), columns[-2])
+        return scene.covariances(model, weighted, scene.products(k, weighted, weighted))
 
     with ThreadPoolExecutor(threads or available_processors()) as pool:
         return np.stack(list(pool.map(of_angle, range(len(local)))), axis=1)
@@ -124,7 +127,8 @@ def joint_covariances_of_angles(
     scene = _Scene.of(objective, params, scaling, blocks, present, joined)
 
     def of_angle(k: int) -> tuple[Floats, Floats]:
-        of_model = scene.columns(k)
+        model = scene.model.at(k)
+        of_model = scene.columns(model)
         slopes = scene.products(k, windows[k], of_model)
         score = of_model if weights is None else of_model * weights[k]
         columns = np.concatenate([windows[k], score])
@@ -135,7 +139,7 @@ def joint_covariances_of_angles(
             none = np.zeros_like(products)
             return np.stack([none, none, products]), slopes
         products = scene.products(k, columns, columns)
-        return scene.covariances(k, columns, products, of_model[-2]), slopes
+        return scene.covariances(model, columns, products), slopes
 
     with ThreadPoolExecutor(threads or available_processors()) as pool:
         found = list(pool.map(of_angle, range(len(windows))))
@@ -169,32 +173,46 @@ class _Scene:
 
     def counts(self, k: int) -> Floats:
         """Points in each pair of blocks, in both orders, (B, B)."""
-        return self._blocks.pairs if self.present is None else self.present[k]
+        return self.model.blocks.pairs if self.present is None else self.present[k]
 
-    def columns(self, k: int) -> Floats:
+    def columns(self, model: ModelOfAngle) -> Floats:
         """Derivatives (p + 2, B, B) of c2."""
-        return self.model.columns(k, float(self.contrasts[k]), self.searched)
+        return model.columns(float(self.contrasts[model.angle]), self.searched)
 
     def products(self, k: int, left: Floats, right: Floats) -> Floats:
         """Sums over the points of products of two columns, (a, B, B) and (b, B, B): (a, b)."""
         weighted = (left * (self.counts(k) / 2)).reshape(len(left), -1)
         return weighted @ right.reshape(len(right), -1).T
 
-    def covariances(self, k: int, columns: Floats, products: Floats, decay: Floats) -> Floats:
-        """V0, V1 and V2 (3, c, c) of columns (c, B, B).
-
-        Given their products over the points, and f at the points (B, B).
-        """
+    def covariances(self, model: ModelOfAngle, columns: Floats, products: Floats) -> Floats:
+        """V0, V1 and V2 (3, c, c) of columns (c, B, B), given their products over the points."""
+        k = model.angle
         counts, beta = self.counts(k), float(self.beta[k])
-        f, g = self.model.field(k)
-        shot = products + beta * self.products(k, columns * decay, columns)
+        f, g = model.field()
+        shot = products + beta * self._decayed_products(columns, model.decay, counts)
         # The matrices are computed in units in which they are of order one.
         units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))
         w = columns * (counts / units[:, None, None])
         scaled = shot / np.outer(units, units)
-        frames = self._blocks.frames_with_points(counts)
+        frames = self.model.blocks.frames_with_points(counts)
         return score_covariances(w, f, g, frames, beta, scaled) * np.outer(units, units)
 
-    @property
-    def _blocks(self) -> Blocks:
-        return self.model.joined or self.model.blocks
+    def _decayed_products(self, columns: Floats, decay: Floats, counts: Floats) -> Floats:
+        """Sums over the points of f times products of two columns, (c, c).
+
+        What the length of the blocks puts off is told by blocks twice as long.
+        """
+        on_blocks = _products(columns, decay, counts)
+        pairs = np.arange(0, len(counts), 2)
+        joined = group_sums(counts, pairs, pairs)
+        columns, decay = (
+            group_sums(values * counts, pairs, pairs) / np.maximum(joined, 1)
+            for values in (columns, decay)
+        )
+        return on_blocks + (on_blocks - _products(columns, decay, joined)) / 3
+
+
+def _products(columns: Floats, decay: Floats, counts: Floats) -> Floats:
+    """Sums of f times products of two columns, given the points in both orders, (c, c)."""
+    weighted = (columns * (decay * counts / 2)).reshape(len(columns), -1)
+    return weighted @ columns.reshape(len(columns), -1).T

@@ -119,31 +119,39 @@ def _by_speckles(
     w: Floats, f: Floats, g: Floats, frames: Floats, beta: float
 ) -> tuple[Floats, Floats]:
     """V0 and V1 (c, c) of blocks."""
-    along_f = w @ f
-    a = w * g
-    along_g = a @ g
-    row_sums = np.einsum("aij,ij->ai", w, f)
-    # Diagonals of g A g: what two ends of A in the same frame share.
-    ends = np.einsum("ij,aji->ai", g, along_g)
-    shared = row_sums @ ends.T
     inverse = np.divide(1.0, frames, out=np.zeros_like(frames), where=frames > 0)
-    v0 = 0.5 * beta**2 * _traces(along_f, along_f)
+    row_sums = np.einsum("aij,ij->ai", w, f)
+    # New memory costs as much time as the products: there is one array for W F and for A g.
+    along = w @ f
+    v0 = 0.5 * beta**2 * _traces(along, along)
+    along *= inverse[:, None]
+    v1 = beta * _products(along, w)
+    a = w * g
+    np.matmul(a, g, out=along)
+    # Diagonals of g A g: what two ends of A in the same frame share.
+    ends = np.einsum("ij,aji->ai", g, along)
+    shared = row_sums @ ends.T
     v0 += beta**3 * (
-        _traces(along_g, along_g)
+        _traces(along, along)
         + 0.5 * _four_cycles(w, g, frames)
         - shared
         - shared.T
         + row_sums @ f @ row_sums.T
     )
-    v1 = beta * _traces(along_f * inverse[:, None], w)
-    v1 += beta**2 * (2 * _traces(along_g * inverse[:, None], a) - (row_sums * inverse) @ row_sums.T)
+    along *= inverse[:, None]
+    v1 += beta**2 * (2 * _products(along, a) - (row_sums * inverse) @ row_sums.T)
     return _symmetric(v0), _symmetric(v1)
 
 
 def _traces(left: Floats, right: Floats) -> Floats:
     """tr(left_a right_b) of matrices (c, n, n), (c, c)."""
+    return _products(left, right.transpose(0, 2, 1))
+
+
+def _products(left: Floats, right: Floats) -> Floats:
+    """tr(left_a right_bᵀ) of matrices (c, n, n), (c, c)."""
     c = len(left)
-    return left.reshape(c, -1) @ right.transpose(0, 2, 1).reshape(c, -1).T
+    return left.reshape(c, -1) @ right.reshape(c, -1).T
 
 
 def _symmetric(matrix: Floats) -> Floats:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.noise.amplitudes import SpeckleNoise
-from homodyne_fit.noise.block_model import BlockModel
+from homodyne_fit.noise.block_model import BlockModel, ModelOfAngle
 from homodyne_fit.noise.blocks import Blocks, cut_blocks
 from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.scores import block_model
@@ -111,13 +111,14 @@ class ScoreModel:
         """The scores of sums (K, B, B) of residuals over pairs of blocks."""
 
         def of_angle(k: int) -> tuple[Floats, Floats, Floats]:
-            columns = self.model.columns(k, float(self.contrast[k]), self.searched)
-            weights = self._weights(k, columns)
+            model = self.model.at(k)
+            columns = model.columns(float(self.contrast[k]), self.searched)
+            weights = self._weights(model, columns)
             score = np.einsum("aij,ij->a", weights, sums[k])
             both = np.concatenate([weights, columns])
             covariance = np.full((len(both),) * 2, np.nan)
             if with_covariances:
-                covariance = self._covariance(k, both)
+                covariance = self._covariance(model, both)
             return score, self._products(k, weights, columns), covariance
 
         with ThreadPoolExecutor(self.threads or available_processors()) as pool:
@@ -127,12 +128,10 @@ class ScoreModel:
     def _beta(self, k: int) -> float:
         return float(speckle_contrast(self.contrast[k : k + 1], self.offset[k : k + 1])[0])
 
-    def _weights(self, k: int, columns: Floats) -> Floats:
-        f, _ = self.model.field(k)
-        share = 1.0 / self.model.blocks.sizes
-        # The mean over two different frames of a block.
-        own = np.where(share < 1, (np.diag(f) - share) / np.maximum(1 - share, 0.5), 1.0)
-        f[np.diag_indices(len(f))] = own
+    def _weights(self, model: ModelOfAngle, columns: Floats) -> Floats:
+        k, f = model.angle, model.decay.copy()
+        single = self.model.blocks.sizes == 1
+        f[single, single] = 1.0
         beta = self._beta(k) * np.sqrt(self.noise.coherence)
         # A frame of which points are missing has photons like any other.
         frames = np.ceil(self.model.blocks.frames_with_points(self.counts[k]) - ROUNDING)
@@ -144,10 +143,10 @@ class ScoreModel:
         weighted = (left * (self.counts[k] / 2)).reshape(len(left), -1)
         return weighted @ right.reshape(len(right), -1).T
 
-    def _covariance(self, k: int, weights: Floats) -> Floats:
+    def _covariance(self, model: ModelOfAngle, weights: Floats) -> Floats:
         """Covariance of sums of residuals with weights (c, B, B), the last but one being f."""
+        k, (f, g) = model.angle, model.field()
         beta = self._beta(k)
-        f, g = self.model.field(k)
         shot = self._products(k, weights * (1 + beta * weights[-2]), weights)
         # The matrices are computed in units in which they are of order one.
         units = np.sqrt(np.where(np.diag(shot) > 0, np.diag(shot), 1.0))

@@ -90,7 +90,7 @@ def objective_sums(kind, result, *more):
 def test_sums_of_residuals_are_those_of_a_direct_loop():
     result = fitted(masked(measured(photons=0.5, shear=1e-4), slice(30, 37)))
     blocks = Blocks(np.array([0, 3, 10, 40, 66]), np.array([3, 7, 30, 26, 34]))
-    sums, counts, _ = objective_sums(ResidualSums, result, blocks)
+    sums, counts = objective_sums(ResidualSums, result, blocks)
     owner = np.repeat(np.arange(5), blocks.sizes)
     expected, number = np.zeros((2, 4, 5, 5))
     for k, one in enumerate(residuals(result)):

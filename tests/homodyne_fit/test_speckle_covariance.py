@@ -12,6 +12,7 @@ from homodyne_fit.kernel.moments import AngleFactors
 from homodyne_fit.model.rates import LAMINAR_FLOW, curves
 from homodyne_fit.noise.block_model import BlockModel
 from homodyne_fit.noise.blocks import (
+    BLOCK_LENGTH,
     Blocks,
     cut_blocks,
 )
@@ -163,8 +164,8 @@ def model_on(blocks, angle):
     integrals = curves(LAMINAR_FLOW, PHYSICS, DT, N_FRAMES)
     searched = np.zeros(7, dtype=bool)
     searched[[0, 3]] = True
-    model = BlockModel(integrals, FACTORS, 2, blocks)
-    return *model.field(angle), model.columns(angle, 0.3, searched)
+    model = BlockModel.of(integrals, FACTORS, 2, blocks).at(angle)
+    return *model.field(), model.columns(0.3, searched)
 
 
 def standard_errors(blocks, angle):
@@ -209,7 +210,40 @@ def test_blocks_are_short_against_the_decay():
             a * (s[ends] - s[blocks.starts]),
             b * (gamma[ends] - gamma[blocks.starts]),
         )
-        assert np.all(field_and_decay(transport, phase, 2)[1] > np.exp(-0.26))
+        assert np.all(field_and_decay(transport, phase, 2)[1] > np.exp(-BLOCK_LENGTH - 0.01))
+
+
+def test_age_grows_by_half_within_a_block_at_most():
+    integrals = curves(LAMINAR_FLOW, PHYSICS, DT, 1000)
+    blocks = cut_blocks(integrals, FACTORS, fewest=1)
+    first, last = blocks.starts, blocks.starts + blocks.sizes - 1
+    assert np.all((last + 1) / (first + 1) <= 1.5)
+    assert list(blocks.starts[:4]) == [0, 1, 3, 6]
+
+
+def test_errors_on_blocks_that_were_cut_are_those_on_frames():
+    n, physics = 480, np.array([2e4, -0.6, 250.0, 6e-4, 0.3, 1e-4, 0.0])
+    integrals = curves(LAMINAR_FLOW, physics, DT, n)
+    searched = np.array([True, True, True, True, True, False, False])
+
+    def errors(blocks):
+        model = BlockModel.of(integrals, FACTORS, 2, blocks).at(0)
+        columns, (f, g) = model.columns(0.3, searched), model.field()
+        w = columns / units[:, None, None] * blocks.pairs
+        v = score_covariances(w, f, g, blocks.sizes.astype(float), 0.3, shot)
+        meat = v[0] + v[1] / 0.5 + v[2] / 0.25
+        return np.sqrt(np.diag(inverse @ meat @ inverse))
+
+    frames = Blocks(np.arange(n), np.ones(n, dtype=np.int64))
+    columns = BlockModel.of(integrals, FACTORS, 2, frames).at(0).columns(0.3, searched)
+    units = np.sqrt(np.einsum("aij,aij,ij->a", columns, columns, frames.pairs))
+    hessian, shot = (
+        0.5 * np.einsum("aij,bij,ij->ab", columns, columns, weight) / np.outer(units, units)
+        for weight in (frames.pairs, frames.pairs * (1 + 0.3 * columns[-2]))
+    )
+    inverse = np.linalg.inv(hessian)
+    short = cut_blocks(integrals, FACTORS)
+    assert_allclose(errors(short), errors(frames), rtol=0.03)
 
 
 def test_derivatives_on_blocks_of_one_frame_are_those_of_the_model():
@@ -230,9 +264,9 @@ def test_derivatives_on_blocks_of_one_frame_are_those_of_the_model():
     shear = np.array([0.5 * 0.0054 * 2e6 * np.cos(angle)])
     direction = np.array([-0.5 * 0.0054 * 2e6 * np.sin(angle) * np.pi / 180])
     factors = AngleFactors(np.array([0.0054**2]), shear, direction, np.ones(1))
-    on_blocks = BlockModel(integrals, factors, 2, blocks)
-    f, g = on_blocks.field(0)
-    columns = on_blocks.columns(0, 0.3, np.ones(7, dtype=bool))
+    on_blocks = BlockModel.of(integrals, factors, 2, blocks).at(0)
+    f, g = on_blocks.field()
+    columns = on_blocks.columns(0.3, np.ones(7, dtype=bool))
     assert_allclose(f, model(parameters), atol=1e-12)
     assert_allclose(g**2, f, atol=1e-12)
     for i, value in enumerate(parameters):

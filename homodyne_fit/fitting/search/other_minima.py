@@ -126,13 +126,9 @@ def _means(solution: Solution, short: Blocks, blocks: Blocks) -> NDArray[np.floa
     """c2 of the model over pairs of blocks, each of some short ones, (K, B, B)."""
     objective = solution.objective
     model = block_model(objective, solution.result.x, short, blocks)
-    none = np.zeros_like(objective.searched)
     pairs = zip(*solution.scaling.reshape(2, -1), strict=True)
     return np.stack(
-        [
-            contrast * model.columns(k, contrast, none)[0] + offset
-            for k, (contrast, offset) in enumerate(pairs)
-        ]
+        [contrast * model.at(k).decay + offset for k, (contrast, offset) in enumerate(pairs)]
     )
 
 
