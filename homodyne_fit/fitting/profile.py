@@ -2,9 +2,10 @@ r"""Profile likelihood: the best fit of everything else, at given values of one 
 
 With the noise σ of the full fit, :math:`\Delta\chi^2(x) = 2\,(\mathrm{cost}(x) -
 \mathrm{cost}_{\min})/\sigma^2`, divided by the square of how much wider the standard error of x is
-than independent points would make it. A confidence interval is where it stays below the quantile of
-the chi-squared distribution with one degree of freedom; unlike a standard error it follows
-curved valleys and says on which side there is no limit.
+than independent points, and spreads of contrast and offset that are known, would make it. A
+confidence interval is where it stays below the quantile of the chi-squared distribution with one
+degree of freedom; unlike a standard error it follows curved valleys and says on which side there is
+no limit.
 """
 
 from __future__ import annotations

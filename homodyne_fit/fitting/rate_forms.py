@@ -25,7 +25,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtrc
 
-from homodyne_fit.fitting.score_noise import NoiseOfPoints, covariance_of_solution, newton_step
+from homodyne_fit.fitting.score_noise import (
+    NoiseOfPoints,
+    covariance_at_known_spreads,
+    covariance_of_solution,
+    newton_step,
+)
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import RATES
@@ -147,7 +152,10 @@ def _test(
     """Test a searched parameter against 0; None where nothing depends on it."""
     searched = np.flatnonzero(solution.space.searched)
     row = int(np.searchsorted(searched, parameter))
-    covariances = [covariance_of_solution(solution, each) for each in (noise, noise.white)]
+    covariances = [
+        covariance_of_solution(solution, noise),
+        covariance_at_known_spreads(solution, noise.white),
+    ]
     unit = np.eye(len(solution.equations.gradient))[[row]]
     if solution.result.active[row] != 0 or covariances[0].lost(unit)[0]:
         return None

@@ -156,8 +156,8 @@ class Uncertainty:
     model : str
         'speckle' for the noise of speckles and photons, 'white' for independent points.
     widening : (p + 2K,) array
-        Errors over those of independent points, in the order of `FitResult.names`; NaN where there
-        is no error.
+        Errors over those of independent points, and of spreads of contrast and offset that are
+        known, in the order of `FitResult.names`; NaN where there is no error.
     speckle : SpeckleNoise or None
         Pixels and photons; None where the points are taken to be independent.
     notes : tuple of str

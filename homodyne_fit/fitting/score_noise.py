@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.search.solution import Solution
+from homodyne_fit.fitting.unknown_spreads import root_with_unknown_spreads
 from homodyne_fit.kernel.elimination import joint_matrix
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.scaling import centering_matrix
@@ -21,6 +22,7 @@ from nlsq_stratified import Covariance, covariance_of
 
 __all__ = [
     "NoiseOfPoints",
+    "covariance_at_known_spreads",
     "covariance_of_solution",
     "derivatives_by_coordinates",
     "from_whitened",
@@ -120,11 +122,15 @@ class NoiseOfPoints:
 
         Weights of the angles count twice in it. A penalty is a prior, as uncertain as it says.
         """
-        joint, covariance = solution.joint, self._of_points(solution)
+        joint, covariance = solution.joint, self.of_points(solution)
         if np.any(joint.scaling.penalty):
-            of_prior = self.variance * self.dispersion(solution)
+            of_prior = self.variance_of_prior(solution)
             covariance[joint.n_physics :, joint.n_physics :] += of_prior * joint.scaling.penalty
         return covariance
+
+    def variance_of_prior(self, solution: Solution) -> float:
+        """A penalty over this is a precision."""
+        return self.variance * self.dispersion(solution)
 
     def dispersion(self, solution: Solution) -> float:
         """Variance of how the angles' contrasts and offsets pull, over that by independent points.
@@ -139,7 +145,7 @@ class NoiseOfPoints:
         deviating = scipy.linalg.orth(joint.scaling.matrix.T @ centred, rcond=RESOLVED)
         speckle, white = (
             deviating.T @ matrix[joint.n_physics :, joint.n_physics :] @ deviating
-            for matrix in (self._of_points(solution), self.variance * joint.score_covariance)
+            for matrix in (self.of_points(solution), self.variance * joint.score_covariance)
         )
         if not (speckle.size and np.all(np.isfinite(white)) and np.all(np.diag(white) > 0)):
             return 1.0
@@ -147,7 +153,7 @@ class NoiseOfPoints:
             np.trace(np.linalg.pinv(white, rcond=RESOLVED, hermitian=True) @ speckle)
         ) / len(white)
 
-    def _of_points(self, solution: Solution) -> Floats:
+    def of_points(self, solution: Solution) -> Floats:
         """`score_covariance` without a penalty."""
         joint = solution.joint
         weighted = joint.weights[:, None, None] ** 2 * self.score_covariances_of_angles(solution)
@@ -165,14 +171,17 @@ class NoiseOfPoints:
 
     def variances_of_independent_points(self, solution: Solution) -> Floats:
         """Of coordinates and z (p + m,) by least squares, if the points were independent."""
-        return np.sum(covariance_of_solution(solution, self.white).root ** 2, axis=1)
+        return np.sum(covariance_at_known_spreads(solution, self.white).root ** 2, axis=1)
 
     def rise_ratio(self, solution: Solution) -> Callable[[Floats], float]:
         """Rise of χ² over a step of the coordinates (m,), over that of independent points."""
-        if self.speckle is None:
+        if self.speckle is None and not solution.joint.scaling.has_learned_spreads:
             return lambda step: 1.0
         m = solution.joint.n_physics
-        roots = [covariance_of_solution(solution, noise).root[:m] for noise in (self, self.white)]
+        roots = [
+            covariance_of_solution(solution, self).root[:m],
+            covariance_at_known_spreads(solution, self.white).root[:m],
+        ]
 
         def ratio(step: Floats) -> float:
             speckle, white = (_squared_length(root, step) for root in roots)
@@ -190,9 +199,24 @@ def _squared_length(root: Floats, step: Floats) -> float:
 
 
 def covariance_of_solution(solution: Solution, noise: NoiseOfPoints) -> Covariance:
+    """Covariance of the searched coordinates and z; learned spreads are unknowns of it."""
+    known = covariance_at_known_spreads(solution, noise)
+    if not solution.joint.scaling.has_learned_spreads:
+        return known
+    root = root_with_unknown_spreads(
+        solution.joint,
+        solution.free,
+        known.null,
+        noise.of_points(solution),
+        noise.variance_of_prior(solution),
+    )
+    return known if root is None else replace(known, root=root)
+
+
+def covariance_at_known_spreads(solution: Solution, noise: NoiseOfPoints) -> Covariance:
     """Covariance of the searched coordinates and z: H⁻¹ V H⁻¹ with V that of the score.
 
-    H is the Hessian, over the directions that are free.
+    H is the Hessian, over the directions that are free. A learned spread is taken as it is.
     """
     directions, inverse = inverse_hessian(solution)
     root = inverse.root

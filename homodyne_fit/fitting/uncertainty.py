@@ -32,6 +32,7 @@ from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.result import Estimate, FitInfo, FitResult, Uncertainty
 from homodyne_fit.fitting.score_noise import (
     NoiseOfPoints,
+    covariance_at_known_spreads,
     covariance_of_solution,
     step_of_larger_form,
 )
@@ -98,10 +99,10 @@ def assemble_result(
     undetermined &= ~(at_bound | fixed)
     outward_root = outward @ root
     stderr = np.where(undetermined, np.inf, np.linalg.norm(outward_root, axis=1))
-    if noise.speckle is None:
+    if noise.speckle is None and not released.joint.scaling.has_learned_spreads:
         widening = np.ones(len(stderr))
     else:
-        white = outward @ covariance_of_solution(released, noise.white).root
+        white = outward @ covariance_at_known_spreads(released, noise.white).root
         with np.errstate(invalid="ignore", divide="ignore"):
             widening = np.linalg.norm(outward @ inverse.root, axis=1)
             widening /= np.linalg.norm(white, axis=1)

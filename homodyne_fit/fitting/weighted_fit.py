@@ -6,8 +6,10 @@ The weighted estimate is where the sum of the angles' weighted scores vanishes,
 
 with the weights Z of `homodyne_fit.noise.weights` at the noise that least squares found, ω the
 weights of the angles, T the map from the searched coordinates and the unknowns z of the scaling to
-the coordinates, contrast and offset of an angle, and P the penalty, which is a prior. Newton's
-method solves it from the solution of least squares. With its slope G, the information, in place of
+the coordinates, contrast and offset of an angle, and P a penalty, which is a prior. That of least
+squares is larger, by how much wider the noise makes the angles spread than independent points would
+(`NoiseOfPoints.dispersion`): here the weights know of the noise. Newton's method solves the
+equation from the solution of least squares. With its slope G, the information, in place of
 the Hessian, the covariance of the estimate is :math:`G^{-1} V G^{-T}`, V the covariance of the
 score by `homodyne_fit.noise.speckle`, that of weights W = Z.
 """
@@ -124,48 +126,55 @@ class WeightedNoise(NoiseOfPoints):
         With covariances, by the coordinates of `space`.
     space : SearchSpace
         That holds no parameter.
+    of_least_squares : float
+        The penalty of least squares over that of the weighted equations.
     """
 
     weighted: WeightedScores | None = None
     space: SearchSpace | None = None
+    of_least_squares: float = 1.0
 
     @property
     def white(self) -> NoiseOfPoints:
         """The noise for which the weights would be the best."""
         return _NoiseOfWeights(self.variance)
 
-    def score_covariance(self, solution: Solution) -> Floats:
-        """Of the gradient by coordinates and z, (p + m, p + m)."""
+    def of_points(self, solution: Solution) -> Floats:
+        """Of the gradient by coordinates and z, (p + m, p + m), without a penalty."""
         c = solution.joint.n_physics + 2
-        return self.variance**2 * self.covariance_between(solution, slice(c), slice(c), -1)
+        return self.variance**2 * self._between_of_points(solution, slice(c), slice(c))
 
     def variances_of_independent_points(self, solution: Solution) -> Floats:
         """Of coordinates and z (p + m,) by least squares, if the points were independent."""
         joint = solution.joint
         # The Hessians of the angles are still those of least squares.
         hessian = joint_matrix(joint.weights[:, None, None] * joint.local, joint.scaling.matrix)
-        hessian[joint.n_physics :, joint.n_physics :] += joint.scaling.penalty
+        penalty = self.of_least_squares * joint.scaling.penalty
+        hessian[joint.n_physics :, joint.n_physics :] += penalty
         equations = replace(joint.equations, hessian=hessian)
         plain = replace(solution, joint=replace(joint, equations=equations))
         return NoiseOfPoints(self.variance).variances_of_independent_points(plain)
 
     def covariance_between(
-        self, solution: Solution, rows: slice, columns: slice, power: int
+        self, solution: Solution, rows: slice, columns: slice, plain: int
     ) -> Floats:
         """Of two scores, given which columns of `WeightedScores.covariances` are theirs.
 
-        A prior adds the penalty in units of the variance to a `power`: to −1 where both scores are
-        weighted, 0 where one is, and 1 where both are those of least squares.
+        `plain` of them are those of least squares. A prior adds what its precision P/σ² is in their
+        units: as it is for weighted ones, times its variance by their penalty for each other one.
         """
+        joint, covariance = solution.joint, self._between_of_points(solution, rows, columns)
+        p, of_prior = joint.n_physics, self.variance * self.of_least_squares
+        covariance[p:, p:] += joint.scaling.penalty / self.variance * of_prior**plain
+        return covariance
+
+    def _between_of_points(self, solution: Solution, rows: slice, columns: slice) -> Floats:
+        """`covariance_between` without a penalty."""
         assert self.weighted is not None
         assert self.space is not None
-        joint = solution.joint
         own = self.weighted.by_others(derivatives_by_coordinates(self.space, solution))
         of_angles = own.covariances[:, rows, columns]
-        covariance = _sum_of_angles(joint.weights**2, _to_angles(solution), of_angles)
-        p = joint.n_physics
-        covariance[p:, p:] += joint.scaling.penalty * self.variance**power
-        return covariance
+        return _sum_of_angles(solution.joint.weights**2, _to_angles(solution), of_angles)
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,6 +220,8 @@ class _Search:
     speckle : SpeckleNoise
     sample : Sample
     blocks : Blocks
+    dispersion : float
+        The penalty of least squares over that of the weighted equations.
     threads : int or None
     """
 
@@ -220,6 +231,7 @@ class _Search:
     speckle: SpeckleNoise
     sample: Sample
     blocks: Blocks
+    dispersion: float
     threads: int | None
 
     @classmethod
@@ -234,7 +246,8 @@ class _Search:
         """With blocks of frames that are short at the solution."""
         space = replace(solution.space, held={})
         blocks = blocks_for_weights(solution.objective, solution.result.x)
-        return cls(solution, space, noise, speckle, sample, blocks, threads)
+        dispersion = noise.dispersion(solution)
+        return cls(solution, space, noise, speckle, sample, blocks, dispersion, threads)
 
     def solve(self, tolerance: float) -> Weighted | str:
         """Newton's method from least squares; in words why there is no solution."""
@@ -338,7 +351,12 @@ class _Search:
         own = scores.by_others(derivatives_by_coordinates(of_space, solution))
         hessian = variance * _sum_of_angles(joint.weights, to_angles, own.slopes)
         gradient = -variance * np.einsum("k,kia,ki->a", joint.weights, to_angles, own.scores)
-        root = joint.scaling.penalty_root
+        contrast, offset = joint.scaling.penalty_weights
+        scaling = replace(
+            joint.scaling,
+            penalty_weights=(contrast / self.dispersion, offset / self.dispersion),
+        )
+        root = scaling.penalty_root
         hessian[p:, p:] += root.T @ root
         gradient[p:] += root.T @ (root @ joint.z)
         equations = replace(
@@ -347,7 +365,9 @@ class _Search:
             # Where single points are missing it is not quite symmetric.
             hessian=(hessian + hessian.T) / 2,
         )
-        return replace(solution, joint=replace(joint, equations=equations))
+        objective = replace(solution.objective, scaling=scaling)
+        joint = replace(joint, scaling=scaling, equations=equations)
+        return replace(solution, objective=objective, joint=joint)
 
     def _point(self, y: Floats, active: NDArray[np.int64], z: Floats, steps: int) -> _Point:
         contrast, offset = self.start.joint.scaling.values(z).reshape(2, -1)
@@ -424,7 +444,13 @@ class Weighted:
         """What the noise of the points does to the weighted score."""
         noise = self.search.noise
         return WeightedNoise(
-            noise.variance, noise.speckle, None, noise.notes, self.scores, self.opened
+            noise.variance,
+            noise.speckle,
+            None,
+            noise.notes,
+            self.scores,
+            self.opened,
+            self.search.dispersion,
         )
 
     def in_space(self, space: SearchSpace) -> Solution:

@@ -157,9 +157,9 @@ class _Comparison:
             outward = directions @ inverse.root
             inverses.append(outward @ outward.T)
         plain, weighted = inverses[0], variance * inverses[1]
-        of_plain = plain @ noise.covariance_between(self.weighted, theirs, theirs, 1) @ plain
-        of_weighted = weighted @ noise.covariance_between(self.weighted, ours, ours, -1) @ weighted
-        cross = plain @ noise.covariance_between(self.weighted, theirs, ours, 0) @ weighted
+        of_plain = plain @ noise.covariance_between(self.weighted, theirs, theirs, 2) @ plain
+        of_weighted = weighted @ noise.covariance_between(self.weighted, ours, ours, 0) @ weighted
+        cross = plain @ noise.covariance_between(self.weighted, theirs, ours, 1) @ weighted
         return of_plain + of_weighted - cross - cross.T, of_plain, of_weighted
 
     @property

@@ -20,7 +20,20 @@ from numpy.typing import NDArray
 
 from homodyne_fit.errors import InputError, Problem
 
-__all__ = ["ScalingMap", "centering_matrix", "fourier_problems", "scaling_map"]
+__all__ = [
+    "LEAST_MEAN",
+    "TYPICAL_SPREAD",
+    "ScalingMap",
+    "centering_matrix",
+    "fourier_problems",
+    "scaling_map",
+]
+
+# Spread over the angles that contrast and offset typically have, relative to their means.
+TYPICAL_SPREAD = (0.10, 0.02)
+
+# Smallest mean that spreads are compared with.
+LEAST_MEAN = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +49,9 @@ class ScalingMap:
         Limits of the contrasts and offsets.
     penalty_weights : (float, float)
         The cost gains ``½ (w_c Σ(c_k − c̄)² + w_o Σ(o_k − ō)²)``.
+    learned : bool
+        Whether these weights are those of the most probable spreads over the angles: the spreads
+        are then unknowns of the errors.
     """
 
     mode: str
@@ -44,6 +60,7 @@ class ScalingMap:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
     penalty_weights: tuple[float, float] = (0.0, 0.0)
+    learned: bool = False
 
     @cached_property
     def penalty_root(self) -> NDArray[np.float64]:
@@ -74,13 +91,18 @@ class ScalingMap:
         """K."""
         return len(self.matrix) // 2
 
+    @property
+    def has_learned_spreads(self) -> bool:
+        """Whether the angles differ, by spreads that the fit learned."""
+        return self.learned and self.n_angles > 1 and all(self.penalty_weights)
+
     def values(self, z: NDArray[np.float64]) -> NDArray[np.float64]:
         """Contrasts, then offsets, (…, 2K) at z (…, m): on their limits where these hold."""
         return np.clip(self.constant + z @ self.matrix.T, self.lower, self.upper)
 
-    def penalised(self, contrast: float, offset: float) -> ScalingMap:
+    def penalised(self, contrast: float, offset: float, *, learned: bool = False) -> ScalingMap:
         """The same map with other penalty weights."""
-        return replace(self, penalty_weights=(float(contrast), float(offset)))
+        return replace(self, penalty_weights=(float(contrast), float(offset)), learned=learned)
 
     def select_angles(self, angles: NDArray[np.int64]) -> ScalingMap:
         """The map of some of the angles, without the z that do not matter to them."""

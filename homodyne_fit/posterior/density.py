@@ -49,16 +49,18 @@ from homodyne_fit.model.rates import (
     power_law,
     value_and_slope,
 )
-from homodyne_fit.model.scaling import ScalingMap, centering_matrix
+from homodyne_fit.model.scaling import (
+    LEAST_MEAN,
+    TYPICAL_SPREAD,
+    ScalingMap,
+    centering_matrix,
+)
 from homodyne_fit.posterior.likelihood import Adjustment
 from homodyne_fit.posterior.settings import PriorKind, Priors
 
 __all__ = ["Conditional", "CurvesOfDraw", "Density", "make_density"]
 
 Floats = NDArray[np.float64]
-
-# Median of the prior of the spread over the angles, relative to the mean contrast and offset.
-TYPICAL_SPREAD = (0.10, 0.02)
 
 # Largest spread.
 WIDEST_SPREAD = 3.0
@@ -68,9 +70,6 @@ NARROWEST_SPREAD = 1e-6
 
 # Distance from a bound, relative to that of the bounds, at which a search may start.
 INSIDE, INSIDE_SPREAD = 1e-3, 1e-6
-
-# Smallest mean that spreads are compared with.
-LEAST_MEAN = 1e-3
 
 # In the ratio of two squares that vanish together.
 TINY = 1e-12

@@ -6,15 +6,19 @@ contrast, mean offset) of flat prior, :math:`u_c \sim N(0, \tau_c^2)`,
 integrating over b gives the restricted likelihood (D. Harville, *Biometrika* 61, 383, 1974).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
+from scipy.stats import chi2
 
 from homodyne_fit.fitting.layers.evidence import fit_scaling_prior
+from homodyne_fit.fitting.unknown_spreads import root_with_unknown_spreads
 from homodyne_fit.kernel.elimination import eliminate
-from homodyne_fit.model.scaling import scaling_map
+from homodyne_fit.model.scaling import LEAST_MEAN, TYPICAL_SPREAD, scaling_map
 
 pytestmark = pytest.mark.numerics
 
@@ -36,10 +40,20 @@ class Problem:
         noise = SIGMA * rng.normal(size=(n_angles, N))
         self.x[..., P + 2] = o + c * self.x[..., P] + noise
 
-    def joint(self, mode="individual", z=None):
+    def joint(self, z=None, tau=None):
         moments = np.einsum("kni,knj->kij", self.x, self.x)
-        scaling = scaling_map(mode, phi=np.arange(self.k) * 10.0, contrast=WIDE, offset=WIDE)
+        phi = np.arange(self.k) * 10.0
+        scaling = scaling_map("individual", phi=phi, contrast=WIDE, offset=WIDE)
+        if tau is not None:
+            scaling = scaling.penalised(*(SIGMA / np.array(tau)) ** 2, learned=True)
         return eliminate(moments, np.zeros(self.k), scaling, z=z)
+
+    def errors(self, joint, null=None):
+        """Of physics, contrasts and offsets, with the spreads unknown."""
+        null = np.zeros((len(joint.equations.gradient), 0)) if null is None else null
+        of_points = SIGMA**2 * joint.score_covariance
+        root = root_with_unknown_spreads(joint, self.physics, null, of_points, SIGMA**2)
+        return np.linalg.norm(root, axis=1)
 
     def dense(self, contrast):
         """y (n,), X (n, p + 2), Z_c and Z_o (n, K), linearised at these contrasts."""
@@ -54,6 +68,10 @@ class Problem:
 
     def learn(self, joint=None):
         return fit_scaling_prior(joint or self.joint(), self.physics, SIGMA**2)
+
+    def learned_tau(self, joint):
+        spreads = self.learn(joint)
+        return spreads.contrast, spreads.offset
 
 
 def restricted_log_likelihood(log_tau, y, x, z_c, z_o):
@@ -195,3 +213,103 @@ def test_a_vast_spread_is_found_by_the_formula_of_a_sample(seed):
     learned = problem.learn(joint)
     assert learned.contrast == pytest.approx(np.std(joint.z[:12], ddof=1), rel=0.02)
     assert learned.offset == pytest.approx(np.std(joint.z[12:], ddof=1), rel=0.02)
+
+
+# Errors with the spreads unknown.
+
+
+def at_minimum(joint):
+    """The quadratic model at its minimum, and its inverse Hessian."""
+    equations = joint.equations
+    inverse = np.linalg.inv(equations.hessian)
+    z = joint.z - (inverse @ equations.gradient)[P:]
+    equations = replace(equations, gradient=np.zeros_like(equations.gradient))
+    return replace(joint, z=z, equations=equations), inverse
+
+
+@pytest.mark.parametrize(
+    ("seed", "n_angles", "tau_c", "tau_o"),
+    [(6, 2, 0.05, 0.02), (1, 3, 0.01, 0.01), (3, 6, 0.0, 0.0), (5, 8, 0.05, 0.03)],
+)
+def test_errors_are_the_mean_square_over_all_spreads(seed, n_angles, tau_c, tau_o):
+    """A fine grid in both spreads, and all points at each."""
+    problem = Problem(seed, n_angles, tau_c, tau_o)
+    joint = problem.joint()
+    joint = problem.joint(joint.z, problem.learned_tau(joint))
+    y, x, z_c, z_o = problem.dense(joint.z[:n_angles])
+    span = np.linalg.qr(np.hstack([x[:, :-2], z_c, z_o]))[0].T
+    dense = [span @ part for part in (y, x, z_c, z_o)]
+    means = np.maximum(np.abs(joint.z.reshape(2, -1).mean(axis=1)), LEAST_MEAN)
+    typical = np.array(TYPICAL_SPREAD) * means
+    axes = np.log(typical)[:, None] + np.linspace(-7, 3.5, 36)
+    nodes = np.exp(np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2))
+    logs = np.array(
+        [
+            restricted_log_likelihood(np.log(tau), *dense)
+            # Half-Cauchy by τ, and dτ = τ d ln τ.
+            + np.sum(np.log(tau) - np.log1p((tau / typical) ** 2))
+            for tau in nodes
+        ]
+    )
+    weights = np.exp(logs - logs.max())
+    mean_square = 0.0
+    for weight, tau in zip(weights / weights.sum(), nodes, strict=True):
+        if weight > 1e-6:
+            mean, covariance = posterior(problem, joint.z[:n_angles], tau)
+            mean_square += weight * (np.diag(covariance) + (mean - joint.z) ** 2)
+    np.testing.assert_allclose(problem.errors(joint)[P:], np.sqrt(mean_square), rtol=0.01)
+
+
+def test_errors_hold_where_angles_differ_by_the_error_of_one():
+    """Deviations from true contrasts, in errors with the spreads unknown, and known."""
+    runs, k, of_one = 80, 6, SIGMA / np.sqrt(N / 12)
+    unknown, known = [], []
+    for seed in range(runs):
+        rng = np.random.default_rng(seed)
+        problem = Problem(seed, k, 0.0, 0.0)
+        c, o = (mean + of_one * rng.normal(size=(k, 1)) for mean in (3.0, 1.0))
+        problem.x[..., P + 2] = o + c * problem.x[..., P] + SIGMA * rng.normal(size=(k, N))
+        truth = np.concatenate([c, o]).ravel()
+        # Linear around the truth, so that there is no other reason for a deviation.
+        tau = problem.learned_tau(problem.joint(truth))
+        joint, inverse = at_minimum(problem.joint(truth, tau))
+        deviations = (joint.z - truth)[:k]
+        unknown.append(deviations / problem.errors(joint)[P:][:k])
+        known.append(deviations / (SIGMA * np.sqrt(np.diag(inverse)[P:]))[:k])
+    rms, rms_known = (np.sqrt(np.mean(np.square(each))) for each in (unknown, known))
+    # How far the rms of so many independent deviations scatters, and what is asked for beyond.
+    low, high = np.sqrt(chi2.ppf([0.001, 0.999], runs * (k - 1)) / (runs * (k - 1)))
+    assert 0.9 * low < rms < 1.15 * high
+    assert rms_known > 1.15 * rms
+
+
+def test_no_spread_at_all_is_found_but_not_taken_for_certain():
+    """Errors are between those of shared and of free contrasts."""
+    found = 0
+    for seed in range(30):
+        problem = Problem(seed, 4, 0.0, 0.0, contrast=3.0)
+        joint = problem.joint()
+        tau = problem.learned_tau(joint)
+        if tau[0] > 1e-3 or tau[1] > 1e-3:
+            continue
+        found += 1
+        shared, inverse = at_minimum(problem.joint(joint.z, tau))
+        none, free = (np.diag(each) for each in (inverse, at_minimum(joint)[1]))
+        errors = problem.errors(shared)[P:] / SIGMA
+        assert np.all(errors**2 > 1.1 * none[P:])
+        assert np.mean(errors**2) < np.mean(free[P:])
+    assert found > 2
+
+
+def test_a_direction_that_is_left_open_changes_no_other_error():
+    problem = Problem(2, 5, 0.03, 0.02)
+    joint = problem.joint()
+    tau = problem.learned_tau(joint)
+    expected = problem.errors(problem.joint(joint.z, tau))
+    # A third parameter, which does what the first one does.
+    problem.x = np.concatenate([problem.x[..., :1], problem.x], axis=-1)
+    problem.physics = np.ones(P + 1, bool)
+    null = np.zeros((P + 1 + 2 * problem.k, 1))
+    null[:2, 0] = 1.0, -1.0
+    found = problem.errors(problem.joint(joint.z, tau), null)
+    np.testing.assert_allclose(found[2:], expected[1:], rtol=1e-6)

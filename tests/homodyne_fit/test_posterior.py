@@ -13,9 +13,9 @@ from homodyne_fit.fitting.fit import fit
 from homodyne_fit.fitting.options import AntiDegeneracy, MultiStart, SearchOptions
 from homodyne_fit.fitting.settings import FitSettings
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC
+from homodyne_fit.model.scaling import LEAST_MEAN, TYPICAL_SPREAD
 from homodyne_fit.posterior.bounds import Bounds, parameters_of
 from homodyne_fit.posterior.consensus import combined, shards_of
-from homodyne_fit.posterior.density import LEAST_MEAN, TYPICAL_SPREAD
 from homodyne_fit.posterior.gaussian import at_mode
 from homodyne_fit.posterior.importance import PER_UNKNOWN, draw_by_importance, resampled
 from homodyne_fit.posterior.nuts import run_nuts
@@ -272,6 +272,22 @@ def test_no_more_draws_than_are_needed(data, threads):
     many = draw_by_importance(target, gaussian, 4000, within, rng)
     assert 4000 <= many.effective <= len(many.xi) < 6000
     assert np.exp(many.log_weights).sum() == pytest.approx(1)
+
+
+def test_errors_of_contrasts_with_a_learned_spread_are_those_of_the_posterior():
+    """No spread is found, and it is an unknown of both."""
+    data = static_data(contrast=0.3, noise=0.05, seed=5)
+    result = fit(data, settings("hierarchical"))
+    assert result.info.layers["regularization"]["spread"]["contrast"] < 1e-3
+    options = SamplingOptions(num_samples=2000)
+    values = sample_posterior(data, result, PosteriorSettings(options), threads=1).values
+    for name, estimates in (("contrast", result.contrast), ("offset", result.offset)):
+        draws = values[name].reshape(-1, 3)
+        mean_square = np.mean((draws - [each.value for each in estimates]) ** 2, axis=0)
+        # The model is not linear, and of so many draws a mean square is known to 3 %.
+        np.testing.assert_allclose(
+            [each.stderr for each in estimates], np.sqrt(mean_square), rtol=0.08
+        )
 
 
 def test_nuts_and_importance_agree(data, threads):

@@ -10,6 +10,8 @@ from scipy.ndimage import uniform_filter
 
 import homodyne_fit as hf
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting import uncertainty
+from homodyne_fit.fitting.score_noise import covariance_at_known_spreads
 from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.model.rates import LAMINAR_FLOW, STATIC, decay
 from homodyne_fit.noise import weighted_scores
@@ -135,10 +137,12 @@ def shear_weighted(mode):
     ],
     ids=["averaged", "constant", "individual", "hierarchical", "missing", "weights of angles"],
 )
-def test_the_weighted_score_vanishes(case):
+def test_the_weighted_score_vanishes(case, monkeypatch):
     flows, missing = case.get("flows", False), case.pop("missing", False)
     data = measured(FLOWING if flows else AT_REST)
     data = with_missing(data) if missing else data
+    # The dense matrices take learned spreads as known.
+    monkeypatch.setattr(uncertainty, "covariance_of_solution", covariance_at_known_spreads)
     result = fitted(data, **case)
     assert result.weighting.used, result.weighting.note
     step, errors = dense_step(data, result)
@@ -150,6 +154,11 @@ def test_the_weighted_score_vanishes(case):
     # The fourth cumulants make errors larger than the information alone.
     ratios = [e.stderr / own for e, own in zip(free, errors, strict=False)]
     assert_allclose(ratios, 1.12, atol=0.2)
+    if case.get("mode") == "hierarchical":
+        # The prior of the angles is that of least squares.
+        spread = list(result.info.layers["regularization"]["spread"].values())
+        weights = np.array(result.objective.scaling.penalty_weights)
+        assert_allclose(result.noise / np.sqrt(weights), spread, rtol=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -26,14 +26,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.kernel.elimination import JointEquations
-from homodyne_fit.model.scaling import centering_matrix
+from homodyne_fit.model.scaling import LEAST_MEAN, centering_matrix
 
-__all__ = ["ScalingPrior", "fit_scaling_prior"]
+__all__ = ["Evidence", "ScalingPrior", "fit_scaling_prior", "lowest_minimum", "spread_limits"]
 
 Floats = NDArray[np.float64]
 
@@ -92,45 +93,22 @@ def fit_scaling_prior(
     variance : float
         Of the noise of a point.
     """
-    n_angles, p = joint.scaling.n_angles, joint.n_physics
-    of_each = centering_matrix(n_angles)
-    forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
-    joint = replace(joint, free=_means_and_deviations(joint))
-    directions = joint.free_directions(physics)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        hessian = directions.T @ joint.equations.hessian @ directions / variance
-    values = joint.scaling.values(joint.z)
-    means = np.maximum(np.abs([np.mean(half) for half in np.split(values, 2)]), 1e-3)
-    if not (variance > 0 and np.all(np.isfinite(hessian))):
+    evidence = Evidence.of(joint, physics, variance)
+    lower, upper = spread_limits(joint)
+    if evidence is None:
         # Without numbers there is nothing to weigh a spread against.
-        contrast, offset = (NARROWEST * means).tolist()
+        contrast, offset = np.exp(lower).tolist()
         return ScalingPrior(contrast, offset, 0.0, 0.0)
-    curvature = np.diag(hessian)
-    largest = max(float(curvature.max()), np.finfo(float).tiny)
-    scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
-    hessian = hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale))
-    gradient = directions.T @ joint.equations.gradient / variance / scale
-    to_values = joint.scaling.matrix @ directions[p:] / scale
-    evidence = _Evidence(
-        hessian,
-        gradient,
-        forms=np.array([to_values.T @ form @ to_values for form in forms]),
-        slopes=np.array([to_values.T @ form @ values for form in forms]),
-        squares=np.array([values @ form @ values for form in forms]),
-        n_angles=n_angles,
-    )
-    lower, upper = np.log(NARROWEST * means), np.log(WIDEST * means)
     axes = np.linspace(lower, upper, GRID)
     grid = np.stack(np.meshgrid(*axes.T, indexing="ij"), axis=-1)
-    on_grid, _ = evidence.values(grid.reshape(-1, 2))
-    on_grid = on_grid.reshape(GRID, GRID)
+    on_grid = evidence.values(grid.reshape(-1, 2)).reshape(GRID, GRID)
     # Where a spread is too narrow to matter the evidence is flat, and a search would not leave.
     parts, starts = (slice(FLAT), slice(FLAT, None)), []
     for quarter in itertools.product(parts, repeat=2):
         of_quarter = grid[quarter].reshape(-1, 2)
         starts.append(of_quarter[np.argmin(on_grid[quarter])])
-    best = _minimum(evidence, np.array(starts), lower, upper)
-    (value, narrow), (squared_distance, _) = evidence.values(np.array([best, lower]))
+    best = lowest_minimum(evidence, np.array(starts), lower, upper)
+    (value, narrow), (squared_distance, _) = evidence.values_and_distances(np.array([best, lower]))
     return ScalingPrior(
         contrast=float(np.exp(best[0])),
         offset=float(np.exp(best[1])),
@@ -139,12 +117,33 @@ def fit_scaling_prior(
     )
 
 
+def spread_limits(joint: JointEquations) -> tuple[Floats, Floats]:
+    """ln τ of the narrowest and of the widest spreads that are tried, both (2,)."""
+    means = joint.scaling.values(joint.z).reshape(2, -1).mean(axis=1)
+    means = np.maximum(np.abs(means), LEAST_MEAN)
+    return np.log(NARROWEST * means), np.log(WIDEST * means)
+
+
+class LogDensity(Protocol):
+    """Minus the logarithm of a density of ln τ."""
+
+    def values(self, log_tau: Floats) -> Floats:
+        """Values (s,) at ln τ (s, 2)."""
+        ...
+
+    def derivatives(self, log_tau: Floats) -> tuple[Floats, Floats]:
+        """First (s, 2) and second (s, 2, 2) derivatives."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
-class _Evidence:
+class Evidence:
     """Minus the log evidence as a function of ln τ, in coordinates in which A is of order one.
 
     Attributes
     ----------
+    outward : (p + m, f) array
+        From these coordinates to steps of physics and z.
     hessian, gradient : (f, f), (f,) array
         Of the cost, in units of the noise variance.
     forms, slopes, squares : (2, f, f), (2, f), (2,) array
@@ -152,6 +151,7 @@ class _Evidence:
     n_angles : int
     """
 
+    outward: Floats
     hessian: Floats
     gradient: Floats
     forms: Floats
@@ -159,7 +159,49 @@ class _Evidence:
     squares: Floats
     n_angles: int
 
-    def values(self, log_tau: Floats) -> tuple[Floats, Floats]:
+    @classmethod
+    def of(
+        cls, joint: JointEquations, physics: NDArray[np.bool_], variance: float
+    ) -> Evidence | None:
+        """Of equations without a penalty; None where they are not finite.
+
+        Parameters
+        ----------
+        joint : JointEquations
+        physics : (p,) bool
+            The physics parameters that can move.
+        variance : float
+            Of the noise of a point.
+        """
+        n_angles, p = joint.scaling.n_angles, joint.n_physics
+        of_each = centering_matrix(n_angles)
+        forms = [np.kron(np.diag(which), of_each) for which in ((1.0, 0), (0, 1.0))]
+        joint = replace(joint, free=_means_and_deviations(joint))
+        directions = joint.free_directions(physics)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            hessian = directions.T @ joint.equations.hessian @ directions / variance
+        if not (variance > 0 and np.all(np.isfinite(hessian))):
+            return None
+        curvature = np.diag(hessian)
+        largest = max(float(curvature.max()), np.finfo(float).tiny)
+        scale = np.sqrt(np.where(curvature > NO_EFFECT * largest, curvature, largest))
+        outward = directions / scale
+        values, to_values = joint.scaling.values(joint.z), joint.scaling.matrix @ outward[p:]
+        return cls(
+            outward,
+            hessian / np.outer(scale, scale) + 1e-13 * np.eye(len(scale)),
+            outward.T @ joint.equations.gradient / variance,
+            forms=np.array([to_values.T @ form @ to_values for form in forms]),
+            slopes=np.array([to_values.T @ form @ values for form in forms]),
+            squares=np.array([values @ form @ values for form in forms]),
+            n_angles=n_angles,
+        )
+
+    def values(self, log_tau: Floats) -> Floats:
+        """Values (s,) at ln τ (s, 2)."""
+        return self.values_and_distances(log_tau)[0]
+
+    def values_and_distances(self, log_tau: Floats) -> tuple[Floats, Floats]:
         """Values (s,) at ln τ (s, 2), and squared distances (s,) to the minima of the cost."""
         root, size, b = self._system(log_tau)
         along = np.linalg.solve(root, (b / size)[..., None])[..., 0]
@@ -173,10 +215,7 @@ class _Evidence:
 
     def derivatives(self, log_tau: Floats) -> tuple[Floats, Floats]:
         """First (s, 2) and second (s, 2, 2) derivatives."""
-        root, size, b = self._system(log_tau)
-        inverse_root = np.linalg.inv(root) / size[:, None, :]
-        inverse = inverse_root.mT @ inverse_root
-        step = -(inverse @ b[..., None])[..., 0]
+        inverse, step = self.minima(log_tau)
         on_step = np.einsum("qij,sj->sqi", self.forms, step)
         spreads = self.squares + 2 * step @ self.slopes.T + np.einsum("sqi,si->sq", on_step, step)
         on_forms = inverse[:, None] @ self.forms
@@ -189,6 +228,17 @@ class _Evidence:
         second[:, [0, 1], [0, 1]] += 2 * precision * spreads
         return (self.n_angles - 1) - precision * spreads, second
 
+    def minima(self, log_tau: Floats) -> tuple[Floats, Floats]:
+        """A⁻¹ (s, f, f), and steps (s, f) to the minima of the cost, at ln τ (s, 2)."""
+        inverse_root, b = self.inverse_roots(log_tau)
+        inverse = inverse_root.mT @ inverse_root
+        return inverse, -(inverse @ b[..., None])[..., 0]
+
+    def inverse_roots(self, log_tau: Floats) -> tuple[Floats, Floats]:
+        """G (s, f, f) with GᵀG = A⁻¹, and the gradient (s, f), at ln τ (s, 2)."""
+        root, size, b = self._system(log_tau)
+        return np.linalg.inv(root) / size[:, None, :], b
+
     def _system(self, log_tau: Floats) -> tuple[Floats, Floats, Floats]:
         """Cholesky factor (s, f, f) of A scaled to unit diagonal, the scale, and the gradient."""
         precision = np.exp(-2 * log_tau)
@@ -199,15 +249,15 @@ class _Evidence:
         return root, size, self.gradient + precision @ self.slopes
 
 
-def _minimum(evidence: _Evidence, starts: Floats, lower: Floats, upper: Floats) -> Floats:
+def lowest_minimum(density: LogDensity, starts: Floats, lower: Floats, upper: Floats) -> Floats:
     """The lowest of the minima (2,) to which Newton's method leads from starts (s, 2).
 
     Curvature that is negative counts as positive (Y. Dauphin et al., *NeurIPS*, 2014).
     """
     t, share = starts, np.ones((len(starts), 1))
-    value, _ = evidence.values(t)
+    value = density.values(t)
     for _ in range(MOST_STEPS):
-        slope, curvature = evidence.derivatives(t)
+        slope, curvature = density.derivatives(t)
         at_limit = ((t <= lower) & (slope > 0)) | ((t >= upper) & (slope < 0))
         slope = np.where(at_limit, 0.0, slope)
         curvature = np.where(at_limit[:, :, None] | at_limit[:, None, :], np.eye(2), curvature)
@@ -218,7 +268,7 @@ def _minimum(evidence: _Evidence, starts: Floats, lower: Floats, upper: Floats) 
         trial = np.clip(t + share * step, lower, upper)
         if np.all(np.sum(slope * (t - trial), axis=1) < LEAST_DECREASE):
             break
-        tried, _ = evidence.values(trial)
+        tried = density.values(trial)
         lower_there = (tried < value)[:, None]
         t, value = np.where(lower_there, trial, t), np.minimum(value, tried)
         share = np.where(lower_there, 1.0, SHORTENED * share)

@@ -12,13 +12,11 @@ from homodyne_fit.fitting.layers.evidence import ScalingPrior, fit_scaling_prior
 from homodyne_fit.fitting.layers.layer import Layer, NoiseOf, PreliminaryFit
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.kernel.objective import TwoTimeObjective
-from homodyne_fit.model.scaling import ScalingMap, centering_matrix
+from homodyne_fit.model.scaling import TYPICAL_SPREAD, ScalingMap, centering_matrix
 
 __all__ = ["Regularization"]
 
 
-# Spreads relative to the mean that the evidence starts from, of contrasts and of offsets.
-FIRST_GUESS = 0.10, 0.02
 # The weights are settled when the answer would move by less than this, in standard errors.
 SETTLED = 0.01
 # Revisions from which on the weights go half of the way only, as they may alternate.
@@ -72,7 +70,7 @@ class Regularization(Layer):
         if self.method == "l2":
             weights = np.array([self.strength, 0.0])
         elif self.method == "evidence":
-            spread = np.array(FIRST_GUESS) * self.typical
+            spread = np.array(TYPICAL_SPREAD) * self.typical
             weights = self.noise**2 / np.maximum(spread, 1e-6) ** 2
         else:
             return objective, start
@@ -127,7 +125,8 @@ class Regularization(Layer):
         self, objective: TwoTimeObjective, weights: NDArray[np.float64]
     ) -> TwoTimeObjective:
         self.weights = weights
-        return replace(objective, scaling=objective.scaling.penalised(*weights))
+        learned = self.method == "evidence"
+        return replace(objective, scaling=objective.scaling.penalised(*weights, learned=learned))
 
     @override
     def report(self) -> dict[str, Any]:

@@ -112,7 +112,8 @@ class Reparametrization(Layer):
         # Pairs drawn to each other are a better start for the physics than free ones.
         prior = fit_scaling_prior(apart.joint, apart.free, apart.variance)
         weights = apart.variance / np.array([prior.contrast, prior.offset]) ** 2
-        return replace(apart.objective, scaling=apart.objective.scaling.penalised(*weights))
+        scaling = apart.objective.scaling.penalised(*weights, learned=True)
+        return replace(apart.objective, scaling=scaling)
 
     def _together_if_they_may_be(self, solution: Solution) -> TwoTimeObjective | None:
         """One pair again, where the noise of the points explains how the angles differ."""
