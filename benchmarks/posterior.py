@@ -10,9 +10,10 @@ posterior of each data set. The rank of a truth among these draws is evenly dist
 posterior is right (S. Talts et al., arXiv:1804.06788).
 
 Spread: K contrasts are drawn from a normal distribution and measured with an error of 1. Pulls of
-their estimates are compared for the most probable spread, taken as known, which is what the error
-bars of a fit do, and for a spread that is an unknown with its prior, which is what the posterior
-does. All integrals but that over the spread are in closed form.
+their estimates are compared: those for the most probable spread, with the errors if this spread was
+known and with the mean square deviation over all spreads, which is what a fit reports; and the
+means over all spreads, which the posterior has. All integrals but that over the spread are in
+closed form.
 """
 
 from __future__ import annotations
@@ -185,13 +186,13 @@ def shards(frames: int) -> None:
 
 
 def spread(runs: int) -> None:
-    """Pulls of K contrasts by the most probable spread, and with the spread as an unknown."""
+    """Pulls of K contrasts by the most probable spread, and by all spreads."""
     tau = np.geomspace(1e-4, 300.0, 400)
     rng = np.random.default_rng(0)
     table = Table(
         title=f"{runs} simulations, contrasts measured ± 1, prior of the spread: median 10"
     )
-    for heading in ("angles", "true spread", "most probable spread", "spread unknown"):
+    for heading in ("angles", "true spread", "spread taken as known", "fit", "posterior"):
         table.add_column(heading)
     for k, true in itertools.product((3, 8, 20), (0.0, 0.3, 1.0, 2.0, 5.0)):
         truth = true * rng.standard_normal((runs, k))
@@ -207,10 +208,16 @@ def spread(runs: int) -> None:
         shares = tau**2 / (1 + tau**2)
         first, second = (weights @ shares**power for power in (1, 2))
         line = [str(k), f"{true:g}"]
-        for share, variance in ((most_probable, 0.0), (first[:, None], second - first**2)):
+        first, second = first[:, None], second[:, None]
+        # Estimate, mean share, and mean square deviation from the share of the estimate.
+        for share, kept, square in (
+            (most_probable, most_probable, 0.0),
+            (most_probable, first, second - 2 * first * most_probable + most_probable**2),
+            (first, first, second - first**2),
+        ):
             deviation = measured - mean
-            error = share * (1 - 1 / k) + 1 / k + np.reshape(variance, (-1, 1)) * deviation**2
-            pull = np.abs((mean + share * deviation - truth) / np.sqrt(error))
+            variance = kept * (1 - 1 / k) + 1 / k + square * deviation**2
+            pull = np.abs((mean + share * deviation - truth) / np.sqrt(variance))
             within = "/".join(f"{100 * np.mean(pull < level):.0f}" for level in (1, 1.96))
             line.append(f"{within}, {np.sqrt(np.mean(pull**2)):.2f}")
         table.add_row(*line)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.atomic import replacing
 from homodyne_fit.data.formats.recognition import FORMATS
@@ -150,7 +150,7 @@ def from_first_principles(
     measurement: Measurement,
     *,
     pixels: int = 2000,
-    modes: float = 3,
+    modes: ArrayLike = 3,
     mean_counts: float = 0.5,
     particles: int | None = PARTICLES,
     seed: int = 0,
@@ -164,8 +164,8 @@ def from_first_principles(
     ----------
     pixels : int
         In each bin.
-    modes : float
-        Incoherent modes; see `speckle_contrast`.
+    modes : () or (K,)
+        Incoherent modes, of each angle or of all; see `speckle_contrast`.
     mean_counts : float
         Photons in a pixel and frame.
     particles : int, optional
