@@ -28,8 +28,10 @@ ROOMS = {
     "homodyne_fit.config": (
         "posterior fitting data model nlsq_stratified validation progress errors"
     ),
-    "homodyne_fit.report": "posterior fitting data model atomic errors",
-    "homodyne_fit.results": "report posterior fitting kernel data model atomic errors",
+    "homodyne_fit.report": "posterior fitting data model nlsq_stratified atomic errors",
+    "homodyne_fit.results": (
+        "report posterior fitting kernel data model nlsq_stratified atomic errors"
+    ),
     "homodyne_fit.analysis": (
         "results report config posterior fitting simulation data model nlsq_stratified "
         "validation progress errors"

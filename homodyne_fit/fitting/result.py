@@ -11,8 +11,10 @@ import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
+from homodyne_fit.data.storage.stored_matrices import mirror_upper
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
+from homodyne_fit.fitting.fitted_matrices import FittedMatrices
 from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.options import UncertaintyModel
 from homodyne_fit.fitting.robust_loss import RobustLoss
@@ -21,7 +23,7 @@ from homodyne_fit.fitting.weighting import Weighting
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from homodyne_fit.model.parameters import RATES, SCALING
-from homodyne_fit.model.rates import RATE_FLOOR, Model, decay, rates
+from homodyne_fit.model.rates import RATE_FLOOR, Model, rates
 from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.noise.fields import largest_falls
 from homodyne_fit.validation import shown
@@ -36,6 +38,9 @@ __all__ = [
     "Uncertainty",
     "finite_or_none",
 ]
+
+# Rows of a fitted matrix that are computed at a time: they stay in the cache of a processor.
+ROWS_AT_A_TIME = 64
 
 
 def finite_or_none(value: float) -> float | None:
@@ -484,18 +489,14 @@ class FitResult:
     def decay(self, angle: int) -> NDArray[np.float64]:
         """The fitted f(t1, t2), which falls from 1, of one angle: (n, n)."""
         self.require_angle(angle)
-        o = self.objective
-        return decay(
-            self.space.model_in_coordinates,
-            self.space.complete(self.coordinates),
-            o.dt,
-            o.n_frames,
-            o.q[angle],
-            o.phi[angle],
-            o.gap,
-            o.sinc_power,
-            o.phase_per_gap,
-        )
+        fitted, n = FittedMatrices.of(self), self.objective.n_frames
+        f = np.empty((n, n))
+        for start in range(0, n, ROWS_AT_A_TIME):
+            rows, columns = range(start, min(start + ROWS_AT_A_TIME, n)), range(start, n)
+            f[start : rows.stop, start:] = fitted.decay(angle, rows, columns)
+        mirror_upper(f)
+        np.fill_diagonal(f, 1.0)
+        return f
 
 
 def _seconds(times: ArrayLike) -> NDArray[np.float64]:

@@ -9,9 +9,12 @@ The layout is documented in ``docs/results.md``; `FORMAT_VERSION` grows when it 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from functools import partial
+from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from homodyne_fit.data.provenance import Provenance
 from homodyne_fit.data.storage.stored_matrices import StoredMatrices
 from homodyne_fit.errors import InputError, encodable, missing_file
 from homodyne_fit.fitting.adequacy import NOT_JUDGED, Adequacy
+from homodyne_fit.fitting.fitted_matrices import FittedMatrices
 from homodyne_fit.fitting.goodness import Goodness
 from homodyne_fit.fitting.result import Estimate, FitInfo, Uncertainty
 from homodyne_fit.fitting.robust_loss import RobustLoss
@@ -40,6 +44,7 @@ from homodyne_fit.posterior.draws import PosteriorSummary
 from homodyne_fit.results.hdf5_fields import read_fields, write_fields
 from homodyne_fit.results.names import RESULT
 from homodyne_fit.results.record import FitRecord
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["read_result", "write_result"]
 
@@ -51,8 +56,8 @@ CONSTANT_PART_KNOWN = 5
 
 EXPECTED = f"a result is {RESULT}, or the folder of it"
 
-# A chunk of a matrix on the disk, bytes at most.
-CHUNK_BYTES = 2**20
+# Rows and columns of a chunk of a matrix on the disk. Those below the diagonal are left out.
+CHUNK_SIDE = 256
 
 # Every HDF5 library has it.
 COMPRESSION = {"compression": "gzip", "compression_opts": 1, "shuffle": True}
@@ -67,6 +72,9 @@ ERROR_MEANING = "standard error; NaN where not free, infinite where not determin
 
 # What is read of a file: h5py's types say neither what is at a path nor what an array holds.
 Node = Any
+
+# A block of one of several matrices: the entries of an angle in some rows and columns.
+type Block = Callable[[int, range, range], NDArray[np.floating]]
 
 # Arrays that the result is restored from besides `space` and `objective`.
 STATE = ("root", "undetermined", "coordinates", "coordinates_root", "coordinates_null")
@@ -198,21 +206,51 @@ def _write_c2(group: h5py.Group, record: FitRecord) -> None:
     if isinstance(data.c2, StoredMatrices):
         # Too large for the memory: no copies of them are made, measured or fitted.
         return
-    upper = np.triu(np.ones((n, n), dtype=bool), 1)
-    kinds: list[tuple[str, np.dtype[Any], str, Callable[[int], NDArray[np.floating]]]] = [
-        ("data", data.c2.dtype, "two-time correlation, measured", data.c2.__getitem__),
-        ("fit", np.dtype(np.float32), "two-time correlation, fitted", record.c2),
+    fitted = FittedMatrices.of(record)
+    kinds: list[tuple[str, np.dtype[Any], str, Block]] = [
+        ("data", data.c2.dtype, "two-time correlation, measured", partial(_block, data.c2)),
+        ("fit", np.dtype(np.float32), "two-time correlation, fitted", fitted.c2),
     ]
     if (sigma := data.sigma) is not None:
         meaning = "standard deviation of the noise, of which ratios count"
-        kinds.append(("sigma", sigma.dtype, meaning, sigma.__getitem__))
-    for name, dtype, meaning, matrix in kinds:
-        rows = max(1, min(n, CHUNK_BYTES // (n * dtype.itemsize)))
-        options: dict[str, Any] = {"chunks": (1, rows, n), **COMPRESSION}
-        dataset = group.create_dataset(name, data.c2.shape, dtype, **options)
-        _label(dataset, axes, "1", f"{meaning}; NaN but for t1 < t2")
-        for k in range(data.n_angles):
-            dataset[k] = np.where(upper, matrix(k), np.nan)
+        kinds.append(("sigma", sigma.dtype, meaning, partial(_block, sigma)))
+    side = min(n, CHUNK_SIDE)
+    parts = [range(start, min(start + side, n)) for start in range(0, n, side)]
+    places = [
+        (k, rows, columns)
+        for k in range(data.n_angles)
+        for rows, columns in combinations_with_replacement(parts, 2)
+    ]
+    options: dict[str, Any] = {"chunks": (1, side, side), "fillvalue": np.nan, **COMPRESSION}
+    with ThreadPoolExecutor(available_processors()) as threads:
+        for name, dtype, meaning, block_at in kinds:
+            dataset = group.create_dataset(name, data.c2.shape, dtype, **options)
+            _label(dataset, axes, "1", f"{meaning}; NaN but for t1 < t2")
+            stored = threads.map(partial(_stored, block_at, side, dtype), places)
+            for (k, rows, columns), chunk in zip(places, stored, strict=True):
+                dataset.id.write_direct_chunk((k, rows.start, columns.start), chunk)
+
+
+def _block(
+    matrices: NDArray[np.floating], angle: int, rows: range, columns: range
+) -> NDArray[np.floating]:
+    return matrices[angle, rows.start : rows.stop, columns.start : columns.stop]
+
+
+def _stored(
+    block_at: Block, side: int, dtype: np.dtype[Any], place: tuple[int, range, range]
+) -> bytes:
+    """A chunk as HDF5 stores it: the first bytes of all numbers, then the second, …, deflated.
+
+    HDF5 itself would use one thread, and look for repetitions that noise does not have.
+    """
+    _, rows, columns = place
+    chunk = np.full((side, side), np.nan, dtype)
+    chunk[: len(rows), : len(columns)] = block_at(*place)
+    chunk[np.tri(side, k=rows.start - columns.start, dtype=bool)] = np.nan
+    shuffled = chunk.reshape(-1, 1).view(np.uint8).T.tobytes()
+    compression = zlib.compressobj(COMPRESSION["compression_opts"], strategy=zlib.Z_RLE)
+    return compression.compress(shuffled) + compression.flush()
 
 
 def _write_state(group: h5py.Group, record: FitRecord) -> None:

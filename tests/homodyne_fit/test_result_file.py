@@ -11,7 +11,9 @@ import yaml
 import homodyne_fit as hf
 from homodyne_fit.analysis import Analysis, load_result
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting.fitted_matrices import FittedMatrices
 from homodyne_fit.model.rates import STATIC
+from homodyne_fit.results import result_file
 from homodyne_fit.results.result_file import write_result
 
 TIMES = np.array([0.0, 0.1, 1.0, 3.9])
@@ -261,15 +263,31 @@ class TestWhatCannotBeRead:
             load_result(tmp_path / "r.h5")
 
 
+def test_matrices_of_several_chunks(static, tmp_path, monkeypatch):
+    monkeypatch.setattr(result_file, "CHUNK_SIDE", 7)
+    write_result(tmp_path / "r.h5", static)
+    n = static.data.n_frames
+    upper = np.triu(np.ones((n, n), dtype=bool), 1)
+    with h5py.File(tmp_path / "r.h5") as file:
+        assert file["c2/data"].chunks == (1, 7, 7)
+        for k in range(static.data.n_angles):
+            data = np.where(upper, static.data.c2[k], np.nan)
+            np.testing.assert_array_equal(file["c2/data"][k], data)
+            fit = np.where(upper, static.c2(k), np.nan)
+            np.testing.assert_allclose(file["c2/fit"][k], fit, rtol=1e-6)
+
+
 class TestTheFileAppearsWholeOrNotAtAll:
-    @pytest.mark.parametrize("step", ["to_json", "J", "c2"])
-    def test_when_writing_breaks_off(self, static, tmp_path, monkeypatch, step):
+    @pytest.mark.parametrize(
+        ("of", "step"), [(Analysis, "to_json"), (Analysis, "J"), (FittedMatrices, "c2")]
+    )
+    def test_when_writing_breaks_off(self, static, tmp_path, monkeypatch, of, step):
         def break_off(*_):
             raise RuntimeError("the disk is gone")
 
         path = tmp_path / "result.h5"
         path.write_text("earlier")
-        monkeypatch.setattr(Analysis, step, break_off)
+        monkeypatch.setattr(of, step, break_off)
         with pytest.raises(RuntimeError, match="gone"):
             write_result(path, static)
         assert path.read_text() == "earlier"
