@@ -1,22 +1,25 @@
 """Sums over the points t1 < t2 of a matrix: by pixel, by lag and age, by frame, by residual.
 
-All sums of one angle are made in one pass. What depends on the times of the points alone is
-computed once and serves all angles.
+All sums are made in one pass over bands of successive rows. What depends on the times of the points
+alone is computed once and serves all angles.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.storage.stored_matrices import block
+from homodyne_fit.fitting.fitted_matrices import FittedMatrices
 from homodyne_fit.fitting.result import FitResult
-from homodyne_fit.model.rates import Curves, curves
+from nlsq_stratified.processors import available_processors
 
 __all__ = ["AGES", "PARTS", "PointSums", "age_edges", "lag_edges", "reduce_angles"]
 
@@ -37,11 +40,8 @@ HISTOGRAM_RANGE = 6.0
 # Bins of the histogram of residuals within that range.
 HISTOGRAM_BINS = 48
 
-# Phases below this are as good as 0.
-TINY = 1e-9
-
-# Points that are reduced at a time.
-POINTS_AT_A_TIME = 2_000_000
+# Rows that are reduced at a time: they stay in the cache of a processor.
+BAND = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +61,7 @@ class PointSums:
     histogram : (HISTOGRAM_BINS + 2,) array
         Points by residual in units of the noise: bins of equal width from -HISTOGRAM_RANGE to
         HISTOGRAM_RANGE, and one at either end for those beyond.
-    square : float
+    square : () array
         Sum of squared residuals.
     """
 
@@ -71,29 +71,40 @@ class PointSums:
     cells: Floats
     frames: Floats
     histogram: Floats
-    square: float
+    square: Floats
+
+    @classmethod
+    def zeros(cls, n: int, size: int) -> PointSums:
+        """Sums over no points of n frames, with pixels of a size in frames."""
+        side, bins = -(-n // size), len(lag_edges(n)) - 1
+        return cls(
+            all_points=np.zeros((side, side)),
+            all_fit=np.zeros((side, side)),
+            pixels=np.zeros((3, side, side)),
+            cells=np.zeros((4, bins, AGES * PARTS)),
+            frames=np.zeros((2, n)),
+            histogram=np.zeros(HISTOGRAM_BINS + 2),
+            square=np.zeros(()),
+        )
 
 
 def reduce_angles(
     data: TwoTimeData, result: FitResult, angles: Sequence[int], sizes: Sequence[int]
-) -> Iterator[PointSums]:
+) -> list[PointSums]:
     """Reduce some angles, each to pixels of its own size in frames."""
-    n, space = data.n_frames, result.space
-    integrals = curves(space.model_in_coordinates, space.complete(result.coordinates), data.dt, n)
-    rows = max(1, POINTS_AT_A_TIME // n)
-    parts = [range(start, min(start + rows, n)) for start in range(0, n, rows)]
-    # Several parts need too much memory to be kept.
-    kept = [_Points(n, parts[0])] if len(parts) == 1 else None
-    for angle, size in zip(angles, sizes, strict=True):
-        sums = None
-        for points in kept or (_Points(n, part) for part in parts):
-            rows = slice(points.rows.start, points.rows.stop)
-            measured = block(data.c2, angle, rows, slice(0, n))[points.upper]
-            fitted = points.fit(result, angle, integrals)
-            one = _sums(points, measured, fitted, size, result.noise)
-            sums = one if sums is None else _added(sums, one)
-        assert sums is not None
-        yield sums
+    n, fitted = data.n_frames, FittedMatrices.of(result)
+    all_sums = [PointSums.zeros(n, size) for size in sizes]
+
+    def add(band: _Band, angle: int, size: int, sums: PointSums) -> None:
+        at = band.rows, band.columns
+        measured = block(data.c2, angle, *(slice(each.start, each.stop) for each in at))
+        band.add(sums, measured, fitted.c2(angle, *at), size, result.noise)
+
+    with ThreadPoolExecutor(available_processors()) as threads:
+        for start in range(0, n, BAND):
+            band = _Band(n, range(start, min(start + BAND, n)))
+            list(threads.map(partial(add, band), angles, sizes, all_sums))
+    return all_sums
 
 
 def lag_edges(n: int) -> NDArray[np.int64]:
@@ -106,134 +117,99 @@ def age_edges(n: int) -> Floats:
     return np.linspace(0, n - 1, AGES * PARTS + 1)
 
 
-class _Points:
-    """The points t1 < t2 of some rows, one after the other, and where they belong."""
+class _Counts(NamedTuple):
+    """Of points of a band: their number by pixel, cell and frame, and sums of lags by cell."""
+
+    pixels: Floats
+    cells: Floats
+    lags: Floats
+    frames: Floats
+
+
+class _Band:
+    """Successive rows, each from the first diagonal entry of them on; values are 0 at t1 ≥ t2."""
 
     def __init__(self, n: int, rows: range) -> None:
-        self.n, self.rows = n, rows
-        # By size of a pixel, and by q.
-        self._pixels: dict[int, tuple[NDArray[np.int64], Floats]] = {}
-        self._decays: dict[float, Floats] = {}
+        self.n, self.rows, self.columns = n, rows, range(rows.start, n)
+        first, second = np.array(self.rows)[:, None], np.array(self.columns)
+        self.lag = second - first
+        self.upper = self.lag > 0
+        lags = np.searchsorted(lag_edges(n), np.arange(n), side="right") - 1
+        ages = np.searchsorted(age_edges(n)[1:-1], np.arange(2 * n) / 2, side="right")
+        cell = (lags[np.maximum(self.lag, 1)] * (AGES * PARTS) + ages[first + second]).ravel()
+        self.n_cells = (len(lag_edges(n)) - 1) * AGES * PARTS
+        # Neighbours in a row are mostly in the same cell.
+        self.runs = np.flatnonzero(np.diff(cell, prepend=-1))
+        self.cell_of_run = cell[self.runs]
+        # By size of a pixel.
+        self._counts_of_all: dict[int, _Counts] = {}
 
-    @cached_property
-    def upper(self) -> NDArray[np.bool_]:
-        """(rows, n)."""
-        return np.arange(self.n) > np.array(self.rows)[:, None]
-
-    @cached_property
-    def starts(self) -> NDArray[np.int64]:
-        """Where each row but an empty one begins, (rows,)."""
-        lengths = self.n - 1 - np.array(self.rows)
-        return (np.cumsum(lengths) - lengths)[lengths > 0]
-
-    @cached_property
-    def first(self) -> NDArray[np.int64]:
-        """Index of t1, (points,)."""
-        rows = np.array(self.rows)
-        return np.repeat(rows, self.n - 1 - rows)
-
-    @cached_property
-    def second(self) -> NDArray[np.int64]:
-        """Index of t2, (points,)."""
-        return np.broadcast_to(np.arange(self.n), self.upper.shape)[self.upper]
-
-    @cached_property
-    def cell(self) -> NDArray[np.int64]:
-        """Number of the group of equal lag and age, (points,)."""
-        lags = np.searchsorted(lag_edges(self.n), np.arange(self.n), side="right") - 1
-        inner = age_edges(self.n)[1:-1]
-        ages = np.searchsorted(inner, np.arange(2 * self.n) / 2, side="right")
-        return lags[self.second - self.first] * (AGES * PARTS) + ages[self.first + self.second]
-
-    @cached_property
-    def cells(self) -> int:
-        """Number of groups."""
-        return (len(lag_edges(self.n)) - 1) * AGES * PARTS
-
-    def pixels(self, size: int) -> tuple[NDArray[np.int64], Floats]:
-        """Number of the pixel of each point, row after row, (points,), and points of each pixel."""
-        if size not in self._pixels:
-            side = -(-self.n // size)
-            pixel = self.first // size * side + self.second // size
-            self._pixels = {size: (pixel, np.bincount(pixel, minlength=side**2).astype(float))}
-        return self._pixels[size]
-
-    @cached_property
-    def everywhere(self) -> tuple[Floats, Floats, Floats]:
-        """Number of all points by cell, sum of their lags by cell, and number by frame."""
-        return (
-            np.bincount(self.cell, minlength=self.cells).astype(float),
-            np.bincount(self.cell, self.second - self.first, self.cells),
-            self.by_frame(np.ones(len(self.first))),
+    def add(
+        self,
+        sums: PointSums,
+        measured: NDArray[np.floating],
+        fit: Floats,
+        size: int,
+        noise: float,
+    ) -> None:
+        """Add the points of one angle to its sums."""
+        all_fit = fit = np.where(self.upper, fit, 0.0)
+        residual = measured - fit
+        known = self.upper & np.isfinite(residual)
+        residual = np.where(known, residual, 0.0)
+        all_counts = counts = self.counts_of_all(size)
+        if not np.array_equal(known, self.upper):
+            fit, counts = np.where(known, fit, 0.0), self.counts(known, size)
+        rows = slice(self.rows.start // size, -(-self.rows.stop // size))
+        pixels = rows, slice(rows.start, None)
+        sums.all_points[pixels] += all_counts.pixels
+        sums.all_fit[pixels] += self.by_pixel(all_fit, size)
+        of_pixels = (
+            counts.pixels,
+            self.by_pixel(fit + residual, size),
+            self.by_pixel(residual, size),
         )
+        sums.pixels[:, *pixels] += of_pixels
+        sums.cells[...] += counts.cells, counts.lags, self.by_cell(fit), self.by_cell(residual)
+        sums.frames[...] += counts.frames, self.by_frame(residual)
+        sums.histogram[...] += _histogram(residual[known], noise)
+        sums.square[...] += np.square(residual).sum()
+
+    def counts_of_all(self, size: int) -> _Counts:
+        """Those of all points t1 < t2, measured or not."""
+        if size not in self._counts_of_all:
+            self._counts_of_all[size] = self.counts(self.upper, size)
+        return self._counts_of_all[size]
+
+    def counts(self, which: NDArray[np.bool_], size: int) -> _Counts:
+        """Those of some points (rows, columns)."""
+        ones = which.astype(float)
+        return _Counts(
+            self.by_pixel(ones, size),
+            self.by_cell(ones),
+            self.by_cell(self.lag * ones),
+            self.by_frame(ones),
+        )
+
+    def by_pixel(self, values: Floats, size: int) -> Floats:
+        """Sums over the pixels of the band."""
+        ends = [
+            np.maximum(np.arange(at.start // size * size, at.stop, size) - at.start, 0)
+            for at in (self.rows, self.columns)
+        ]
+        return np.add.reduceat(np.add.reduceat(values, ends[1], axis=1), ends[0], axis=0)
+
+    def by_cell(self, values: Floats) -> Floats:
+        """Sums by lag and age."""
+        of_runs = np.add.reduceat(values.ravel(), self.runs)
+        return np.bincount(self.cell_of_run, of_runs, self.n_cells).reshape(-1, AGES * PARTS)
 
     def by_frame(self, values: Floats) -> Floats:
         """Sums over the points of which t1 or t2 is a frame, (n,)."""
-        sums = np.bincount(self.second, values, self.n)
-        if len(self.starts):
-            rows = slice(self.rows.start, self.rows.start + len(self.starts))
-            sums[rows] += np.add.reduceat(values, self.starts)
+        sums = np.zeros(self.n)
+        sums[self.columns.start :] = values.sum(axis=0)
+        sums[self.rows.start : self.rows.stop] += values.sum(axis=1)
         return sums
-
-    def fit(self, result: FitResult, angle: int, integrals: Curves) -> Floats:
-        """The fitted c2 of one angle, (points,)."""
-        o, q = result.objective, float(result.objective.q[angle])
-        if q not in self._decays:
-            differences = integrals.transport[self.second] - integrals.transport[self.first]
-            self._decays = {q: np.exp(-(q**2) * differences)}
-        fitted = self._decays[q] * result.contrast[angle].value
-        if result.model.has_flow:
-            cosine = np.cos(np.deg2rad(result.parameters["phi0"].value - o.phi[angle]))
-            curve = o.phase_per_gap * q * o.gap * cosine * integrals.shear
-            x = curve[self.second]
-            x -= curve[self.first]
-            if np.min(np.abs(np.diff(curve))) < TINY:
-                # There sin(x)/x is 1 to all digits; Γ never falls, so that others are larger.
-                x[np.abs(x) < TINY] = TINY
-            ratio = np.sin(x)
-            ratio /= x
-            for _ in range(o.sinc_power):
-                fitted *= ratio
-        fitted += result.offset[angle].value
-        return fitted
-
-
-def _sums(
-    points: _Points, measured: NDArray[np.floating], fitted: Floats, size: int, noise: float
-) -> PointSums:
-    (pixel, all_points), side = points.pixels(size), -(-points.n // size)
-    residual = measured - fitted
-    finite = np.isfinite(residual)
-    weights, on_measured = None, fitted
-    cell_counts, cell_lags, frame_counts = points.everywhere
-    if not finite.all():
-        residual[~finite] = 0.0
-        weights, on_measured = finite.astype(float), np.where(finite, fitted, 0.0)
-        lags = (points.second - points.first) * weights
-        cell_counts = np.bincount(points.cell, weights, points.cells)
-        cell_lags = np.bincount(points.cell, lags, points.cells)
-        frame_counts = points.by_frame(weights)
-    all_fit = np.bincount(pixel, fitted, side**2)
-    residuals = np.bincount(pixel, residual, side**2)
-    count, data = all_points, all_fit + residuals
-    if weights is not None:
-        count = np.bincount(pixel, weights, side**2)
-        data = np.bincount(pixel, on_measured, side**2) + residuals
-    cells = [
-        cell_counts,
-        cell_lags,
-        np.bincount(points.cell, on_measured, points.cells),
-        np.bincount(points.cell, residual, points.cells),
-    ]
-    return PointSums(
-        all_points.reshape(side, side),
-        all_fit.reshape(side, side),
-        np.stack([count, data, residuals]).reshape(3, side, side),
-        np.stack(cells).reshape(4, -1, AGES * PARTS),
-        np.stack([frame_counts, points.by_frame(residual)]),
-        _histogram(residual if weights is None else residual[finite], noise),
-        float(residual @ residual),
-    )
 
 
 def _histogram(residual: Floats, noise: float) -> Floats:
@@ -244,7 +220,3 @@ def _histogram(residual: Floats, noise: float) -> Floats:
     # Truncation towards 0 is the floor of what is positive.
     bins = np.clip(scaled, 0, HISTOGRAM_BINS + 1, out=scaled).astype(np.int64)
     return np.bincount(bins, minlength=HISTOGRAM_BINS + 2).astype(float)
-
-
-def _added(a: PointSums, b: PointSums) -> PointSums:
-    return PointSums(**{name: value + getattr(b, name) for name, value in vars(a).items()})

@@ -421,7 +421,7 @@ def test_residuals_by_frame_age_and_size(sheared):
 def test_a_matrix_is_reduced_in_parts_to_the_same(sheared, monkeypatch):
     data, result = sheared
     whole = angle_view(data, result, 0, most_pixels=13)
-    monkeypatch.setattr(reduction, "POINTS_AT_A_TIME", 7 * N)
+    monkeypatch.setattr(reduction, "BAND", 7)
     parts = angle_view(data, result, 0, most_pixels=13)
     for name in ("data", "fit", "residual", "count", "histogram"):
         np.testing.assert_allclose(getattr(parts, name), getattr(whole, name), atol=1e-12)
