@@ -171,7 +171,9 @@ def checked_arguments[**P, R](function: Callable[P, R]) -> Callable[P, R]:
     NumPy numbers and arrays, for example, become numbers and lists. The decorated function raises
     an `InputError` with one line for each wrong argument.
     """
-    checking = validate_call(config=ConfigDict(arbitrary_types_allowed=True))(function)
+    # Deferred: few of the functions that are defined are called.
+    config = ConfigDict(arbitrary_types_allowed=True, defer_build=True)
+    checking = validate_call(config=config)(function)
     names = list(inspect.signature(function).parameters)
 
     @functools.wraps(function)

@@ -24,6 +24,9 @@ __all__ = ["main", "program"]
 # Exit status after Ctrl-C: 128 and the number of the signal, as in a shell.
 INTERRUPTED = 130
 
+# New objects after which Python looks for those that only refer to each other.
+MANY_OBJECTS = 500_000
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
@@ -68,6 +71,8 @@ def program() -> int:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         # Batch systems send this signal before they end a job.
         signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Much is imported and kept, and little of it refers to each other in circles.
+    gc.set_threshold(MANY_OBJECTS)
     status = main()
     # Skip the garbage collection at exit: it takes long, and frees nothing that matters.
     gc.freeze()

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy
 from numpy.typing import ArrayLike, NDArray
 
 from homodyne_fit.data.real_arrays import real_array
@@ -375,10 +374,10 @@ class FitResult:
         Both (n,), at `times`; of a model without flow the strain is 0.
         """
         values, jacobian = self._curve(1, self.times)
-        strain, derivatives = (
-            scipy.integrate.cumulative_trapezoid(each, dx=self.objective.dt, axis=0, initial=0)
-            for each in (values, jacobian)
-        )
+        strain, derivatives = np.zeros_like(values), np.zeros_like(jacobian)
+        for integral, rate in ((strain, values), (derivatives, jacobian)):
+            # By the trapezoidal rule.
+            np.cumsum((rate[1:] + rate[:-1]) * (self.objective.dt / 2), axis=0, out=integral[1:])
         return strain, self._errors(derivatives)
 
     def _rate(

@@ -22,7 +22,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from homodyne_fit.noise.differences import MIXED, SIDES, Differences
@@ -34,6 +33,9 @@ Floats = NDArray[np.float64]
 # Range of 1/κ: at its ends there is one kind of noise only.
 LEAST_X = 1 / 200
 MOST_X = 200.0
+
+# To which its logarithm is found.
+RESOLUTION_OF_X = 1e-4
 
 # Cells of an angle from which its own number of pixels is found; else the angles share one.
 LEAST_CELLS = 400
@@ -163,7 +165,10 @@ def _photon_term(near: Differences, coherence: float) -> float:
         return LEAST_X
     if excess(high) >= 0:
         return MOST_X
-    return float(np.exp(scipy.optimize.root_scalar(excess, bracket=(low, high), xtol=1e-3).root))
+    while high - low > RESOLUTION_OF_X:
+        middle = (low + high) / 2
+        low, high = (middle, high) if excess(middle) > 0 else (low, middle)
+    return float(np.exp((low + high) / 2))
 
 
 def _coherence(far: Differences, x: float, pixels: Floats) -> float:

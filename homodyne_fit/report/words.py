@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy
+from numpy.lib.stride_tricks import sliding_window_view
 
 from homodyne_fit.data.dataset import along_one_line
 from homodyne_fit.fitting.adequacy import SIGNIFICANT
@@ -388,7 +388,8 @@ def odd_frames_text(views: Sequence[AngleView]) -> list[str]:
     mean = np.where(counts > 0, np.nansum(means, axis=0) / np.maximum(counts, 1), np.nan)
     known = np.isfinite(mean)
     # What varies slowly is a matter of the model.
-    steps = mean - scipy.ndimage.median_filter(np.where(known, mean, 0.0), 5, mode="nearest")
+    padded = np.pad(np.where(known, mean, 0.0), 2, mode="edge")
+    steps = mean - np.median(sliding_window_view(padded, 5), axis=1)
     typical = 1.4826 * float(np.median(np.abs(steps[known]))) if known.any() else 0.0
     odd = np.flatnonzero(known & (np.abs(steps) > ODD_FRAME * typical) & (typical > 0))
     if not len(odd):
