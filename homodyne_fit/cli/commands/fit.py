@@ -23,6 +23,7 @@ from homodyne_fit.config.configuration import examine
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.data.selection import Selection
 from homodyne_fit.errors import InputError, counted
+from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled, require_device
 from homodyne_fit.posterior.extra import require_extra
 from homodyne_fit.progress import Progress, Step
 from homodyne_fit.results.claim import claimed
@@ -246,14 +247,15 @@ def _fitted(
 ) -> Analysis:
     """Load the data and fit them."""
     settings = config.settings()
+    # While matrices are read, Python has nothing to do.
+    import_meanwhile("homodyne_fit.analysis")
     data = config.load_data(selection, progress)
     outputs.prepare(data)
     progress(Step("starting JAX"))
 
-    # Imported late: mistakes in the data are reported before JAX is loaded, for seconds.
+    # Imported late: mistakes in the data are reported before all of it is loaded.
     from homodyne_fit.analysis import Analysis
     from homodyne_fit.fitting.fit import fit
-    from homodyne_fit.kernel.compilation import import_meanwhile, keep_compiled, require_device
 
     require_device()
     keep_compiled()
