@@ -396,7 +396,7 @@ def odd_frames_text(views: Sequence[AngleView]) -> list[str]:
         return []
     named = [
         f"{k + 1} (at {format_number(float(views[0].frames.time[k]))} s, "
-        f"{_plain_digits(abs(steps[k]))} {'above' if steps[k] > 0 else 'below'})"
+        f"{_plain_digits(float(abs(steps[k])))} {'above' if steps[k] > 0 else 'below'})"
         for k in odd[:MOST_ODD_FRAMES]
     ]
     if len(odd) > MOST_ODD_FRAMES:
