@@ -64,7 +64,7 @@ def root_with_unknown_spreads(
     Parameters
     ----------
     joint : JointEquations
-        At the solution, with the penalty of the most probable spreads.
+        At the solution or near it, with the penalty of the most probable spreads.
     physics : (p,) bool
         The physics parameters that can move.
     null : (p + m, n) array
@@ -87,14 +87,16 @@ def root_with_unknown_spreads(
     sizes = np.maximum(np.abs([contrast, offset]), LEAST_MEAN)
     posterior = _PosteriorOfSpreads(evidence, np.log(np.array(TYPICAL_SPREAD) * sizes))
     lower, upper = spread_limits(joint)
-    most_probable = 0.5 * np.log(variance / np.array(joint.scaling.penalty_weights))
-    mode = lowest_minimum(posterior, np.clip(most_probable, lower, upper)[None], lower, upper)
-    nodes, weights = _nodes(posterior, mode, upper)
+    most_probable = 0.5 * np.log(variance / np.array(joint.scaling.penalty_weights))[None]
+    mode = lowest_minimum(posterior, np.clip(most_probable, lower, upper), lower, upper)
+    nodes, weights = _nodes(posterior, mode, lower, upper)
 
-    inverse, step = evidence.minima(nodes)
+    inverse, minimum = evidence.minima(nodes)
+    # The equations of a larger form of the rates are those at the minimum of a smaller one.
+    deviation = minimum - evidence.minima(most_probable)[1]
     of_prior = np.tensordot(np.exp(-2 * nodes), evidence.forms, axes=1)
     v = evidence.outward.T @ of_points @ evidence.outward / variance**2 + of_prior
-    squares = inverse @ v @ inverse + step[:, :, None] * step[:, None, :]
+    squares = inverse @ v @ inverse + deviation[:, :, None] * deviation[:, None, :]
     mean_square = np.tensordot(weights, squares, axes=1)
     # In coordinates in which A is 1 at the mode all directions are of one size.
     to_unit = evidence.inverse_roots(mode[None])[0][0]
@@ -130,14 +132,16 @@ class _PosteriorOfSpreads:
         return first + 2 * share - 1, second
 
 
-def _nodes(posterior: _PosteriorOfSpreads, mode: Floats, upper: Floats) -> tuple[Floats, Floats]:
-    """ln τ (s, 2) around the mode (2,), and their weights (s,)."""
+def _nodes(
+    posterior: _PosteriorOfSpreads, mode: Floats, lower: Floats, upper: Floats
+) -> tuple[Floats, Floats]:
+    """ln τ (s, 2) around the mode (2,) and within limits, and their weights (s,)."""
     curvature = posterior.derivatives(mode[None])[1][0]
     values, vectors = np.linalg.eigh(curvature)
     axes = STEP * vectors / np.sqrt(np.maximum(values, BROADEST**-2))
     steps = np.arange(NODES) - NODES // 2
     nodes = mode + np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2) @ axes.T
-    nodes = nodes[np.all(nodes <= np.maximum(upper, mode), axis=1)]
+    nodes = nodes[np.all((nodes >= lower) & (nodes <= upper), axis=1)]
     minus_log = posterior.values(nodes)
     weights = np.exp(minus_log.min() - minus_log)
     kept = weights > LEAST_WEIGHT

@@ -235,8 +235,9 @@ def test_errors_are_the_mean_square_over_all_spreads(seed, n_angles, tau_c, tau_
     """A fine grid in both spreads, and all points at each."""
     problem = Problem(seed, n_angles, tau_c, tau_o)
     joint = problem.joint()
-    joint = problem.joint(joint.z, problem.learned_tau(joint))
-    y, x, z_c, z_o = problem.dense(joint.z[:n_angles])
+    linear_at = joint.z[:n_angles]
+    joint, _ = at_minimum(problem.joint(joint.z, problem.learned_tau(joint)))
+    y, x, z_c, z_o = problem.dense(linear_at)
     span = np.linalg.qr(np.hstack([x[:, :-2], z_c, z_o]))[0].T
     dense = [span @ part for part in (y, x, z_c, z_o)]
     means = np.maximum(np.abs(joint.z.reshape(2, -1).mean(axis=1)), LEAST_MEAN)
@@ -255,7 +256,7 @@ def test_errors_are_the_mean_square_over_all_spreads(seed, n_angles, tau_c, tau_
     mean_square = 0.0
     for weight, tau in zip(weights / weights.sum(), nodes, strict=True):
         if weight > 1e-6:
-            mean, covariance = posterior(problem, joint.z[:n_angles], tau)
+            mean, covariance = posterior(problem, linear_at, tau)
             mean_square += weight * (np.diag(covariance) + (mean - joint.z) ** 2)
     np.testing.assert_allclose(problem.errors(joint)[P:], np.sqrt(mean_square), rtol=0.01)
 

@@ -158,7 +158,8 @@ def test_the_weighted_score_vanishes(case, monkeypatch):
         # The prior of the angles is that of least squares.
         spread = list(result.info.layers["regularization"]["spread"].values())
         weights = np.array(result.objective.scaling.penalty_weights)
-        assert_allclose(result.noise / np.sqrt(weights), spread, rtol=0.05)
+        # Weights stay as they are where later spreads would not move the answer.
+        assert_allclose(result.noise / np.sqrt(weights), spread, rtol=0.1)
 
 
 @pytest.fixture(scope="module")
