@@ -330,7 +330,7 @@ def make_samples(
     while (share := len(growing[0].chunks) // SAMPLE_SHARE) > 0:
         growing.insert(0, Sample("a sample of the points", chunks[:share], executor, budget))
     angles = probed_angles(data.phi)
-    probe = probe_chunk(data.select_angles(angles), chunks[0].room)
+    probe = probe_chunk(data, chunks[0].room, angles)
     return Samples(
         Sample("global search", [probe], executor, budget, angles), tuple(growing), budget
     )
