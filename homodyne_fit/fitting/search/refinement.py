@@ -268,8 +268,15 @@ class Refinement:
         self, sample: Sample, objective: TwoTimeObjective, start: SearchPoint, tolerance: float
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
-        self.layers.before_sample(tolerance, lambda solution: self.noise_at(sample, solution)[1])
         all_points = sample is self.samples.all_points
+
+        def noise_of(solution: Solution) -> NoiseOfPoints:
+            if all_points:
+                return self.noise_at(sample, solution)[1]
+            # Passes are cheaper than the noise; on all points the layers ask for it again.
+            return NoiseOfPoints(solution.variance)
+
+        self.layers.before_sample(tolerance, noise_of)
         objective = self.layers.for_sample(objective, all_points=all_points)
         nfev = 1 if self.layers.failure() else sample.evaluations_left
         # What the layers would ask for at the end, most of it, they can have at once: the start is
