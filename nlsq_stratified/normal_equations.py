@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -53,12 +55,12 @@ class NormalEquations:
         gain = float(self.gradient @ step + 0.5 * step @ slope)
         return replace(self, cost=self.cost + gain, gradient=self.gradient + slope)
 
-    @property
+    @functools.cached_property
     def finite(self) -> bool:
         return bool(
-            np.isfinite(self.cost)
-            and np.all(np.isfinite(self.gradient))
-            and np.all(np.isfinite(self.hessian))
+            math.isfinite(self.cost)
+            and np.isfinite(self.gradient).all()
+            and np.isfinite(self.hessian).all()
         )
 
     @property

@@ -17,7 +17,13 @@ from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
 from homodyne_fit.fitting.adequacy import judge_model
 from homodyne_fit.fitting.beyond_bounds import beyond_bounds
-from homodyne_fit.fitting.found import Found, found_at, starts_of, with_needed_forms
+from homodyne_fit.fitting.found import (
+    Found,
+    found_at,
+    residuals_and_noise,
+    starts_of,
+    with_needed_forms,
+)
 from homodyne_fit.fitting.goodness import goodness_of_fit
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.layers.layer import Layers
@@ -30,14 +36,13 @@ from homodyne_fit.fitting.problem import (
     two_time_objective,
 )
 from homodyne_fit.fitting.rate_forms import described
-from homodyne_fit.fitting.residuals import Residuals, enough_points
 from homodyne_fit.fitting.result import FitInfo, FitResult
 from homodyne_fit.fitting.robust_result import robust_result
-from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
+from homodyne_fit.fitting.score_noise import NoiseOfPoints
 from homodyne_fit.fitting.search.other_minima import other_minima
 from homodyne_fit.fitting.search.refinement import Refinement
 from homodyne_fit.fitting.search.robust import Robust
-from homodyne_fit.fitting.search.samples import Budget, Sample, Samples, make_samples
+from homodyne_fit.fitting.search.samples import Budget, make_samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.settings import SHEAR_FORMS, FitSettings
 from homodyne_fit.fitting.uncertainty import assemble_result
@@ -132,9 +137,12 @@ def _fit(
         scaling, weights = like.objective.scaling, like.objective.weights
         objective = replace(objective, scaling=scaling, weights=weights)
     search = global_search(data, settings, space, parameters)
-    noise_of = functools.partial(_noise_of_sample, settings, samples)
+    # The layers ask for the noise at what is most often the end of the search.
+    noise_at = functools.lru_cache(maxsize=1)(
+        functools.partial(residuals_and_noise, settings, samples)
+    )
     robust = Robust.of(settings.search)
-    refinement = Refinement(samples, layers, search, noise_of, robust)
+    refinement = Refinement(samples, layers, search, noise_at, robust)
 
     first = SearchPoint(space, space.to_coordinates(parameters))
     sums = finite_sums(samples, objective, first, data.source)
@@ -144,7 +152,9 @@ def _fit(
     screening = None
     try:
         starts, screening = starts_of(refinement, objective, start)
-        found = found_at(samples, settings, *refinement.to_all_points(objective, starts, tolerance))
+        found = found_at(
+            settings, refinement, *refinement.to_all_points(objective, starts, tolerance)
+        )
         if like is None:
             found = with_needed_forms(data, settings, refinement, found)
         samples.budget.tell("whether the model describes the data")
@@ -201,18 +211,6 @@ def _found_when_stopped(best: Solution, budget: Budget) -> Found:
     message = f"stopped in pass {int(budget.passes) + 1} over the points, before its end"
     solution = replace(best, result=replace(best.result, message=message))
     return Found(solution, [], None, NoiseOfPoints(solution.variance), [], None)
-
-
-def _noise_of_sample(
-    settings: FitSettings, samples: Samples, sample: Sample, solution: Solution
-) -> NoiseOfPoints:
-    """The noise of the points of a sample at a solution there."""
-    search, residuals = settings.search, None
-    if search.uncertainty != "white":
-        few = enough_points(samples, len(solution.objective.phi))
-        residuals = Residuals.at(solution, sample, min(few, sample, key=lambda one: one.tiles))
-    opened = sample.unlimited(solution, solution.space.opened)
-    return noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
 
 
 def _compile_kernels(

@@ -11,7 +11,7 @@ from homodyne_fit.fitting.rate_forms import FormTest, form_tests, point_in, revi
 from homodyne_fit.fitting.residuals import Residuals, enough_points
 from homodyne_fit.fitting.score_noise import NoiseOfPoints, noise_of_points
 from homodyne_fit.fitting.search.refinement import Refinement
-from homodyne_fit.fitting.search.samples import Samples
+from homodyne_fit.fitting.search.samples import Sample, Samples
 from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import Screening
 from homodyne_fit.fitting.settings import FitSettings
@@ -59,17 +59,25 @@ class Found:
     weighted: Weighted | str | None
 
 
+def residuals_and_noise(
+    settings: FitSettings, samples: Samples, sample: Sample, solution: Solution
+) -> tuple[Residuals | None, NoiseOfPoints]:
+    """The residuals of a sample at a solution there, and the noise of its points."""
+    few = enough_points(samples, len(solution.objective.phi))
+    residuals = Residuals.at(solution, sample, min(few, sample, key=lambda one: one.tiles))
+    opened = sample.unlimited(solution, solution.space.opened)
+    samples.budget.tell("the noise of the points")
+    search = settings.search
+    noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
+    return residuals, noise
+
+
 def found_at(
-    samples: Samples, settings: FitSettings, solution: Solution, others: list[Solution]
+    settings: FitSettings, refinement: Refinement, solution: Solution, others: list[Solution]
 ) -> Found:
     """Look at the noise where a search ended, and at other forms of the rates."""
-    all_points, search = samples.all_points, settings.search
-    residuals = Residuals.at(
-        solution, all_points, enough_points(samples, len(solution.objective.phi))
-    )
-    opened = all_points.unlimited(solution, solution.space.opened)
-    samples.budget.tell("the noise of the points")
-    noise = noise_of_points(solution, opened, residuals, search.uncertainty, search.threads)
+    all_points, search = refinement.samples.all_points, settings.search
+    residuals, noise = refinement.noise_at(all_points, solution)
     weighted = None
     if search.weighting != "none":
         weighted = weigh_points(solution, noise, all_points, search.tolerance, search.threads)
@@ -111,5 +119,5 @@ def with_needed_forms(
             at = refinement.to_all_points(objective, starts, tolerance)
         if not at[0].result.success:
             break
-        found = known[space.assumed] = found_at(samples, settings, *at)
+        found = known[space.assumed] = found_at(settings, refinement, *at)
     return found

@@ -139,7 +139,11 @@ def probed_angles(phi: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.argsort(phi, kind="stable")[np.unique(chosen)]
 
 
-def probe_chunk(data: TwoTimeData, room: tuple[int, int] | None = None) -> TileChunk:
+def probe_chunk(
+    data: TwoTimeData,
+    room: tuple[int, int] | None = None,
+    angles: NDArray[np.int64] | None = None,
+) -> TileChunk:
     """One tile that spans all lags and times, for rough searches.
 
     Most of its frames are spread over the whole measurement, the others are successive ones at
@@ -151,6 +155,8 @@ def probe_chunk(data: TwoTimeData, room: tuple[int, int] | None = None) -> TileC
     room : (int, int), optional
         Tiles and angles that the chunk has room for: those of other chunks, or the kernel would be
         compiled again.
+    angles : (k,) int array, optional
+        Those of which it is; all when None.
     """
     n = data.n_frames
     frames = np.arange(min(n, TILE))
@@ -160,35 +166,43 @@ def probe_chunk(data: TwoTimeData, room: tuple[int, int] | None = None) -> TileC
         middle, last = (n - PROBED_RUN) // 2, n - PROBED_RUN
         frames = np.unique(np.concatenate([spread, run, middle + run, last + run]))
     grid = np.concatenate([frames, n + np.arange(TILE - len(frames))])[None]
-    return _chunk(data, grid, grid, room or (1, data.n_angles))
+    return _chunk(data, grid, grid, room or (1, data.n_angles), angles)
 
 
 def _chunk(
-    data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64], room: tuple[int, int]
+    data: TwoTimeData,
+    rows: NDArray[np.int64],
+    cols: NDArray[np.int64],
+    room: tuple[int, int],
+    angles: NDArray[np.int64] | None = None,
 ) -> TileChunk:
     """Gather tiles, of frames that ascend, into an array with room for so many and their angles."""
     c2 = np.empty((*room, TILE, TILE), dtype=data.c2.dtype)
-    n, k = data.n_frames, data.n_angles
+    angles = np.arange(data.n_angles) if angles is None else angles
+    n, k = data.n_frames, len(angles)
     weights = None if data.weights is None else np.zeros(c2.shape)
     for b, (i, j) in enumerate(zip(rows, cols, strict=True)):
-        counted = (i[:, None] < j) & (j < n)
+        counted, values = (i[:, None] < j) & (j < n), c2[b, :k]
         at = np.minimum(i, n - 1), np.minimum(j, n - 1)
-        values = _entries(data, *at)
-        c2[b, :k] = np.where(counted & np.isfinite(values), values, np.nan)
+        values[:] = _entries(data, angles, *at)
+        if not np.all(counted):
+            values[:, ~counted] = np.nan
+        values[np.isinf(values)] = np.nan
         if weights is not None and data.weights is not None:
-            weights[b, :k] = data.weights[:, at[0][:, None], at[1]]
+            weights[b, :k] = data.weights[np.ix_(angles, *at)]
     return TileChunk(rows, cols, c2, k, weights)
 
 
 def _entries(
-    data: TwoTimeData, rows: NDArray[np.int64], cols: NDArray[np.int64]
+    data: TwoTimeData, angles: NDArray[np.int64], rows: NDArray[np.int64], cols: NDArray[np.int64]
 ) -> NDArray[np.floating]:
-    """c2 (K, a, b) at ascending rows and columns; arbitrary at t1 > t2."""
+    """c2 (k, a, b) of angles at ascending rows and columns; arbitrary at t1 > t2."""
+    line = slice(int(cols[0]), int(cols[-1]) + 1)
     if not isinstance(data.c2, StoredMatrices):
-        return data.c2[:, rows[:, None], cols]
-    values = np.empty((data.n_angles, len(rows), len(cols)), data.c2.dtype)
-    for k in range(data.n_angles):
+        # Slices of memory, then the columns, are taken faster than single entries.
+        return np.take(data.c2[angles[:, None], rows, line], cols - cols[0], axis=2)
+    values = np.empty((len(angles), len(rows), len(cols)), data.c2.dtype)
+    for of_angle, k in zip(values, angles.tolist(), strict=True):
         for i, row in enumerate(rows):
-            line = slice(int(cols[0]), int(cols[-1]) + 1)
-            values[k, i] = block(data.c2, k, slice(row, row + 1), line)[0, cols - cols[0]]
+            of_angle[i] = block(data.c2, k, slice(row, row + 1), line)[0, cols - cols[0]]
     return values

@@ -45,7 +45,7 @@ def solve_in_box(
         low, high = lower * scale, upper * scale
     x = _solve_scaled(columns, target, low, high)
     s = np.where(x <= low, lower, np.where(x >= high, upper, x / scale))
-    return np.clip(s, lower, upper)
+    return np.minimum(np.maximum(s, lower), upper)
 
 
 def possible_decrease(
@@ -75,7 +75,7 @@ def possible_decrease(
 def _unit_columns(
     matrix: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    norms = np.linalg.norm(matrix, axis=0)
+    norms = np.sqrt(np.einsum("ij,ij->j", matrix, matrix))
     scale = np.where(norms > 0, norms, 1.0)
     return matrix / scale, scale
 
@@ -88,7 +88,7 @@ def _solve_scaled(
 ) -> NDArray[np.float64]:
     """`solve_in_box` for columns of unit norm."""
     movable = low < high
-    x = np.clip(np.zeros(len(low)), low, high)
+    x = np.minimum(np.maximum(0.0, low), high)
     x = x + _step_to_minimum(a, b, x, movable)
     if np.all((low <= x) & (x <= high)):
         return x
@@ -121,8 +121,10 @@ def _step_to_minimum(
     free: NDArray[np.bool_],
 ) -> NDArray[np.float64]:
     """The shortest step from x to the minimum over the free components, without the bounds."""
+    if free.all():
+        return np.linalg.lstsq(a, b - a @ x, rcond=None)[0]
     step = np.zeros_like(x)
-    if np.any(free):
+    if free.any():
         step[free] = np.linalg.lstsq(a[:, free], b - a @ x, rcond=None)[0]
     return step
 

@@ -45,20 +45,29 @@ class QuadraticModel:
         # Gradients are sums of products, and both factors have rounding errors.
         rounding = 10 * math.sqrt(np.finfo(float).eps * state.rounding)
         self.lost = np.linalg.norm(left_out) > LOST * math.sqrt(2 * state.cost) + rounding
+        self._steps: dict[float, NDArray[np.float64]] = {}
 
     def step(self, damping: float) -> NDArray[np.float64]:
         """Minimum of the damped model in the box."""
+        if damping not in self._steps:
+            self._steps[damping] = self._minimum(damping)
+        return self._steps[damping]
+
+    def _minimum(self, damping: float) -> NDArray[np.float64]:
+        if damping == 0:
+            return solve_in_box(self.factor, self.target, self.lower, self.upper)
         matrix = np.vstack([self.factor, np.diag(np.sqrt(damping) * self.damper)])
-        target = np.concatenate([self.target, np.zeros_like(self.damper)])
+        target = np.concatenate([self.target, np.zeros(len(self.damper))])
         return solve_in_box(matrix, target, self.lower, self.upper)
 
-    @functools.cached_property
+    @property
     def undamped(self) -> NDArray[np.float64]:
         return self.step(0.0)
 
     def gain(self, step: NDArray[np.float64]) -> float:
         """Decrease of the cost that the undamped model predicts."""
-        return float(-(self.gradient @ step) - 0.5 * np.sum((self.factor @ step) ** 2))
+        curved = self.factor @ step
+        return float(-(self.gradient @ step) - 0.5 * curved @ curved)
 
     @functools.cached_property
     def possible_gain(self) -> float:

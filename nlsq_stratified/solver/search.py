@@ -22,6 +22,12 @@ __all__ = ["Evaluations", "Search", "TrustRegionResult", "residual_variance"]
 # Damping at the start, relative to the curvature of each parameter.
 INITIAL_DAMPING = 1e-3
 
+# The same where a step to the minimum of the quadratic model changes each parameter by less than
+# this share of its size: damping would slow the search along directions that the data hardly
+# determine.
+SMALL_STEP = 0.1
+SMALL_STEP_DAMPING = 1e-6
+
 # The same if the curvature of the cost is below its majorant, as with a robust loss: steps from the
 # curvature alone may then be far too long.
 INITIAL_DAMPING_ROBUST = 1.0
@@ -143,6 +149,11 @@ class Search:
     def restart_damping(self) -> None:
         """Set the damping to its value at the start of a search."""
         self.damping, self.growth = _initial_damping(self.state), 2.0
+
+    def begin(self, model: QuadraticModel) -> None:
+        """Damp less where the step to the minimum of the first model is small."""
+        if self.sizes is not None and np.all(np.abs(model.undamped) <= SMALL_STEP * self.sizes):
+            self.damping = min(self.damping, SMALL_STEP_DAMPING)
 
     def model(self, equations: Equations) -> QuadraticModel:
         """The model of the cost at x.
@@ -294,9 +305,10 @@ class Search:
             active=self.active,
         )
 
-    def misled(self, distance: float) -> bool:
+    def misled(self, model: QuadraticModel, variance: float) -> bool:
         """Whether the model is bad: with a good one the search would have ended long ago."""
-        return self.trials > LONG_SEARCH and self.damping > STRONG_DAMPING and distance < NEAR
+        damped = self.trials > LONG_SEARCH and self.damping > STRONG_DAMPING
+        return damped and model.distance(variance) < NEAR
 
     def stuck(self, differenced: bool) -> Evaluations[TrustRegionResult]:
         """The result if no step lowers the cost any more."""

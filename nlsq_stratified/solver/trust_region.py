@@ -219,6 +219,8 @@ def _run(
                 return search.result(not lost, failure if lost else message)
             differenced = True
             continue
+        if search.trials == 0:
+            search.begin(model)
         if message := tests.trusted(model, search, progress.variance):
             return search.result(True, message, model.step(search.damping))
         nit = search.nit
@@ -243,7 +245,7 @@ def _run(
             differenced = can_difference = False
             search.restart_damping()
             progress.restart(search, PATIENCE)
-        elif other_model and (stuck or search.misled(model.distance(progress.variance))):
+        elif other_model and (stuck or search.misled(model, progress.variance)):
             differenced = True
             search.restart_damping()
             progress.restart(search, PATIENCE_DIFFERENCED, MOST_DIFFERENCED_STEPS)
@@ -313,11 +315,16 @@ class _Tests:
             return "the gradient vanishes"
         if state.cost <= state.rounding:
             return "the model agrees with the data to rounding"
-        if model.possible_gain <= 0.5 * self.tolerance**2 * residual_variance(state):
+        small, least = 0.5 * self.tolerance**2 * residual_variance(state), self.ftol * state.cost
+        shortest, damped = self.xtol * model.length(search.x), model.step(search.damping)
+        if model.gain(damped) > max(small, least) and model.length(damped) > shortest:
+            # The undamped step is longer and gains more.
+            return ""
+        if model.possible_gain <= small:
             return f"within {self.tolerance:g} standard errors of the minimum"
-        if model.length(model.undamped) <= self.xtol * model.length(search.x):
+        if model.length(model.undamped) <= shortest:
             return "the steps have become too small to matter"
-        if model.possible_gain <= self.ftol * state.cost:
+        if model.possible_gain <= least:
             return "no step can lower the cost by a resolvable amount"
         return ""
 
@@ -328,8 +335,10 @@ class _Tests:
         longer than that one must lead to within the tolerance. A longer step could leave the region
         where the model is good, along a direction that the data hardly determine.
         """
+        if not self.trust_last_step:
+            return ""
         before, self.distance = self.distance, model.distance(variance)
-        if not (self.trust_last_step and search.nit):
+        if not search.nit:
             return ""
         if self.distance > TRUSTED * self.tolerance or self.distance**2 > self.tolerance * before:
             return ""

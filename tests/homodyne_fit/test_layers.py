@@ -6,9 +6,11 @@ from scipy.optimize import least_squares
 
 from homodyne_fit.data.dataset import TwoTimeData
 from homodyne_fit.errors import InputError
+from homodyne_fit.fitting import found
 from homodyne_fit.fitting.fit import FitSettings, fit
 from homodyne_fit.fitting.layers.build import build_layers
 from homodyne_fit.fitting.options import AntiDegeneracy, Constant, MultiStart, SearchOptions
+from homodyne_fit.fitting.score_noise import noise_of_points
 from homodyne_fit.fitting.search import samples
 from homodyne_fit.progress import not_told
 
@@ -301,6 +303,19 @@ def test_auto_goes_on_to_shrunk_pairs_where_the_angles_differ(spread_out):
     said = result.info.layers["reparametrization"]
     assert "the angles differ" in said["effect"]
     assert said["test"]["noise_found"]["degrees_of_freedom"] == 8
+
+
+def test_the_noise_is_found_once_at_a_solution(spread_out, monkeypatch):
+    solutions = []
+
+    def counting(solution, *given):
+        solutions.append(solution)
+        return noise_of_points(solution, *given)
+
+    monkeypatch.setattr(found, "noise_of_points", counting)
+    result = fit(spread_out.data, FitSettings(gap=spread_out.gap))
+    assert result.info.layers["reparametrization"]["test"]["noise_found"] is not None
+    assert len(solutions) == len({id(solution) for solution in solutions})
 
 
 def test_auto_without_regularization_goes_on_to_free_pairs(spread_out, free_pairs):

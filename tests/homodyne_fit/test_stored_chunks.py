@@ -116,6 +116,8 @@ def test_the_probe_is_that_of_matrices_in_memory(tmp_path, n):
     found = probe_chunk(data, (3, 2))
     np.testing.assert_array_equal(found.values, expected.values)
     np.testing.assert_array_equal(found.rows, expected.rows)
+    second = probe_chunk(data, (3, 2), np.array([1]))
+    np.testing.assert_array_equal(second.values, expected.values[:, 1:])
 
 
 @pytest.mark.parametrize("threads", [None, 2])

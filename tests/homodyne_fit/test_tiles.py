@@ -67,6 +67,14 @@ def test_probe_spans_all_lags_and_lies_in_the_data(n):
     assert lags.max() == n - 1
 
 
+def test_probe_of_some_angles_is_that_of_their_data():
+    whole, angles = labelled(3 * TILE, 4), np.array([3, 1])
+    some = probe_chunk(whole, (2, 5), angles)
+    alone = probe_chunk(whole.select_angles(angles), (2, 5))
+    assert some.n_angles == 2
+    np.testing.assert_array_equal(some.values, alone.values)
+
+
 @given(st.integers(1, 500), st.data())
 def test_any_first_few_of_a_lag_are_spread_over_all_times(n, data):
     order = dealing_order(np.arange(n), np.arange(n))

@@ -567,3 +567,20 @@ def test_a_last_step_on_trust_ends_as_near_and_is_not_evaluated(seed, tolerance)
         assert visited.shape[0] < careful.nfev + 1
         there = problem.at(trusting.x)
         assert trusting.state.cost == pytest.approx(there.cost, rel=1e-4)
+
+
+def test_near_the_minimum_damping_does_not_slow_a_direction_of_little_curvature():
+    t, rng = np.linspace(0.0, 1.0, 200), np.random.default_rng(0)
+    truth = np.array([1.0, 0.1, 0.0])
+    problem = exponential(t, truth[0] * np.exp(-truth[1] * t) + 1e-4 * rng.normal(size=len(t)))
+    best = problem.oracle(truth)
+    start = best.x * 1.02
+    unsized, sized = (
+        solve(problem.at, start, tolerance=1e-3, sizes=sizes)
+        for sizes in (None, [np.inf, 1.0, np.inf])
+    )
+    assert sized.nfev < unsized.nfev
+    variance = 2 * best.cost / (len(t) - 3)
+    for fit in (sized, unsized):
+        assert fit.success
+        assert fit.state.cost - best.cost < 0.5 * 1e-6 * variance

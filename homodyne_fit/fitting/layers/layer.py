@@ -43,7 +43,8 @@ class Layer:
     def before_sample(self, tolerance: float, noise_of: NoiseOf) -> None:
         """Before the searches on a sample of the data or on all of them, to this tolerance.
 
-        `noise_of` finds the noise of the points of the sample.
+        `noise_of` finds the noise of the points: on a sample of the data, as if they were
+        independent.
         """
 
     def for_sample(self, objective: TwoTimeObjective, *, all_points: bool) -> TwoTimeObjective:

@@ -21,7 +21,15 @@ from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
 from nlsq_stratified import Equations, NormalEquations, TrustRegionResult, solve
 
-__all__ = ["MOST_NFEV", "CostFunction", "Evaluator", "Minimum", "find_minimum"]
+__all__ = [
+    "MOST_NFEV",
+    "AfterStep",
+    "CostFunction",
+    "Evaluator",
+    "Minimum",
+    "find_minimum",
+    "search_without_bounds",
+]
 
 # Bounds taken up one after the other, after which none that holds is exchanged for another.
 MOST_EXCHANGES = 6
@@ -36,7 +44,7 @@ STARTS_TRIED = 4
 TRIAL_TOLERANCE = 0.3
 TRIAL_NFEV = 30
 
-# Evaluations of a search that has no limit of its own, or is on the probe.
+# Evaluations of a search that has no limit of its own.
 MOST_NFEV = 100
 
 # Normal equations of the physics at searched coordinates y (m,).
@@ -97,20 +105,7 @@ def find_minimum(
     """
 
     def search(point: SearchPoint) -> TrustRegionResult:
-        def callback(nit: int, y: NDArray[np.float64], state: Equations, nfev: int) -> None:
-            if after_step is not None:
-                after_step(point.space, y)
-
-        return solve(
-            sample.cost_function(objective, point.space),
-            point.y,
-            *point.space.limits,
-            tolerance=tolerance,
-            max_nfev=min(max_nfev, sample.evaluations_left),
-            sizes=point.space.sizes(point.y),
-            callback=callback,
-            trust_last_step=True,
-        )
+        return search_without_bounds(objective, point, sample, tolerance, max_nfev, after_step)
 
     def search_bounds(point: SearchPoint) -> Minimum:
         result = search(point)
@@ -134,6 +129,32 @@ def find_minimum(
         if other.result.state.cost < minimum.result.state.cost:
             minimum = other
     return minimum
+
+
+def search_without_bounds(
+    objective: TwoTimeObjective,
+    start: SearchPoint,
+    sample: Evaluator,
+    tolerance: float,
+    max_nfev: int,
+    after_step: AfterStep | None = None,
+) -> TrustRegionResult:
+    """Minimise from a start within the limits of its coordinates alone; see `find_minimum`."""
+
+    def callback(nit: int, y: NDArray[np.float64], state: Equations, nfev: int) -> None:
+        if after_step is not None:
+            after_step(start.space, y)
+
+    return solve(
+        sample.cost_function(objective, start.space),
+        start.y,
+        *start.space.limits,
+        tolerance=tolerance,
+        max_nfev=min(max_nfev, sample.evaluations_left),
+        sizes=start.space.sizes(start.y),
+        callback=callback,
+        trust_last_step=True,
+    )
 
 
 def _revived(

@@ -1,7 +1,8 @@
 """From starts to a minimum on all points, by way of samples and with the layers' say.
 
 A sample of the data may prefer another basin than all points do. Basins that a sample cannot rule
-out are therefore followed up on the next larger one, beside the best.
+out are therefore followed up on the next larger one, beside the best. Bounds that are no box of the
+coordinates are kept on all points alone: what a sample has to hold at a bound, all points may not.
 
 With a robust loss, each sample is fitted by least squares first; then pseudo-data are made and
 fitted in turn.
@@ -9,7 +10,6 @@ fitted in turn.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -17,8 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from homodyne_fit.fitting.layers.layer import Layers
+from homodyne_fit.fitting.residuals import Residuals
 from homodyne_fit.fitting.score_noise import NoiseOfPoints
-from homodyne_fit.fitting.search.minimum import MOST_NFEV, find_minimum
+from homodyne_fit.fitting.search.minimum import (
+    MOST_NFEV,
+    AfterStep,
+    find_minimum,
+    search_without_bounds,
+)
 from homodyne_fit.fitting.search.other_minima import distance_between
 from homodyne_fit.fitting.search.robust import Robust, distance_moved
 from homodyne_fit.fitting.search.samples import Sample, Samples
@@ -26,7 +32,6 @@ from homodyne_fit.fitting.search.solution import SearchPoint, Solution
 from homodyne_fit.fitting.search.starts import HOPELESS, SAME_BASIN, Screening, is_above
 from homodyne_fit.kernel.objective import TwoTimeObjective
 from homodyne_fit.model.coordinates import SearchSpace
-from nlsq_stratified import solve
 
 __all__ = ["Refinement"]
 
@@ -35,6 +40,9 @@ SAMPLE_TOLERANCE = 0.3
 
 # Evaluations on the smallest sample before the layers look at it.
 FIRST_NFEV = 4
+
+# Evaluations of a preliminary fit on the probe.
+PRELIMINARY_NFEV = 8
 
 # Evaluations of another basin that show whether it is hopeless, and those that it gets if not.
 FIRST_NFEV_OF_OTHERS = 8
@@ -65,6 +73,9 @@ NOT_SETTLED = "the weights of the robust loss did not settle"
 # The global search: (objective, first start, samples to use) to the best basins.
 GlobalSearch = Callable[[TwoTimeObjective, SearchPoint, Sequence[Sample]], Screening]
 
+# The residuals of a sample at a solution there, and the noise of its points.
+NoiseAt = Callable[[Sample, Solution], tuple[Residuals | None, NoiseOfPoints]]
+
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
@@ -76,8 +87,8 @@ class Refinement:
     layers : Layers
     global_search : callable or None
         None where the start is taken as it is.
-    noise_of : callable
-        Finds the noise of the points of a sample.
+    noise_at : callable
+        Finds residuals and noise of the points of a sample at a solution there.
     robust : Robust or None
         None for least squares.
     """
@@ -85,7 +96,7 @@ class Refinement:
     samples: Samples
     layers: Layers
     global_search: GlobalSearch | None
-    noise_of: Callable[[Sample, Solution], NoiseOfPoints]
+    noise_at: NoiseAt
     robust: Robust | None = None
 
     def preliminary_fit(
@@ -93,7 +104,8 @@ class Refinement:
     ) -> Solution:
         """A fit for a layer, see `homodyne_fit.fitting.layers.layer.PreliminaryFit`."""
         if not all_points:
-            return self._minimise(self.samples.probe, objective, start, SAMPLE_TOLERANCE)
+            probe = self.samples.probe
+            return self._without_bounds(probe, objective, start, SAMPLE_TOLERANCE, PRELIMINARY_NFEV)
         # A fit of its own, which has the whole budget, as has the one after it.
         self.samples.budget.restart()
         start = self._best_basin(objective, start)
@@ -120,7 +132,6 @@ class Refinement:
         last = None
         for sample in smaller:
             last, solutions = self._on_sample(sample, objective, best, others, SAMPLE_TOLERANCE)
-            # On a larger sample, what had to be held at a bound may not have to.
             best, objective = last.point.without_held(), last.objective
             others = [other.point for other in solutions]
         solution, solutions = self._on_sample(all_points, objective, best, others, tolerance)
@@ -257,16 +268,21 @@ class Refinement:
         self, sample: Sample, objective: TwoTimeObjective, start: SearchPoint, tolerance: float
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
-        # Several layers ask for the noise at one solution.
-        noise_of = functools.lru_cache(maxsize=1)(functools.partial(self.noise_of, sample))
-        self.layers.before_sample(tolerance, noise_of)
         all_points = sample is self.samples.all_points
+
+        def noise_of(solution: Solution) -> NoiseOfPoints:
+            if all_points:
+                return self.noise_at(sample, solution)[1]
+            # Passes are cheaper than the noise; on all points the layers ask for it again.
+            return NoiseOfPoints(solution.variance)
+
+        self.layers.before_sample(tolerance, noise_of)
         objective = self.layers.for_sample(objective, all_points=all_points)
         nfev = 1 if self.layers.failure() else sample.evaluations_left
         # What the layers would ask for at the end, most of it, they can have at once: the start is
         # near the end on all points if samples led there.
         first_nfev = FIRST_NFEV if sample is self.samples.smallest else 1
-        solution = self._first_look(sample, objective, start, tolerance, min(first_nfev, nfev))
+        solution = self._without_bounds(sample, objective, start, tolerance, min(first_nfev, nfev))
         objective, point = self._next_objective(solution) or (objective, solution.point)
         solution = self._minimise(sample, objective, point, tolerance, nfev, watched=True)
         budget = self.samples.budget
@@ -286,22 +302,17 @@ class Refinement:
             solution = self._minimise(sample, objective, point, tolerance, nfev, watched=True)
         return solution
 
-    def _first_look(
+    def _without_bounds(
         self,
         sample: Sample,
         objective: TwoTimeObjective,
         start: SearchPoint,
         tolerance: float,
         nfev: int,
+        after_step: AfterStep | None = None,
     ) -> Solution:
-        """A few steps, in which no parameter is held at a bound."""
-        result = solve(
-            sample.cost_function(objective, start.space),
-            start.y,
-            *start.space.limits,
-            tolerance=tolerance,
-            max_nfev=nfev,
-        )
+        """A search that keeps the limits of the coordinates alone."""
+        result = search_without_bounds(objective, start, sample, tolerance, nfev, after_step)
         return sample.solution(objective, start.space, result)
 
     def _next_objective(self, solution: Solution) -> tuple[TwoTimeObjective, SearchPoint] | None:
@@ -339,15 +350,17 @@ class Refinement:
             inside = objective.in_coordinates(space)
             self.layers.after_step(space, inside, y, sample.sums(objective, space, y))
 
-        probe, smallest = self.samples.probe, self.samples.smallest
+        callback = after_step if watched else None
+        if sample is not self.samples.all_points:
+            return self._without_bounds(sample, objective, start, tolerance, max_nfev, callback)
         minimum = find_minimum(
             objective,
             start,
             sample,
-            probe if sample is probe else smallest,
+            self.samples.smallest,
             tolerance=tolerance,
             max_nfev=max_nfev,
-            after_step=after_step if watched else None,
+            after_step=callback,
         )
         return sample.solution(objective, minimum.space, minimum.result)
 

@@ -64,19 +64,20 @@ class Budget:
     @property
     def exhausted(self) -> bool:
         """Whether no pass over all points is left."""
-        return self.evaluations_left(self.all_tiles) < 1
+        return self.evaluations_left(self.all_tiles, all_points=True) < 1
 
     @property
     def running_out(self) -> bool:
         """Whether too little of the budget is left for searches that only improve on an answer."""
         return self.spent > RESERVED * self.max_passes
 
-    def evaluations_left(self, tiles: int) -> int:
-        """How often so many tiles may still be evaluated, before a last pass over all of them."""
-        left = (self.max_passes - self.spent) * self.all_tiles
-        if tiles < self.all_tiles:
-            left -= self.all_tiles
-        return max(0, int(left / max(1, tiles) + SPARE))
+    def evaluations_left(self, tiles: int, *, all_points: bool) -> int:
+        """How often so many tiles may still be evaluated.
+
+        Where they are not all points, a pass over these is left for the end.
+        """
+        passes = self.max_passes - self.spent - (not all_points)
+        return max(0, int(passes * self.all_tiles / max(1, tiles) + SPARE))
 
     def count(self, tiles: int) -> None:
         """Count the evaluation of so many tiles."""
@@ -143,9 +144,14 @@ class Sample:
         return self.angles is not None
 
     @property
+    def is_all_points(self) -> bool:
+        """Whether the chunks are those of the whole measurement."""
+        return not self.is_probe and self.tiles == self.budget.all_tiles
+
+    @property
     def evaluations_left(self) -> int:
         """Evaluations that the budget still allows; at least one, which may be known already."""
-        return max(1, self.budget.evaluations_left(self.tiles))
+        return max(1, self.budget.evaluations_left(self.tiles, all_points=self.is_all_points))
 
     def cost_function(self, objective: TwoTimeObjective, space: SearchSpace) -> CostFunction:
         """The normal equations of the physics as a function of the coordinates of a space."""
@@ -172,7 +178,7 @@ class Sample:
         budget, state = self.budget, new.state
         if state.finite and (self._best is None or new.is_better_than(self._best)):
             self._best = new
-            budget.can_stop |= not self.is_probe and self.tiles == budget.all_tiles
+            budget.can_stop |= self.is_all_points
         budget.cost = state.cost / max(1, state.n_points)
         self._tell_evaluation()
 
@@ -330,7 +336,7 @@ def make_samples(
     while (share := len(growing[0].chunks) // SAMPLE_SHARE) > 0:
         growing.insert(0, Sample("a sample of the points", chunks[:share], executor, budget))
     angles = probed_angles(data.phi)
-    probe = probe_chunk(data.select_angles(angles), chunks[0].room)
+    probe = probe_chunk(data, chunks[0].room, angles)
     return Samples(
         Sample("global search", [probe], executor, budget, angles), tuple(growing), budget
     )
