@@ -268,11 +268,13 @@ class Refinement:
         self, sample: Sample, objective: TwoTimeObjective, start: SearchPoint, tolerance: float
     ) -> Solution:
         """Search again and again, until no layer asks for more."""
-        all_points = sample is self.samples.all_points
+        all_points, noise_at = sample is self.samples.all_points, self.noise_at
 
+        # The layers keep this function: it must not lead back to them, or the data would outlive
+        # the fit until Python looks for circles of objects.
         def noise_of(solution: Solution) -> NoiseOfPoints:
             if all_points:
-                return self.noise_at(sample, solution)[1]
+                return noise_at(sample, solution)[1]
             # Passes are cheaper than the noise; on all points the layers ask for it again.
             return NoiseOfPoints(solution.variance)
 
