@@ -25,6 +25,8 @@ def uncomputed_zeros(c2: NDArray[np.floating]) -> NDArray[np.bool_] | None:
     They are those of a frame that has nothing but zeros, those at lags from one on at which there
     is nothing but zeros, and those of solid blocks.
     """
+    if np.all(c2):
+        return None
     zero = np.triu(c2 == 0, 1)
     if not np.any(zero):
         return None

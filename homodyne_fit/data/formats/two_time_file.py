@@ -181,9 +181,9 @@ def populated_part(matrix: NDArray[np.floating]) -> Populated:
     """The part of a matrix (n, n) that has finite numbers other than zero."""
     upper = lower = False
     for start in range(0, len(matrix), BAND):
-        present = _present(matrix[start : start + BAND])
-        upper = upper or bool(np.triu(present, start + 1).any())
-        lower = lower or bool(np.tril(present, start - 1).any())
+        rows = matrix[start : start + BAND]
+        upper = upper or bool(np.triu(_present(rows[:, start:]), 1).any())
+        lower = lower or bool(np.tril(_present(rows[:, : start + BAND]), start - 1).any())
     if upper and lower:
         return "all"
     return "upper" if upper else "lower" if lower else ""
