@@ -551,6 +551,9 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--fit"]:
+        if sys.argv[2] in ("homodyne", "xpcsjax"):
+            # They import numba, and numba `coverage`, which is also the name of a file here.
+            sys.path.pop(0)
         fit_here(sys.argv[2], sys.argv[3], Path(sys.argv[4]))
     else:
         main()
