@@ -151,8 +151,10 @@ class Search:
         self.damping, self.growth = _initial_damping(self.state), 2.0
 
     def begin(self, model: QuadraticModel) -> None:
-        """Damp less where the step to the minimum of the first model is small."""
-        if self.sizes is not None and np.all(np.abs(model.undamped) <= SMALL_STEP * self.sizes):
+        """Before the first trial, damp less where the step to the minimum of the model is small."""
+        if self.trials or self.sizes is None:
+            return
+        if np.all(np.abs(model.undamped) <= SMALL_STEP * self.sizes):
             self.damping = min(self.damping, SMALL_STEP_DAMPING)
 
     def model(self, equations: Equations) -> QuadraticModel:

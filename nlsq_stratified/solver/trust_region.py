@@ -219,8 +219,7 @@ def _run(
                 return search.result(not lost, failure if lost else message)
             differenced = True
             continue
-        if search.trials == 0:
-            search.begin(model)
+        search.begin(model)
         if message := tests.trusted(model, search, progress.variance):
             return search.result(True, message, model.step(search.damping))
         nit = search.nit
