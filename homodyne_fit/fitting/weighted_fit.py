@@ -352,9 +352,8 @@ class _Search:
         hessian = variance * _sum_of_angles(joint.weights, to_angles, own.slopes)
         gradient = -variance * np.einsum("k,kia,ki->a", joint.weights, to_angles, own.scores)
         contrast, offset = joint.scaling.penalty_weights
-        scaling = replace(
-            joint.scaling,
-            penalty_weights=(contrast / self.dispersion, offset / self.dispersion),
+        scaling = joint.scaling.penalised(
+            contrast / self.dispersion, offset / self.dispersion, learned=joint.scaling.learned
         )
         root = scaling.penalty_root
         hessian[p:, p:] += root.T @ root

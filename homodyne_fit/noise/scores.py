@@ -15,7 +15,13 @@ from homodyne_fit.noise.point_covariance import speckle_contrast
 from homodyne_fit.noise.speckle import score_covariances
 from nlsq_stratified.processors import available_processors
 
-__all__ = ["block_model", "blocks_of", "joint_covariances_of_angles", "score_covariances_of_angles"]
+__all__ = [
+    "block_model",
+    "blocks_of",
+    "joint_covariances_of_angles",
+    "products_over_points",
+    "score_covariances_of_angles",
+]
 
 Floats = NDArray[np.float64]
 
@@ -181,8 +187,7 @@ class _Scene:
 
     def products(self, k: int, left: Floats, right: Floats) -> Floats:
         """Sums over the points of products of two columns, (a, B, B) and (b, B, B): (a, b)."""
-        weighted = (left * (self.counts(k) / 2)).reshape(len(left), -1)
-        return weighted @ right.reshape(len(right), -1).T
+        return products_over_points(left, right, self.counts(k))
 
     def covariances(self, model: ModelOfAngle, columns: Floats, products: Floats) -> Floats:
         """V0, V1 and V2 (3, c, c) of columns (c, B, B), given their products over the points."""
@@ -202,17 +207,21 @@ class _Scene:
 
         What the length of the blocks puts off is told by blocks twice as long.
         """
-        on_blocks = _products(columns, decay, counts)
+        on_blocks = products_over_points(columns * decay, columns, counts)
         pairs = np.arange(0, len(counts), 2)
         joined = group_sums(counts, pairs, pairs)
         columns, decay = (
             group_sums(values * counts, pairs, pairs) / np.maximum(joined, 1)
             for values in (columns, decay)
         )
-        return on_blocks + (on_blocks - _products(columns, decay, joined)) / 3
+        on_joined = products_over_points(columns * decay, columns, joined)
+        return on_blocks + (on_blocks - on_joined) / 3
 
 
-def _products(columns: Floats, decay: Floats, counts: Floats) -> Floats:
-    """Sums of f times products of two columns, given the points in both orders, (c, c)."""
-    weighted = (columns * (decay * counts / 2)).reshape(len(columns), -1)
-    return weighted @ columns.reshape(len(columns), -1).T
+def products_over_points(left: Floats, right: Floats, counts: Floats) -> Floats:
+    """Sums over the points of products of two columns, (a, B, B) and (b, B, B): (a, b).
+
+    Given the points in each pair of blocks, in both orders, (B, B).
+    """
+    weighted = (left * (counts / 2)).reshape(len(left), -1)
+    return weighted @ right.reshape(len(right), -1).T

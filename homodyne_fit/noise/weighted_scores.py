@@ -17,7 +17,7 @@ from homodyne_fit.noise.amplitudes import SpeckleNoise
 from homodyne_fit.noise.block_model import BlockModel, ModelOfAngle
 from homodyne_fit.noise.blocks import Blocks, cut_blocks
 from homodyne_fit.noise.point_covariance import speckle_contrast
-from homodyne_fit.noise.scores import block_model
+from homodyne_fit.noise.scores import block_model, products_over_points
 from homodyne_fit.noise.speckle import score_covariances
 from homodyne_fit.noise.weights import weight_matrices
 from nlsq_stratified.processors import available_processors
@@ -140,8 +140,7 @@ class ScoreModel:
 
     def _products(self, k: int, left: Floats, right: Floats) -> Floats:
         """Sums over the points of products of two columns, (a, b)."""
-        weighted = (left * (self.counts[k] / 2)).reshape(len(left), -1)
-        return weighted @ right.reshape(len(right), -1).T
+        return products_over_points(left, right, self.counts[k])
 
     def _covariance(self, model: ModelOfAngle, weights: Floats) -> Floats:
         """Covariance of sums of residuals with weights (c, B, B), the last but one being f."""

@@ -138,6 +138,8 @@ def search_without_bounds(
     tolerance: float,
     max_nfev: int,
     after_step: AfterStep | None = None,
+    *,
+    trust_last_step: bool = True,
 ) -> TrustRegionResult:
     """Minimise from a start within the limits of its coordinates alone; see `find_minimum`."""
 
@@ -153,7 +155,7 @@ def search_without_bounds(
         max_nfev=min(max_nfev, sample.evaluations_left),
         sizes=start.space.sizes(start.y),
         callback=callback,
-        trust_last_step=True,
+        trust_last_step=trust_last_step,
     )
 
 
@@ -293,11 +295,5 @@ def _best_bound(
 
 def _trial(objective: TwoTimeObjective, sample: Evaluator, point: SearchPoint) -> TrustRegionResult:
     """A short and rough search."""
-    return solve(
-        sample.cost_function(objective, point.space),
-        point.y,
-        *point.space.limits,
-        tolerance=TRIAL_TOLERANCE,
-        max_nfev=min(TRIAL_NFEV, sample.evaluations_left),
-        sizes=point.space.sizes(point.y),
-    )
+    limits = TRIAL_TOLERANCE, TRIAL_NFEV
+    return search_without_bounds(objective, point, sample, *limits, trust_last_step=False)
